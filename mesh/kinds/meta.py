@@ -1,0 +1,34 @@
+"""What every object has: group and version, kind, and metadata (Kubernetes' `ObjectMeta`, as far as we use it)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+JSON = dict[str, Any]
+
+
+class Spec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """Base of everything a user writes: camelCase names, and an unknown field is an error."""
+
+
+class ObjectMeta(Spec, kw_only=True):
+    """Names and bookkeeping. `creation_timestamp` is RFC 3339; None counts as youngest when age decides."""
+
+    name: str
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    creation_timestamp: str | None = None
+    generation: int = 0
+    resource_version: str = ""
+    uid: str = ""
+
+
+class Object(Spec, kw_only=True):
+    """Base of all kinds; a subclass adds `spec` and fixes `api_version` and `kind` to its own."""
+
+    api_version: str
+    kind: str
+    metadata: ObjectMeta

@@ -1,0 +1,178 @@
+"""The rows that sources write and that everything else is derived from: services, endpoints, declared objects.
+
+Owns the keys by which the model names things, and the input tables. It must not know a platform: an adapter in
+`discovery/` turns its platform's news into these rows, and what they mean to Envoy is decided in `xds/translate`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from mesh.kinds.meta import Object
+from mesh.tables import Input
+
+Protocol = Literal["HTTP", "HTTP2", "GRPC", "TCP", "TLS", "UDP"]
+Health = Literal["Healthy", "Degraded", "Draining", "Unhealthy", "Unknown"]
+
+
+class ObjectKey(NamedTuple):
+    """The name of a config object, whatever source it came from; `namespace` is empty for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """As people write it: `HTTPRoute default/reviews`."""
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+class DeclaredKey(NamedTuple):
+    """A config object as one source declares it. `source` is `kubernetes:<cluster>`, `store` or `files`."""
+
+    kind: str
+    namespace: str
+    name: str
+    source: str
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """An object and where it came from: `location` is for people (`routes/reviews.yaml:14`, `store@7`)."""
+
+    object: Object
+    location: str = ""
+    stale: bool = False
+
+
+class ServiceKey(NamedTuple):
+    """A service of the mesh. The same namespace and name is the same service, from whatever source."""
+
+    namespace: str
+    name: str
+
+
+class ServicePort(msgspec.Struct, frozen=True):
+    """A port that clients name; endpoints say per port name at which number they serve it."""
+
+    name: str
+    port: int
+    protocol: Protocol = "TCP"
+
+
+class Locality(NamedTuple):
+    """Where an endpoint runs, as Envoy's `core.v3.Locality`."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+
+class Endpoint(msgspec.Struct, frozen=True, order=True):
+    """One instance of a service. `ports` maps port names to numbers, as sorted pairs."""
+
+    address: str
+    ports: tuple[tuple[str, int], ...]
+    labels: tuple[tuple[str, str], ...] = ()
+    weight: int = 1
+    locality: Locality = Locality()
+    health: Health = "Unknown"
+    priority: int = 0
+    service_account: str = ""
+    mesh_tls: bool = False
+
+
+class DiscoveredServiceKey(NamedTuple):
+    """A service as one source tells of it."""
+
+    source: str
+    namespace: str
+    name: str
+
+
+class DiscoveredService(msgspec.Struct, frozen=True):
+    """What a platform knows of a service beside its endpoints."""
+
+    ports: tuple[ServicePort, ...]
+    labels: tuple[tuple[str, str], ...] = ()
+    export_to: tuple[str, ...] = ()
+    external_name: str = ""
+    stale: bool = False
+
+
+class DiscoveredEndpointsKey(NamedTuple):
+    """A part of a service's endpoints, as a platform splits them (an EndpointSlice, a Consul service)."""
+
+    source: str
+    namespace: str
+    service: str
+    part: str
+
+
+class DiscoveredEndpoints(msgspec.Struct, frozen=True):
+    """The endpoints of one part, sorted."""
+
+    endpoints: tuple[Endpoint, ...]
+    stale: bool = False
+
+
+AudienceKind = Literal["gateway", "sidecar", "grpc"]
+
+
+class Audience(NamedTuple):
+    """Proxies that must see the same thing: a gateway's replicas, the sidecars of one workload, a namespace's gRPC clients.
+
+    `name` is the Gateway's or the Service's name (empty for `grpc`). The ports are a sidecar's own, 0 elsewhere:
+    `port` its service listens on, `ingress_port` and `egress_port` the sidecar listens on.
+    """
+
+    kind: str
+    namespace: str
+    name: str = ""
+    port: int = 0
+    ingress_port: int = 0
+    egress_port: int = 0
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """That proxies of an audience are, or lately were, connected; rows of `AUDIENCES`."""
+
+
+class RejectionKey(NamedTuple):
+    """A version of an Envoy resource that a proxy of an audience refused (NACK)."""
+
+    audience: Audience
+    type_url: str
+    name: str
+    version: str
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """What the proxy said, who is to blame, and what stands meanwhile.
+
+    `last_good` is the serialised `google.protobuf.Any` of the version that stays in force (None: there was none, the
+    resource is withheld) and `last_good_version` its version. `objects` are the config objects that made the change.
+    """
+
+    node: str
+    detail: str
+    objects: tuple[ObjectKey, ...] = ()
+    last_good: bytes | None = None
+    last_good_version: str = ""
+
+
+DECLARED: Input[DeclaredKey, Declared] = Input("declared")
+DISCOVERED_SERVICES: Input[DiscoveredServiceKey, DiscoveredService] = Input("discovered_services")
+DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input("discovered_endpoints")
+AUDIENCES: Input[Audience, Connected] = Input("audiences")
+REJECTIONS: Input[RejectionKey, Rejection] = Input("rejections")
+
+DISCOVERED_SERVICES_BY_NAME = DISCOVERED_SERVICES.index("name", lambda key, _: (ServiceKey(key.namespace, key.name),))
+DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
+    "service", lambda key, _: (ServiceKey(key.namespace, key.service),)
+)
+REJECTIONS_BY_AUDIENCE = REJECTIONS.index("audience", lambda key, _: (key.audience,))
+REJECTIONS_BY_OBJECT = REJECTIONS.index("object", lambda _, row: row.objects)
+
+INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS)

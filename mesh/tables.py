@@ -1,0 +1,372 @@
+"""The incremental engine: tables of rows, and tables derived from them.
+
+Everything Fairlead knows is a row: keyed, immutable, comparable. Sources write *input* tables in batches; every other
+table is *derived* by a pure function from one key to one row, which may read only earlier tables and only through the
+`Look` it is handed. What it read is recorded, so that a batch costs what it changes: only rows whose reads changed are
+computed again, and a row that comes out equal stops the wave.
+
+The law that keeps it honest is *incremental equals from-scratch*: after any sequence of batches the rows are those of
+a fresh engine that got the same inputs in one batch (`tests/property/test_tables.py`). A derivation therefore reads no
+clock, no random source and no global, and depends on no order but sorted order.
+
+A derivation that raises is a defect of ours, not of the user: the row keeps its last good value, alone, and a `Fault`
+tells what happened; it is tried again when anything it read changes.
+
+This module must not know what the rows mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+K = TypeVar("K", bound=Hashable)
+R = TypeVar("R")
+
+_NOTHING: tuple[Any, ...] = ()
+
+
+class Index(Generic[K, R]):
+    """The rows of one table grouped by index keys: `of(key, row)` names the groups that a row belongs to."""
+
+    __slots__ = ("name", "of", "table")
+
+    def __init__(self, table: Table[K, R], name: str, of: Callable[[K, R], Iterable[Hashable]]) -> None:
+        self.table = table
+        self.name = name
+        self.of = of
+
+    def __repr__(self) -> str:
+        return f"{self.table.name}.{self.name}"
+
+
+class Table(Generic[K, R]):
+    """The declaration of a table. It holds no rows: an `Engine` does, so that one declaration serves many engines."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.indexes: list[Index[K, R]] = []
+
+    def index(self, name: str, of: Callable[[K, R], Iterable[Hashable]]) -> Index[K, R]:
+        """Declare an index; to be done where the table is declared, before any engine is made from it."""
+        made = Index(self, name, of)
+        self.indexes.append(made)
+        return made
+
+    def __repr__(self) -> str:
+        return f"<table {self.name}>"
+
+
+class Input(Table[K, R]):
+    """A table that sources write."""
+
+
+class Derived(Table[K, R]):
+    """A table whose rows a pure function makes.
+
+    `keys` says which rows there are: the union, over its sources, of the keys that each row of a source names.
+    `derive(key, look)` makes the row, or None where there is none.
+    """
+
+    def __init__(self, name: str, *, keys: Iterable[Keys], derive: Callable[[K, Look], R | None]) -> None:
+        super().__init__(name)
+        self.keys = tuple(keys)
+        self.derive = derive
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """One source of a derived table's keys: every row of `table` names the derived keys `of(key, row)`."""
+
+    table: Table[Any, Any]
+    of: Callable[[Any, Any], Iterable[Hashable]]
+
+
+def each(table: Table[Any, Any], of: Callable[[Any, Any], Iterable[Hashable]] | None = None) -> Keys:
+    """Keys of a derived table: those that `of(key, row)` names, by default the source's own key."""
+    return Keys(table, of if of is not None else _own_key)
+
+
+def _own_key(key: Hashable, row: object) -> Iterable[Hashable]:  # noqa: ARG001 - the signature of `Keys.of`
+    return (key,)
+
+
+def derived(name: str, *keys: Keys) -> Callable[[Callable[[K, Look], R | None]], Derived[K, R]]:
+    """Declare a derived table from the function below the decorator; the name then means the table."""
+
+    def declare(derive: Callable[[K, Look], R | None]) -> Derived[K, R]:
+        table = Derived(name, keys=keys, derive=derive)
+        table.__doc__ = derive.__doc__
+        return table
+
+    return declare
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One row of an input table as a source wants it; `row=None` removes it."""
+
+    table: Input[Any, Any]
+    key: Hashable
+    row: Any
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A derivation that raised: which row, and the exception as a person should read it."""
+
+    table: str
+    key: Hashable
+    error: str
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """What a batch changed: per table and key the old and the new row, None where there is none."""
+
+    number: int
+    changes: Mapping[Table[Any, Any], Mapping[Any, tuple[Any, Any]]]
+    computed: int
+
+    def of(self, table: Table[K, R]) -> Mapping[K, tuple[R | None, R | None]]:
+        """The changes of one table: key → (old row, new row)."""
+        return self.changes.get(table, {})
+
+
+class _Stored:
+    """The rows of one table in one engine, with the groups of its indexes and who reads what."""
+
+    __slots__ = ("groups", "index_readers", "position", "readers", "rows", "sorted_groups", "spawns", "table")
+
+    def __init__(self, table: Table[Any, Any], position: int) -> None:
+        self.table = table
+        self.position = position
+        self.rows: dict[Any, Any] = {}
+        self.readers: dict[Any, set[tuple[int, Any]]] = {}
+        self.groups: list[dict[Any, set[Any]]] = [{} for _ in table.indexes]
+        self.sorted_groups: list[dict[Any, tuple[Any, ...]]] = [{} for _ in table.indexes]
+        self.index_readers: list[dict[Any, set[tuple[int, Any]]]] = [{} for _ in table.indexes]
+        self.spawns: list[tuple[int, Callable[[Any, Any], Iterable[Hashable]]]] = []
+
+
+class Look:
+    """A derivation's only window: reads rows and groups of earlier tables, and remembers what was read."""
+
+    __slots__ = ("_engine", "_position", "_reads")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._position = 0
+        self._reads: dict[tuple[int, int, Any], None] = {}
+
+    def __call__(self, table: Table[K, R], key: K) -> R | None:
+        """The row at a key, or None."""
+        stored = self._engine._stored[table]
+        if stored.position >= self._position:
+            raise LookupError(f"{table} is not declared before the table that reads it")
+        self._reads[stored.position, -1, key] = None
+        return cast("R | None", stored.rows.get(key))
+
+    def keys(self, index: Index[K, R], group: Hashable) -> tuple[K, ...]:
+        """The keys of the rows in a group, sorted."""
+        stored = self._engine._stored[index.table]
+        if stored.position >= self._position:
+            raise LookupError(f"{index.table} is not declared before the table that reads it")
+        number = index.table.indexes.index(index)
+        self._reads[stored.position, number, group] = None
+        return self._engine._group(stored, number, group)
+
+    def rows(self, index: Index[K, R], group: Hashable) -> tuple[R, ...]:
+        """The rows of a group, in the order of their keys."""
+        return tuple(row for key in self.keys(index, group) if (row := self(index.table, key)) is not None)
+
+
+class Engine:
+    """Holds the rows of a fixed list of tables, in the order of their derivation.
+
+    Not safe for threads: one caller at a time commits, and nobody reads while it does.
+    """
+
+    def __init__(self, tables: Iterable[Table[Any, Any]]) -> None:
+        self._order = [_Stored(table, position) for position, table in enumerate(tables)]
+        self._stored = {stored.table: stored for stored in self._order}
+        self._reads: list[dict[Any, tuple[tuple[int, int, Any], ...]]] = [{} for _ in self._order]
+        self._wanted: list[dict[Any, int]] = [{} for _ in self._order]
+        self._dirty: list[set[Any]] = [set() for _ in self._order]
+        self._look = Look(self)
+        self.faults: dict[tuple[str, Hashable], Fault] = {}
+        self.number = 0
+        for stored in self._order:
+            self._wire(stored)
+
+    def _wire(self, stored: _Stored) -> None:
+        if not isinstance(stored.table, Derived):
+            return
+        for keys in stored.table.keys:
+            source = self._stored.get(keys.table)
+            if source is None or source.position >= stored.position:
+                raise LookupError(f"{keys.table} must be declared before {stored.table}, which takes keys from it")
+            source.spawns.append((stored.position, keys.of))
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def get(self, table: Table[K, R], key: K) -> R | None:
+        """The row at a key, or None."""
+        return cast("R | None", self._stored[table].rows.get(key))
+
+    def rows(self, table: Table[K, R]) -> Mapping[K, R]:
+        """All rows of a table, unsorted; a live view that must not be kept across a commit."""
+        return self._stored[table].rows
+
+    def group(self, index: Index[K, R], group: Hashable) -> tuple[K, ...]:
+        """The keys of the rows in a group of an index, sorted."""
+        return self._group(self._stored[index.table], index.table.indexes.index(index), group)
+
+    def origins(self, table: Table[K, R], key: K) -> dict[Input[Any, Any], tuple[Any, ...]]:
+        """The input rows that a row was made from: the provenance that `explain` and statuses use.
+
+        Follows recorded reads, not values: an input that was read and made no difference is an origin too.
+        """
+        found: dict[Input[Any, Any], set[Any]] = {}
+        seen: set[tuple[int, Any]] = set()
+        todo: list[tuple[int, Any]] = [(self._stored[table].position, key)]
+        while todo:
+            position, at = todo.pop()
+            if (position, at) in seen:
+                continue
+            seen.add((position, at))
+            stored = self._order[position]
+            if isinstance(stored.table, Input):
+                if at in stored.rows:
+                    found.setdefault(stored.table, set()).add(at)
+                continue
+            todo.extend(self._read_rows(position, at))
+        return {table: tuple(sorted(keys)) for table, keys in sorted(found.items(), key=lambda item: item[0].name)}
+
+    def _read_rows(self, position: int, key: Any) -> Iterator[tuple[int, Any]]:
+        for of, number, at in self._reads[position].get(key, _NOTHING):
+            if number < 0:
+                yield of, at
+            else:
+                yield from ((of, member) for member in self._order[of].groups[number].get(at, _NOTHING))
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def commit(self, changes: Iterable[Change]) -> Commit:
+        """Apply a batch and derive all that follows; of two changes of one row in a batch the later one holds.
+
+        Cost follows what changed, not the size of the tables.
+        """
+        done: dict[Table[Any, Any], dict[Any, tuple[Any, Any]]] = {}
+        for change in changes:
+            stored = self._stored[change.table]
+            if not isinstance(stored.table, Input):
+                raise TypeError(f"{stored.table} is derived: write the inputs it is made from")
+            self._put(stored, change.key, change.row, done)
+        computed = 0
+        for stored in self._order:
+            dirty = self._dirty[stored.position]
+            if dirty:
+                self._dirty[stored.position] = set()
+                computed += len(dirty)
+                for key in dirty:
+                    self._derive(stored, key, done)
+        self.number += 1
+        changed = {
+            table: kept
+            for table, rows in done.items()
+            if (kept := {key: pair for key, pair in rows.items() if pair[0] != pair[1]})
+        }
+        return Commit(number=self.number, changes=changed, computed=computed)
+
+    def _derive(self, stored: _Stored, key: Any, done: dict[Table[Any, Any], dict[Any, tuple[Any, Any]]]) -> None:
+        table = cast("Derived[Any, Any]", stored.table)
+        self._forget_reads(stored.position, key)
+        if key not in self._wanted[stored.position]:
+            self.faults.pop((table.name, key), None)
+            self._put(stored, key, None, done)
+            return
+        look = self._look
+        look._position = stored.position
+        look._reads = {}
+        try:
+            row = table.derive(key, look)
+        except Exception as error:  # noqa: BLE001 - any defect of a derivation is contained to its row
+            self.faults[table.name, key] = Fault(table.name, key, f"{type(error).__name__}: {error}")
+            row = stored.rows.get(key)
+        else:
+            self.faults.pop((table.name, key), None)
+        self._remember_reads(stored.position, key, look._reads)
+        self._put(stored, key, row, done)
+
+    def _put(
+        self, stored: _Stored, key: Any, row: Any, done: dict[Table[Any, Any], dict[Any, tuple[Any, Any]]]
+    ) -> None:
+        old = stored.rows.get(key)
+        if old is row or (old is not None and row is not None and old == row):
+            return
+        if row is None:
+            del stored.rows[key]
+        else:
+            stored.rows[key] = row
+        rows = done.setdefault(stored.table, {})
+        rows[key] = (rows[key][0] if key in rows else old, row)
+        self._mark(stored.readers.get(key))
+        for number, index in enumerate(stored.table.indexes):
+            self._regroup(stored, number, key, _named(index.of, key, old), _named(index.of, key, row))
+        for position, of in stored.spawns:
+            self._respawn(position, _named(of, key, old), _named(of, key, row))
+
+    def _regroup(self, stored: _Stored, number: int, key: Any, old: set[Any], new: set[Any]) -> None:
+        groups = stored.groups[number]
+        for group in old ^ new:
+            if group in new:
+                groups.setdefault(group, set()).add(key)
+            else:
+                groups[group].discard(key)
+                if not groups[group]:
+                    del groups[group]
+            stored.sorted_groups[number].pop(group, None)
+            self._mark(stored.index_readers[number].get(group))
+
+    def _respawn(self, position: int, old: set[Any], new: set[Any]) -> None:
+        wanted = self._wanted[position]
+        for key in old ^ new:
+            count = wanted.get(key, 0) + (1 if key in new else -1)
+            if count:
+                wanted[key] = count
+            else:
+                del wanted[key]
+            self._dirty[position].add(key)
+
+    def _mark(self, readers: set[tuple[int, Any]] | None) -> None:
+        if readers:
+            for position, key in readers:
+                self._dirty[position].add(key)
+
+    def _group(self, stored: _Stored, number: int, group: Any) -> tuple[Any, ...]:
+        known = stored.sorted_groups[number].get(group)
+        if known is None:
+            known = tuple(sorted(stored.groups[number].get(group, _NOTHING)))
+            stored.sorted_groups[number][group] = known
+        return known
+
+    def _remember_reads(self, position: int, key: Any, reads: dict[tuple[int, int, Any], None]) -> None:
+        self._reads[position][key] = tuple(reads)
+        for of, number, at in reads:
+            stored = self._order[of]
+            readers = stored.readers if number < 0 else stored.index_readers[number]
+            readers.setdefault(at, set()).add((position, key))
+
+    def _forget_reads(self, position: int, key: Any) -> None:
+        for of, number, at in self._reads[position].pop(key, _NOTHING):
+            stored = self._order[of]
+            readers = stored.readers if number < 0 else stored.index_readers[number]
+            left = readers[at]
+            left.discard((position, key))
+            if not left:
+                del readers[at]
+                if number >= 0 and at not in stored.groups[number]:
+                    stored.sorted_groups[number].pop(at, None)
+
+
+def _named(of: Callable[[Any, Any], Iterable[Hashable]], key: Any, row: Any) -> set[Any]:
+    return set() if row is None else set(of(key, row))
