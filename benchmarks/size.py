@@ -1,0 +1,80 @@
+"""How large a run is. Owns the two sizes; must not measure.
+
+`FULL` is what the bars are stated for. `SMALL` runs every row within seconds, so that the unit tests can hold them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The numbers of one run; rates are per second, durations in seconds."""
+
+    name: str
+    services: int
+    endpoints: int
+    proxies: int
+    fanout: tuple[int, ...]
+    fanout_changes: int
+    envoy_changes: int
+    rate: float
+    rate_seconds: float
+    rate_drain: float
+    hosts: tuple[int, ...]
+    route_changes: int
+    byte_hosts: int
+    byte_proxies: int
+    large_services: int
+    large_endpoints: int
+    large_hosts: int
+    derivation_services: tuple[int, ...]
+    derivation_changes: int
+
+
+FULL = Size(
+    name="full",
+    services=1000,
+    endpoints=5,
+    proxies=200,
+    fanout=(50, 200, 1000),
+    fanout_changes=100,
+    envoy_changes=200,
+    rate=100,
+    rate_seconds=20,
+    rate_drain=60,
+    hosts=(10, 300, 3000, 10_000),
+    route_changes=40,
+    byte_hosts=1000,
+    byte_proxies=10,
+    large_services=5000,
+    large_endpoints=10,
+    large_hosts=3000,
+    derivation_services=(100, 1000, 5000),
+    derivation_changes=1000,
+)
+
+SMALL = Size(
+    name="small",
+    services=2,
+    endpoints=2,
+    proxies=2,
+    fanout=(1, 2),
+    fanout_changes=2,
+    envoy_changes=2,
+    rate=20,
+    rate_seconds=0.5,
+    rate_drain=20,
+    hosts=(2,),
+    route_changes=2,
+    byte_hosts=2,
+    byte_proxies=1,
+    large_services=2,
+    large_endpoints=2,
+    large_hosts=2,
+    derivation_services=(2,),
+    derivation_changes=2,
+)
+
+SIZES = {size.name: size for size in (FULL, SMALL)}

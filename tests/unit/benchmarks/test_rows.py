@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+import shutil
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.bench import SYSTEMS, Bench, Row
+from benchmarks.envoy import ENVOY
+from benchmarks.ours import FAIRLEAD
+from benchmarks.report import Result
+from benchmarks.rows import ROWS, derivation
+from benchmarks.size import SMALL
+
+NEEDS_ENVOY = {"endpoint-to-envoy", "route-to-envoy"}
+needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="the peer is a Go program, and there is no `go`")
+# The first build of the Go programs takes minutes on a busy machine.
+patient = pytest.mark.timeout(900)
+
+
+def measured(row: Row, system: str) -> list[Result]:
+    if row.NAME in NEEDS_ENVOY and not ENVOY.exists():
+        pytest.skip(f"{ENVOY} is missing")
+    return row.run(Bench(size=SMALL, systems={system: SYSTEMS[system]}))
+
+
+@pytest.mark.slow
+@patient
+@needs_go
+@pytest.mark.parametrize("row", [row for row in ROWS if row.NAME != derivation.NAME], ids=lambda row: row.NAME)
+def test_a_row_measures_the_peer_at_the_smallest_size(row: Row) -> None:
+    results = measured(row, "peer")
+    assert results
+    for result in results:
+        assert result.row == row.NAME
+        assert result.ours is None
+        assert result.peer is not None
+        assert math.isfinite(result.peer)
+
+
+@pytest.mark.slow
+@patient
+@needs_go
+@pytest.mark.skipif(not FAIRLEAD.exists(), reason=f"{FAIRLEAD} is missing")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.NAME)
+def test_a_row_measures_fairlead_at_the_smallest_size(row: Row) -> None:
+    results = measured(row, "ours")
+    assert results
+    for result in results:
+        assert result.peer is None
+        assert result.ours is not None
+        assert math.isfinite(result.ours)
+
+
+def test_deriving_is_measured_in_this_process() -> None:
+    results = derivation.run(Bench(size=SMALL, systems={"ours": SYSTEMS["ours"]}))
+    assert all(result.ours is not None and result.ours > 0 for result in results)
+
+
+def test_every_row_has_a_name_of_its_own() -> None:
+    assert len({row.NAME for row in ROWS}) == len(ROWS)
+
+
+def test_an_unknown_row_is_a_usage_error_that_lists_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["no-such-row"])
+    assert caught.value.code == 2
+    assert "endpoint-fanout" in capsys.readouterr().err
