@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from mesh.kinds.fields import LabelValue, ResourceName
+
 JSON = dict[str, Any]
 
 
@@ -13,12 +15,12 @@ class Spec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
     """Base of everything a user writes: camelCase names, and an unknown field is an error."""
 
 
-class ObjectMeta(Spec, kw_only=True):
+class ObjectMeta(Spec, frozen=True, kw_only=True):
     """Names and bookkeeping. `creation_timestamp` is RFC 3339; None counts as youngest when age decides."""
 
-    name: str
+    name: ResourceName
     namespace: str = ""
-    labels: dict[str, str] = {}
+    labels: dict[str, LabelValue] = {}
     annotations: dict[str, str] = {}
     creation_timestamp: str | None = None
     generation: int = 0
@@ -26,8 +28,8 @@ class ObjectMeta(Spec, kw_only=True):
     uid: str = ""
 
 
-class Object(Spec, kw_only=True):
-    """Base of all kinds; a subclass adds `spec` and fixes `api_version` and `kind` to its own."""
+class Object(Spec, frozen=True, kw_only=True):
+    """Base of all kinds; a subclass fixes `api_version` and `kind` to its own (as Literals) and adds `spec`."""
 
     api_version: str
     kind: str

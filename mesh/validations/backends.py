@@ -1,0 +1,19 @@
+"""References to backends, which routes and mirrors share."""
+
+from __future__ import annotations
+
+from mesh.kinds.references import FAIRLEAD, BackendObjectReference
+from mesh.problems import Report
+
+KNOWN_BACKENDS = frozenset({("", "Service"), (FAIRLEAD, "Service"), (FAIRLEAD, "ServiceSubset")})
+
+
+def check_backend(ref: BackendObjectReference, path: str, report: Report) -> None:
+    """Of Services a port must be named. An unknown kind is no error: Gateway API answers it with 500 and a status."""
+    if (ref.group, ref.kind) not in KNOWN_BACKENDS:
+        message = f"Fairlead knows no backend of kind '{ref.kind}' in the group '{ref.group}'; requests get 500"
+        report.warning("UnsupportedKind", path, message, f"write a Service, or a ServiceSubset with group `{FAIRLEAD}`")
+    elif ref.port is None:
+        report.error(
+            "MissingField", f"{path}.port", f"a {ref.kind} needs a port", "add `port`, one of the Service's ports"
+        )

@@ -1,0 +1,199 @@
+"""HTTPRoute: the rules of its CRD (v1.6.3), regular expressions, and what of it Fairlead does not do yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from mesh.kinds.duration import milliseconds
+from mesh.kinds.http_filters import HTTPRouteFilter
+from mesh.kinds.httproute import (
+    HTTPBackendRef,
+    HTTPHeaderMatch,
+    HTTPPathMatch,
+    HTTPQueryParamMatch,
+    HTTPRoute,
+    HTTPRouteMatch,
+    HTTPRouteRule,
+    SessionPersistence,
+)
+from mesh.kinds.references import FAIRLEAD, GATEWAY_API, ParentReference
+from mesh.problems import Report, shown
+from mesh.validations.backends import check_backend
+from mesh.validations.headers import CONTROL, check_control_characters, check_unique
+from mesh.validations.hostnames import check_hostname
+from mesh.validations.http_filters import check_filters
+from mesh.validations.regexes import check_regex
+
+MAX_MATCHES = 128
+
+_PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+")
+_FORBIDDEN_IN_PATHS = ("//", "/./", "/../", "%2f", "%2F", "#")
+_KNOWN_PARENTS = {(GATEWAY_API, "Gateway"), ("", "Service"), (FAIRLEAD, "Service")}
+
+
+def check_httproute(route: HTTPRoute, report: Report) -> None:
+    """Judge an HTTPRoute."""
+    spec = route.spec
+    _check_parents(spec.parent_refs, route.metadata.namespace, report)
+    for number, hostname in enumerate(spec.hostnames):
+        check_hostname(hostname, f"spec.hostnames[{number}]", report)
+    names: set[str] = set()
+    for number, rule in enumerate(spec.rules):
+        path = f"spec.rules[{number}]"
+        _check_rule(rule, path, report)
+        if rule.name is not None:
+            if rule.name in names:
+                report.error(
+                    "DuplicateName", f"{path}.name", f"'{rule.name}' names two rules", "give each its own name"
+                )
+            names.add(rule.name)
+    total = sum(len(rule.matches) for rule in spec.rules)
+    if total > MAX_MATCHES:
+        message = f"the rules have {total} matches together, at most {MAX_MATCHES} are allowed"
+        report.error("TooMany", "spec.rules", message, "split the route in two")
+
+
+def _check_parents(parents: Sequence[ParentReference], namespace: str, report: Report) -> None:
+    if not parents:
+        message = "the route names no parent, so that nothing routes by it"
+        report.warning("MissingField", "spec.parentRefs", message, "add `parentRefs` with the name of a Gateway")
+    sections: dict[tuple[str, str, str, str], list[tuple[str, int]]] = {}
+    for number, parent in enumerate(parents):
+        path = f"spec.parentRefs[{number}]"
+        if (parent.group, parent.kind) not in _KNOWN_PARENTS:
+            message = f"Fairlead knows no parent of kind '{parent.kind}' in the group '{parent.group}'"
+            report.warning("UnsupportedKind", path, message, "write a Gateway, or a Service with its group")
+        others = sections.setdefault((parent.group, parent.kind, parent.namespace or namespace, parent.name), [])
+        section = (parent.section_name or "", parent.port or 0)
+        if section in others:
+            report.error("Duplicate", path, "the same parent is there twice", "remove one, or name another sectionName")
+        elif others and (section == ("", 0) or ("", 0) in others):
+            message = "a parent named twice needs a sectionName or port each time"
+            report.error(
+                "MissingField", f"{path}.sectionName", message, "name the listener each time, or only once without"
+            )
+        others.append(section)
+
+
+def _check_rule(rule: HTTPRouteRule, path: str, report: Report) -> None:
+    for number, match in enumerate(rule.matches):
+        _check_match(match, path, number, report)
+    if rule.filters:
+        check_filters(rule.filters, f"{path}.filters", report)
+        _check_prefix_replacement(rule.filters, f"{path}.filters", rule.matches, report)
+        redirects = any(one.request_redirect is not None for one in rule.filters)
+        if redirects and rule.backend_refs:
+            message = "a rule that redirects sends nothing to backends"
+            report.error(
+                "NotAllowed", f"{path}.backendRefs", message, "remove `backendRefs`, or the RequestRedirect filter"
+            )
+    for number, ref in enumerate(rule.backend_refs):
+        _check_http_backend(ref, f"{path}.backendRefs[{number}]", rule, report)
+    timeouts = rule.timeouts
+    if timeouts is not None and timeouts.request is not None and timeouts.backend_request is not None:
+        whole = milliseconds(timeouts.request)
+        if 0 < whole < milliseconds(timeouts.backend_request):
+            message = "the timeout of one try is longer than that of the whole request"
+            report.error("OutOfRange", f"{path}.timeouts.backendRequest", message, "make it at most `request`")
+    if rule.session_persistence is not None:
+        _check_session_persistence(rule.session_persistence, f"{path}.sessionPersistence", report)
+
+
+def _check_match(match: HTTPRouteMatch, rule: str, number: int, report: Report) -> None:
+    if match.path.value != "/":
+        _check_path(match.path, rule, number, report)
+    if match.headers:
+        _check_values(match.headers, f"{rule}.matches[{number}].headers", report)
+        if len(match.headers) > 1:
+            check_unique(match.headers, f"{rule}.matches[{number}].headers", report)
+    if match.query_params:
+        _check_values(match.query_params, f"{rule}.matches[{number}].queryParams", report)
+        if len(match.query_params) > 1:
+            check_unique(match.query_params, f"{rule}.matches[{number}].queryParams", report, fold=False)
+
+
+def _check_values(matches: Iterable[HTTPHeaderMatch | HTTPQueryParamMatch], path: str, report: Report) -> None:
+    for number, match in enumerate(matches):
+        if CONTROL.search(match.value):
+            check_control_characters(match.value, f"{path}[{number}].value", report)
+        elif match.type == "RegularExpression":
+            check_regex(match.value, f"{path}[{number}].value", report)
+        elif isinstance(match, HTTPHeaderMatch) and match.value != match.value.strip():
+            message = "proxies strip the space around a header's value, so that this never matches"
+            report.warning("NeverMatches", f"{path}[{number}].value", message, "remove the space")
+
+
+def _check_path(path: HTTPPathMatch, rule: str, number: int, report: Report) -> None:
+    at = f"{rule}.matches[{number}].path.value"
+    if path.type == "RegularExpression":
+        if CONTROL.search(path.value):
+            check_control_characters(path.value, at, report)
+        else:
+            check_regex(path.value, at, report)
+        return
+    reason = _path_fault(path.value)
+    if reason:
+        fix = (
+            f"write `/{path.value}`" if _PATH.fullmatch(path.value) and path.value[0] != "/" else "write the plain path"
+        )
+        report.error("InvalidPath", at, f"'{shown(path.value)}' {reason}", fix)
+
+
+@lru_cache(maxsize=16_384)
+def _path_fault(value: str) -> str:
+    if not value.startswith("/"):
+        return "does not start with /"
+    for part in _FORBIDDEN_IN_PATHS:
+        if part in value:
+            return f"contains {part}, which no normalized path has"
+    if value.endswith(("/..", "/.")):
+        return "ends with a dot segment, which no normalized path has"
+    if not _PATH.fullmatch(value):
+        return "contains characters that a path must percent-encode"
+    return ""
+
+
+def _check_http_backend(ref: HTTPBackendRef, path: str, rule: HTTPRouteRule, report: Report) -> None:
+    check_backend(ref, path, report)
+    if ref.filters:
+        check_filters(ref.filters, f"{path}.filters", report)
+        _check_prefix_replacement(ref.filters, f"{path}.filters", rule.matches, report)
+        for number, one in enumerate(ref.filters):
+            _check_backend_filter(one, f"{path}.filters[{number}]", report)
+
+
+def _check_backend_filter(one: HTTPRouteFilter, path: str, report: Report) -> None:
+    """Envoy's `ClusterWeight` has fields for headers and the host; to skip any other filter is not allowed."""
+    of_host = one.url_rewrite is not None and one.url_rewrite.path is None
+    if one.type not in ("RequestHeaderModifier", "ResponseHeaderModifier") and not of_host:
+        message = f"Fairlead cannot apply {one.type} to one backend" + (" with a path" if one.url_rewrite else "")
+        report.error("Unsupported", path, message, "move the filter to the rule")
+
+
+def _check_prefix_replacement(
+    filters: Iterable[HTTPRouteFilter], path: str, matches: Sequence[HTTPRouteMatch], report: Report
+) -> None:
+    if len(matches) == 1 and matches[0].path.type == "PathPrefix":
+        return
+    for number, one in enumerate(filters):
+        changed = one.request_redirect or one.url_rewrite
+        if changed is not None and changed.path is not None and changed.path.type == "ReplacePrefixMatch":
+            report.error(
+                "NotAllowed",
+                f"{path}[{number}]",
+                "replacing a prefix needs exactly one match, of type PathPrefix, in the rule",
+                "give each prefix a rule of its own, or write ReplaceFullPath",
+            )
+
+
+def _check_session_persistence(persistence: SessionPersistence, path: str, report: Report) -> None:
+    cookie = persistence.cookie_config
+    if cookie is not None and persistence.type != "Cookie":
+        report.error("NotAllowed", f"{path}.cookieConfig", "only type Cookie has a cookie", "remove `cookieConfig`")
+    elif cookie is not None and cookie.lifetime_type == "Permanent" and persistence.absolute_timeout is None:
+        message = "a permanent cookie needs an absolute timeout"
+        report.error("MissingField", f"{path}.absoluteTimeout", message, "add `absoluteTimeout`")
+    message = "Fairlead does not keep sessions on one endpoint yet; requests are balanced as usual"
+    report.warning("Unsupported", path, message, "remove it")
