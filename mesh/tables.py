@@ -17,8 +17,9 @@ This module must not know what the rows mean.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -26,6 +27,7 @@ K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
 
 _NOTHING: tuple[Any, ...] = ()
+_FEW = 16
 
 
 class Index(Generic[K, R]):
@@ -134,7 +136,17 @@ class Commit(msgspec.Struct, frozen=True):
 class _Stored:
     """The rows of one table in one engine, with the groups of its indexes and who reads what."""
 
-    __slots__ = ("groups", "index_readers", "position", "readers", "rows", "sorted_groups", "spawns", "table")
+    __slots__ = (
+        "groups",
+        "index_readers",
+        "position",
+        "readers",
+        "rows",
+        "sorted_groups",
+        "spawns",
+        "table",
+        "unsorted",
+    )
 
     def __init__(self, table: Table[Any, Any], position: int) -> None:
         self.table = table
@@ -143,8 +155,25 @@ class _Stored:
         self.readers: dict[Any, set[tuple[int, Any]]] = {}
         self.groups: list[dict[Any, set[Any]]] = [{} for _ in table.indexes]
         self.sorted_groups: list[dict[Any, tuple[Any, ...]]] = [{} for _ in table.indexes]
+        self.unsorted: list[dict[Any, set[Any]]] = [{} for _ in table.indexes]
         self.index_readers: list[dict[Any, set[tuple[int, Any]]]] = [{} for _ in table.indexes]
         self.spawns: list[tuple[int, Callable[[Any, Any], Iterable[Hashable]]]] = []
+
+
+class Reader(Protocol):
+    """What reads rows: a derivation's `Look`, or `Present` for those who only ask."""
+
+    def __call__(self, table: Table[K, R], key: K) -> R | None:
+        """The row at a key, or None."""
+        ...
+
+    def keys(self, index: Index[K, R], group: Hashable) -> tuple[K, ...]:
+        """The keys of the rows in a group, sorted."""
+        ...
+
+    def rows(self, index: Index[K, R], group: Hashable) -> tuple[R, ...]:
+        """The rows of a group, in the order of their keys."""
+        ...
 
 
 class Look:
@@ -288,14 +317,12 @@ class Engine:
         look._position = stored.position
         look._reads = {}
         try:
-            row = table.derive(key, look)
+            self._put(stored, key, table.derive(key, look), done)
         except Exception as error:  # noqa: BLE001 - any defect of a derivation is contained to its row
             self.faults[table.name, key] = Fault(table.name, key, f"{type(error).__name__}: {error}")
-            row = stored.rows.get(key)
         else:
             self.faults.pop((table.name, key), None)
         self._remember_reads(stored.position, key, look._reads)
-        self._put(stored, key, row, done)
 
     def _put(
         self, stored: _Stored, key: Any, row: Any, done: dict[Table[Any, Any], dict[Any, tuple[Any, Any]]]
@@ -303,6 +330,9 @@ class Engine:
         old = stored.rows.get(key)
         if old is row or (old is not None and row is not None and old == row):
             return
+        # What can raise comes first: a row is put whole, or not at all.
+        groups = [(_named(index.of, key, old), _named(index.of, key, row)) for index in stored.table.indexes]
+        spawned = [(position, _named(of, key, old), _named(of, key, row)) for position, of in stored.spawns]
         if row is None:
             del stored.rows[key]
         else:
@@ -310,10 +340,10 @@ class Engine:
         rows = done.setdefault(stored.table, {})
         rows[key] = (rows[key][0] if key in rows else old, row)
         self._mark(stored.readers.get(key))
-        for number, index in enumerate(stored.table.indexes):
-            self._regroup(stored, number, key, _named(index.of, key, old), _named(index.of, key, row))
-        for position, of in stored.spawns:
-            self._respawn(position, _named(of, key, old), _named(of, key, row))
+        for number, (left, joined) in enumerate(groups):
+            self._regroup(stored, number, key, left, joined)
+        for position, left, joined in spawned:
+            self._respawn(position, left, joined)
 
     def _regroup(self, stored: _Stored, number: int, key: Any, old: set[Any], new: set[Any]) -> None:
         groups = stored.groups[number]
@@ -322,9 +352,12 @@ class Engine:
                 groups.setdefault(group, set()).add(key)
             else:
                 groups[group].discard(key)
-                if not groups[group]:
-                    del groups[group]
-            stored.sorted_groups[number].pop(group, None)
+            if not groups[group]:
+                del groups[group]
+                stored.sorted_groups[number].pop(group, None)
+                stored.unsorted[number].pop(group, None)
+            elif group in stored.sorted_groups[number]:
+                stored.unsorted[number].setdefault(group, set()).add(key)
             self._mark(stored.index_readers[number].get(group))
 
     def _respawn(self, position: int, old: set[Any], new: set[Any]) -> None:
@@ -344,9 +377,17 @@ class Engine:
 
     def _group(self, stored: _Stored, number: int, group: Any) -> tuple[Any, ...]:
         known = stored.sorted_groups[number].get(group)
-        if known is None:
-            known = tuple(sorted(stored.groups[number].get(group, _NOTHING)))
-            stored.sorted_groups[number][group] = known
+        changed = stored.unsorted[number].pop(group, _NOTHING)
+        if known is not None and not changed:
+            return known
+        members = stored.groups[number].get(group)
+        if members is None:
+            return _NOTHING  # not remembered: anybody may ask for any group
+        if known is not None and len(changed) <= _FEW:
+            known = _mended(known, changed, members)
+        else:
+            known = tuple(sorted(members))
+        stored.sorted_groups[number][group] = known
         return known
 
     def _remember_reads(self, position: int, key: Any, reads: dict[tuple[int, int, Any], None]) -> None:
@@ -364,8 +405,40 @@ class Engine:
             left.discard((position, key))
             if not left:
                 del readers[at]
-                if number >= 0 and at not in stored.groups[number]:
-                    stored.sorted_groups[number].pop(at, None)
+
+
+class Present:
+    """Reads an engine's present rows with the functions that derivations use, and records nothing."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __call__(self, table: Table[K, R], key: K) -> R | None:
+        """The row at a key, or None."""
+        return self._engine.get(table, key)
+
+    def keys(self, index: Index[K, R], group: Hashable) -> tuple[K, ...]:
+        """The keys of the rows in a group, sorted."""
+        return self._engine.group(index, group)
+
+    def rows(self, index: Index[K, R], group: Hashable) -> tuple[R, ...]:
+        """The rows of a group, in the order of their keys."""
+        return tuple(self._engine.rows(index.table)[key] for key in self.keys(index, group))
+
+
+def _mended(known: tuple[Any, ...], changed: Iterable[Any], members: set[Any]) -> tuple[Any, ...]:
+    """A sorted group after a few keys came or went: a search for each instead of sorting thousands anew."""
+    keys = list(known)
+    for key in changed:
+        at = bisect_left(keys, key)
+        there = at < len(keys) and keys[at] == key
+        if key in members and not there:
+            keys.insert(at, key)
+        elif there and key not in members:
+            del keys[at]
+    return tuple(keys)
 
 
 def _named(of: Callable[[Any, Any], Iterable[Hashable]], key: Any, row: Any) -> set[Any]:

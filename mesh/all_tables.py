@@ -1,0 +1,34 @@
+"""All tables of the model, inputs first, each after those that it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.attachments import ATTACHED, ATTACHMENTS
+from mesh.audiences import SIGHTS
+from mesh.certificates import CERTIFICATES, KEY_PAIRS
+from mesh.gateways import GATEWAYS
+from mesh.model import INPUTS
+from mesh.objects import OBJECTS, SHADOWED
+from mesh.reference_grants import REFERENCE_GRANTS
+from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
+from mesh.statuses import STATUSES
+from mesh.tables import Table
+
+TABLES: tuple[Table[Any, Any], ...] = (
+    *INPUTS,
+    OBJECTS,
+    SHADOWED,
+    SERVICES,
+    ENDPOINTS,
+    VISIBLE,
+    SUBSETS,
+    REFERENCE_GRANTS,
+    KEY_PAIRS,
+    CERTIFICATES,
+    GATEWAYS,
+    ATTACHMENTS,
+    ATTACHED,
+    SIGHTS,
+    STATUSES,
+)

@@ -1,0 +1,226 @@
+"""What each route attaches to: listeners of Gateways, or Services, as its parentRefs ask and the parents allow.
+
+One row per route, so that a changed route recomputes its own row only; who wants the routes of a listener, a host or
+a service reads the indexes here. A Gateway of another controller is none of our business: no result is given for it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.hostnames import intersection
+from mesh.kinds.httproute import HTTPRoute
+from mesh.kinds.references import FAIRLEAD, GATEWAY_API, ParentReference
+from mesh.listeners import GatewayListener, allows
+from mesh.model import Declared, ObjectKey, ServiceKey
+from mesh.objects import OBJECTS, find
+from mesh.services import SERVICES
+from mesh.tables import Look, Reader, derived, each
+
+ROUTES = ("HTTPRoute",)
+
+
+class ListenerKey(NamedTuple):
+    """A listener of a Gateway."""
+
+    gateway: GatewayKey
+    listener: str
+
+
+class HostKey(NamedTuple):
+    """A hostname under which routes answer on a listener; empty where any host is meant."""
+
+    gateway: GatewayKey
+    listener: str
+    hostname: str
+
+
+class ConsumerKey(NamedTuple):
+    """A service as the clients of one namespace see it."""
+
+    namespace: str
+    service: ServiceKey
+
+
+class AttachedListener(msgspec.Struct, frozen=True):
+    """A listener that a route is attached to, and the hostnames under which it answers there (sorted).
+
+    The hostnames are the intersection of the listener's and the route's; an empty one means any host.
+    """
+
+    gateway: GatewayKey
+    listener: str
+    hostnames: tuple[str, ...]
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """What came of one parentRef. `reason` is a word of Gateway API for the condition Accepted.
+
+    Either `listeners` is not empty, or `service` is set (with `port`, 0 for all its ports), or it was not accepted.
+    """
+
+    ref: ParentReference
+    accepted: bool
+    reason: str
+    message: str = ""
+    listeners: tuple[AttachedListener, ...] = ()
+    service: ServiceKey | None = None
+    port: int = 0
+
+
+class Attachment(msgspec.Struct, frozen=True):
+    """The parents of a route, in the order of its parentRefs."""
+
+    parents: tuple[Parent, ...]
+
+    def listeners(self) -> tuple[AttachedListener, ...]:
+        """Every listener once, in order, with its hostnames."""
+        found = {(at.gateway, at.listener): at for parent in self.parents for at in parent.listeners}
+        return tuple(found[key] for key in sorted(found))
+
+    def services(self) -> tuple[tuple[ServiceKey, int], ...]:
+        """The services and ports (0: all) that the route stands in front of, sorted."""
+        return tuple(sorted({(parent.service, parent.port) for parent in self.parents if parent.service is not None}))
+
+    def stands_before(self, service: ServiceKey, port: int) -> bool:
+        """Whether the route is attached to that port of a service, or to all of its ports."""
+        return any(parent.service == service and parent.port in (0, port) for parent in self.parents)
+
+
+def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
+    return (key,) if key.kind in ROUTES else ()
+
+
+@derived("attachments", each(OBJECTS, _route))
+def ATTACHMENTS(key: ObjectKey, look: Look) -> Attachment | None:  # noqa: N802
+    """Each route and what came of its parentRefs."""
+    route = find(look, HTTPRoute, key)
+    if route is None:
+        return None
+    results = (_parent(look, key, ref, route.spec.hostnames) for ref in route.spec.parent_refs)
+    return Attachment(parents=tuple(result for result in results if result is not None))
+
+
+ROUTES_BY_LISTENER = ATTACHMENTS.index(
+    "listener", lambda _, row: (ListenerKey(at.gateway, at.listener) for at in row.listeners())
+)
+ROUTES_BY_HOST = ATTACHMENTS.index(
+    "host", lambda _, row: (HostKey(at.gateway, at.listener, host) for at in row.listeners() for host in at.hostnames)
+)
+ROUTES_BY_SERVICE = ATTACHMENTS.index(
+    "service", lambda key, row: (service for service, _ in row.services() if service.namespace == key.namespace)
+)
+CONSUMER_ROUTES = ATTACHMENTS.index(
+    "consumer",
+    lambda key, row: (
+        ConsumerKey(key.namespace, service) for service, _ in row.services() if service.namespace != key.namespace
+    ),
+)
+
+
+@derived("attached", each(ATTACHMENTS, lambda _, row: (ListenerKey(at.gateway, at.listener) for at in row.listeners())))
+def ATTACHED(key: ListenerKey, look: Look) -> int | None:  # noqa: N802
+    """How many routes are attached to a listener; no row means none."""
+    return len(look.keys(ROUTES_BY_LISTENER, key)) or None
+
+
+def service_routes(
+    look: Reader, *, client_namespace: str, service: ServiceKey, port: int | None = None
+) -> tuple[ObjectKey, ...]:
+    """The routes that clients in a namespace take on their way to a port of a service (None: to any of its ports).
+
+    Routes of the client's own namespace (consumer routes) replace those that the service's owner wrote (GEP-1426).
+    """
+    consumer = _for_port(look, look.keys(CONSUMER_ROUTES, ConsumerKey(client_namespace, service)), service, port)
+    return consumer or _for_port(look, look.keys(ROUTES_BY_SERVICE, service), service, port)
+
+
+def _for_port(
+    look: Reader, routes: tuple[ObjectKey, ...], service: ServiceKey, port: int | None
+) -> tuple[ObjectKey, ...]:
+    if port is None:
+        return routes
+    rows = ((route, look(ATTACHMENTS, route)) for route in routes)
+    return tuple(route for route, row in rows if row is not None and row.stands_before(service, port))
+
+
+def _parent(look: Look, route: ObjectKey, ref: ParentReference, hostnames: tuple[str, ...]) -> Parent | None:
+    namespace = ref.namespace or route.namespace
+    if (ref.group, ref.kind) == (GATEWAY_API, "Gateway"):
+        return _gateway_parent(look, route, ref, GatewayKey(namespace, ref.name), hostnames)
+    if ref.group in ("", FAIRLEAD) and ref.kind == "Service":
+        return _service_parent(look, ref, ServiceKey(namespace, ref.name))
+    said = f"A route cannot attach to {ref.kind} of group {ref.group!r}; use a Gateway or a Service."
+    return Parent(ref, accepted=False, reason="InvalidKind", message=said)
+
+
+def _service_parent(look: Look, ref: ParentReference, key: ServiceKey) -> Parent:
+    service = look(SERVICES, key)
+    name = f"Service {key.namespace}/{key.name}"
+    if service is None or (ref.group == FAIRLEAD and not service.own):
+        return Parent(ref, accepted=False, reason="NoMatchingParent", message=f"{name} does not exist.")
+    if ref.port is not None and service.port(ref.port) is None:
+        known = ", ".join(str(port.port) for port in service.ports) or "none"
+        said = f"{name} has no port {ref.port}; it has: {known}."
+        return Parent(ref, accepted=False, reason="NoMatchingParent", message=said)
+    return Parent(ref, accepted=True, reason="Accepted", service=key, port=ref.port or 0)
+
+
+def _gateway_parent(
+    look: Look, route: ObjectKey, ref: ParentReference, key: GatewayKey, hostnames: tuple[str, ...]
+) -> Parent | None:
+    name = f"Gateway {key.namespace}/{key.name}"
+    gateway = look(GATEWAYS, key)
+    if gateway is None:
+        if look(OBJECTS, ObjectKey("Gateway", key.namespace, key.name)) is not None:
+            return None
+        return Parent(ref, accepted=False, reason="NoMatchingParent", message=f"{name} does not exist.")
+    named = _named(gateway, ref)
+    if not named:
+        said = f"{name} has no listener with {_asked(ref)}; it has: {_listed(gateway.listeners)}."
+        return Parent(ref, accepted=False, reason="NoMatchingParent", message=said)
+    allowing = [listener for listener in named if allows(look, listener, key.namespace, route)]
+    if not allowing:
+        said = f"No listener of {name} allows {route.kind}s of namespace {route.namespace} (see its allowedRoutes)."
+        return Parent(ref, accepted=False, reason="NotAllowedByListeners", message=said)
+    attached = tuple(
+        AttachedListener(key, listener.name, hosts)
+        for listener in allowing
+        if (hosts := _effective(listener.hostname, hostnames))
+    )
+    if not attached:
+        theirs = ", ".join(sorted({listener.hostname for listener in allowing}))
+        said = f"None of the route's hostnames lies within those of {name}'s listeners: {theirs}."
+        return Parent(ref, accepted=False, reason="NoMatchingListenerHostname", message=said)
+    return Parent(ref, accepted=True, reason="Accepted", listeners=attached)
+
+
+def _named(gateway: Gateway, ref: ParentReference) -> list[GatewayListener]:
+    """The listeners that a parentRef selects; `sectionName` and `port` must both hold where both are given."""
+    return [
+        listener
+        for listener in gateway.listeners
+        if (ref.section_name is None or listener.name == ref.section_name)
+        and (ref.port is None or listener.port == ref.port)
+    ]
+
+
+def _asked(ref: ParentReference) -> str:
+    name = f"name {ref.section_name}" if ref.section_name is not None else ""
+    port = f"port {ref.port}" if ref.port is not None else ""
+    return " and ".join(part for part in (name, port) if part)
+
+
+def _listed(listeners: tuple[GatewayListener, ...]) -> str:
+    return ", ".join(f"{listener.name} ({listener.port})" for listener in listeners)
+
+
+def _effective(listener: str, hostnames: tuple[str, ...]) -> tuple[str, ...]:
+    """The hostnames under which a route answers on a listener: all that both mean, each once, sorted."""
+    if not hostnames:
+        return (listener,)
+    both = (intersection(listener, hostname.lower()) for hostname in hostnames)
+    return tuple(sorted({host for host in both if host is not None}))

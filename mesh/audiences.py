@@ -1,0 +1,55 @@
+"""What each audience is in terms of the model: the Gateway it serves, or the service it fronts and those it may see.
+
+An audience exists from the start for every Gateway of ours, so that its configuration is ready when the first proxy
+comes; for sidecars and gRPC clients as soon as one connects.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.model import AUDIENCES, Audience, ServiceKey, ServicePort
+from mesh.services import SERVICES, VISIBLE
+from mesh.tables import Look, derived, each
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What proxies of an audience stand for and may see.
+
+    `gateway` is the Gateway they serve, `fronts` the service whose instance a sidecar stands beside, each None where
+    there is no such thing (yet). `fronted_port` is the port of that service for which `Audience.port` stands.
+    `services` are those that the proxies may call.
+    """
+
+    gateway: GatewayKey | None = None
+    fronts: ServiceKey | None = None
+    fronted_port: ServicePort | None = None
+    services: tuple[ServiceKey, ...] = ()
+
+
+def _gateway(key: GatewayKey, _row: Gateway) -> tuple[Audience]:
+    return (Audience("gateway", key.namespace, key.name),)
+
+
+@derived("sights", each(GATEWAYS, _gateway), each(AUDIENCES))
+def SIGHTS(key: Audience, look: Look) -> Sight | None:  # noqa: N802
+    """Each known audience; one whose Gateway or service does not exist has a row that names none."""
+    if key.kind == "gateway":
+        gateway = GatewayKey(key.namespace, key.name)
+        return Sight(gateway=gateway if look(GATEWAYS, gateway) is not None else None)
+    visible = look(VISIBLE, key.namespace)
+    services = visible.services if visible is not None else ()
+    if key.kind != "sidecar":
+        return Sight(services=services)
+    fronts = ServiceKey(key.namespace, key.name)
+    service = look(SERVICES, fronts)
+    if service is None:
+        return Sight(services=services)
+    return Sight(fronts=fronts, fronted_port=_fronted(service.ports, key.port), services=services)
+
+
+def _fronted(ports: tuple[ServicePort, ...], number: int) -> ServicePort | None:
+    """The service's port that the local port stands for: the same number, else the only one there is."""
+    same = next((port for port in ports if port.port == number), None)
+    return same if same is not None or len(ports) != 1 else ports[0]

@@ -1,0 +1,86 @@
+"""What a reference to a backend means: a port of a service, perhaps of a subset, or why it means nothing.
+
+A reference in a route's rule and one in a mirror filter are resolved alike. What is invalid here answers 500 in
+Envoy; a service that exists and has no endpoints is valid, and answers 503 (Gateway API, HTTPRouteRule.backendRefs).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from mesh.kinds.references import FAIRLEAD, GATEWAY_API, BackendObjectReference
+from mesh.model import ObjectKey, ServiceKey
+from mesh.reference_grants import Permission, permitted
+from mesh.services import SERVICES, SUBSETS, SubsetKey
+from mesh.tables import Reader
+
+Reason = Literal["InvalidKind", "BackendNotFound", "RefNotPermitted", "UnsupportedProtocol", "UnsupportedValue"]
+
+KINDS = (("", "Service"), (FAIRLEAD, "Service"), (FAIRLEAD, "ServiceSubset"))
+UNROUTABLE = ("UDP", "TLS")
+
+
+class Backend(msgspec.Struct, frozen=True, order=True):
+    """A port of a service; `subset` is the name of a ServiceSubset in the service's namespace, or empty.
+
+    `own` says that only the endpoints of our `Service` object are meant, though other sources know the service too.
+    """
+
+    service: ServiceKey
+    port: int
+    subset: str = ""
+    own: bool = False
+
+
+class Invalid(msgspec.Struct, frozen=True):
+    """A reference that leads nowhere: `reason` is a word of Gateway API, `message` says what to mend."""
+
+    reason: Reason
+    message: str
+
+
+def resolve(look: Reader, *, route: ObjectKey, ref: BackendObjectReference) -> Backend | Invalid:
+    """The backend that a reference of a route names."""
+    namespace = ref.namespace or route.namespace
+    if (ref.group, ref.kind) not in KINDS:
+        said = (
+            f"backendRef names {ref.kind} {ref.name} of group {ref.group!r}; "
+            f"use kind Service (group '' or {FAIRLEAD}) or ServiceSubset (group {FAIRLEAD})."
+        )
+        return Invalid("InvalidKind", said)
+    wanted = Permission(GATEWAY_API, route.kind, route.namespace, ref.group, ref.kind, namespace, ref.name)
+    if not permitted(look, wanted):
+        said = (
+            f"{ref.kind} {namespace}/{ref.name} is in another namespace and no ReferenceGrant in {namespace} permits "
+            f"{route.kind}s of {route.namespace} to use it."
+        )
+        return Invalid("RefNotPermitted", said)
+    if ref.kind == "ServiceSubset":
+        subset = look(SUBSETS, SubsetKey(namespace, ref.name))
+        if subset is None:
+            return Invalid("BackendNotFound", f"ServiceSubset {namespace}/{ref.name} does not exist.")
+        return _port(look, ref, Backend(subset.service, ref.port or 0, subset=ref.name))
+    return _port(look, ref, Backend(ServiceKey(namespace, ref.name), ref.port or 0))
+
+
+def _port(look: Reader, ref: BackendObjectReference, backend: Backend) -> Backend | Invalid:
+    name = f"Service {backend.service.namespace}/{backend.service.name}"
+    service = look(SERVICES, backend.service)
+    if service is None:
+        return Invalid("BackendNotFound", f"{name} does not exist.")
+    only_own = ref.group == FAIRLEAD and ref.kind == "Service"
+    if only_own and not service.own:
+        said = f"{name} is not an object of {FAIRLEAD}; leave out the group to mean the discovered service."
+        return Invalid("BackendNotFound", said)
+    known = ", ".join(str(port.port) for port in service.ports) or "none"
+    if ref.port is None:
+        return Invalid("UnsupportedValue", f"backendRef to {name} needs a port; it has: {known}.")
+    port = service.port(ref.port)
+    if port is None:
+        return Invalid("BackendNotFound", f"{name} has no port {ref.port}; it has: {known}.")
+    if port.protocol in UNROUTABLE:
+        said = f"Port {port.port} of {name} speaks {port.protocol}, which an HTTP route cannot reach."
+        return Invalid("UnsupportedProtocol", said)
+    return msgspec.structs.replace(backend, own=True) if only_own and len(service.sources) > 1 else backend

@@ -1,0 +1,283 @@
+"""Where a request to a Gateway would go, and why: the oracle behind `fairlead explain`.
+
+Reads the model alone, by the words of Gateway API, and knows nothing of Envoy's configuration: a property test holds
+its answers against a real Envoy's. A request belongs to the most specific listener of its port that covers its host
+(for HTTPS its server name), there to the most specific hostname under which routes answer, and there to the first
+match by `mesh.precedence`. Nothing falls through: where the chosen hostname has no match the answer is 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from mesh.attachments import ATTACHMENTS, ROUTES_BY_LISTENER, ListenerKey
+from mesh.backends import Backend, Invalid, resolve
+from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.hostnames import ANY, best, covers
+from mesh.kinds.httproute import HTTPRoute, HTTPRouteRule
+from mesh.listeners import GatewayListener
+from mesh.matching import match_words, mismatch
+from mesh.model import ObjectKey
+from mesh.objects import find
+from mesh.precedence import RouteOrder, age, route_order
+from mesh.redirects import location
+from mesh.requests import WELL_KNOWN_PORTS, Request, request
+from mesh.services import ENDPOINTS, SUBSETS, SubsetKey
+from mesh.tables import Engine, Present, Reader
+
+Outcome = Literal["forward", "redirect", "respond", "close"]
+
+OTHERS = 50
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """Something that could have answered and did not, and why: `what` names it as a user would."""
+
+    what: str
+    why: str
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A backend of the rule, its part of the requests (0 to 1) and how many endpoints it has.
+
+    `problem` says why requests that fall to it answer 500, or 503 where there is no endpoint.
+    """
+
+    ref: str
+    weight: int
+    share: float
+    backend: Backend | None = None
+    endpoints: int = 0
+    problem: str = ""
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What happens to a request.
+
+    `outcome` is `forward` (to one of `backends`), `redirect` (to `location`), `respond` (Envoy itself answers with
+    `status`) or `close` (no listener takes the connection). `status` is 0 where the backend decides. `match` is in
+    words, `others` tells why not the rest: at most `OTHERS` of them, the nearest first.
+    """
+
+    outcome: Outcome
+    why: str
+    status: int = 0
+    gateway: GatewayKey | None = None
+    listener: str = ""
+    port: int = 0
+    virtual_host: str = ""
+    route: ObjectKey | None = None
+    rule: int = 0
+    rule_name: str = ""
+    match_index: int = 0
+    match: str = ""
+    filters: tuple[str, ...] = ()
+    location: str = ""
+    backends: tuple[Share, ...] = ()
+    others: tuple[Passed, ...] = ()
+
+
+class Candidate(NamedTuple):
+    """One match of one rule of a route, sorted as Gateway API orders them."""
+
+    order: RouteOrder
+    key: ObjectKey
+    rule: int
+    match: int
+
+
+class _Choice(NamedTuple):
+    """The listener that takes a request, or None, what Envoy answers then (0: it closes), and why not the others."""
+
+    listener: GatewayListener | None
+    why: str
+    status: int
+    others: tuple[Passed, ...]
+
+
+class GatewayNotFoundError(LookupError):
+    """There is no such Gateway, or it is not ours."""
+
+
+def explain(
+    engine: Engine, gateway: GatewayKey, *, method: str, url: str, headers: Iterable[tuple[str, str]] = ()
+) -> Explanation:
+    """Explain a request to a Gateway.
+
+    Raises GatewayNotFoundError, and ValueError where the URL is not one.
+    """
+    look = Present(engine)
+    row = look(GATEWAYS, gateway)
+    if row is None:
+        raise GatewayNotFoundError(f"Gateway {gateway.namespace}/{gateway.name} does not exist or is not ours to serve")
+    asked = request(method, url, headers)
+    choice = _choose(row, asked)
+    if asked.escaped_slashes and (choice.listener is not None or choice.status):
+        why = "the path has escaped slashes; Envoy sends the client to the plain path before it looks for a route"
+        to = f"{asked.path}?{asked.raw_query}" if asked.raw_query else asked.path
+        answer = Explanation("redirect", why, status=307, location=to)
+    elif choice.listener is None:
+        answer = Explanation("respond" if choice.status else "close", choice.why, status=choice.status)
+    else:
+        answer = _in_listener(look, ListenerKey(gateway, choice.listener.name), choice.listener, asked)
+        answer = msgspec.structs.replace(answer, listener=choice.listener.name, port=choice.listener.port)
+    return msgspec.structs.replace(answer, gateway=gateway, others=(*answer.others, *choice.others)[:OTHERS])
+
+
+def candidates(look: Reader, keys: Iterable[ObjectKey]) -> list[Candidate]:
+    """All matches of some routes in the order in which they are tried."""
+    found: list[Candidate] = []
+    for key in keys:
+        route = find(look, HTTPRoute, key)
+        if route is None:
+            continue
+        born = age(route.metadata)
+        for number, rule in enumerate(route.spec.rules):
+            found += [
+                Candidate(route_order(match, age=born, rule=number, index=index), key, number, index)
+                for index, match in enumerate(rule.matches)
+            ]
+    return sorted(found)
+
+
+def _choose(gateway: Gateway, asked: Request) -> _Choice:
+    protocol = asked.scheme.upper()
+    port = asked.port or _assumed_port(gateway, asked)
+    here = [item for item in gateway.listeners if item.programmed and (item.port, item.protocol) == (port, protocol)]
+    elsewhere = [
+        Passed(
+            f"listener {item.name}", f"serves {item.protocol} on port {item.port}" if item.programmed else _ill(item)
+        )
+        for item in gateway.listeners
+        if item not in here
+    ]
+    if not here:
+        return _Choice(None, f"no listener serves {protocol} on port {port}", 0, tuple(elsewhere))
+    name = asked.sni if protocol == "HTTPS" else asked.host
+    chosen = best(tuple(item.hostname for item in here), name)
+    others = (*(_passed_over(item, name) for item in here if item.hostname != chosen), *elsewhere)
+    if chosen is None:
+        return _Choice(None, f"no listener on port {port} covers {name}", 0 if protocol == "HTTPS" else 404, others)
+    listener = next(item for item in here if item.hostname == chosen)
+    meant = best(tuple(item.hostname for item in here), asked.host)
+    if meant not in (chosen, None):
+        why = f"server name {asked.sni} belongs to listener {listener.name}, and host {asked.host} to another"
+        return _Choice(None, why, 421, others)
+    if meant is None:
+        return _Choice(None, f"no listener on port {port} covers {asked.host}", 404, others)
+    return _Choice(listener, "", 0, others)
+
+
+def _assumed_port(gateway: Gateway, asked: Request) -> int:
+    """The port that a URL without one means: the scheme's, else the only one on which the Gateway speaks it."""
+    ports = {item.port for item in gateway.listeners if item.programmed and item.protocol == asked.scheme.upper()}
+    usual = WELL_KNOWN_PORTS[asked.scheme]
+    return ports.pop() if usual not in ports and len(ports) == 1 else usual
+
+
+def _ill(listener: GatewayListener) -> str:
+    said = next((item.message for item in listener.conditions if item.type == "Programmed" and not item.status), "")
+    return f"is not served: {said}"
+
+
+def _passed_over(listener: GatewayListener, name: str) -> Passed:
+    why = "is less specific" if covers(listener.hostname, name) else f"does not cover {name}"
+    return Passed(f"listener {listener.name}", f"hostname {listener.hostname or '(any)'} {why}")
+
+
+def _in_listener(look: Reader, key: ListenerKey, listener: GatewayListener, asked: Request) -> Explanation:
+    hosts: dict[str, set[ObjectKey]] = {}
+    for route in look.keys(ROUTES_BY_LISTENER, key):
+        attachment = look(ATTACHMENTS, route)
+        for at in attachment.listeners() if attachment is not None else ():
+            if (at.gateway, at.listener) == key:
+                for hostname in at.hostnames:
+                    hosts.setdefault(hostname, set()).add(route)
+    chosen = best(tuple(hosts), asked.host)
+    others = tuple(
+        Passed(str(route), f"answers for {hostname or '(any host)'}, not for {chosen or asked.host}")
+        for hostname in sorted(hosts)
+        if hostname != chosen
+        for route in sorted(hosts[hostname] - hosts.get(chosen or ANY, set()))
+    )
+    if chosen is None:
+        why = f"no route on listener {listener.name} answers for {asked.host}"
+        return Explanation("respond", why, status=404, others=others[:OTHERS])
+    tried: list[Passed] = []
+    for candidate in candidates(look, hosts[chosen]):
+        rule = _rule(look, candidate)
+        match = rule.matches[candidate.match]
+        why = mismatch(match, asked)
+        if not why:
+            answer = _by_rule(look, candidate, rule, listener, asked)
+            rest = tuple(tried)
+            return msgspec.structs.replace(answer, virtual_host=chosen or "*", others=(*rest, *others)[:OTHERS])
+        tried.append(Passed(f"{candidate.key} rules[{candidate.rule}].matches[{candidate.match}]", why))
+    why = f"no route for {chosen or 'any host'} matches the request"
+    return Explanation("respond", why, status=404, virtual_host=chosen or "*", others=(*tried, *others)[:OTHERS])
+
+
+def _rule(look: Reader, candidate: Candidate) -> HTTPRouteRule:
+    route = find(look, HTTPRoute, candidate.key)
+    assert route is not None, f"{candidate.key} was there when its matches were sorted"
+    return route.spec.rules[candidate.rule]
+
+
+def _by_rule(
+    look: Reader, candidate: Candidate, rule: HTTPRouteRule, listener: GatewayListener, asked: Request
+) -> Explanation:
+    match = rule.matches[candidate.match]
+    redirect = next((item.request_redirect for item in rule.filters if item.request_redirect is not None), None)
+    shares = _shares(look, candidate.key, rule)
+    outcome: Outcome
+    if any(item.type == "ExtensionRef" for item in rule.filters):
+        outcome, status, why = "respond", 500, "the rule names a filter of a kind that is not supported"
+    elif redirect is not None:
+        outcome, status, why = "redirect", redirect.status_code, "the rule redirects"
+    elif not shares or not any(share.share for share in shares):
+        outcome, status, why = "respond", 500, "the rule has no backend with a weight"
+    elif all(share.backend is None for share in shares if share.share):
+        outcome, status, why = "respond", 500, "no backend of the rule is valid"
+    else:
+        outcome, status, why = "forward", 0, "the first match of the most specific host"
+    return Explanation(
+        outcome,
+        why,
+        status=status,
+        route=candidate.key,
+        rule=candidate.rule,
+        rule_name=rule.name or "",
+        match_index=candidate.match,
+        match=match_words(match),
+        filters=tuple(item.type for item in rule.filters),
+        location=location(redirect, match.path, port=listener.port, asked=asked) if redirect is not None else "",
+        backends=shares,
+    )
+
+
+def _shares(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> tuple[Share, ...]:
+    total = sum(ref.weight for ref in rule.backend_refs)
+    shares = []
+    for ref in rule.backend_refs:
+        name = f"{ref.kind} {ref.namespace or route.namespace}/{ref.name}" + (f":{ref.port}" if ref.port else "")
+        share = ref.weight / total if total else 0.0
+        backend = resolve(look, route=route, ref=ref)
+        if isinstance(backend, Invalid):
+            shares.append(Share(name, ref.weight, share, problem=backend.message))
+            continue
+        count = _endpoint_count(look, backend)
+        problem = "" if count else "It has no endpoints: requests answer 503."
+        shares.append(Share(name, ref.weight, share, backend=backend, endpoints=count, problem=problem))
+    return tuple(shares)
+
+
+def _endpoint_count(look: Reader, backend: Backend) -> int:
+    row = look(ENDPOINTS, backend.service)
+    if row is None:
+        return 0
+    endpoints = row.own if backend.own else row.endpoints
+    subset = look(SUBSETS, SubsetKey(backend.service.namespace, backend.subset)) if backend.subset else None
+    return sum(1 for endpoint in endpoints if subset is None or subset.chooses(endpoint))

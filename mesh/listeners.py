@@ -1,0 +1,238 @@
+"""One listener of a Gateway, judged: what it takes, whether it is served, and the conditions that say so.
+
+Judged alone here (protocol, route kinds, certificates) and against the Gateway's other listeners (conflicts); what
+routes attach is not known here, so that a route never changes a listener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from mesh.certificates import CERTIFICATES, SecretKey
+from mesh.conditions import Condition
+from mesh.kinds.gateway import Gateway as GatewayObject
+from mesh.kinds.gateway import Listener, RouteGroupKind
+from mesh.kinds.namespace import Namespace as NamespaceObject
+from mesh.kinds.references import GATEWAY_API, SecretObjectReference
+from mesh.kinds.selectors import LabelSelector
+from mesh.model import ObjectKey
+from mesh.objects import find
+from mesh.reference_grants import Permission, permitted
+from mesh.tables import Reader
+
+ListenerProtocol = Literal["HTTP", "HTTPS"]
+
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+
+
+class RouteKind(NamedTuple):
+    """A kind of route."""
+
+    group: str
+    kind: str
+
+
+ROUTE_KINDS: Mapping[str, tuple[RouteKind, ...]] = {
+    "HTTP": (RouteKind(GATEWAY_API, "HTTPRoute"),),
+    "HTTPS": (RouteKind(GATEWAY_API, "HTTPRoute"),),
+}
+
+
+class AllowedNamespaces(msgspec.Struct, frozen=True):
+    """The namespaces whose routes a listener takes (`allowedRoutes.namespaces`)."""
+
+    from_: Literal["All", "Selector", "Same"] = "Same"
+    selector: LabelSelector | None = None
+
+
+class GatewayListener(msgspec.Struct, frozen=True):
+    """A listener as routes and translation see it.
+
+    `protocol` is as written; a listener that is `programmed` has one of `ListenerProtocol`. `hostname` is empty where
+    any host is meant. `programmed` False means that Envoy does not get it; `conditions` tell why. `certificates` are
+    the usable ones.
+    """
+
+    name: str
+    port: int
+    protocol: str
+    hostname: str = ""
+    certificates: tuple[SecretKey, ...] = ()
+    accepted: bool = True
+    programmed: bool = True
+    conditions: tuple[Condition, ...] = ()
+    supported_kinds: tuple[RouteKind, ...] = ()
+    allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
+
+
+def listeners(look: Reader, gateway: GatewayObject) -> tuple[GatewayListener, ...]:
+    """The listeners of a Gateway in the order they are written."""
+    conflicts = _conflicts(gateway.spec.listeners)
+    return tuple(
+        _listener(look, gateway, listener, conflicts.get(listener.name)) for listener in gateway.spec.listeners
+    )
+
+
+def unserved(listener: GatewayListener, message: str) -> GatewayListener:
+    """The listener of a Gateway that is not served at all, for that reason."""
+    verdict = Condition("Programmed", False, "Invalid", message)
+    conditions = tuple(verdict if condition.type == "Programmed" else condition for condition in listener.conditions)
+    return msgspec.structs.replace(listener, programmed=False, conditions=conditions)
+
+
+def allows(look: Reader, listener: GatewayListener, gateway_namespace: str, route: ObjectKey) -> bool:
+    """Whether a listener takes a route of that kind from that namespace."""
+    if all(kind.kind != route.kind for kind in listener.supported_kinds):
+        return False
+    allowed = listener.allowed_namespaces
+    if allowed.from_ == "All":
+        return True
+    if allowed.from_ == "Same":
+        return route.namespace == gateway_namespace
+    return allowed.selector is not None and allowed.selector.selects(namespace_labels(look, route.namespace))
+
+
+def namespace_labels(look: Reader, namespace: str) -> dict[str, str]:
+    """The labels of a namespace; its name is always one of them, as Kubernetes has it."""
+    found = find(look, NamespaceObject, ObjectKey("Namespace", "", namespace))
+    return {**(found.metadata.labels if found is not None else {}), NAMESPACE_NAME: namespace}
+
+
+def _conflicts(specs: Iterable[Listener]) -> dict[str, Condition]:
+    """The listeners that cannot be told apart; none of them wins, as the specification demands.
+
+    Only protocols that are served take part: a listener that is refused anyway does not take others down with it.
+    """
+    by_port: dict[int, list[Listener]] = {}
+    for spec in specs:
+        if spec.protocol in ROUTE_KINDS:
+            by_port.setdefault(spec.port, []).append(spec)
+    found: dict[str, Condition] = {}
+    for port, sharing in by_port.items():
+        protocols = sorted({spec.protocol for spec in sharing})
+        for spec in sharing:
+            twins = [other.name for other in sharing if other.name != spec.name and _host(other) == _host(spec)]
+            if len(protocols) > 1:
+                said = f"Port {port} is asked to speak {' and '.join(protocols)}; use one protocol per port."
+                found[spec.name] = Condition("Conflicted", True, "ProtocolConflict", said)
+            elif twins:
+                said = (
+                    f"Listeners {', '.join(sorted([spec.name, *twins]))} share port {port} and hostname "
+                    f"{_host(spec) or '(any)'}; give each its own hostname or port."
+                )
+                found[spec.name] = Condition("Conflicted", True, "HostnameConflict", said)
+    return found
+
+
+def _host(spec: Listener) -> str:
+    return (spec.hostname or "").lower()
+
+
+def _listener(look: Reader, gateway: GatewayObject, spec: Listener, conflict: Condition | None) -> GatewayListener:
+    supported, kinds_problem = _supported_kinds(spec)
+    certificates, problems = _certificates(look, gateway, spec) if spec.protocol == "HTTPS" else ((), ())
+    problems = (*([kinds_problem] if kinds_problem is not None else []), *problems)
+    accepted = _accepted(gateway, spec, conflict)
+    programmed = accepted.status and bool(supported) and (bool(certificates) or spec.protocol == "HTTP")
+    allowed = spec.allowed_routes.namespaces
+    return GatewayListener(
+        name=spec.name,
+        port=spec.port,
+        protocol=spec.protocol,
+        hostname=_host(spec),
+        certificates=certificates,
+        accepted=accepted.status,
+        programmed=programmed,
+        conditions=(
+            accepted,
+            conflict or Condition("Conflicted", False, "NoConflicts"),
+            Condition("Programmed", True, "Programmed")
+            if programmed
+            else Condition("Programmed", False, "Invalid", _first_message(accepted, problems)),
+            problems[0] if problems else Condition("ResolvedRefs", True, "ResolvedRefs"),
+        ),
+        supported_kinds=supported,
+        allowed_namespaces=AllowedNamespaces(allowed.from_, allowed.selector),
+    )
+
+
+def _first_message(accepted: Condition, problems: tuple[Condition, ...]) -> str:
+    return accepted.message if not accepted.status else problems[0].message if problems else ""
+
+
+def _accepted(gateway: GatewayObject, spec: Listener, conflict: Condition | None) -> Condition:
+    if spec.protocol not in ROUTE_KINDS:
+        said = f"Protocol {spec.protocol} is not supported; use one of {', '.join(sorted(ROUTE_KINDS))}."
+        return Condition("Accepted", False, "UnsupportedProtocol", said)
+    if conflict is not None:
+        return Condition("Accepted", False, conflict.reason, conflict.message)
+    if spec.tls is not None and spec.tls.mode == "Passthrough":
+        said = "TLS mode Passthrough is not supported for protocol HTTPS; use Terminate."
+        return Condition("Accepted", False, "UnsupportedValue", said)
+    if spec.protocol == "HTTPS" and gateway.spec.tls is not None and gateway.spec.tls.frontend is not None:
+        # Serving it all the same would let clients in that the user wants kept out.
+        said = "Validation of client certificates (spec.tls.frontend) is not supported; remove it."
+        return Condition("Accepted", False, "UnsupportedValue", said)
+    return Condition("Accepted", True, "Accepted")
+
+
+def _supported_kinds(spec: Listener) -> tuple[tuple[RouteKind, ...], Condition | None]:
+    served = ROUTE_KINDS.get(spec.protocol, ())
+    wanted = tuple(_route_kind(kind) for kind in spec.allowed_routes.kinds)
+    if not wanted:
+        return served, None
+    wrong = sorted(set(wanted) - set(served))
+    if not wrong:
+        return tuple(sorted(set(wanted))), None
+    names = ", ".join(f"{kind.group}/{kind.kind}" for kind in wrong)
+    known = ", ".join(kind.kind for kind in served) or "none"
+    said = f"Protocol {spec.protocol} does not carry routes of kind {names}; allowedRoutes.kinds may name: {known}."
+    return tuple(sorted(set(wanted) & set(served))), Condition("ResolvedRefs", False, "InvalidRouteKinds", said)
+
+
+def _route_kind(kind: RouteGroupKind) -> RouteKind:
+    return RouteKind(kind.group, kind.kind)
+
+
+def _certificates(
+    look: Reader, gateway: GatewayObject, spec: Listener
+) -> tuple[tuple[SecretKey, ...], tuple[Condition, ...]]:
+    """The usable certificates of an HTTPS listener, and what is wrong with the others."""
+    refs = spec.tls.certificate_refs if spec.tls is not None else ()
+    if not refs:
+        said = "An HTTPS listener needs tls.certificateRefs: name a Secret of type kubernetes.io/tls."
+        return (), (Condition("ResolvedRefs", False, "InvalidCertificateRef", said),)
+    usable: list[SecretKey] = []
+    problems: list[Condition] = []
+    for ref in refs:
+        key = SecretKey(ref.namespace or gateway.metadata.namespace, ref.name)
+        problem = _certificate_problem(look, gateway.metadata.namespace, ref, key)
+        if problem is not None:
+            problems.append(problem)
+        elif key not in usable:
+            usable.append(key)
+    return tuple(usable), tuple(problems)
+
+
+def _certificate_problem(look: Reader, namespace: str, ref: SecretObjectReference, key: SecretKey) -> Condition | None:
+    if (ref.group, ref.kind) != ("", "Secret"):
+        said = f"certificateRefs names {ref.kind} {ref.name} of group {ref.group!r}; only core Secrets are supported."
+        return Condition("ResolvedRefs", False, "InvalidCertificateRef", said)
+    wanted = Permission(GATEWAY_API, "Gateway", namespace, "", "Secret", key.namespace, key.name)
+    if not permitted(look, wanted):
+        said = (
+            f"Secret {key.namespace}/{key.name} is in another namespace and no ReferenceGrant there permits "
+            f"Gateways of {namespace} to use it."
+        )
+        return Condition("ResolvedRefs", False, "RefNotPermitted", said)
+    certificate = look(CERTIFICATES, key)
+    if certificate is None:
+        said = f"Secret {key.namespace}/{key.name} does not exist."
+        return Condition("ResolvedRefs", False, "InvalidCertificateRef", said)
+    if certificate.problem:
+        said = f"Secret {key.namespace}/{key.name} {certificate.problem}."
+        return Condition("ResolvedRefs", False, "InvalidCertificateRef", said)
+    return None

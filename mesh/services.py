@@ -1,0 +1,238 @@
+"""Services as the mesh knows them: those of all sources under one name, their endpoints, who may see them, subsets.
+
+The same namespace and name is the same service, whether Kubernetes, Consul or a `Service` object tells of it (DESIGN
+§3). What routes and clusters depend on (ports, labels, visibility) and what changes all the time (endpoints) are
+separate tables, so that a moved endpoint touches nothing but its own assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from mesh.kinds.service import Service as ServiceObject
+from mesh.kinds.servicesubset import ServiceSubset
+from mesh.model import (
+    AUDIENCES,
+    DISCOVERED_ENDPOINTS,
+    DISCOVERED_ENDPOINTS_BY_SERVICE,
+    DISCOVERED_SERVICES,
+    DISCOVERED_SERVICES_BY_NAME,
+    Audience,
+    Connected,
+    Declared,
+    DiscoveredService,
+    DiscoveredServiceKey,
+    Endpoint,
+    Locality,
+    ObjectKey,
+    ServiceKey,
+    ServicePort,
+)
+from mesh.objects import OBJECTS, find
+from mesh.tables import Look, derived, each
+
+EVERYWHERE = "*"
+OWN_NAMESPACE = "."
+
+
+class Service(msgspec.Struct, frozen=True):
+    """What clients of a service need to know of it, merged over its sources.
+
+    `sources` names who tells of it; `own` says that a `Service` object of ours is among them. `external_name` is the
+    DNS name that stands for it where it has no endpoints of its own.
+    """
+
+    ports: tuple[ServicePort, ...]
+    labels: tuple[tuple[str, str], ...] = ()
+    export_to: tuple[str, ...] = ()
+    external_name: str = ""
+    sources: tuple[str, ...] = ()
+    own: bool = False
+
+    def port(self, number: int) -> ServicePort | None:
+        """The port of that number, or None."""
+        return next((port for port in self.ports if port.port == number), None)
+
+
+class ServiceEndpoints(msgspec.Struct, frozen=True):
+    """All endpoints of a service, sorted, their ports named as the merged service names them.
+
+    `own` are those that our `Service` object lists, for a backendRef that means only them.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    own: tuple[Endpoint, ...] = ()
+
+
+class Visible(msgspec.Struct, frozen=True):
+    """The services that clients of a namespace may see, sorted."""
+
+    services: tuple[ServiceKey, ...]
+
+
+class SubsetKey(NamedTuple):
+    """The name of a `ServiceSubset`."""
+
+    namespace: str
+    name: str
+
+
+class Subset(msgspec.Struct, frozen=True):
+    """The endpoints of a service that carry all these labels (sorted pairs)."""
+
+    service: ServiceKey
+    labels: tuple[tuple[str, str], ...]
+
+    def chooses(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint belongs to the subset."""
+        return set(self.labels) <= set(endpoint.labels)
+
+
+def _declared_service(key: ObjectKey, _row: Declared) -> tuple[ServiceKey, ...]:
+    return (ServiceKey(key.namespace, key.name),) if key.kind == "Service" else ()
+
+
+def _discovered_service(key: DiscoveredServiceKey, _row: DiscoveredService) -> tuple[ServiceKey]:
+    return (ServiceKey(key.namespace, key.name),)
+
+
+def _own(look: Look, key: ServiceKey) -> ServiceObject | None:
+    return find(look, ServiceObject, ObjectKey("Service", key.namespace, key.name))
+
+
+def _own_ports(own: ServiceObject) -> tuple[ServicePort, ...]:
+    return tuple(ServicePort(port.name, port.port, port.protocol) for port in own.spec.ports)
+
+
+def _discovered(look: Look, key: ServiceKey) -> tuple[tuple[str, DiscoveredService], ...]:
+    found = ((at.source, look(DISCOVERED_SERVICES, at)) for at in look.keys(DISCOVERED_SERVICES_BY_NAME, key))
+    return tuple((source, row) for source, row in found if row is not None)
+
+
+def _ports(tellers: Iterable[tuple[ServicePort, ...]]) -> dict[int, ServicePort]:
+    ports: dict[int, ServicePort] = {}
+    for told in tellers:
+        for port in told:
+            ports.setdefault(port.port, port)
+    return ports
+
+
+def _tellers(own: ServiceObject | None, rows: Iterable[tuple[str, DiscoveredService]]) -> list[tuple[ServicePort, ...]]:
+    """The ports as each source tells them, the one that is believed first: our own object, then sources by name."""
+    return [*([_own_ports(own)] if own is not None else []), *(row.ports for _, row in rows)]
+
+
+@derived("services", each(OBJECTS, _declared_service), each(DISCOVERED_SERVICES, _discovered_service))
+def SERVICES(key: ServiceKey, look: Look) -> Service | None:  # noqa: N802
+    """Each service once, merged over its sources; where they differ on a port number our own object is believed."""
+    own = _own(look, key)
+    rows = _discovered(look, key)
+    if own is None and not rows:
+        return None
+    labels: dict[str, str] = {}
+    for _, row in reversed(rows):
+        labels |= dict(row.labels)
+    exports = {namespace for _, row in rows for namespace in row.export_to}
+    if own is not None:
+        labels |= own.metadata.labels
+        exports |= set(own.spec.export_to)
+    ports = _ports(_tellers(own, rows))
+    return Service(
+        ports=tuple(ports[number] for number in sorted(ports)),
+        labels=tuple(sorted(labels.items())),
+        export_to=tuple(sorted(exports - {OWN_NAMESPACE})),
+        external_name=next((row.external_name for _, row in rows if row.external_name), ""),
+        sources=(*(["fairlead.dev"] if own is not None else []), *(source for source, _ in rows)),
+        own=own is not None,
+    )
+
+
+SERVICES_BY_VISIBILITY = SERVICES.index("visibility", lambda key, row: (key.namespace, *row.export_to))
+
+
+@derived(
+    "endpoints",
+    each(OBJECTS, _declared_service),
+    each(DISCOVERED_SERVICES, _discovered_service),
+    each(DISCOVERED_ENDPOINTS, lambda key, _: (ServiceKey(key.namespace, key.service),)),
+)
+def ENDPOINTS(key: ServiceKey, look: Look) -> ServiceEndpoints | None:  # noqa: N802
+    """The endpoints of each service, of all sources; there is a row (perhaps empty) for every service."""
+    service = look(SERVICES, key)
+    if service is None:
+        return None
+    names = {port.port: port.name for port in service.ports}
+    told = {source: row.ports for source, row in _discovered(look, key)}
+    endpoints: set[Endpoint] = set()
+    for at in look.keys(DISCOVERED_ENDPOINTS_BY_SERVICE, key):
+        row = look(DISCOVERED_ENDPOINTS, at)
+        if row is not None:
+            renamed = _renames(told.get(at.source, ()), names)
+            endpoints.update(_renamed(endpoint, renamed) for endpoint in row.endpoints)
+    own = _own(look, key)
+    ours = _own_endpoints(own) if own is not None else ()
+    return ServiceEndpoints(endpoints=tuple(sorted(endpoints.union(ours))), own=ours)
+
+
+def _renames(told: tuple[ServicePort, ...], names: Mapping[int, str]) -> dict[str, str]:
+    """How a source's port names differ from the merged service's, which sources share by port number."""
+    return {port.name: name for port in told if (name := names.get(port.port, port.name)) != port.name}
+
+
+def _renamed(endpoint: Endpoint, renamed: Mapping[str, str]) -> Endpoint:
+    if not renamed:
+        return endpoint
+    ports = tuple(sorted((renamed.get(name, name), number) for name, number in endpoint.ports))
+    return msgspec.structs.replace(endpoint, ports=ports)
+
+
+def _own_endpoints(own: ServiceObject) -> tuple[Endpoint, ...]:
+    """The endpoints as written; a port that one leaves out is served at the service port's own number."""
+    numbers = {port.name: port.port for port in own.spec.ports}
+    return tuple(
+        sorted(
+            Endpoint(
+                address=endpoint.address,
+                ports=tuple(sorted({**numbers, **endpoint.ports}.items())),
+                labels=tuple(sorted(endpoint.labels.items())),
+                weight=endpoint.weight,
+                locality=Locality(endpoint.region, endpoint.zone, endpoint.sub_zone),
+                health=endpoint.health,
+                priority=endpoint.priority,
+                service_account=endpoint.service_account,
+                mesh_tls=endpoint.mesh_tls,
+            )
+            for endpoint in own.spec.endpoints
+        )
+    )
+
+
+def _client_namespace(key: Audience, _row: Connected) -> tuple[str, ...]:
+    return (key.namespace,) if key.kind in ("sidecar", "grpc") else ()
+
+
+@derived("visible", each(AUDIENCES, _client_namespace))
+def VISIBLE(key: str, look: Look) -> Visible | None:  # noqa: N802
+    """What the sidecars and gRPC clients of a namespace may see; a row for each namespace that has such proxies."""
+    own = look.keys(SERVICES_BY_VISIBILITY, key)
+    everywhere = look.keys(SERVICES_BY_VISIBILITY, EVERYWHERE)
+    return Visible(tuple(sorted({*own, *everywhere})))
+
+
+@derived(
+    "subsets",
+    each(OBJECTS, lambda key, _: (SubsetKey(key.namespace, key.name),) if key.kind == "ServiceSubset" else ()),
+)
+def SUBSETS(key: SubsetKey, look: Look) -> Subset | None:  # noqa: N802
+    """Each `ServiceSubset`, whether its service exists or not."""
+    subset = find(look, ServiceSubset, ObjectKey("ServiceSubset", key.namespace, key.name))
+    if subset is None:
+        return None
+    labels = tuple(sorted(subset.spec.labels.items()))
+    return Subset(service=ServiceKey(key.namespace, subset.spec.service), labels=labels)
+
+
+SUBSETS_BY_SERVICE = SUBSETS.index("service", lambda _, row: (row.service,))

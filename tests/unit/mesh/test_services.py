@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from mesh.model import DISCOVERED_ENDPOINTS, Audience, Endpoint, ServiceKey, ServicePort
+from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE, SubsetKey
+from mesh.tables import Change, Commit
+from tests.support.model import Model
+
+REVIEWS = ServiceKey("default", "reviews")
+OURS = """
+kind: Service
+metadata: {name: reviews, labels: {team: a}}
+spec:
+  ports: [{name: http, port: 80}, {name: admin, port: 9000}]
+  exportTo: [shop]
+  endpoints:
+  - {address: 10.0.0.2, ports: {http: 9002}, labels: {version: v2}, weight: 2, zone: b, health: Healthy}
+  - {address: 10.0.0.1, ports: {http: 9001, admin: 9}, labels: {version: v1}}
+"""
+
+
+def addresses(model: Model, key: ServiceKey = REVIEWS) -> list[str]:
+    row = model.engine.get(ENDPOINTS, key)
+    assert row is not None
+    return [endpoint.address for endpoint in row.endpoints]
+
+
+def tables(commit: Commit) -> set[str]:
+    return {table.name for table in commit.changes}
+
+
+def test_a_service_object_becomes_a_service_and_its_endpoints() -> None:
+    model = Model()
+    model.apply(OURS)
+    service = model.engine.get(SERVICES, REVIEWS)
+    assert service is not None
+    assert service.ports == (ServicePort("http", 80, "HTTP"), ServicePort("admin", 9000, "HTTP"))
+    assert service.own
+    assert service.labels == (("team", "a"),)
+    row = model.engine.get(ENDPOINTS, REVIEWS)
+    assert row is not None
+    first, second = row.endpoints
+    assert first.ports == (("admin", 9), ("http", 9001))
+    assert (second.weight, second.locality.zone, second.health) == (2, "b", "Healthy")
+
+
+def test_a_port_that_an_endpoint_leaves_out_is_served_at_the_service_s_own_number() -> None:
+    model = Model()
+    model.apply(OURS)
+    row = model.engine.get(ENDPOINTS, REVIEWS)
+    assert row is not None
+    assert row.endpoints[1].ports == (("admin", 9000), ("http", 9002))
+
+
+def test_services_of_one_name_merge_their_ports_labels_and_endpoints() -> None:
+    model = Model()
+    model.apply(OURS)
+    model.discover("reviews", "10.1.0.1", ports=[("web", 80, 8080), ("grpc", 7000, 7000)], labels=(("app", "r"),))
+    model.discover("reviews", "10.2.0.1", source="consul:dc1")
+    service = model.engine.get(SERVICES, REVIEWS)
+    assert service is not None
+    assert [(port.name, port.port) for port in service.ports] == [("http", 80), ("grpc", 7000), ("admin", 9000)]
+    assert service.labels == (("app", "r"), ("team", "a"))
+    assert service.sources == ("fairlead.dev", "consul:dc1", "kubernetes:one")
+    assert addresses(model) == ["10.0.0.1", "10.0.0.2", "10.1.0.1", "10.2.0.1"]
+    own = model.engine.get(ENDPOINTS, REVIEWS)
+    assert own is not None
+    assert [endpoint.address for endpoint in own.own] == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_sources_that_name_a_port_otherwise_meet_by_its_number() -> None:
+    model = Model()
+    model.apply(OURS)
+    model.discover("reviews", "10.1.0.1", ports=[("web", 80, 8080)])
+    row = model.engine.get(ENDPOINTS, REVIEWS)
+    assert row is not None
+    assert row.endpoints[2] == Endpoint("10.1.0.1", (("http", 8080),))
+
+
+def test_a_service_without_endpoints_has_an_empty_row() -> None:
+    model = Model()
+    model.discover("reviews")
+    assert addresses(model) == []
+
+
+def test_endpoints_of_no_known_service_make_no_service() -> None:
+    model = Model()
+    model.discover("reviews", "10.1.0.1")
+    key = next(iter(model.engine.rows(DISCOVERED_ENDPOINTS)))
+    other = Model()
+    other.engine.commit([Change(DISCOVERED_ENDPOINTS, key, model.engine.get(DISCOVERED_ENDPOINTS, key))])
+    assert other.engine.rows(SERVICES) == {}
+    assert other.engine.rows(ENDPOINTS) == {}
+
+
+def test_a_moved_endpoint_changes_its_endpoints_row_and_nothing_else() -> None:
+    model = Model()
+    for number in range(20):
+        model.discover(f"s{number}", "10.1.0.1")
+    model.connect(Audience("sidecar", "default", "s1", 80))
+    commit = model.discover("s3", "10.1.0.2")
+    assert tables(commit) == {"discovered_endpoints", "endpoints"}
+    assert commit.computed == 1
+    assert addresses(model, ServiceKey("default", "s3")) == ["10.1.0.2"]
+
+
+def test_a_moved_endpoint_in_a_service_object_leaves_the_service_equal() -> None:
+    model = Model()
+    model.apply(OURS)
+    commit = model.apply(OURS.replace("10.0.0.2", "10.0.0.3"))
+    assert tables(commit) == {"declared", "objects", "endpoints"}
+
+
+def test_parts_of_one_service_are_joined_and_an_emptied_part_leaves() -> None:
+    model = Model()
+    model.discover("reviews", "10.1.0.1", part="ipv4")
+    model.discover("reviews", "fd00::1", part="ipv6")
+    assert addresses(model) == ["10.1.0.1", "fd00::1"]
+    model.discover("reviews", part="ipv6")
+    assert addresses(model) == ["10.1.0.1"]
+
+
+def test_a_namespace_sees_its_own_services_and_those_exported_to_it() -> None:
+    model = Model()
+    model.apply(OURS)
+    model.discover("private", "10.1.0.1")
+    model.discover("local", "10.1.0.1", export_to=(".",))
+    model.discover("public", "10.1.0.1", namespace="other", export_to=("*",))
+    for namespace in ("default", "shop", "third"):
+        model.connect(Audience("grpc", namespace))
+
+    def seen(namespace: str) -> list[str]:
+        row = model.engine.get(VISIBLE, namespace)
+        assert row is not None
+        return [key.name for key in row.services]
+
+    assert seen("default") == ["local", "private", "reviews", "public"]
+    assert seen("shop") == ["reviews", "public"]
+    assert seen("third") == ["public"]
+
+
+def test_only_namespaces_with_clients_have_a_visible_row() -> None:
+    model = Model()
+    model.discover("reviews", "10.1.0.1")
+    model.connect(Audience("gateway", "default", "edge"))
+    assert model.engine.rows(VISIBLE) == {}
+
+
+def test_a_subset_chooses_endpoints_that_carry_all_its_labels() -> None:
+    model = Model()
+    model.apply(OURS)
+    model.apply("{kind: ServiceSubset, metadata: {name: v2}, spec: {service: reviews, labels: {version: v2}}}")
+    subset = model.engine.get(SUBSETS, SubsetKey("default", "v2"))
+    row = model.engine.get(ENDPOINTS, REVIEWS)
+    assert subset is not None
+    assert row is not None
+    assert subset.service == REVIEWS
+    assert [endpoint.address for endpoint in row.endpoints if subset.chooses(endpoint)] == ["10.0.0.2"]
+
+
+def test_an_external_name_is_kept() -> None:
+    model = Model()
+    model.discover("reviews", external_name="reviews.example.com")
+    service = model.engine.get(SERVICES, REVIEWS)
+    assert service is not None
+    assert service.external_name == "reviews.example.com"
