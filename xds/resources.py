@@ -13,7 +13,7 @@ from mesh.model import Audience
 
 
 class ResourceKey(NamedTuple):
-    """A resource's place in the tables. `scope` is empty where all audiences share it, as clusters and endpoints are."""
+    """A resource's place in the tables. `scope` is empty where all audiences share it, as they do clusters."""
 
     type_url: str
     name: str

@@ -1,0 +1,143 @@
+"""Golden cases: `<feature>/in.yaml` is what people and platforms declare, `out.yaml` what must come of it.
+
+`out.yaml` holds every audience's Envoy resources and the objects' statuses. A new case is a new directory; nothing is
+registered anywhere. The first document of `in.yaml` may be `{connected: [...], discovered: [...]}` without a kind: the
+sidecars and gRPC clients that are connected, and what platforms report.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from mesh.model import (
+    AUDIENCES,
+    DECLARED,
+    DISCOVERED_ENDPOINTS,
+    DISCOVERED_SERVICES,
+    Audience,
+    Connected,
+    Declared,
+    DeclaredKey,
+    DiscoveredEndpoints,
+    DiscoveredEndpointsKey,
+    DiscoveredService,
+    DiscoveredServiceKey,
+    Endpoint,
+    ServicePort,
+)
+from mesh.statuses import STATUSES
+from mesh.tables import Change, Engine
+from mesh.validation import validate
+from tests.support.static_bootstrap import static_bootstrap
+from xds.resources import ViewKey
+from xds.schema.type_urls import TYPE_CLUSTER, short
+from xds.translate.offline import translated
+from xds.translate.tables import TABLES, VIEWS
+
+HERE = Path(__file__).parent
+ENVOY = HERE.parents[1] / ".venv" / "bin" / "envoy"
+CASES = sorted(path.parent.name for path in HERE.glob("*/in.yaml"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_case_becomes_what_it_should(case: str, request: pytest.FixtureRequest) -> None:
+    made = yaml.safe_dump(_outcome(_engine(case)), sort_keys=True, width=120, allow_unicode=True)
+    expected = HERE / case / "out.yaml"
+    if request.config.getoption("--rewrite-golden", default=False):
+        expected.write_text(made)
+    assert made == expected.read_text()
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("case", CASES)
+def test_envoy_accepts_what_a_case_becomes(case: str, tmp_path: Path) -> None:
+    engine = _engine(case)
+    for number, audience in enumerate(_audiences(engine)):
+        if audience.kind == "grpc":
+            continue
+        bootstrap = tmp_path / f"{number}.json"
+        bootstrap.write_text(json.dumps(static_bootstrap(translated(engine, audience), admin_port=0)))
+        command = [str(ENVOY), "--mode", "validate", "-c", str(bootstrap), "-l", "error"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert run.returncode == 0, f"{audience}: {run.stderr}"
+
+
+def test_every_case_has_its_outcome() -> None:
+    assert [path.parent.name for path in sorted(HERE.glob("*/out.yaml"))] == CASES
+    assert len(CASES) >= 25
+
+
+def _engine(case: str) -> Engine:
+    engine = Engine(TABLES)
+    engine.commit(list(_changes(HERE / case / "in.yaml")))
+    assert engine.faults == {}
+    return engine
+
+
+def _changes(path: Path) -> Any:
+    for line, document in enumerate(yaml.safe_load_all(path.read_text())):
+        if "kind" not in document:
+            yield from _surroundings(document)
+            continue
+        checked = validate(document)
+        assert checked.object is not None, checked.problems
+        metadata = checked.object.metadata
+        key = DeclaredKey(checked.object.kind, metadata.namespace, metadata.name, "files")
+        yield Change(DECLARED, key, Declared(checked.object, location=f"in.yaml#{line}"))
+
+
+def _surroundings(document: dict[str, Any]) -> Any:
+    for audience in document.get("connected", ()):
+        yield Change(AUDIENCES, Audience(**audience), Connected())
+    for told in document.get("discovered", ()):
+        source, namespace, name = told["source"], told.get("namespace", "default"), told["name"]
+        ports = msgspec.convert(told["ports"], tuple[ServicePort, ...])
+        service = DiscoveredService(ports, external_name=told.get("external_name", ""))
+        yield Change(DISCOVERED_SERVICES, DiscoveredServiceKey(source, namespace, name), service)
+        endpoints = tuple(
+            sorted(msgspec.convert({**each, "ports": list(each["ports"].items())}, Endpoint) for each in told["endpoints"])
+        )
+        key = DiscoveredEndpointsKey(source, namespace, name, "all")
+        yield Change(DISCOVERED_ENDPOINTS, key, DiscoveredEndpoints(endpoints))
+
+
+def _audiences(engine: Engine) -> list[Audience]:
+    return sorted({key.audience for key in engine.rows(VIEWS)})
+
+
+def _outcome(engine: Engine) -> dict[str, Any]:
+    return {
+        "audiences": {_named(audience): _resources(engine, audience) for audience in _audiences(engine)},
+        "statuses": {
+            str(key): status.to_json() for key, status in sorted(engine.rows(STATUSES).items())
+        },
+    }
+
+
+def _named(audience: Audience) -> str:
+    return f"{audience.kind} {audience.namespace}/{audience.name}" if audience.name else "grpc " + audience.namespace
+
+
+def _resources(engine: Engine, audience: Audience) -> dict[str, Any]:
+    assert engine.get(VIEWS, ViewKey(audience, TYPE_CLUSTER)) is not None
+    return {
+        short(url): {_name(each): _without_name(each) for each in found}
+        for url, found in translated(engine, audience).items()
+        if found
+    }
+
+
+def _name(resource: dict[str, Any]) -> str:
+    name: str = resource["name" if "name" in resource else "cluster_name"]
+    return name
+
+
+def _without_name(resource: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in resource.items() if key not in ("name", "cluster_name")}

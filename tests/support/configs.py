@@ -1,0 +1,299 @@
+"""Random small configurations for property tests: few names, so that objects meet, refer and clash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from mesh.kinds import KINDS
+from mesh.model import (
+    AUDIENCES,
+    DECLARED,
+    DISCOVERED_ENDPOINTS,
+    DISCOVERED_SERVICES,
+    Audience,
+    Connected,
+    Declared,
+    DeclaredKey,
+    DiscoveredEndpoints,
+    DiscoveredEndpointsKey,
+    DiscoveredService,
+    DiscoveredServiceKey,
+    Endpoint,
+    ServicePort,
+)
+from mesh.tables import Change
+
+NAMESPACES = ("red", "blue")
+HOSTS = ("a.com", "*.com", "b.a.com", "*.a.com", "org")
+GATEWAY_API = "gateway.networking.k8s.io"
+SOURCES = ("files", "store", "kubernetes:one")
+
+namespaces = st.sampled_from(NAMESPACES)
+hosts = st.sampled_from(HOSTS)
+names = st.sampled_from(("x", "y"))
+services = st.sampled_from(("s", "t"))
+
+
+def _some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A mapping with any of the fields."""
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+backend_refs = st.fixed_dictionaries(
+    {"name": services, "port": st.sampled_from((80, 81))},
+    optional={
+        "namespace": namespaces,
+        "group": st.sampled_from(("", "fairlead.dev")),
+        "kind": st.sampled_from(("Service", "ServiceSubset")),
+        "weight": st.integers(0, 2),
+    },
+)
+matches = _some(
+    path=st.fixed_dictionaries(
+        {"type": st.sampled_from(("Exact", "PathPrefix")), "value": st.sampled_from(("/", "/p", "/p/q"))}
+    ),
+    method=st.sampled_from(("GET", "POST")),
+    headers=st.lists(
+        st.fixed_dictionaries({"name": st.sampled_from(("h", "i")), "value": st.sampled_from("12")}), max_size=2
+    ),
+    queryParams=st.lists(st.fixed_dictionaries({"name": st.just("q"), "value": st.sampled_from("12")}), max_size=1),
+)
+rules = _some(matches=st.lists(matches, max_size=2), backendRefs=st.lists(backend_refs, max_size=2))
+parent_refs = st.one_of(
+    st.fixed_dictionaries(
+        {"name": names},
+        optional={
+            "namespace": namespaces,
+            "sectionName": st.sampled_from(("l0", "l1")),
+            "port": st.sampled_from((80, 443)),
+        },
+    ),
+    st.fixed_dictionaries(
+        {"name": services, "kind": st.just("Service"), "group": st.sampled_from(("", "fairlead.dev"))},
+        optional={"namespace": namespaces, "port": st.sampled_from((80, 81))},
+    ),
+)
+routes = st.fixed_dictionaries(
+    {"rules": st.lists(rules, min_size=1, max_size=2), "parentRefs": st.lists(parent_refs, max_size=2)},
+    optional={"hostnames": st.lists(hosts, max_size=2)},
+)
+_selector = st.fixed_dictionaries({"matchLabels": st.fixed_dictionaries({"team": st.sampled_from("12")})})
+listeners = st.one_of(
+    st.fixed_dictionaries(
+        {"port": st.sampled_from((80, 81)), "protocol": st.sampled_from(("HTTP", "TCP"))},
+        optional={
+            "hostname": hosts,
+            "allowedRoutes": _some(
+                namespaces=st.one_of(
+                    st.fixed_dictionaries({"from": st.sampled_from(("All", "Same"))}),
+                    st.fixed_dictionaries({"from": st.just("Selector"), "selector": _selector}),
+                ),
+                kinds=st.lists(st.fixed_dictionaries({"kind": st.sampled_from(("HTTPRoute", "TCPRoute"))}), max_size=1),
+            ),
+        },
+    ),
+    st.fixed_dictionaries(
+        {
+            "port": st.sampled_from((80, 443)),
+            "protocol": st.just("HTTPS"),
+            "tls": st.fixed_dictionaries(
+                {
+                    "certificateRefs": st.lists(
+                        st.fixed_dictionaries({"name": st.just("cert")}, optional={"namespace": namespaces}), max_size=1
+                    )
+                }
+            ),
+        },
+        optional={"hostname": hosts},
+    ),
+)
+
+
+def _numbered(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**item, "name": f"l{number}"} for number, item in enumerate(items)]
+
+
+gateways = st.fixed_dictionaries(
+    {
+        "gatewayClassName": st.sampled_from(("fairlead", "fairlead", "other")),
+        "listeners": st.lists(listeners, min_size=1, max_size=3).map(_numbered),
+    }
+)
+grants = st.fixed_dictionaries(
+    {
+        "from": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "group": st.just(GATEWAY_API),
+                    "kind": st.sampled_from(("HTTPRoute", "Gateway")),
+                    "namespace": namespaces,
+                }
+            ),
+            min_size=1,
+            max_size=2,
+        ),
+        "to": st.lists(
+            st.fixed_dictionaries(
+                {"group": st.just(""), "kind": st.sampled_from(("Service", "Secret"))}, optional={"name": services}
+            ),
+            min_size=1,
+            max_size=2,
+        ),
+    }
+)
+_endpoints = st.lists(
+    st.fixed_dictionaries(
+        {"address": st.sampled_from(("10.0.0.1", "10.0.0.2"))},
+        optional={"labels": st.just({"version": "1"}), "weight": st.integers(1, 2)},
+    ),
+    max_size=2,
+)
+service_specs = st.fixed_dictionaries(
+    {
+        "ports": st.sampled_from(
+            (
+                [{"name": "http", "port": 80}],
+                [{"name": "web", "port": 80}, {"name": "admin", "port": 81, "protocol": "UDP"}],
+            )
+        )
+    },
+    optional={"endpoints": _endpoints, "exportTo": st.lists(st.sampled_from(("*", ".", *NAMESPACES)), max_size=2)},
+)
+subsets = st.fixed_dictionaries({"service": services, "labels": st.just({"version": "1"})})
+
+_PEM = "-----BEGIN {0}-----\nMIIB\n-----END {0}-----\n"
+secrets = st.sampled_from(
+    (
+        {
+            "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": _PEM.format("CERTIFICATE"), "tls.key": _PEM.format("PRIVATE KEY")},
+        },
+        {"type": "kubernetes.io/tls", "stringData": {"tls.crt": "no"}},
+    )
+)
+
+
+def _kind(kind: str, names_: st.SearchStrategy[str], body: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Any]:
+    """Changes that declare an object of a kind, or take it back."""
+
+    def make(name: str, namespace: str, source: str, content: dict[str, Any] | None, stamp: str | None) -> Change:
+        known = KINDS[kind]
+        namespace = namespace if known.namespaced else ""
+        key = DeclaredKey(kind, namespace, name, source)
+        if content is None:
+            return Change(DECLARED, key, None)
+        metadata = {"name": name, "namespace": namespace, **({"creationTimestamp": stamp} if stamp else {})}
+        extra = content.pop("labels", None) if kind == "Namespace" else None
+        metadata |= {"labels": extra} if extra else {}
+        document = {"apiVersion": known.api_version, "kind": kind, "metadata": metadata, **content}
+        return Change(DECLARED, key, Declared(msgspec.convert(document, known.struct), f"{source}:1"))
+
+    stamps = st.sampled_from((None, "2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z"))
+    copies = body.map(lambda content: msgspec.json.decode(msgspec.json.encode(content)))
+    return st.builds(make, names_, namespaces, st.sampled_from(SOURCES), st.none() | copies, stamps)
+
+
+def _spec(body: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return body.map(lambda spec: {"spec": spec})
+
+
+_controllers = st.sampled_from(("fairlead.dev/gateway-controller", "example.com/x")).map(
+    lambda name: {"spec": {"controllerName": name}}
+)
+_labels = st.sampled_from(({"labels": {"team": "1"}}, {"labels": {"team": "2"}}, {}))
+
+declarations = st.one_of(
+    _kind("Gateway", names, _spec(gateways)),
+    _kind("HTTPRoute", st.sampled_from(("r", "q", "p")), _spec(routes)),
+    _kind("Service", services, _spec(service_specs)),
+    _kind("ServiceSubset", services, _spec(subsets)),
+    _kind("ReferenceGrant", names, _spec(grants)),
+    _kind("Secret", st.just("cert"), secrets),
+    _kind("GatewayClass", st.sampled_from(("fairlead", "other")), _controllers),
+    _kind("Namespace", namespaces, _labels),
+)
+
+_platforms = st.sampled_from(("kubernetes:one", "consul:dc1"))
+_discovered = st.builds(
+    lambda source, namespace, name, row: Change(
+        DISCOVERED_SERVICES, DiscoveredServiceKey(source, namespace, name), row
+    ),
+    _platforms,
+    namespaces,
+    services,
+    st.none()
+    | st.builds(
+        DiscoveredService,
+        ports=st.sampled_from(((ServicePort("http", 80, "HTTP"),), (ServicePort("other", 80, "TCP"),))),
+        export_to=st.sampled_from(((), ("*",), ("blue",))),
+    ),
+)
+_discovered_endpoints = st.builds(
+    lambda source, namespace, name, part, row: Change(
+        DISCOVERED_ENDPOINTS, DiscoveredEndpointsKey(source, namespace, name, part), row
+    ),
+    _platforms,
+    namespaces,
+    services,
+    names,
+    st.none()
+    | st.builds(
+        lambda addresses: DiscoveredEndpoints(tuple(Endpoint(at, (("http", 8080),)) for at in sorted(addresses))),
+        st.sets(st.sampled_from(("10.1.0.1", "10.1.0.2")), max_size=2),
+    ),
+)
+_audiences = st.builds(
+    lambda audience, row: Change(AUDIENCES, audience, row),
+    st.one_of(
+        st.tuples(namespaces, names).map(lambda at: Audience("gateway", *at)),
+        st.tuples(namespaces, services).map(lambda at: Audience("sidecar", *at, 80, 15006, 15001)),
+        namespaces.map(lambda namespace: Audience("grpc", namespace)),
+    ),
+    st.none() | st.just(Connected()),
+)
+
+changes = st.one_of(declarations, declarations, declarations, _discovered, _discovered_endpoints, _audiences)
+
+
+def _declare(kind: str, namespace: str, name: str, spec: dict[str, Any]) -> Change:
+    known = KINDS[kind]
+    document = {
+        "apiVersion": known.api_version,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+    item = Declared(msgspec.convert(document, known.struct), "files:1")
+    return Change(DECLARED, DeclaredKey(kind, namespace, name, "files"), item)
+
+
+# A world in which most references lead somewhere, so that random changes to it cut and join them.
+BASE = [
+    change
+    for namespace in NAMESPACES
+    for change in (
+        _declare(
+            "Gateway",
+            namespace,
+            "x",
+            {
+                "gatewayClassName": "fairlead",
+                "listeners": [
+                    {"name": "l0", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}},
+                    {"name": "l1", "port": 80, "protocol": "HTTP", "hostname": "*.a.com"},
+                ],
+            },
+        ),
+        _declare("Service", namespace, "s", {"ports": [{"name": "http", "port": 80}]}),
+        _declare(
+            "HTTPRoute",
+            namespace,
+            "r",
+            {"parentRefs": [{"name": "x"}], "rules": [{"backendRefs": [{"name": "s", "port": 80}]}]},
+        ),
+    )
+]
+batches = st.lists(st.lists(changes, min_size=1, max_size=6), min_size=1, max_size=8).map(lambda steps: [BASE, *steps])

@@ -1,0 +1,65 @@
+"""An Envoy bootstrap that holds an audience's resources in itself: what translation makes, tried without any server.
+
+References to ADS are replaced by what ADS would have delivered: endpoints into clusters, route configurations and
+scopes into connection managers, certificates into static secrets. Nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from xds.schema.type_urls import (
+    TYPE_CLUSTER,
+    TYPE_ENDPOINT,
+    TYPE_LISTENER,
+    TYPE_ROUTE,
+    TYPE_SCOPED_ROUTE,
+    TYPE_SECRET,
+)
+
+Resources = Mapping[str, list[dict[str, Any]]]
+
+
+def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]:
+    """The bootstrap of these resources, as `xds.translate.offline.translate` gives them."""
+    listeners = copy.deepcopy([each for each in resources[TYPE_LISTENER] if "api_listener" not in each])
+    for listener in listeners:
+        for chain in listener["filter_chains"]:
+            _inline_certificates(chain)
+            for filter_ in chain["filters"]:
+                _inline_routes(filter_["typed_config"], resources)
+    return {
+        "node": {"id": "static", "cluster": "static"},
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}},
+        "static_resources": {
+            "listeners": listeners,
+            "clusters": [_cluster(each, resources) for each in resources[TYPE_CLUSTER]],
+            "secrets": resources[TYPE_SECRET],
+        },
+    }
+
+
+def _cluster(cluster: dict[str, Any], resources: Resources) -> dict[str, Any]:
+    if cluster["type"] != "EDS":
+        return cluster
+    found = {each["cluster_name"]: each for each in resources[TYPE_ENDPOINT]}
+    static = {key: value for key, value in cluster.items() if key != "eds_cluster_config"}
+    return {**static, "type": "STATIC", "load_assignment": found[cluster["name"]]}
+
+
+def _inline_certificates(chain: dict[str, Any]) -> None:
+    context = chain.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
+    for config in context.get("tls_certificate_sds_secret_configs", ()):
+        del config["sds_config"]
+
+
+def _inline_routes(manager: dict[str, Any], resources: Resources) -> None:
+    if "rds" in manager:
+        name = manager.pop("rds")["route_config_name"]
+        manager["route_config"] = next(each for each in resources[TYPE_ROUTE] if each["name"] == name)
+    if "scoped_routes" in manager:
+        del manager["scoped_routes"]["scoped_rds"]
+        scopes = resources[TYPE_SCOPED_ROUTE]
+        manager["scoped_routes"]["scoped_route_configurations_list"] = {"scoped_route_configurations": scopes}

@@ -1,0 +1,168 @@
+"""The tables of clusters, endpoints and secrets, and who uses which cluster.
+
+Clusters exist because a route names them, once for all audiences (scope ""); so a mesh of thousands of services costs a
+gateway only what it routes to. Endpoints follow their cluster, and a moved endpoint touches one row of ASSIGNMENTS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from mesh.attachments import HostKey
+from mesh.audiences import SIGHTS, Sight
+from mesh.backends import Backend
+from mesh.certificates import KEY_PAIRS
+from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.model import Audience, Endpoint, ServiceKey, ServicePort
+from mesh.services import ENDPOINTS, SERVICES, SUBSETS, SubsetKey
+from mesh.tables import Look, derived, each
+from xds.resources import Resource, ResourceKey
+from xds.schema import encode
+from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
+from xds.translate.cluster import dns_cluster, eds_cluster, static_cluster
+from xds.translate.endpoint import is_ip, load_assignment
+from xds.translate.framing import encode_checked, resource
+from xds.translate.names import backend_of, clients_scope, gateway_scope
+from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
+from xds.translate.secret import certificate_secret, secret_key, secret_name
+from xds.translate.sidecar import LOOPBACK, ingress_cluster
+from xds.translate.virtual_host import BuiltVirtualHost
+
+
+class Addressing(msgspec.Struct, frozen=True):
+    """Whether some endpoints of a service are known by DNS name only, which EDS cannot carry."""
+
+    by_name: bool
+
+
+class UseKey(NamedTuple):
+    """A cluster that routes of a scope name."""
+
+    scope: str
+    cluster: str
+
+
+class Use(msgspec.Struct, frozen=True):
+    """Whether the cluster gets its endpoints over EDS."""
+
+    eds: bool
+
+
+def _cluster_keys(_key: HostKey | SeenPortKey, row: BuiltVirtualHost) -> Iterable[ResourceKey]:
+    return (ResourceKey(TYPE_CLUSTER, cluster) for cluster in row.clusters)
+
+
+def _gateway_uses(key: HostKey, row: BuiltVirtualHost) -> Iterable[UseKey]:
+    scope = gateway_scope(*key.gateway)
+    return (UseKey(scope, cluster) for cluster in row.clusters)
+
+
+def _client_uses(key: SeenPortKey, row: BuiltVirtualHost) -> Iterable[UseKey]:
+    scope = clients_scope(key.clients.namespace, grpc=key.clients.grpc)
+    return (UseKey(scope, cluster) for cluster in row.clusters)
+
+
+@derived("addressings", each(ENDPOINTS))
+def ADDRESSINGS(key: ServiceKey, look: Look) -> Addressing | None:  # noqa: N802
+    """Each service, by IP address or by name; a moved endpoint leaves the row as it is."""
+    row = look(ENDPOINTS, key)
+    service = look(SERVICES, key)
+    if row is None or service is None:
+        return None
+    external = bool(service.external_name) and not row.endpoints
+    return Addressing(external or any(not is_ip(endpoint.address) for endpoint in row.endpoints))
+
+
+@derived("clusters", each(VIRTUAL_HOSTS, _cluster_keys), each(SERVICE_HOSTS, _cluster_keys))
+def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
+    """Each cluster that some route names."""
+    backend = backend_of(key.name)
+    port = _port(look, backend) if backend is not None else None
+    if backend is None or port is None:
+        return None
+    addressing = look(ADDRESSINGS, backend.service)
+    if addressing is not None and addressing.by_name:
+        assignment = load_assignment(key.name, _endpoints(look, backend, port), port_name=port.name)
+        cluster = dns_cluster(key.name, assignment, protocol=port.protocol)
+        return resource(key.type_url, key.name, encode_checked(cluster))
+    cluster = eds_cluster(key.name, protocol=port.protocol)
+    return resource(key.type_url, key.name, encode(cluster), eds=key.name)
+
+
+@derived(
+    "assignments",
+    each(CLUSTERS, lambda _, row: (ResourceKey(TYPE_ENDPOINT, row.eds),) if row.eds else ()),
+)
+def ASSIGNMENTS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
+    """The endpoints of each EDS cluster, under the cluster's name; empty rather than absent (DESIGN §5, S17)."""
+    backend = backend_of(key.name)
+    port = _port(look, backend) if backend is not None else None
+    if backend is None or port is None:
+        return None
+    assignment = load_assignment(key.name, _endpoints(look, backend, port), port_name=port.name)
+    return resource(key.type_url, key.name, encode(assignment))
+
+
+def _port(look: Look, backend: Backend) -> ServicePort | None:
+    service = look(SERVICES, backend.service)
+    return service.port(backend.port) if service is not None else None
+
+
+def _endpoints(look: Look, backend: Backend, port: ServicePort) -> Iterable[Endpoint]:
+    row = look(ENDPOINTS, backend.service)
+    if row is None:
+        return ()
+    if not row.endpoints:
+        service = look(SERVICES, backend.service)
+        name = service.external_name if service is not None else ""
+        return (Endpoint(name, ((port.name, port.port),)),) if name else ()
+    endpoints = row.own if backend.own else row.endpoints
+    if not backend.subset:
+        return endpoints
+    subset = look(SUBSETS, SubsetKey(backend.service.namespace, backend.subset))
+    return [endpoint for endpoint in endpoints if subset.chooses(endpoint)] if subset is not None else ()
+
+
+def _workload(key: Audience, row: Sight) -> tuple[ResourceKey, ...]:
+    if key.kind != "sidecar" or not key.port:
+        return ()
+    return (ResourceKey(TYPE_CLUSTER, ingress_cluster(key, row.fronted_port)),)
+
+
+@derived("workload_clusters", each(SIGHTS, _workload))
+def WORKLOAD_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802, ARG001
+    """The workloads next to sidecars, by their port."""
+    _, _, port = key.name.partition(":")
+    number, _, version = port.partition("~")
+    cluster = static_cluster(key.name, [(LOOPBACK, int(number))], protocol="HTTP2" if version else "HTTP")
+    return resource(key.type_url, key.name, encode_checked(cluster))
+
+
+@derived("uses", each(VIRTUAL_HOSTS, _gateway_uses), each(SERVICE_HOSTS, _client_uses))
+def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
+    """Which scope's routes name which clusters."""
+    cluster = look(CLUSTERS, ResourceKey(TYPE_CLUSTER, key.cluster))
+    return Use(eds=bool(cluster.eds)) if cluster is not None else None
+
+
+USES_BY_SCOPE = USES.index("scope", lambda key, _: (key.scope,))
+EDS_USES_BY_SCOPE = USES.index("eds", lambda key, row: (key.scope,) if row.eds else ())
+
+
+def _certificates(_key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
+    return (
+        ResourceKey(TYPE_SECRET, secret_name(certificate))
+        for listener in row.listeners
+        if listener.programmed
+        for certificate in listener.certificates
+    )
+
+
+@derived("secrets", each(GATEWAYS, _certificates))
+def SECRETS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
+    """The certificates of gateways' listeners."""
+    pair = look(KEY_PAIRS, secret_key(key.name))
+    return resource(key.type_url, key.name, encode(certificate_secret(key.name, pair))) if pair is not None else None

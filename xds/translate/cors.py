@@ -1,0 +1,45 @@
+"""CORS: the filter of that name as a route's `CorsPolicy`.
+
+A preflight that matches no allowed origin is answered here and not by the backend, which may know nothing of CORS.
+With credentials a browser takes a `*` literally, so methods are then listed one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import re2
+
+from mesh.kinds.http_filters import HTTPCORSFilter
+from xds.schema import pack
+from xds.schema.types import CorsPolicy
+from xds.translate.http_filters import CORS
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+
+
+def set_cors(route: Any, cors: HTTPCORSFilter) -> None:
+    """Give a `Route` its own CORS policy."""
+    policy = CorsPolicy()
+    for origin in cors.allow_origins:
+        _set_origin(policy.allow_origin_string_match.add(), origin)
+    credentials = bool(cors.allow_credentials)
+    methods = METHODS if credentials and "*" in cors.allow_methods else cors.allow_methods
+    policy.allow_methods = ", ".join(methods)
+    policy.allow_headers = ", ".join(cors.allow_headers)
+    policy.expose_headers = ", ".join(cors.expose_headers)
+    policy.max_age = str(cors.max_age)
+    policy.allow_credentials.value = credentials
+    policy.forward_not_matching_preflights.value = False
+    route.typed_per_filter_config[CORS].CopyFrom(pack(policy))
+
+
+def _set_origin(matcher: Any, origin: str) -> None:
+    if origin == "*":
+        matcher.safe_regex.regex = ".*"
+    elif "*" in origin:
+        scheme, _, host = origin.partition("://")
+        pattern = "[^/]+".join(re2.escape(part) for part in host.split("*"))
+        matcher.safe_regex.regex = f"{scheme}://{pattern}"
+    else:
+        matcher.exact = origin

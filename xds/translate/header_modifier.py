@@ -1,0 +1,39 @@
+"""Header modifiers: what RequestHeaderModifier and ResponseHeaderModifier become on a route or a weighted cluster.
+
+Envoy reads `%` in a header value as the start of a command (`%REQ(cookie)%`), which Gateway API does not know: values
+are literal, so it is doubled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mesh.kinds.http_filters import HTTPHeader, HTTPHeaderFilter
+from xds.schema.types import HeaderValueOption
+
+OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+APPEND = HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
+
+
+def modify_request_headers(message: Any, modifier: HTTPHeaderFilter) -> None:
+    """Add a modifier to a `Route` or `ClusterWeight`."""
+    _add(message.request_headers_to_add, modifier.set, OVERWRITE)
+    _add(message.request_headers_to_add, modifier.add, APPEND)
+    message.request_headers_to_remove.extend(name.lower() for name in modifier.remove)
+
+
+def modify_response_headers(message: Any, modifier: HTTPHeaderFilter) -> None:
+    """The same for the response."""
+    _add(message.response_headers_to_add, modifier.set, OVERWRITE)
+    _add(message.response_headers_to_add, modifier.add, APPEND)
+    message.response_headers_to_remove.extend(name.lower() for name in modifier.remove)
+
+
+def _add(options: Any, headers: Iterable[HTTPHeader], action: int) -> None:
+    for header in headers:
+        option = options.add()
+        option.header.key = header.name.lower()
+        option.header.value = header.value.replace("%", "%%")
+        option.append_action = action
+        option.keep_empty_value = True

@@ -1,0 +1,97 @@
+"""HTTP connection managers: how Envoy speaks HTTP to clients, at gateways, beside workloads and inside gRPC clients.
+
+At the edge nothing from outside is believed (DESIGN §6): the client's address is the connection's, `x-envoy-*` and
+`x-forwarded-client-cert` are stripped, paths are normalised before they are matched, slashes merged, and an escaped
+slash is answered by a redirect to the plain path, so that no rule can be dodged by spelling. Limits follow Envoy's own
+advice for edge proxies where they cannot hurt a legal client: 10 s for the headers of a request, 100 streams per
+connection. WebSocket upgrades are allowed on every route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from xds.schema import pack
+from xds.schema.types import ApiVersion, Cors, HttpConnectionManager, Lua, Router
+from xds.translate.access_log import add_access_log
+from xds.translate.http_filters import CORS, HOST_SCOPE, ROUTER, Filter, add_filters, http_filter
+from xds.translate.names import stat_name
+from xds.translate.scoped_routes import Scoping, set_scoped_routes
+
+FILTER = "envoy.filters.network.http_connection_manager"
+SERVER_NAME = "fairlead"
+
+_REQUEST_HEADERS_SECONDS = 10
+_STREAMS_PER_CONNECTION = 100
+
+
+_ROUTER_FILTER = http_filter(ROUTER, pack(Router()))
+_CORS_FILTER = http_filter(CORS, pack(Cors()))
+_HOST_SCOPE_FILTER = http_filter(HOST_SCOPE, pack(Lua()), disabled=True)
+
+
+def gateway_manager(chain: str, *, scoping: Scoping | None) -> Any:
+    """The manager of a gateway's filter chain, which gets its routes by scope, or over RDS under the chain's name."""
+    manager = _manager(chain)
+    _guard(manager)
+    manager.use_remote_address.value = True
+    manager.internal_address_config.SetInParent()  # nobody is internal: `x-envoy-*` is believed from no one
+    add_access_log(manager)
+    filters: Iterable[Filter] = (_CORS_FILTER, _ROUTER_FILTER)
+    if scoping is None:
+        set_rds(manager, chain)
+    else:
+        set_scoped_routes(manager, chain, scoping)
+        filters = (_HOST_SCOPE_FILTER, *filters)
+    add_filters(manager, filters)
+    return manager
+
+
+def egress_manager(name: str) -> Any:
+    """The manager for what a workload sends out: requests come from the workload itself and go on as they are."""
+    manager = _manager(name)
+    set_rds(manager, name)
+    add_filters(manager, (_CORS_FILTER, _ROUTER_FILTER))
+    return manager
+
+
+def ingress_manager(name: str) -> Any:
+    """The manager in front of a workload, without routes: the caller fills `route_config`."""
+    manager = _manager(name)
+    _guard(manager)
+    add_filters(manager, (_ROUTER_FILTER,))
+    return manager
+
+
+def grpc_manager(name: str) -> Any:
+    """The manager inside a proxyless gRPC client, which reads the routes' name and the filters (gRFC A27)."""
+    manager = HttpConnectionManager()
+    manager.stat_prefix = stat_name(name)
+    set_rds(manager, name)
+    add_filters(manager, (_ROUTER_FILTER,))
+    return manager
+
+
+def set_rds(manager: Any, name: str) -> None:
+    """Have the manager ask for a route configuration of that name on the ADS stream."""
+    manager.rds.route_config_name = name
+    manager.rds.config_source.ads.SetInParent()
+    manager.rds.config_source.resource_api_version = ApiVersion.V3
+
+
+def _manager(name: str) -> Any:
+    manager = HttpConnectionManager()
+    manager.stat_prefix = stat_name(name)
+    manager.server_name = SERVER_NAME
+    manager.upgrade_configs.add().upgrade_type = "websocket"
+    return manager
+
+
+def _guard(manager: Any) -> None:
+    manager.normalize_path.value = True
+    manager.merge_slashes = True
+    manager.path_with_escaped_slashes_action = HttpConnectionManager.UNESCAPE_AND_REDIRECT
+    manager.forward_client_cert_details = HttpConnectionManager.SANITIZE
+    manager.request_headers_timeout.seconds = _REQUEST_HEADERS_SECONDS
+    manager.http2_protocol_options.max_concurrent_streams.value = _STREAMS_PER_CONNECTION

@@ -1,0 +1,104 @@
+"""One HTTPRoute as Envoy's routes: one for each match of each rule, with its place in the order of all routes.
+
+A route is built once for all the hosts and listeners where it means the same; only the listener's scheme and port, for
+redirects, and the kind of client, for what gRPC cannot parse, make a difference. Each Envoy route is named
+`HTTPRoute/<namespace>/<name>/<rule>/<match>` and carries the object in its metadata, for `explain` and access logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mesh.backends import Backend, resolve
+from mesh.kinds.http_filters import HTTPRequestMirrorFilter
+from mesh.kinds.httproute import HTTPRoute, HTTPRouteRule
+from mesh.kinds.references import BackendObjectReference
+from mesh.model import ObjectKey
+from mesh.precedence import RouteOrder, age, route_order
+from mesh.tables import Reader
+from xds.schema.types import Route
+from xds.translate.framing import encode_checked, framed
+from xds.translate.names import cluster_name
+from xds.translate.redirect import Entrance
+from xds.translate.route_action import set_action
+from xds.translate.route_match import set_match
+from xds.translate.weighted_clusters import Share
+
+METADATA = "fairlead.dev"
+
+_VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
+
+
+class RouteAt(NamedTuple):
+    """A route object where it is used: behind what entrance, and by what kind of client."""
+
+    route: ObjectKey
+    entrance: Entrance
+    grpc: bool = False
+
+
+class OrderedRoute(msgspec.Struct, frozen=True):
+    """One Envoy route, framed as a field of a virtual host; `order` compares with routes of other objects."""
+
+    order: RouteOrder
+    framed: bytes
+
+
+class BuiltRoute(msgspec.Struct, frozen=True):
+    """All Envoy routes of an HTTPRoute, and the clusters they send requests to."""
+
+    routes: tuple[OrderedRoute, ...]
+    clusters: tuple[str, ...]
+
+
+def build_route(look: Reader, at: RouteAt, route: HTTPRoute) -> BuiltRoute:
+    """Build the Envoy routes of a route object."""
+    clusters: set[str] = set()
+    routes = tuple(_routes(look, at, route, clusters))
+    return BuiltRoute(routes=routes, clusters=tuple(sorted(clusters)))
+
+
+def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> Iterator[OrderedRoute]:
+    seniority = age(route.metadata)
+    for number, rule in enumerate(route.spec.rules):
+        shares = tuple(_shares(look, at.route, rule))
+        mirrors = dict(_mirrors(look, at.route, rule))
+        clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
+        clusters.update(mirrors.values())
+        for index, match in enumerate(rule.matches):
+            made = Route()
+            _identify(made, at.route, rule=rule.name or str(number), match=index)
+            set_match(made.match, match, grpc=at.grpc)
+            set_action(made, rule, match, shares=shares, mirrors=mirrors, entrance=at.entrance)
+            order = route_order(match, age=seniority, rule=number, index=index)
+            yield OrderedRoute(order=order, framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)))
+
+
+def _identify(made: Any, key: ObjectKey, *, rule: str, match: int) -> None:
+    made.name = f"{key.kind}/{key.namespace}/{key.name}/{rule}/{match}"
+    fields = made.metadata.filter_metadata[METADATA].fields
+    fields["kind"].string_value = key.kind
+    fields["namespace"].string_value = key.namespace
+    fields["name"].string_value = key.name
+    fields["rule"].string_value = rule
+
+
+def _shares(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> Iterator[Share]:
+    for ref in rule.backend_refs:
+        yield Share(cluster=_cluster(look, route, ref), weight=ref.weight, filters=ref.filters)
+
+
+def _mirrors(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> Iterator[tuple[HTTPRequestMirrorFilter, str]]:
+    for filter_ in rule.filters:
+        if filter_.request_mirror is not None:
+            cluster = _cluster(look, route, filter_.request_mirror.backend_ref)
+            if cluster is not None:
+                yield filter_.request_mirror, cluster
+
+
+def _cluster(look: Reader, route: ObjectKey, ref: BackendObjectReference) -> str | None:
+    backend = resolve(look, route=route, ref=ref)
+    return cluster_name(backend) if isinstance(backend, Backend) else None

@@ -1,0 +1,107 @@
+"""The tables of listeners: those of gateways, of sidecars on their way out and in, and of gRPC clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mesh.audiences import SIGHTS, Sight
+from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.model import Audience
+from mesh.tables import Look, derived, each
+from xds.resources import Resource, ResourceKey
+from xds.schema.type_urls import TYPE_LISTENER
+from xds.translate import names
+from xds.translate.framing import encode_checked, resource
+from xds.translate.gateway_tables import ROUTINGS, chain_key
+from xds.translate.grpc_client import api_listener
+from xds.translate.listener import EVERY_ADDRESS, Chain, gateway_listener
+from xds.translate.route_tables import (
+    SERVICE_HOSTS,
+    SeenPortKey,
+)
+from xds.translate.sidecar import egress_listener, ingress_cluster, ingress_listener
+from xds.translate.virtual_host import BuiltVirtualHost
+
+EGRESS_SCOPE = "egress"
+GRPC_SCOPE = "grpc"
+
+
+def _bound(key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
+    ports = {listener.port for listener in row.listeners if listener.programmed}
+    scope = names.gateway_scope(*key)
+    return (
+        ResourceKey(TYPE_LISTENER, names.listener_name(address, port), scope)
+        for port in ports
+        for address in row.addresses or (EVERY_ADDRESS,)
+    )
+
+
+@derived("gateway_listeners", each(GATEWAYS, _bound))
+def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
+    """What each Gateway binds, with the filter chains of its listeners."""
+    _, namespace, name = key.scope.split("/")
+    gateway_key = GatewayKey(namespace, name)
+    gateway = look(GATEWAYS, gateway_key)
+    if gateway is None:
+        return None
+    bound, _, port = key.name.rpartition(":")
+    chains: dict[str, Chain] = {}
+    for listener in gateway.listeners:
+        if not listener.programmed or listener.port != int(port):
+            continue
+        chain = chain_key(gateway_key, listener)
+        routing = look(ROUTINGS, chain)
+        if routing is not None:
+            hostname = listener.hostname if chain.listener else ""
+            chains[chain.name] = Chain(chain.name, routing.scoping, hostname, listener.certificates)
+    made = gateway_listener(bound.strip("[]"), int(port), [chains[name] for name in sorted(chains)])
+    return resource(key.type_url, key.name, encode_checked(made))
+
+
+def _sidecar_listeners(key: Audience, _row: Sight) -> Iterable[ResourceKey]:
+    if key.kind != "sidecar":
+        return
+    if key.egress_port:
+        yield egress_key(key)
+    if key.ingress_port and key.port:
+        yield ingress_key(key)
+
+
+def egress_key(audience: Audience) -> ResourceKey:
+    """The listener for what a workload sends, which depends on nothing but its port."""
+    return ResourceKey(TYPE_LISTENER, names.listener_name("127.0.0.1", audience.egress_port), EGRESS_SCOPE)
+
+
+def ingress_key(audience: Audience) -> ResourceKey:
+    """The listener in front of a workload."""
+    name = names.listener_name(EVERY_ADDRESS, audience.ingress_port)
+    return ResourceKey(TYPE_LISTENER, name, names.audience_scope(audience))
+
+
+@derived("sidecar_listeners", each(SIGHTS, _sidecar_listeners))
+def SIDECAR_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
+    """The listeners of sidecars, on their way out and in."""
+    if key.scope == EGRESS_SCOPE:
+        port = int(key.name.rpartition(":")[2])
+        return resource(key.type_url, key.name, encode_checked(egress_listener(port)))
+    audience = names.audience_of(key.scope)
+    sight = look(SIGHTS, audience)
+    fronted = sight.fronted_port if sight is not None else None
+    made = ingress_listener(audience, fronted)
+    needs = {ingress_cluster(audience, fronted)}
+    return resource(key.type_url, key.name, encode_checked(made), needs=needs)
+
+
+def _grpc_listener(key: SeenPortKey, _row: BuiltVirtualHost) -> tuple[ResourceKey, ...]:
+    return (grpc_listener_key(key),) if key.clients.grpc else ()
+
+
+def grpc_listener_key(key: SeenPortKey) -> ResourceKey:
+    """The listener of a service port for gRPC clients, the same in all namespaces."""
+    return ResourceKey(TYPE_LISTENER, names.mesh_authority(key.service, key.port), GRPC_SCOPE)
+
+
+@derived("grpc_listeners", each(SERVICE_HOSTS, _grpc_listener))
+def GRPC_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802, ARG001
+    """What gRPC clients ask for first."""
+    return resource(key.type_url, key.name, encode_checked(api_listener(key.name)))

@@ -1,0 +1,78 @@
+"""The names of Envoy resources: made from identity, never from position (DESIGN §5).
+
+A name that depends on an index would turn a reordered list into new clusters and cold connection pools; a name that
+depends on what a thing is survives any edit around it. Stat names are always set and have no dots, because Envoy's
+statistics are a tree with dots between its levels.
+"""
+
+from __future__ import annotations
+
+from mesh.backends import Backend
+from mesh.model import Audience, ServiceKey
+
+# A cluster that never exists: requests for a backend that cannot be resolved are answered 500 by its absence.
+MISSING_CLUSTER = "missing-backend"
+
+OWN = "own"
+
+
+def cluster_name(backend: Backend) -> str:
+    """`<namespace>/<service>:<port>`, then `@<subset>`, then `~own` where only the Service object's endpoints count."""
+    subset = f"@{backend.subset}" if backend.subset else ""
+    own = f"~{OWN}" if backend.own else ""
+    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}"
+
+
+def backend_of(cluster: str) -> Backend | None:
+    """What `cluster_name` made a name from; None for a name of another origin."""
+    name, _, difference = cluster.partition("~")
+    name, _, subset = name.partition("@")
+    service, _, port = name.rpartition(":")
+    namespace, slash, service = service.partition("/")
+    if not slash or not port.isdigit():
+        return None
+    return Backend(ServiceKey(namespace, service), int(port), subset, difference == OWN)
+
+
+def local_cluster_name(port: int, *, http2: bool) -> str:
+    """The cluster of the workload next to a sidecar, which differs only by port and HTTP version."""
+    return f"localhost:{port}~http2" if http2 else f"localhost:{port}"
+
+
+def stat_name(name: str) -> str:
+    """A name for statistics: as given, with underscores where Envoy would see the end of a level.
+
+    The listener `[::]:80` is `any_80` there.
+    """
+    return name.replace("[::]", "any").replace(".", "_").replace(":", "_")
+
+
+def listener_name(address: str, port: int) -> str:
+    """`10.0.0.1:80` or `[::]:80`."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def gateway_scope(namespace: str, name: str) -> str:
+    """The scope of what only the proxies of one Gateway see."""
+    return f"gateway/{namespace}/{name}"
+
+
+def clients_scope(namespace: str, *, grpc: bool) -> str:
+    """The scope of what all sidecars, or all gRPC clients, of a namespace share."""
+    return f"{'grpc-clients' if grpc else 'sidecars'}/{namespace}"
+
+
+def audience_scope(audience: Audience) -> str:
+    """The scope of what only the sidecars of one workload see; `audience_of` takes it apart again."""
+    return "/".join(map(str, audience))
+
+
+def audience_of(scope: str) -> Audience:
+    """The audience that a scope is made from."""
+    kind, namespace, name, *ports = scope.split("/")
+    return Audience(kind, namespace, name, *map(int, ports))
+
+
+def mesh_authority(service: ServiceKey, port: int) -> str:
+    """How a proxyless gRPC client names a service (`xds:///reviews.default:80`); its route configuration's name too."""
+    return f"{service.name}.{service.namespace}:{port}"

@@ -1,0 +1,54 @@
+"""Translation without a server: from rows to the Envoy resources that an audience would be sent, as dictionaries.
+
+For `fairlead translate`, golden tests and anyone who wants to read what Envoy gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mesh.model import AUDIENCES, Audience, Connected
+from mesh.tables import Change, Engine
+from xds.resources import Resource, ResourceKey, ViewKey
+from xds.schema import message, to_dict, unpack
+from xds.schema.type_urls import CODES
+from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
+
+
+def translate(changes: Iterable[Change], audience: Audience) -> dict[str, list[dict[str, Any]]]:
+    """What an audience sees of each type (by type URL, in the order of sending), each resource as a dictionary.
+
+    An audience without resources of a type, such as a Gateway that does not exist, has an empty list of it.
+    """
+    engine = Engine(TABLES)
+    engine.commit([*changes, Change(AUDIENCES, audience, Connected())])
+    return translated(engine, audience)
+
+
+def translated(engine: Engine, audience: Audience) -> dict[str, list[dict[str, Any]]]:
+    """The same for an engine that is there already."""
+    return {
+        type_url: [to_dict(unpack_resource(resource)) for resource in resources(engine, audience, type_url)]
+        for type_url in sorted(RESOURCE_TABLES, key=list(CODES).index)
+    }
+
+
+def resources(engine: Engine, audience: Audience, type_url: str) -> list[Resource]:
+    """The resources of a type that an audience sees, sorted by name, with what stands for rejected ones."""
+    view = engine.get(VIEWS, ViewKey(audience, type_url))
+    if view is None:
+        return []
+    overrides = dict(view.overrides)
+    found = (overrides[key] if key in overrides else _present(engine, key) for key in view.keys)
+    return sorted((resource for resource in found if resource is not None), key=lambda resource: resource.name)
+
+
+def unpack_resource(resource: Resource) -> Any:
+    """The message inside a resource."""
+    return unpack(message("google.protobuf.Any").FromString(resource.any))
+
+
+def _present(engine: Engine, key: ResourceKey) -> Resource | None:
+    rows = (engine.get(table, key) for table in RESOURCE_TABLES[key.type_url])
+    return next((row for row in rows if row is not None), None)

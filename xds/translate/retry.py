@@ -1,0 +1,50 @@
+"""Retries: what a rule asks for, and the little that every virtual host does by itself.
+
+By itself, Envoy sends a request again only when it certainly has not reached a backend: the connection failed, the
+stream was refused, or it was reset before anything was sent. That hides an endpoint that just went away, and can never
+run a request twice. A rule's `retry` replaces it and includes resets (an echo-server reset in the conformance suite
+answers 200 only with `reset`), which is what somebody who writes `retry` asks for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.kinds.duration import milliseconds
+from mesh.kinds.httproute import HTTPRouteRetry
+from xds.schema import message, pack
+from xds.translate.timeouts import set_duration
+
+UNSENT = "connect-failure,refused-stream,reset-before-request"
+FAILED = "connect-failure,refused-stream,reset"
+
+_PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
+_PREVIOUS_HOSTS_CONFIG = pack(message("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")())
+_SELECTION_ATTEMPTS = 3
+_DEFAULT_ATTEMPTS = 2
+
+
+def set_default_retry(policy: Any) -> None:
+    """Fill a virtual host's `RetryPolicy`."""
+    policy.retry_on = UNSENT
+    policy.num_retries.value = _DEFAULT_ATTEMPTS
+    _avoid_previous_hosts(policy)
+
+
+def set_retry(policy: Any, retry: HTTPRouteRetry, *, per_try_timeout: int | None) -> None:
+    """Fill a route's `RetryPolicy`; `per_try_timeout` in milliseconds, None for none."""
+    policy.retry_on = f"{FAILED},retriable-status-codes" if retry.codes else FAILED
+    policy.retriable_status_codes.extend(sorted(set(retry.codes)))
+    policy.num_retries.value = retry.attempts if retry.attempts is not None else _DEFAULT_ATTEMPTS
+    if retry.backoff is not None and (interval := milliseconds(retry.backoff)):
+        set_duration(policy.retry_back_off.base_interval, interval)
+    if per_try_timeout:
+        set_duration(policy.per_try_timeout, per_try_timeout)
+    _avoid_previous_hosts(policy)
+
+
+def _avoid_previous_hosts(policy: Any) -> None:
+    predicate = policy.retry_host_predicate.add()
+    predicate.name = _PREVIOUS_HOSTS
+    predicate.typed_config.CopyFrom(_PREVIOUS_HOSTS_CONFIG)
+    policy.host_selection_retry_max_attempts = _SELECTION_ATTEMPTS

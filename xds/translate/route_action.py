@@ -1,0 +1,68 @@
+"""Route actions: what a rule does with a request that matched, redirects and answers of Envoy's own included.
+
+A redirect ends the request, so it comes before backends. A rule whose backends are all missing or weightless answers
+500 without asking any cluster; a mirror still gets its copies only where there is a request to copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mesh.kinds.http_filters import HTTPRequestMirrorFilter
+from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
+from xds.translate.cors import set_cors
+from xds.translate.header_modifier import modify_request_headers, modify_response_headers
+from xds.translate.mirror import add_mirror
+from xds.translate.redirect import Entrance, set_redirect
+from xds.translate.retry import set_retry
+from xds.translate.rewrite import rewrite_url
+from xds.translate.timeouts import per_try_timeout, set_timeouts
+from xds.translate.weighted_clusters import Share, has_backend, set_clusters
+
+NO_BACKEND = 500
+
+
+def set_action(
+    route: Any,
+    rule: HTTPRouteRule,
+    match: HTTPRouteMatch,
+    *,
+    shares: Sequence[Share],
+    mirrors: Mapping[HTTPRequestMirrorFilter, str],
+    entrance: Entrance,
+) -> None:
+    """Fill the action of a `Route` for one match of a rule. `mirrors` has the clusters of those that resolve."""
+    redirect = next((each.request_redirect for each in rule.filters if each.request_redirect is not None), None)
+    if redirect is not None:
+        set_redirect(route.redirect, redirect, match.path, entrance)
+    elif has_backend(shares):
+        _set_route(route.route, rule, match, shares, mirrors)
+    else:
+        route.direct_response.status = NO_BACKEND
+    for filter_ in rule.filters:
+        if filter_.request_header_modifier is not None:
+            modify_request_headers(route, filter_.request_header_modifier)
+        if filter_.response_header_modifier is not None:
+            modify_response_headers(route, filter_.response_header_modifier)
+        if filter_.cors is not None:
+            set_cors(route, filter_.cors)
+
+
+def _set_route(
+    action: Any,
+    rule: HTTPRouteRule,
+    match: HTTPRouteMatch,
+    shares: Sequence[Share],
+    mirrors: Mapping[HTTPRequestMirrorFilter, str],
+) -> None:
+    set_clusters(action, shares)
+    set_timeouts(action, rule.timeouts, retried=rule.retry is not None)
+    if rule.retry is not None:
+        set_retry(action.retry_policy, rule.retry, per_try_timeout=per_try_timeout(rule.timeouts))
+    for filter_ in rule.filters:
+        if filter_.url_rewrite is not None:
+            rewrite_url(action, filter_.url_rewrite, match.path)
+        mirror = filter_.request_mirror
+        if mirror is not None and mirror in mirrors:
+            add_mirror(action, mirror, mirrors[mirror])

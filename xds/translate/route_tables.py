@@ -1,0 +1,152 @@
+"""The tables that turn route objects and hostnames into virtual hosts, for gateways and for clients inside the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from mesh.attachments import ATTACHMENTS, HostKey, service_routes
+from mesh.backends import Backend
+from mesh.kinds.httproute import HTTPRoute
+from mesh.model import AUDIENCES, Audience, Connected, ObjectKey, ServiceKey
+from mesh.objects import find
+from mesh.services import SERVICES, VISIBLE
+from mesh.tables import Look, derived, each
+from xds.translate.gateway_tables import HOSTS, Host
+from xds.translate.http_route import BuiltRoute, RouteAt, build_route
+from xds.translate.names import cluster_name, mesh_authority
+from xds.translate.redirect import Entrance
+from xds.translate.sidecar import domains, http_ports
+from xds.translate.virtual_host import BuiltVirtualHost, domain, service_host, virtual_host
+
+# Inside the mesh there is no listener whose port a redirect could mean.
+MESH_ENTRANCE = Entrance("http", 0)
+
+
+class ClientsKey(NamedTuple):
+    """The clients of a namespace that see the mesh alike: its sidecars, or its proxyless gRPC clients."""
+
+    namespace: str
+    grpc: bool
+
+
+class SeenKey(NamedTuple):
+    """A service that such clients may see."""
+
+    clients: ClientsKey
+    service: ServiceKey
+
+
+class SeenPortKey(NamedTuple):
+    """A port of such a service."""
+
+    clients: ClientsKey
+    service: ServiceKey
+    port: int
+
+
+class Clients(msgspec.Struct, frozen=True):
+    """The services that clients may see."""
+
+    services: tuple[ServiceKey, ...]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The numbers of a service's HTTP ports."""
+
+    ports: tuple[int, ...]
+
+
+class SeenPort(msgspec.Struct, frozen=True):
+    """What is in front of a service's port: its HTTP ports, and the routes that apply on the way to it."""
+
+    ports: tuple[int, ...]
+    routes: tuple[ObjectKey, ...]
+
+
+def _clients(key: Audience, _row: Connected) -> tuple[ClientsKey, ...]:
+    return (ClientsKey(key.namespace, key.kind == "grpc"),) if key.kind in ("sidecar", "grpc") else ()
+
+
+@derived("clients", each(AUDIENCES, _clients))
+def CLIENTS(key: ClientsKey, look: Look) -> Clients | None:  # noqa: N802
+    """All groups of clients that are connected, or lately were."""
+    visible = look(VISIBLE, key.namespace)
+    return Clients(visible.services if visible is not None else ())
+
+
+@derived("seen", each(CLIENTS, lambda key, row: (SeenKey(key, service) for service in row.services)))
+def SEEN(key: SeenKey, look: Look) -> Seen | None:  # noqa: N802
+    """The services that clients can reach over HTTP."""
+    service = look(SERVICES, key.service)
+    ports = http_ports(service.ports) if service is not None else ()
+    return Seen(tuple(port.port for port in ports)) if ports else None
+
+
+def _seen_ports(key: SeenKey, row: Seen) -> Iterable[SeenPortKey]:
+    return (SeenPortKey(key.clients, key.service, port) for port in row.ports)
+
+
+@derived("seen_ports", each(SEEN, _seen_ports))
+def SEEN_PORTS(key: SeenPortKey, look: Look) -> SeenPort | None:  # noqa: N802
+    """The ports of seen services with the routes attached to them."""
+    seen = look(SEEN, SeenKey(key.clients, key.service))
+    if seen is None:
+        return None
+    attached = service_routes(look, client_namespace=key.clients.namespace, service=key.service)
+    routes = tuple(route for route in attached if _is_for(look, route, key))
+    return SeenPort(ports=seen.ports, routes=routes)
+
+
+def _is_for(look: Look, route: ObjectKey, key: SeenPortKey) -> bool:
+    row = look(ATTACHMENTS, route)
+    return row is not None and any((key.service, port) in row.services() for port in (0, key.port))
+
+
+def _at_gateway(_key: HostKey, row: Host) -> Iterable[RouteAt]:
+    entrance = Entrance(row.scheme, row.chain.port)
+    return (RouteAt(route, entrance) for route in row.routes)
+
+
+def _at_service(key: SeenPortKey, row: SeenPort) -> Iterable[RouteAt]:
+    return (RouteAt(route, MESH_ENTRANCE, key.clients.grpc) for route in row.routes)
+
+
+@derived("routes", each(HOSTS, _at_gateway), each(SEEN_PORTS, _at_service))
+def ROUTES(key: RouteAt, look: Look) -> BuiltRoute | None:  # noqa: N802
+    """Each route object as Envoy routes, once for all places where it means the same."""
+    route = find(look, HTTPRoute, key.route)
+    return build_route(look, key, route) if route is not None else None
+
+
+@derived("virtual_hosts", each(HOSTS))
+def VIRTUAL_HOSTS(key: HostKey, look: Look) -> BuiltVirtualHost | None:  # noqa: N802
+    """The virtual host of each hostname on a gateway's listener."""
+    host = look(HOSTS, key)
+    if host is None:
+        return None
+    built = (look(ROUTES, at) for at in _at_gateway(key, host))
+    name = domain(key.hostname)
+    return virtual_host(name, (name,), [route for route in built if route is not None])
+
+
+@derived("service_hosts", each(SEEN_PORTS))
+def SERVICE_HOSTS(key: SeenPortKey, look: Look) -> BuiltVirtualHost | None:  # noqa: N802
+    """The virtual host of each service port that clients see; routes attached to it replace the plain way to it."""
+    seen = look(SEEN_PORTS, key)
+    if seen is None:
+        return None
+    name = cluster_name(Backend(key.service, key.port))
+    if key.clients.grpc:
+        hosts: tuple[str, ...] = (mesh_authority(key.service, key.port),)
+    else:
+        hosts = domains(key.service, key.port, of=seen.ports, namespace=key.clients.namespace)
+    if not seen.routes:
+        return service_host(name, hosts, name)
+    built = (look(ROUTES, at) for at in _at_service(key, seen))
+    return virtual_host(name, hosts, [route for route in built if route is not None])
+
+
+SERVICE_HOSTS_BY_CLIENTS = SERVICE_HOSTS.index("clients", lambda key, _: (key.clients,))

@@ -1,0 +1,28 @@
+"""Secrets over SDS: the certificates of HTTPS listeners, named `<namespace>/<name>` as their objects are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.certificates import KeyPair, SecretKey
+from xds.schema.types import Secret
+
+
+def secret_name(key: SecretKey) -> str:
+    """The SDS name of a Secret object."""
+    return f"{key.namespace}/{key.name}"
+
+
+def secret_key(name: str) -> SecretKey:
+    """The Secret object that an SDS name means."""
+    namespace, _, secret = name.partition("/")
+    return SecretKey(namespace, secret)
+
+
+def certificate_secret(name: str, pair: KeyPair) -> Any:
+    """The secret with a certificate chain and its private key."""
+    secret = Secret()
+    secret.name = name
+    secret.tls_certificate.certificate_chain.inline_bytes = pair.chain
+    secret.tls_certificate.private_key.inline_bytes = pair.key.pem
+    return secret

@@ -1,0 +1,51 @@
+"""All tables, the model's and Envoy's, in the order of their derivation, and where distribution finds resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh import all_tables
+from mesh.tables import Table
+from xds.translate.cluster_tables import ADDRESSINGS, ASSIGNMENTS, CLUSTERS, SECRETS, USES, WORKLOAD_CLUSTERS
+from xds.translate.gateway_tables import BROAD, ENTRANCES, HOSTS, ROUTINGS
+from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
+from xds.translate.route_configuration_tables import (
+    EGRESS_ROUTES,
+    GRPC_ROUTES,
+    ROUTE_CONFIGURATIONS,
+    ROUTE_PARTS,
+    SCOPED_ROUTES,
+)
+from xds.translate.route_tables import CLIENTS, ROUTES, SEEN, SEEN_PORTS, SERVICE_HOSTS, VIRTUAL_HOSTS
+from xds.translate.views import RESOURCE_TABLES, VIEWS
+
+__all__ = ["RESOURCE_TABLES", "TABLES", "VIEWS"]
+
+TABLES: tuple[Table[Any, Any], ...] = (
+    *all_tables.TABLES,
+    ENTRANCES,
+    BROAD,
+    ROUTINGS,
+    HOSTS,
+    CLIENTS,
+    SEEN,
+    SEEN_PORTS,
+    ROUTES,
+    VIRTUAL_HOSTS,
+    SERVICE_HOSTS,
+    ADDRESSINGS,
+    CLUSTERS,
+    ASSIGNMENTS,
+    WORKLOAD_CLUSTERS,
+    USES,
+    SECRETS,
+    ROUTE_PARTS,
+    ROUTE_CONFIGURATIONS,
+    SCOPED_ROUTES,
+    EGRESS_ROUTES,
+    GRPC_ROUTES,
+    GATEWAY_LISTENERS,
+    SIDECAR_LISTENERS,
+    GRPC_LISTENERS,
+    VIEWS,
+)

@@ -1,0 +1,162 @@
+"""Views: which resources each audience sees, type by type.
+
+Every Gateway of ours has its views from the start, so that its configuration is ready before the first proxy comes;
+sidecars and gRPC clients have theirs while they are connected. An audience that has nothing of a type has an empty
+view of it, which is an answer; an unknown audience has none.
+
+What a proxy rejected in its present version is overridden by what stands instead (`REJECTIONS`, DESIGN §5 S6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mesh.audiences import SIGHTS, Sight
+from mesh.gateways import GATEWAYS, GatewayKey
+from mesh.model import REJECTIONS, REJECTIONS_BY_AUDIENCE, Audience
+from mesh.tables import Look, Table, derived, each
+from xds.resources import Resource, ResourceKey, View, ViewKey
+from xds.schema.type_urls import (
+    TYPE_CLUSTER,
+    TYPE_ENDPOINT,
+    TYPE_LISTENER,
+    TYPE_ROUTE,
+    TYPE_SCOPED_ROUTE,
+    TYPE_SECRET,
+)
+from xds.translate import names
+from xds.translate.cluster_tables import (
+    ASSIGNMENTS,
+    CLUSTERS,
+    EDS_USES_BY_SCOPE,
+    SECRETS,
+    USES_BY_SCOPE,
+    WORKLOAD_CLUSTERS,
+)
+from xds.translate.listener_tables import (
+    GATEWAY_LISTENERS,
+    GRPC_LISTENERS,
+    SIDECAR_LISTENERS,
+    egress_key,
+    grpc_listener_key,
+    ingress_key,
+)
+from xds.translate.route_configuration_tables import (
+    EGRESS_ROUTES,
+    GRPC_ROUTES,
+    ROUTE_CONFIGURATIONS,
+    SCOPED_ROUTES,
+)
+from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS, ClientsKey
+from xds.translate.secret import secret_name
+from xds.translate.sidecar import ingress_cluster
+
+RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
+    TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS),
+    TYPE_ENDPOINT: (ASSIGNMENTS,),
+    TYPE_LISTENER: (GATEWAY_LISTENERS, SIDECAR_LISTENERS, GRPC_LISTENERS),
+    TYPE_ROUTE: (ROUTE_CONFIGURATIONS, EGRESS_ROUTES, GRPC_ROUTES),
+    TYPE_SCOPED_ROUTE: (SCOPED_ROUTES,),
+    TYPE_SECRET: (SECRETS,),
+}
+
+
+def _by_scope(key: ResourceKey, _row: Any) -> tuple[str]:
+    return (key.scope,)
+
+
+_BY_SCOPE = {
+    type_url: tuple(table.index("scope", _by_scope) for table in RESOURCE_TABLES[type_url])
+    for type_url in (TYPE_LISTENER, TYPE_ROUTE, TYPE_SCOPED_ROUTE)
+}
+
+
+def _views(key: Audience, _row: Sight) -> Iterable[ViewKey]:
+    return (ViewKey(key, type_url) for type_url in RESOURCE_TABLES)
+
+
+@derived("views", each(SIGHTS, _views))
+def VIEWS(key: ViewKey, look: Look) -> View | None:  # noqa: N802
+    """What each audience sees of each type."""
+    keys = _keys(look, key.audience, key.type_url)
+    return View(keys=keys, overrides=_overrides(look, key, keys))
+
+
+def _keys(look: Look, audience: Audience, type_url: str) -> tuple[ResourceKey, ...]:
+    scope = routes_scope(audience)
+    if type_url == TYPE_CLUSTER:
+        used = [ResourceKey(type_url, use.cluster) for use in look.keys(USES_BY_SCOPE, scope)]
+        return tuple(sorted((*used, *_workload(look, audience))))
+    if type_url == TYPE_ENDPOINT:
+        return tuple(ResourceKey(type_url, use.cluster) for use in look.keys(EDS_USES_BY_SCOPE, scope))
+    if type_url == TYPE_SECRET:
+        return _secrets(look, audience)
+    if type_url == TYPE_LISTENER and audience.kind != "gateway":
+        return _client_listeners(look, audience)
+    found = [key for index in _BY_SCOPE[type_url] for key in look.keys(index, scope)]
+    return tuple(sorted(found))
+
+
+def routes_scope(audience: Audience) -> str:
+    """The scope whose routes an audience follows: a gateway's own, or that of its namespace's clients."""
+    if audience.kind == "gateway":
+        return names.gateway_scope(audience.namespace, audience.name)
+    return names.clients_scope(audience.namespace, grpc=audience.kind == "grpc")
+
+
+def _workload(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
+    if audience.kind != "sidecar" or not audience.port:
+        return ()
+    sight = look(SIGHTS, audience)
+    return (ResourceKey(TYPE_CLUSTER, ingress_cluster(audience, sight.fronted_port if sight is not None else None)),)
+
+
+def _client_listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
+    if audience.kind == "grpc":
+        seen = look.keys(SERVICE_HOSTS_BY_CLIENTS, ClientsKey(audience.namespace, grpc=True))
+        return tuple(sorted(grpc_listener_key(port) for port in seen))
+    keys = [egress_key(audience)] if audience.egress_port else []
+    if audience.ingress_port and audience.port:
+        keys.append(ingress_key(audience))
+    return tuple(sorted(keys))
+
+
+def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
+    gateway = look(GATEWAYS, GatewayKey(audience.namespace, audience.name)) if audience.kind == "gateway" else None
+    if gateway is None:
+        return ()
+    found = {
+        ResourceKey(TYPE_SECRET, secret_name(certificate))
+        for listener in gateway.listeners
+        if listener.programmed
+        for certificate in listener.certificates
+    }
+    return tuple(sorted(found))
+
+
+def _overrides(
+    look: Look, key: ViewKey, keys: tuple[ResourceKey, ...]
+) -> tuple[tuple[ResourceKey, Resource | None], ...]:
+    rejected = [at for at in look.keys(REJECTIONS_BY_AUDIENCE, key.audience) if at.type_url == key.type_url]
+    if not rejected:
+        return ()
+    by_name = {at.name: at for at in keys}
+    found: dict[ResourceKey, Resource | None] = {}
+    for at in rejected:
+        place = by_name.get(at.name)
+        present = _present(look, place) if place is not None else None
+        row = look(REJECTIONS, at)
+        if place is None or present is None or row is None or present.version != at.version:
+            continue
+        found[place] = (
+            Resource(key.type_url, at.name, row.last_good_version, row.last_good, present.needs, present.eds)
+            if row.last_good is not None
+            else None
+        )
+    return tuple(sorted(found.items(), key=lambda item: item[0]))
+
+
+def _present(look: Look, key: ResourceKey) -> Resource | None:
+    rows = (look(table, key) for table in RESOURCE_TABLES[key.type_url])
+    return next((row for row in rows if row is not None), None)

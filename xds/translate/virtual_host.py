@@ -1,0 +1,89 @@
+"""Virtual hosts: the routes of one hostname, in the order in which Envoy shall try them.
+
+A request that finds its virtual host and no route in it is answered 404; it never falls through to a wider hostname
+(Gateway API, HTTPRouteSpec.hostnames). Virtual hosts exist as framed bytes, ready to be joined into any route
+configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from mesh.hostnames import ANY
+from xds.schema import encode
+from xds.schema.types import VirtualHost
+from xds.translate.framing import encode_checked, framed
+from xds.translate.http_route import BuiltRoute, OrderedRoute
+from xds.translate.retry import set_default_retry
+
+MISDIRECTED = 421
+
+_VIRTUAL_HOSTS = 2  # the field number of `RouteConfiguration.virtual_hosts`
+
+
+class BuiltVirtualHost(msgspec.Struct, frozen=True):
+    """A virtual host framed as a field of a route configuration, and the clusters that its routes name."""
+
+    framed: bytes
+    clusters: tuple[str, ...] = ()
+
+
+def _defaults() -> bytes:
+    host = VirtualHost()
+    set_default_retry(host.retry_policy)
+    return encode(host)
+
+
+_DEFAULTS = _defaults()  # fields of higher numbers than `routes`
+
+
+def domain(hostname: str) -> str:
+    """A hostname as Envoy's domain: any host is `*`."""
+    return "*" if hostname == ANY else hostname
+
+
+def virtual_host(name: str, domains: Iterable[str], routes: Iterable[BuiltRoute]) -> BuiltVirtualHost:
+    """The virtual host with all routes of several route objects, sorted by precedence."""
+    head = VirtualHost()
+    head.name = name
+    head.domains.extend(domains)
+    parts = [encode_checked(head)]
+    clusters: set[str] = set()
+    ordered: list[OrderedRoute] = []
+    for built in routes:
+        ordered.extend(built.routes)
+        clusters.update(built.clusters)
+    ordered.sort(key=lambda route: route.order)
+    parts.extend(route.framed for route in ordered)
+    parts.append(_DEFAULTS)
+    return BuiltVirtualHost(framed=framed(_VIRTUAL_HOSTS, b"".join(parts)), clusters=tuple(sorted(clusters)))
+
+
+def service_host(name: str, domains: Iterable[str], cluster: str) -> BuiltVirtualHost:
+    """The virtual host of a service to which no route is attached: everything goes to its cluster."""
+    host = VirtualHost()
+    host.name = name
+    host.domains.extend(domains)
+    route = host.routes.add()
+    route.name = name
+    route.match.prefix = "/"
+    route.route.cluster = cluster
+    route.route.timeout.SetInParent()
+    set_default_retry(host.retry_policy)
+    return BuiltVirtualHost(framed=framed(_VIRTUAL_HOSTS, encode(host)), clusters=(cluster,))
+
+
+def misdirected_host(hostname: str) -> bytes:
+    """The framed virtual host that answers 421 for a hostname that belongs to another listener of the port.
+
+    A client that reuses a TLS connection for a second host (RFC 9113 §9.1.1) then opens one of its own for it.
+    """
+    host = VirtualHost()
+    host.name = f"misdirected/{domain(hostname)}"
+    host.domains.append(domain(hostname))
+    route = host.routes.add()
+    route.match.prefix = "/"
+    route.direct_response.status = MISDIRECTED
+    return framed(_VIRTUAL_HOSTS, encode(host))

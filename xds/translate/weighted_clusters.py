@@ -1,0 +1,57 @@
+"""Backends and their weights: one cluster, `weighted_clusters`, or no backend at all.
+
+A backend that cannot be resolved keeps its share of the requests and answers 500 to them: its weight goes to a cluster
+that never exists, and `cluster_not_found_response_code` says what that means. A service without endpoints is a real,
+empty cluster and answers 503, so both can stand in one rule (Gateway API, HTTPBackendRef).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mesh.kinds.http_filters import HTTPRouteFilter
+from xds.schema.types import RouteAction
+from xds.translate.header_modifier import modify_request_headers, modify_response_headers
+from xds.translate.names import MISSING_CLUSTER
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A backend of a rule: its cluster (None where it cannot be resolved), weight and own filters."""
+
+    cluster: str | None
+    weight: int
+    filters: tuple[HTTPRouteFilter, ...] = ()
+
+
+def has_backend(shares: Sequence[Share]) -> bool:
+    """Whether any request can reach a backend; where none can, the rule answers 500 by itself."""
+    return any(share.weight and share.cluster is not None for share in shares)
+
+
+def set_clusters(action: Any, shares: Sequence[Share]) -> None:
+    """Fill the cluster of a `RouteAction`; shares of weight 0 are left out."""
+    weighted = [share for share in shares if share.weight]
+    if any(share.cluster is None for share in weighted):
+        action.cluster_not_found_response_code = RouteAction.INTERNAL_SERVER_ERROR
+    if len(weighted) == 1 and not weighted[0].filters:
+        action.cluster = weighted[0].cluster or MISSING_CLUSTER
+        return
+    for share in weighted:
+        cluster = action.weighted_clusters.clusters.add()
+        cluster.name = share.cluster or MISSING_CLUSTER
+        cluster.weight.value = share.weight
+        for filter_ in share.filters:
+            _apply(cluster, filter_)
+
+
+def _apply(cluster: Any, filter_: HTTPRouteFilter) -> None:
+    """A filter of one backend. What `ClusterWeight` has no field for, a path rewrite or a mirror, is told by status."""
+    if filter_.request_header_modifier is not None:
+        modify_request_headers(cluster, filter_.request_header_modifier)
+    if filter_.response_header_modifier is not None:
+        modify_response_headers(cluster, filter_.response_header_modifier)
+    if filter_.url_rewrite is not None and filter_.url_rewrite.hostname is not None:
+        cluster.host_rewrite_literal = filter_.url_rewrite.hostname
