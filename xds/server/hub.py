@@ -1,0 +1,260 @@
+"""Who is connected, what they should have, and the moment they are told.
+
+The one meeting point between the program and the streams: commits go in at `publish`, questions are answered from
+memory, and two callbacks tell of audiences that come and go and of NACKs. Everything runs on the event loop, nothing
+here waits, and callbacks must not either.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
+
+from mesh.model import Audience
+from mesh.tables import Commit, Engine, Table
+from xds.protocol.contents import Contents, Entry
+from xds.protocol.ordering import PATIENCE, Patience
+from xds.protocol.rejections import NackReport
+from xds.protocol.stream import Stream
+from xds.protocol.transitions import Transitions, Variant
+from xds.resources import Resource, ResourceKey, View, ViewKey
+from xds.server.node_identity import Proxy
+from xds.server.older import Older
+from xds.server.pacing import Pacer
+from xds.server.shelves import Shelves
+from xds.server.states import Distribution, ProxyState, type_state
+from xds.server.telemetry import Telemetry
+
+
+class Member(Protocol):
+    """A stream as the hub sees it."""
+
+    proxy: Proxy
+    stream: Stream
+    connected_since: float
+
+    def tell(self, round_number: int) -> bool:
+        """Wake up and send what there is; False if the client is slow, so that nobody should wait for it."""
+
+    def close(self, reason: str) -> None:
+        """End gracefully, after what is being written."""
+
+
+def _nobody_listens(audience: Audience, connected: bool) -> None:
+    """Stand in for a callback that was not given."""
+
+
+def _nobody_cares(report: NackReport) -> None:
+    """Stand in for a callback that was not given."""
+
+
+_NOT_YET: Final = "the control plane has not read all its sources yet"
+
+
+class Hub:
+    """The meeting point. `clock` is monotonic; event times given to `publish` are of the same clock."""
+
+    def __init__(
+        self,
+        resources: Mapping[str, tuple[Table[ResourceKey, Resource], ...]],
+        views: Table[ViewKey, View],
+        *,
+        patience: Patience = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.telemetry = Telemetry()
+        self.clock = clock
+        self.ready = False
+        self.not_ready_because = _NOT_YET
+        self.on_audience: Callable[[Audience, bool], None] = _nobody_listens
+        self.on_nack: Callable[[NackReport], None] = _nobody_cares
+        self._patience = patience
+        self._shelves = Shelves(resources, views)
+        self._older = Older(self.telemetry)
+        self._transitions = Transitions()
+        self._pacer = Pacer(self._start_round, clock)
+        self._members: dict[Audience, dict[Member, None]] = {}
+        self._news: set[ViewKey] = set()
+        self._news_since: float | None = None
+        # Published and not yet taken; None before the first publication.
+        self._commits: list[Commit] | None = None
+
+    # -- from the program ---------------------------------------------------------------------------------------
+
+    def publish(self, commit: Commit, engine: Engine, *, event_at: float | None = None) -> None:
+        """Take what a commit changed and tell the proxies concerned; `event_at` is when the oldest change happened.
+
+        To be called on the loop after every commit, in order. The first call takes all that the engine holds.
+        """
+        self.telemetry.publications += 1
+        if self._commits is None:
+            self._news |= self._shelves.load(engine)
+            self._commits = []
+        else:
+            self._commits.append(commit)
+        if self._news_since is None:
+            self._news_since = event_at if event_at is not None else self.clock()
+        self._pacer.request()
+
+    def _take_commits(self) -> None:
+        """Put what was published where the streams see it: between rounds they see one and the same state."""
+        commits, self._commits = self._commits, [] if self._commits is not None else None
+        for commit in commits or ():
+            self._news |= self._shelves.publish(commit)
+
+    def open(self) -> None:
+        """Let streams in: every source has been read and the first build is published."""
+        self.ready = True
+
+    def stop(self) -> None:
+        """Tell nobody anything any more."""
+        self._pacer.stop()
+
+    def _start_round(self) -> int:
+        self._take_commits()
+        if not self._news:
+            self._news_since = None
+            return 0
+        self._transitions.age()
+        news, self._news = self._news, set()
+        since, self._news_since = self._news_since, None
+        told: dict[Member, None] = {}
+        for audience, type_url in news:
+            for member in self._members.get(audience, ()):
+                if member.stream.mark(type_url, since):
+                    told[member] = None
+        self.telemetry.fan_outs += 1
+        self.telemetry.lag_seconds = 0.0 if since is None else max(0.0, self.clock() - since)
+        number = self._pacer.round
+        return sum([member.tell(number) for member in told])
+
+    # -- from the streams ---------------------------------------------------------------------------------------
+
+    def stream_for(self, variant: Variant, proxy: Proxy) -> Stream:
+        """The state machine of a new stream."""
+        audience, version = proxy.audience, proxy.version
+        shelves, older = self._shelves, self._older
+        if not older.concerns(version):
+            return Stream(
+                variant, self._transitions, lambda type_url: shelves.contents(audience, type_url), self._patience
+            )
+
+        def source(type_url: str) -> Contents | None:
+            contents = shelves.contents(audience, type_url)
+            return contents if contents is None else older.without_unknown(version, type_url, contents)
+
+        return Stream(variant, self._transitions, source, self._patience)
+
+    def join(self, member: Member) -> None:
+        """A stream begins."""
+        audience = member.proxy.audience
+        members = self._members.setdefault(audience, {})
+        members[member] = None
+        self.telemetry.streams += 1
+        if len(members) == 1:
+            self.on_audience(audience, True)
+
+    def leave(self, member: Member) -> None:
+        """A stream has ended."""
+        audience = member.proxy.audience
+        members = self._members[audience]
+        del members[member]
+        self.telemetry.streams -= 1
+        if not members:
+            del self._members[audience]
+            self._shelves.forget(audience)
+            self.on_audience(audience, False)
+
+    def done(self, round_number: int) -> None:
+        """A stream that was told of a round has sent what it could."""
+        self._pacer.done(round_number)
+
+    # -- questions (about everything that is published, whether the streams were told or not) -----------------------
+
+    def members(self) -> list[Member]:
+        """Every stream."""
+        return [member for members in self._members.values() for member in members]
+
+    def audiences(self) -> list[Audience]:
+        """The audiences that are connected, sorted."""
+        return sorted(self._members)
+
+    def proxies(self) -> list[ProxyState]:
+        """Every connected proxy, sorted by node id; a proxy with several streams appears once for each."""
+        self._take_commits()
+        return sorted((self._state(member) for member in self.members()), key=lambda state: state.node_id)
+
+    def proxy(self, node_id: str) -> ProxyState | None:
+        """The proxy of that id; of several streams (one per type) the states of all types together."""
+        self._take_commits()
+        found = [self._state(member) for member in self.members() if member.proxy.node_id == node_id]
+        if not found:
+            return None
+        first = min(found, key=lambda state: state.connected_since)
+        types = {state.type_url: state for proxy in found for state in proxy.types}
+        return ProxyState(
+            first.node_id,
+            first.audience,
+            first.connected_since,
+            first.version,
+            first.protocol,
+            tuple(types[type_url] for type_url in sorted(types)),
+        )
+
+    def resources(self, audience: Audience, type_url: str) -> dict[str, Entry]:
+        """What an audience should have of a type, by name; empty for an audience that nobody knows."""
+        self._take_commits()
+        known = audience in self._members
+        contents = self._shelves.contents(audience, type_url)
+        if not known:
+            self._shelves.forget(audience)
+        return {} if contents is None else dict(sorted(contents.entries.items()))
+
+    def distribution(self, keys: Iterable[ResourceKey], audience: Audience | None = None) -> Distribution:
+        """How far the present versions of some resources have come, among the proxies that should have them.
+
+        A resource that no longer exists counts as acknowledged where the proxy has acknowledged its removal.
+        """
+        self._take_commits()
+        acked: set[str] = set()
+        pending: set[str] = set()
+        rejected: set[str] = set()
+        wanted_keys = list(keys)
+        for member in self.members():
+            if audience is not None and member.proxy.audience != audience:
+                continue
+            verdicts = {self._verdict(member, key) for key in wanted_keys} - {None}
+            if not verdicts:
+                continue
+            where = rejected if "rejected" in verdicts else pending if "pending" in verdicts else acked
+            where.add(member.proxy.node_id)
+        return Distribution(
+            tuple(sorted(acked - pending - rejected)), tuple(sorted(pending - rejected)), tuple(sorted(rejected))
+        )
+
+    def _verdict(self, member: Member, key: ResourceKey) -> str | None:
+        state = member.stream.types.get(key.type_url)
+        if state is None or state.subscription is None or not state.subscription.wants(key.name):
+            return None
+        contents = self._shelves.contents(member.proxy.audience, key.type_url)
+        wanted = contents.get(key.name) if contents is not None else None
+        if wanted is not None and wanted.key != key:
+            return None  # another audience's resource of the same name
+        acked = state.acked.get(key.name)
+        have = acked.version if acked is not None else ""
+        want = wanted.version if wanted is not None else ""
+        if have == want:
+            return "acked"
+        return "rejected" if want and state.rejected.get(key.name) == want else "pending"
+
+    def _state(self, member: Member) -> ProxyState:
+        stream, proxy = member.stream, member.proxy
+        return ProxyState(
+            node_id=proxy.node_id,
+            audience=proxy.audience,
+            connected_since=member.connected_since,
+            version=proxy.version,
+            protocol=stream.variant,
+            types=tuple(type_state(state, stream.wanted(state)) for _, state in sorted(stream.types.items())),
+        )

@@ -1,0 +1,127 @@
+"""Who a proxy says it is: `node.id` and `node.metadata.fairlead` → the audience it belongs to.
+
+`node.id` is `gateway|sidecar|grpc~<namespace>~<name>~<instance>`; the metadata holds `kind`, `namespace`, `name`,
+`service`, and for sidecars `port`, `ingress_port` and `egress_port`. Whether it may say so is for `authentication`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mesh.model import Audience
+from xds.schema.types import Node
+
+_KINDS: Final = ("gateway", "sidecar", "grpc")
+# RFC 1123 labels and dots, as Kubernetes names are; an instance may be anything printable.
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_ID_LENGTH: Final = 1_024
+_FORM: Final = "gateway|sidecar|grpc~<namespace>~<name>~<instance>"
+
+
+class InvalidNodeError(Exception):
+    """A node that says nothing usable about itself; the text says what is wrong and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy as it introduced itself. `version` is Envoy's ("1.40.0"), empty for what is not Envoy."""
+
+    node_id: str
+    audience: Audience
+    service_account: str = ""
+    version: str = ""
+    features: frozenset[str] = frozenset()
+    node: Any = field(default=None, compare=False, repr=False)
+
+
+def identify(node: Any) -> Proxy:
+    """The proxy behind a `Node` message.
+
+    Raises `InvalidNodeError`.
+    """
+    node_id: str = node.id
+    if not node_id:
+        raise InvalidNodeError(f"node.id is missing: it must be {_FORM}")
+    parts = node_id.split("~")
+    if len(node_id) > _ID_LENGTH or len(parts) != 4 or parts[0] not in _KINDS or not parts[3]:
+        raise InvalidNodeError(f"node.id is {node_id[:200]!r}; it must be {_FORM}")
+    kind, namespace, name, _ = parts
+    for what, value in (("namespace", namespace), ("name", name)):
+        if not _NAME.fullmatch(value):
+            raise InvalidNodeError(f"the {what} in node.id is {value[:200]!r}, which is not a Kubernetes name")
+    claims = _Claims(node.metadata)
+    for what, value in (("kind", kind), ("namespace", namespace), ("name", name)):
+        said = claims.text(what)
+        if said and said != value:
+            raise InvalidNodeError(f"node.metadata.fairlead.{what} is {said!r}, but node.id says {value!r}")
+    return Proxy(
+        node_id=node_id,
+        audience=_audience(kind, namespace, name, claims),
+        service_account=claims.text("service_account"),
+        version=_version(node),
+        features=frozenset(node.client_features),
+        node=_slim(node),
+    )
+
+
+def _audience(kind: str, namespace: str, name: str, claims: _Claims) -> Audience:
+    if kind == "grpc":
+        return Audience("grpc", namespace)
+    if kind == "gateway":
+        return Audience("gateway", namespace, name)
+    return Audience(
+        "sidecar",
+        namespace,
+        claims.text("service") or name,
+        port=claims.port("port"),
+        ingress_port=claims.port("ingress_port"),
+        egress_port=claims.port("egress_port"),
+    )
+
+
+class _Claims:
+    """`node.metadata.fairlead`, read carefully: anybody may have written it."""
+
+    def __init__(self, metadata: Any) -> None:
+        value = metadata.fields["fairlead"] if "fairlead" in metadata.fields else None  # noqa: SIM401 - a proto map
+        self._fields = value.struct_value.fields if value is not None and value.HasField("struct_value") else {}
+
+    def text(self, name: str) -> str:
+        if name not in self._fields:
+            return ""
+        value = self._fields[name]
+        if not value.HasField("string_value"):
+            raise InvalidNodeError(f"node.metadata.fairlead.{name} must be a string")
+        text: str = value.string_value
+        return text
+
+    def port(self, name: str) -> int:
+        if name not in self._fields:
+            return 0
+        value = self._fields[name]
+        number = value.number_value if value.HasField("number_value") else -1
+        if value.HasField("string_value") and value.string_value.isdecimal() and len(value.string_value) <= 5:
+            number = int(value.string_value)
+        if not 0 <= number <= 65_535 or number != int(number):
+            raise InvalidNodeError(f"node.metadata.fairlead.{name} must be a port number")
+        return int(number)
+
+
+def _version(node: Any) -> str:
+    if not node.HasField("user_agent_build_version"):
+        return ""
+    version = node.user_agent_build_version.version
+    return f"{version.major_number}.{version.minor_number}.{version.patch}"
+
+
+def _slim(node: Any) -> Any:
+    """What status reports show of a node: Envoy's list of extensions alone is 60 kB."""
+    slim = Node()
+    slim.id, slim.cluster = node.id, node.cluster
+    slim.metadata.CopyFrom(node.metadata)
+    slim.locality.CopyFrom(node.locality)
+    slim.user_agent_name = node.user_agent_name
+    slim.user_agent_build_version.CopyFrom(node.user_agent_build_version)
+    return slim

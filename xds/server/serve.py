@@ -1,0 +1,201 @@
+"""The gRPC server: its sockets, its credentials, its limits, its beginning and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from xds.server import ads, csds, lrs, per_type
+from xds.server.admission import Admission, Rate
+from xds.server.hub import Hub
+from xds.server.reflection import reflection_methods
+from xds.server.session import Session
+
+# An Envoy with 10,000 clusters sends 1 MB when it returns.
+_LARGEST_REQUEST: Final = 16 << 20
+_SWEEP_SECONDS: Final = 1.0
+
+
+class InsecureAddressError(ValueError):
+    """Plaintext was asked for where others could listen, or TLS without its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of the server's certificate and key, and of the CAs that sign proxies' certificates (PEM).
+
+    Read again for every new connection, so that replacing them needs no restart.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the server's streams, in seconds unless said otherwise."""
+
+    rate: Rate = field(default_factory=Rate)
+    max_age: float = 3_600.0
+    """A stream is closed after this, give or take `age_jitter`, so that proxies spread over replicas."""
+    age_jitter: float = 0.2
+    """As a fraction of `max_age`."""
+    stuck: float = 60.0
+    """A client that takes no message for so long is cut off."""
+    drain: float = 5.0
+    """How long streams take to be closed when the server stops, spread evenly."""
+
+
+class XdsServer:
+    """Serves a hub at an address.
+
+    `address` is `host:port`, port 0 for any free one. Without `tls` it serves plaintext, on loopback only.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        address: str,
+        *,
+        tls: Tls | None = None,
+        limits: Limits | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        if tls is None and not _is_loopback(address):
+            raise InsecureAddressError(
+                f"xDS in plaintext is served on loopback only, not on {address}: "
+                "give a certificate, a key and a client CA, or bind to 127.0.0.1"
+            )
+        self.hub = hub
+        self.address = address
+        self.port = 0
+        self.limits = limits if limits is not None else Limits()
+        self.loads = lrs.Loads()
+        self.streams = ads.Streams(hub, Admission(self.limits.rate), authenticate=tls is not None)
+        self._tls = tls
+        self._jitter = jitter
+        self._server: Any = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._ages: dict[Session, float] = {}
+
+    async def start(self) -> int:
+        """Bind and serve; the port. Raises `OSError` when the address is taken or is not ours."""
+        server = grpc.aio.server(options=_OPTIONS)
+        for name, methods in self._services().items():
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+        try:
+            if self._tls is None:
+                self.port = server.add_insecure_port(self.address)
+            else:
+                self.port = server.add_secure_port(self.address, _credentials(self._tls))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self.address}: {error}") from error
+        await server.start()
+        self._server = server
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        return self.port
+
+    async def drain(self) -> None:
+        """Let nobody in and close the streams one after the other, over `limits.drain` seconds."""
+        self.streams.drain()
+        sessions = list(self.streams.sessions)
+        pause = self.limits.drain / max(1, len(sessions))
+        for session in sessions:
+            session.close("drained")
+            await asyncio.sleep(pause)
+
+    async def stop(self, grace: float = 1.0) -> None:
+        """Stop; streams that are still there get `grace` seconds to finish what they are writing."""
+        self.streams.drain()
+        self.hub.stop()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        for session in list(self.streams.sessions):
+            session.close("drained")
+        if self._server is not None:
+            await self._server.stop(grace)
+
+    def _services(self) -> dict[str, Any]:
+        services = {
+            ads.SERVICE: ads.methods(self.streams),
+            **per_type.services(self.streams),
+            csds.SERVICE: csds.methods(self.hub),
+            lrs.SERVICE: lrs.methods(self.loads),
+        }
+        services.update(reflection_methods(self.hub, list(services)))
+        return services
+
+    async def _sweep(self) -> None:
+        """Close streams that are too old, and cut off those that are stuck."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = self.hub.clock()
+            for session in list(self.streams.sessions):
+                writing = session.writing_since
+                if writing is not None and now - writing > self.limits.stuck:
+                    session.abort("stuck")
+                elif now - session.opened_at > self._age_of(session):
+                    session.close("aged")
+            self._ages = {session: age for session, age in self._ages.items() if session in self.streams.sessions}
+
+    def _age_of(self, session: Session) -> float:
+        age = self._ages.get(session)
+        if age is None:
+            spread = 1.0 + self.limits.age_jitter * (2.0 * self._jitter() - 1.0)
+            age = self._ages[session] = self.limits.max_age * spread
+        return age
+
+
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", _LARGEST_REQUEST),
+    ("grpc.max_send_message_length", -1),
+    # A proxy that vanished without a word is noticed, and one that pings is not taken for an attacker.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.max_concurrent_streams", 1_000),
+)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _credentials(tls: Tls) -> Any:
+    def read() -> Any:
+        return grpc.ssl_server_certificate_configuration(
+            [(tls.key.read_bytes(), tls.certificate.read_bytes())], root_certificates=tls.client_ca.read_bytes()
+        )
+
+    try:
+        first = read()
+    except OSError as error:
+        raise InsecureAddressError(f"a TLS file of the xDS server cannot be read: {error}") from error
+
+    def fetch() -> Any:
+        # Called for every connection. A file that is just being replaced must not end the service: None means
+        # "as before".
+        with contextlib.suppress(OSError):
+            return read()
+        return None
+
+    return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=True)

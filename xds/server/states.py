@@ -1,0 +1,96 @@
+"""What the server can tell of its proxies, as values: for people and for distribution state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mesh.model import Audience
+from xds.protocol.contents import ABSENT, Contents
+from xds.protocol.typed import Typed
+
+Status = Literal["SYNCED", "STALE", "ERROR", "NOT_SENT"]
+
+
+@dataclass(frozen=True, slots=True)
+class TypeState:
+    """One type at one proxy.
+
+    `STALE`: something was sent and not answered, or waits to be sent; `ERROR`: the proxy refused something it should
+    have now, in the words of `detail`; `NOT_SENT`: it asked and there is nothing to answer with. `sent`, `acked` and
+    `wanted` are versions over all resources of the type, `rejected` maps names to the versions refused.
+    """
+
+    type_url: str
+    status: Status
+    sent: str
+    acked: str
+    wanted: str
+    resources: int
+    nonce: str
+    rejected: Mapping[str, str]
+    detail: str
+    responses: int
+    acks: int
+    nacks: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyState:
+    """One connected proxy. `connected_since` is in seconds since the epoch; `version` is Envoy's, as it says itself."""
+
+    node_id: str
+    audience: Audience
+    connected_since: float
+    version: str
+    protocol: str
+    types: tuple[TypeState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How far resources have come: node ids of the proxies that should have them, by what they made of them."""
+
+    acked: tuple[str, ...]
+    pending: tuple[str, ...]
+    rejected: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every proxy concerned has acknowledged."""
+        return not self.pending and not self.rejected
+
+
+def type_state(state: Typed, wanted: Contents | None) -> TypeState:
+    """The state of one type of a stream; `wanted` is what the client should hold."""
+    rejected = {
+        name: version
+        for name, version in sorted(state.rejected.items())
+        if wanted is not None and (entry := wanted.get(name)) is not None and entry.version == version
+    }
+    held = state.held
+    return TypeState(
+        type_url=state.type_url,
+        status=_status(state, wanted, bool(rejected)),
+        sent=held.version,
+        acked=state.acked.version,
+        wanted=wanted.version if wanted is not None else "",
+        resources=sum(entry is not ABSENT for entry in held.entries.values()),
+        nonce=state.last_nonce,
+        rejected=rejected,
+        detail=state.detail if rejected else "",
+        responses=state.responses,
+        acks=state.acks,
+        nacks=state.nacks,
+    )
+
+
+def _status(state: Typed, wanted: Contents | None, rejected: bool) -> Status:
+    if rejected:
+        return "ERROR"
+    if not state.responses and not len(state.held):
+        return "NOT_SENT"
+    if state.in_flight or wanted is None or state.held.version != wanted.version:
+        return "STALE"
+    return "SYNCED"
