@@ -1,0 +1,277 @@
+"""The paths of the config kinds: one set for each kind of the registry, all alike.
+
+    /api/v1/namespaces/{namespace}/{plural}[/{name}[/history|/rollback]]    namespaced kinds
+    /api/v1/{plural}                                                        their lists over all namespaces
+    /api/v1/{plural}[/{name}[/history|/rollback]]                           cluster-scoped kinds
+    /api/v1/namespaces/{namespace}/httproutes/{name}/split                  weights of one rule
+
+Owns the mapping between HTTP and `Objects`, nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api import conditions
+from api.bodies import Limits, read_value
+from api.feed import Feed
+from api.labels import selected, selector
+from api.merge_patch import merged
+from api.objects import Objects, Removed, Written, as_written
+from api.ports import Config, Item, World, YamlParser
+from api.problems import Refusal, invalid
+from api.redaction import marks
+from api.rendering import encoded, etag, shown_name, shown_object, shown_past, shown_problems
+from api.watching import AT_ONCE, Places, Watch
+from api.weights import shifted
+from mesh.kinds import KINDS, Kind
+from mesh.kinds.httproute import HTTPRoute
+from mesh.kinds.meta import Object
+from mesh.model import ObjectKey
+from mesh.problems import Problem, shown
+
+MAX_LIST = 10_000
+MAX_HISTORY = 1000
+JSON_TYPE = "application/json"
+
+
+class Doors(msgspec.Struct, frozen=True):
+    """What the handlers of all routes share."""
+
+    config: Config
+    world: World
+    feed: Feed
+    objects: Objects
+    places: Places
+    parse_yaml: YamlParser
+    limits: Limits
+
+
+def object_routes(doors: Doors) -> APIRouter:
+    """The routes of every kind."""
+    router = APIRouter(prefix="/api/v1")
+    for kind in KINDS.values():
+        handlers = _Handlers(kind, doors)
+        root = f"/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"/{kind.plural}"
+        one = f"{root}/{{name}}"
+        for path, method, handler, what in (
+            (root, "GET", handlers.list, "list"),
+            (one, "GET", handlers.read, "read"),
+            (one, "PUT", handlers.put, "put"),
+            (one, "PATCH", handlers.patch, "patch"),
+            (one, "DELETE", handlers.delete, "delete"),
+            (f"{one}/history", "GET", handlers.history, "history"),
+            (f"{one}/rollback", "POST", handlers.rollback, "rollback"),
+        ):
+            router.add_api_route(path, handler, methods=[method], name=f"{what}:{kind.name}", include_in_schema=False)
+        if kind.namespaced:
+            router.add_api_route(
+                f"/{kind.plural}", handlers.list, methods=["GET"], name=f"list-all:{kind.name}", include_in_schema=False
+            )
+        if kind.name == "HTTPRoute":
+            router.add_api_route(
+                f"{one}/split", handlers.split, methods=["POST"], name=f"split:{kind.name}", include_in_schema=False
+            )
+    return router
+
+
+class _Handlers:
+    """The handlers of one kind."""
+
+    def __init__(self, kind: Kind, doors: Doors) -> None:
+        self._kind = kind
+        self._doors = doors
+
+    async def list(self, request: Request) -> Response:
+        """All objects, or a page of them, or with `watch=true` a stream."""
+        namespace = request.path_params.get("namespace")
+        labels = selector(request.query_params.get("labelSelector", ""))
+        if conditions.flag(request, "watch"):
+            return self._watch(request, namespace)
+        limit = conditions.number(request, "limit", default=MAX_LIST, most=MAX_LIST)
+        after = _continuation(request.query_params.get("continue", ""))
+        found = [
+            item
+            for item in await self._doors.objects.list(self._kind.name, namespace)
+            if (item.object.metadata.namespace, item.object.metadata.name) > after
+            and selected(item.object.metadata.labels, labels)
+        ]
+        metadata: dict[str, Any] = {}
+        if len(found) > limit:
+            last = found[limit - 1].object.metadata
+            metadata = {"continue": f"{last.namespace}/{last.name}", "remainingItemCount": len(found) - limit}
+        items = []
+        for number, item in enumerate(found[:limit], 1):
+            items.append(self._shown(item))
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        body = {
+            "apiVersion": self._kind.api_version,
+            "kind": f"{self._kind.name}List",
+            "metadata": metadata,
+            "items": items,
+        }
+        return Response(encoded(body), media_type=JSON_TYPE)
+
+    def _watch(self, request: Request, namespace: str | None) -> Response:
+        if not self._doors.places.free:
+            raise Refusal(
+                503,
+                "TooManyWatches",
+                f"There are {self._doors.limits.watches} watches already.",
+                fix="End some, or come back later",
+                headers={"Retry-After": "10"},
+            )
+        watch = Watch(
+            objects=self._doors.objects,
+            world=self._doors.world,
+            feed=self._doors.feed,
+            kind=self._kind.name,
+            namespace=namespace,
+            labels=selector(request.query_params.get("labelSelector", "")),
+            last_event_id=request.headers.get("last-event-id", ""),
+        )
+        return StreamingResponse(self._doors.places.within(watch.events), media_type="text/event-stream")
+
+    async def read(self, request: Request) -> Response:
+        """One object with its status; 304 for a reader that has it."""
+        item = await self._doors.objects.read(self._key(request))
+        wire = self._shown(item)
+        tag = etag(item, wire)
+        if conditions.not_modified(request.headers, tag):
+            return Response(status_code=304, headers={"ETag": tag})
+        return Response(encoded(wire), media_type=JSON_TYPE, headers={"ETag": tag})
+
+    async def put(self, request: Request) -> Response:
+        """Create or replace."""
+        raw = await read_value(request, parse_yaml=self._doors.parse_yaml, limits=self._doors.limits)
+        written = await self._doors.objects.write(
+            self._key(request),
+            raw,
+            expected=conditions.expected_revision(request.headers),
+            by=request.state.by,
+            dry_run=conditions.dry_run(request),
+        )
+        return self._answer(written)
+
+    async def patch(self, request: Request) -> Response:
+        """Change by JSON merge patch."""
+        patch = await read_value(request, parse_yaml=self._doors.parse_yaml, limits=self._doors.limits, patch=True)
+        if not isinstance(patch, dict):
+            raise Refusal(422, "WrongType", "A merge patch must be an object.", fix='Send for example {"spec": {…}}')
+        if redacted := list(marks({**patch, "kind": self._kind.name})):
+            raise invalid(redacted, what="The patch")
+        return await self._changed(request, lambda made: merged(as_written(made), patch))
+
+    async def split(self, request: Request) -> Response:
+        """Shift weights between the backends of one rule."""
+        wish = await self._fields(request, required=("weights",), optional=("rule",))
+        rule, weights = wish.get("rule"), wish["weights"]
+        return await self._changed(request, lambda made: as_written(shifted(cast("HTTPRoute", made), rule, weights)))
+
+    async def _changed(self, request: Request, change: Any) -> Response:
+        written = await self._doors.objects.change(
+            self._key(request),
+            change,
+            expected=conditions.expected_revision(request.headers),
+            by=request.state.by,
+            dry_run=conditions.dry_run(request),
+        )
+        return self._answer(written)
+
+    async def delete(self, request: Request) -> Response:
+        """Delete from the store."""
+        key = self._key(request)
+        removed: Removed = await self._doors.objects.remove(
+            key,
+            expected=conditions.expected_revision(request.headers),
+            by=request.state.by,
+            dry_run=conditions.dry_run(request),
+        )
+        body = {**shown_name(key), "revision": removed.revision}
+        if removed.warnings:
+            body["warnings"] = shown_problems(removed.warnings)
+        return Response(encoded(body), media_type=JSON_TYPE, headers=_warned(removed.warnings))
+
+    async def history(self, request: Request) -> Response:
+        """The revisions of an object, newest first; of a deleted one too."""
+        key = self._key(request)
+        limit = conditions.number(request, "limit", default=100, most=MAX_HISTORY)
+        found = await self._doors.config.history(key, limit=limit)
+        if not found:
+            await self._doors.objects.read(key)  # an object of another source has no history; anything else is 404
+        return Response(encoded({"items": [shown_past(past) for past in found]}), media_type=JSON_TYPE)
+
+    async def rollback(self, request: Request) -> Response:
+        """Write an older revision again."""
+        wish = await self._fields(request, required=("revision",))
+        revision = wish["revision"]
+        if isinstance(revision, bool) or not isinstance(revision, int) or not 0 < revision < 2**63:
+            raise Refusal(
+                422, "WrongType", "revision must be a number from the history.", fix="GET …/history lists them"
+            )
+        written = await self._doors.objects.roll_back(
+            self._key(request),
+            revision,
+            expected=conditions.expected_revision(request.headers),
+            by=request.state.by,
+            dry_run=conditions.dry_run(request),
+        )
+        return self._answer(written)
+
+    async def _fields(
+        self, request: Request, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
+    ) -> Mapping[str, Any]:
+        value = await read_value(request, parse_yaml=self._doors.parse_yaml, limits=self._doors.limits)
+        names = (*required, *optional)
+        problems = []
+        if not isinstance(value, dict):
+            problems.append(
+                Problem("WrongType", "error", "", "must be an object", f"with the fields {', '.join(names)}")
+            )
+            value = {}
+        else:
+            problems.extend(
+                Problem("UnknownField", "error", shown(str(name)), "is not known here", f"known are {', '.join(names)}")
+                for name in value
+                if name not in names
+            )
+            problems.extend(
+                Problem("MissingField", "error", name, "is missing", "add it") for name in required if name not in value
+            )
+        if problems:
+            raise invalid(problems, what="The body")
+        return cast("Mapping[str, Any]", value)
+
+    def _key(self, request: Request) -> ObjectKey:
+        return ObjectKey(self._kind.name, request.path_params.get("namespace", ""), request.path_params["name"])
+
+    def _shown(self, item: Item, warnings: tuple[Problem, ...] = ()) -> dict[str, Any]:
+        made: Object = item.object
+        key = ObjectKey(self._kind.name, made.metadata.namespace, made.metadata.name)
+        return shown_object(item, self._doors.world.status(key), warnings=warnings)
+
+    def _answer(self, written: Written) -> Response:
+        wire = self._shown(written.item, written.warnings)
+        headers = {"ETag": f'"{written.item.revision}"', **_warned(written.warnings)}
+        return Response(encoded(wire), 201 if written.created else 200, headers, JSON_TYPE)
+
+
+def _continuation(text: str) -> tuple[str, str]:
+    namespace, _, name = text.rpartition("/")
+    return namespace, name
+
+
+def _warned(warnings: tuple[Problem, ...]) -> dict[str, str]:
+    """The `Warning` header, as Kubernetes sends it: code 299, printable ASCII."""
+    if not warnings:
+        return {}
+    plain = (shown(str(problem), 300).encode("ascii", "replace").decode() for problem in warnings[:5])
+    texts = (text.replace("\\", "/").replace('"', "'") for text in plain)
+    return {"Warning": ", ".join(f'299 fairlead "{text}"' for text in texts)}

@@ -1,0 +1,269 @@
+"""Reading and writing config objects, whatever HTTP says: which source wins, what a write may replace, retries.
+
+Owns the rules of DESIGN §3 for the store against the other sources: an object that Kubernetes owns is not written
+here, one from a file is shadowed and the writer is told so. It judges no object (`mesh.validation` does) and keeps
+none (the store does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from api.ports import Config, Conflict, Item, NotFound, Unavailable
+from api.problems import Refusal, invalid
+from api.redaction import marks
+from mesh.kinds import KINDS, to_json
+from mesh.kinds.meta import Object
+from mesh.model import ObjectKey
+from mesh.problems import Problem, shown
+from mesh.validation import validate
+
+RETRIES = 5  # of a change that names no revision and finds that somebody else was faster
+STORE = "store"
+_STAMPS = frozenset({"creationTimestamp", "resourceVersion", "generation", "uid"})
+_ADDED_ON_READS = ("status", "origin", "warnings")
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What a deletion did: its revision (0 in a dry run), and what the writer should know."""
+
+    revision: int
+    warnings: tuple[Problem, ...] = ()
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What a write did, or would do: `created` in the store, and what the writer should know."""
+
+    item: Item
+    created: bool
+    warnings: tuple[Problem, ...] = ()
+
+
+def owned_by_kubernetes(item: Item) -> bool:
+    """Whether a cluster declares it; the cluster then wins over the store."""
+    return item.source.startswith("kubernetes")
+
+
+def winner(stored: Item | None, others: Sequence[Item]) -> Item | None:
+    """Of one object from several sources the one that counts: Kubernetes before the store before files."""
+    first = others[0] if others else None
+    return first if first is not None and (stored is None or owned_by_kubernetes(first)) else stored
+
+
+class Objects:
+    """The objects of all sources, and the store's to write."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    async def read(self, key: ObjectKey) -> Item:
+        """The object that counts. Raises NotFound."""
+        item = await self.find(key)
+        if item is None:
+            raise NotFound(f"{_named(key)} does not exist.")
+        return item
+
+    async def find(self, key: ObjectKey) -> Item | None:
+        """The object that counts, or None."""
+        return winner(await self._config.get(key), self._config.others(key))
+
+    async def list(self, kind: str, namespace: str | None) -> tuple[Item, ...]:
+        """The objects that count, sorted by namespace and name."""
+        stored = {_key(item): item for item in await self._config.list(kind, namespace)}
+        others: dict[ObjectKey, list[Item]] = {}
+        for item in self._config.others_of_kind(kind, namespace):
+            others.setdefault(_key(item), []).append(item)
+        found = ((key, winner(stored.get(key), others.get(key, ()))) for key in sorted(stored.keys() | others.keys()))
+        return tuple(item for _, item in found if item is not None)
+
+    async def write(self, key: ObjectKey, raw: Any, *, expected: int | None, by: str, dry_run: bool) -> Written:
+        """Create or replace. `expected` as in `Config.put`; the body's resourceVersion serves where it is None."""
+        raw = _addressed(key, raw)
+        if expected is None:
+            expected = _expected_by_body(raw)
+        made, warnings = _judged(raw)
+        return await self._put(key, made, expected=expected, by=by, dry_run=dry_run, warnings=warnings)
+
+    async def change(
+        self, key: ObjectKey, change: Callable[[Object], Any], *, expected: int | None, by: str, dry_run: bool
+    ) -> Written:
+        """Write what `change` makes of the object that counts: its new wire form.
+
+        With no `expected` a lost race is run again on what the other one wrote.
+        """
+        for attempt in range(RETRIES):
+            base = await self.read(key)
+            at = base.revision if base.source == STORE else 0
+            if expected is not None and expected != at:
+                raise _conflict(key, expected, at)
+            made, warnings = _judged(_addressed(key, change(base.object)))
+            try:
+                return await self._put(key, made, expected=at, by=by, dry_run=dry_run, warnings=warnings)
+            except Conflict:
+                if expected is not None or attempt == RETRIES - 1:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def remove(self, key: ObjectKey, *, expected: int | None, by: str, dry_run: bool) -> Removed:
+        """Delete from the store; what other sources declare stays, and is told of."""
+        others = self._config.others(key)
+        stored = await self._stored(key)
+        if stored is None and others:
+            raise _not_ours(key, others[0], "deleted")
+        if stored is None:
+            raise NotFound(f"{_named(key)} does not exist.")
+        if expected is not None and expected != stored:
+            raise _conflict(key, expected, stored)
+        revision = 0 if dry_run else await self._config.delete(key, expected=expected, by=by)
+        return Removed(revision, tuple(_uncovered(key, item) for item in others[:1]))
+
+    async def _stored(self, key: ObjectKey) -> int | None:
+        """The revision in the store, None where there is no such object."""
+        try:
+            item = await self._config.get(key)
+        except Unavailable:
+            # what cannot be read can still be replaced and deleted; a store that is away says so at the write
+            newest = await self._config.history(key, limit=1)
+            return newest[0].revision if newest else None
+        return None if item is None else item.revision
+
+    async def roll_back(
+        self, key: ObjectKey, revision: int, *, expected: int | None, by: str, dry_run: bool
+    ) -> Written:
+        """Write an older revision again, as a new one; it is judged by today's rules."""
+        past = await self._config.past(key, revision)
+        if past is None:
+            raise NotFound(f"{_named(key)} has no revision {revision} in its history.")
+        if past.object is None:
+            what = f"cannot be read ({past.error})" if past.error else "is its deletion"
+            raise Refusal(
+                422, "NotAnObject", f"Revision {revision} of {_named(key)} {what}.", fix="Choose another revision"
+            )
+        made, warnings = _judged(as_written(past.object))
+        return await self._put(key, made, expected=expected, by=by, dry_run=dry_run, warnings=warnings)
+
+    async def _put(
+        self,
+        key: ObjectKey,
+        made: Object,
+        *,
+        expected: int | None,
+        by: str,
+        dry_run: bool,
+        warnings: tuple[Problem, ...],
+    ) -> Written:
+        others = self._config.others(key)
+        if others and owned_by_kubernetes(others[0]):
+            raise _not_ours(key, others[0], "changed")
+        warnings += tuple(_shadowing(key, item) for item in others[:1])
+        before = await self._stored(key)
+        at = before or 0
+        if not dry_run:
+            item = await self._config.put(made, expected=expected, by=by)
+        elif expected is not None and expected != at:
+            raise _conflict(key, expected, at)
+        else:
+            item = Item(made, STORE, at)
+        return Written(item, created=before is None, warnings=warnings)
+
+
+def _key(item: Item) -> ObjectKey:
+    return ObjectKey(item.object.kind, item.object.metadata.namespace, item.object.metadata.name)
+
+
+def _named(key: ObjectKey) -> str:
+    return shown(str(key), 300)
+
+
+def as_written(made: Object) -> Any:
+    """The wire form without the store's stamps, so that a stale number does not look like a condition of a write."""
+    wire = to_json(made)
+    wire["metadata"] = {field: value for field, value in wire["metadata"].items() if field not in _STAMPS}
+    return wire
+
+
+def _addressed(key: ObjectKey, raw: Any) -> Any:
+    """The body with the name that the path gives, which it may leave out but not contradict."""
+    if not isinstance(raw, dict):
+        return raw
+    raw = {name: value for name, value in raw.items() if name not in _ADDED_ON_READS}
+    raw.setdefault("kind", key.kind)
+    raw.setdefault("apiVersion", KINDS[key.kind].api_version)
+    metadata = raw.setdefault("metadata", {})
+    problems = list(marks(raw))
+    if raw["kind"] != key.kind:
+        problems.append(_contradiction("kind", raw["kind"], key.kind))
+    if isinstance(metadata, dict):
+        metadata = dict(metadata)
+        for field, value in (("name", key.name), ("namespace", key.namespace)):
+            if value and metadata.setdefault(field, value) != value:
+                problems.append(_contradiction(f"metadata.{field}", metadata[field], value))
+        raw["metadata"] = metadata
+    if problems:
+        raise invalid(problems)
+    return raw
+
+
+def _contradiction(path: str, said: Any, there: str) -> Problem:
+    return Problem(
+        "Contradiction",
+        "error",
+        path,
+        f"the body says {shown(str(said))!r} and the path {shown(there)!r}",
+        "make them the same, or leave it out of the body",
+    )
+
+
+def _expected_by_body(raw: Any) -> int | None:
+    metadata = raw.get("metadata") if isinstance(raw, dict) else None
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 19:
+        return int(version)
+    return None
+
+
+def _judged(raw: Any) -> tuple[Object, tuple[Problem, ...]]:
+    checked = validate(raw)
+    if checked.object is None:
+        raise invalid(checked.problems)
+    return checked.object, checked.problems
+
+
+def _conflict(key: ObjectKey, expected: int, actual: int) -> Conflict:
+    there = f"is at revision {actual}" if actual else "is not in the store"
+    return Conflict(
+        f"{_named(key)} {there}, and revision {expected} was expected. Read it again and repeat the change on that.",
+        actual=actual,
+    )
+
+
+def _not_ours(key: ObjectKey, item: Item, what: str) -> Refusal:
+    return Refusal(
+        409,
+        "OwnedElsewhere",
+        f"{_named(key)} is declared by {item.source} ({item.location or 'place unknown'}) and cannot be {what} here.",
+        fix="Change it there" + (", with kubectl for example" if owned_by_kubernetes(item) else ""),
+    )
+
+
+def _shadowing(key: ObjectKey, item: Item) -> Problem:
+    return Problem(
+        "Shadows",
+        "warning",
+        "",
+        f"{_named(key)} is also declared by {item.source} ({item.location}), which does not count beside this one",
+        "delete one of the two",
+    )
+
+
+def _uncovered(key: ObjectKey, item: Item) -> Problem:
+    return Problem(
+        "Uncovered",
+        "warning",
+        "",
+        f"{_named(key)} is still declared by {item.source} ({item.location}), which counts from now on",
+        "remove it there too if it should be gone",
+    )

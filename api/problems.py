@@ -1,0 +1,117 @@
+"""Refusals, as RFC 9457 problem details (`application/problem+json`).
+
+Owns what an error looks like on the wire: the members of the RFC, `code` (stable, for machines), and `problems`, the
+validator's findings. It never carries a traceback or anything of a secret.
+"""
+
+# ruff: noqa: N818 - errors are named by what is true: `raise Conflict`
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from api.ports import Conflict, NotFound, Unavailable
+from mesh.kinds import KINDS
+from mesh.problems import Problem, shown
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 5
+
+log = logging.getLogger("fairlead.api")
+
+
+class Refusal(Exception):
+    """A request that is refused: `detail` says what is wrong and `fix` how to mend it."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        fix: str = "",
+        problems: Iterable[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail, self.fix = status, code, detail, fix
+        self.problems = tuple(problems)
+        self.headers = dict(headers or {})
+
+
+def invalid(problems: Iterable[Problem], *, what: str = "The object") -> Refusal:
+    """422 with the validator's errors and warnings."""
+    found = tuple(problems)
+    errors = sum(problem.level == "error" for problem in found)
+    first = next((problem for problem in found if problem.level == "error"), None)
+    where = f": {first.path}: {first.message}" if first and first.path else f": {first.message}" if first else ""
+    more = f" (and {errors - 1} more)" if errors > 1 else ""
+    return Refusal(422, "Invalid", f"{what} is not valid{where}{more}.", problems=found)
+
+
+def document(status: int, code: str, detail: str, fix: str = "", problems: Iterable[Problem] = ()) -> dict[str, Any]:
+    """The problem document."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    if fix:
+        body["fix"] = fix
+    if found := [msgspec.to_builtins(problem) for problem in problems]:
+        body["problems"] = found
+    return body
+
+
+def response(refusal: Refusal) -> Response:
+    """The answer to a refused request."""
+    body = document(refusal.status, refusal.code, refusal.detail, refusal.fix, refusal.problems)
+    return Response(msgspec.json.encode(body), refusal.status, refusal.headers, MEDIA_TYPE)
+
+
+def understood(error: Exception, path: str = "") -> Refusal:
+    """Any exception as a refusal; one that nobody foresaw says nothing of itself."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, Conflict):
+        return Refusal(409, "Conflict", str(error), headers={"Fairlead-Revision": str(error.actual)})
+    if isinstance(error, NotFound):
+        return Refusal(404, "NotFound", str(error))
+    if isinstance(error, Unavailable):
+        return Refusal(503, "Unavailable", str(error), fix=error.fix, headers={"Retry-After": str(RETRY_SECONDS)})
+    if isinstance(error, HTTPException):
+        return _of_framework(error, path)
+    return Refusal(500, "InternalError", "Fairlead failed at this; it is a defect, and the log tells more.")
+
+
+def _of_framework(error: HTTPException, path: str) -> Refusal:
+    if error.status_code == 404:
+        plurals = ", ".join(kind.plural for kind in KINDS.values())
+        return Refusal(
+            404,
+            "NotFound",
+            f"There is nothing at {shown(path)}.",
+            fix=f"/openapi.json and /docs list every path; the kinds are {plurals}",
+        )
+    if error.status_code == 405:
+        return Refusal(405, "MethodNotAllowed", f"{shown(path)} does not take this method.", headers=error.headers)
+    return Refusal(error.status_code, "Refused", str(error.detail), headers=error.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Make every foreseen error of an app a problem document; `gate.py` sees to the others."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        return response(understood(error, request.url.path))
+
+    for kind in (Refusal, Conflict, NotFound, Unavailable, HTTPException):
+        app.add_exception_handler(kind, answer)

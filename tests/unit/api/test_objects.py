@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.ports import Item, Past, Unavailable
+from mesh.kinds import KINDS
+from mesh.model import ObjectKey
+from tests.unit.api.fakes import Fixture, made, route, service
+
+SERVICE = "/api/v1/namespaces/default/services/reviews"
+SERVICES = "/api/v1/namespaces/default/services"
+ROUTE = "/api/v1/namespaces/default/httproutes/reviews"
+KEY = ObjectKey("Service", "default", "reviews")
+
+
+def file_item(raw: dict[str, Any], source: str = "files") -> Item:
+    return Item(made(raw), source, 0, "routes/reviews.yaml:1")
+
+
+def codes(answer: Any) -> list[str]:
+    return [problem["code"] for problem in answer.json["problems"]]
+
+
+async def test_what_was_put_is_read_back_with_status_origin_and_etag(api: Fixture) -> None:
+    created = await api.client.put(SERVICE, service())
+    assert created.status == 201
+    assert created.headers["etag"] == '"1"'
+    api.world.statuses[KEY] = {"conditions": []}
+    found = await api.client.get(SERVICE)
+    assert found.status == 200
+    assert found.json["spec"] == service()["spec"]
+    assert found.json["metadata"]["resourceVersion"] == "1"
+    assert found.json["origin"]["source"] == "store"
+    assert found.json["status"] == {"conditions": []}
+    assert (await api.client.put(SERVICE, service(port=81))).status == 200
+
+
+async def test_what_was_read_can_be_sent_back_as_it_is(api: Fixture) -> None:
+    await api.client.put(SERVICE, service())
+    api.world.statuses[KEY] = {"conditions": []}
+    found = await api.client.get(SERVICE)
+    assert (await api.client.put(SERVICE, found.json)).status == 200
+
+
+async def test_a_reader_with_the_same_etag_gets_304_and_a_new_status_is_new_content(api: Fixture) -> None:
+    await api.client.put(SERVICE, service())
+    tag = (await api.client.get(SERVICE)).headers["etag"]
+    again = await api.client.get(SERVICE, if_none_match=tag)
+    assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+    api.world.statuses[KEY] = {"conditions": [{"type": "Accepted"}]}
+    assert (await api.client.get(SERVICE, if_none_match=tag)).status == 200
+
+
+async def test_if_match_guards_every_write(api: Fixture) -> None:
+    await api.client.put(SERVICE, service())
+    tag = (await api.client.get(SERVICE)).headers["etag"]
+    await api.client.put(SERVICE, service(port=81), if_match=tag)
+    for answer in (
+        await api.client.put(SERVICE, service(port=82), if_match=tag),
+        await api.client.patch(SERVICE, {"metadata": {"labels": {"a": "b"}}}, if_match=tag),
+        await api.client.delete(SERVICE, if_match=tag),
+        await api.client.post(f"{SERVICE}/rollback", {"revision": 1}, if_match=tag),
+        await api.client.put(SERVICE, service(port=82), if_none_match="*"),
+        await api.client.put(f"{SERVICE}?dryRun=All", service(port=82), if_match=tag),
+    ):
+        assert answer.status == 409
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["fairlead-revision"] == "2"
+    assert (await api.client.get(SERVICE)).json["spec"]["ports"][0]["port"] == 81
+    assert (await api.client.put(SERVICE, service(port=82), if_match="*")).status == 200
+    assert (await api.client.put(SERVICE, service(), if_match="seven")).status == 400
+
+
+async def test_a_body_with_an_old_resource_version_is_a_conflict(api: Fixture) -> None:
+    await api.client.put(SERVICE, service())
+    old = (await api.client.get(SERVICE)).json
+    await api.client.put(SERVICE, service(port=81))
+    assert (await api.client.put(SERVICE, old)).status == 409
+
+
+async def test_an_invalid_object_is_refused_with_every_problem_and_its_path(api: Fixture) -> None:
+    bad = service()
+    bad["spec"]["ports"][0]["port"] = 70000
+    bad["spec"]["prots"] = []
+    answer = await api.client.put(SERVICE, bad)
+    assert answer.status == 422
+    assert {"spec.ports[0].port", "spec.prots"} <= {problem["path"] for problem in answer.json["problems"]}
+    assert all(problem["fix"] for problem in answer.json["problems"])
+    assert (await api.client.get(SERVICE)).status == 404
+
+
+async def test_the_path_names_the_object_and_the_body_may_not_contradict_it(api: Fixture) -> None:
+    nameless = service()
+    del nameless["metadata"], nameless["kind"], nameless["apiVersion"]
+    assert (await api.client.put(SERVICE, nameless)).status == 201
+    answer = await api.client.put(SERVICE, service("ratings"))
+    assert (answer.status, codes(answer)) == (422, ["Contradiction"])
+    wrong = await api.client.put(SERVICE, route())
+    assert "Contradiction" in codes(wrong)
+    elsewhere = await api.client.put("/api/v1/namespaces/other/services/reviews", service())
+    assert [problem["path"] for problem in elsewhere.json["problems"]] == ["metadata.namespace"]
+
+
+@pytest.mark.parametrize("body", [None, [], "text", 7, {"metadata": 7}, {"metadata": None}, {"spec": []}])
+async def test_a_body_that_is_no_object_is_refused(api: Fixture, body: Any) -> None:
+    answer = await api.client.request(
+        "PUT", SERVICE, json=body, body=b"null", headers={"content-type": "application/json"}
+    )
+    assert answer.status == 422
+
+
+async def test_dry_run_judges_and_writes_nothing(api: Fixture) -> None:
+    answer = await api.client.put(f"{SERVICE}?dryRun=All", service())
+    assert (answer.status, answer.json["spec"]) == (201, service()["spec"])
+    assert (await api.client.get(SERVICE)).status == 404
+    assert (await api.client.put(f"{SERVICE}?dryRun=All", {"spec": {}})).status == 422
+    await api.client.put(SERVICE, service())
+    assert (await api.client.delete(f"{SERVICE}?dryRun=All")).status == 200
+    assert (await api.client.get(SERVICE)).status == 200
+    assert (await api.client.put(f"{SERVICE}?dryRun=maybe", service())).status == 400
+
+
+async def test_a_patch_merges_and_null_removes(api: Fixture) -> None:
+    await api.client.put(SERVICE, service(labels={"a": "1", "b": "2"}))
+    answer = await api.client.patch(SERVICE, {"metadata": {"labels": {"a": None, "c": "3"}}})
+    assert (answer.status, answer.json["metadata"]["labels"]) == (200, {"b": "2", "c": "3"})
+    assert answer.json["spec"] == service()["spec"]
+    assert (await api.client.patch(SERVICE, {"spec": {"ports": None}})).status == 422
+    assert (await api.client.patch(SERVICE, {"metadata": {"name": "x"}})).status == 422
+    assert (await api.client.patch(f"{SERVICE}-v9", {"spec": {}})).status == 404
+    merge = {"content-type": "application/merge-patch+json"}
+    assert (
+        await api.client.request("PATCH", SERVICE, json={"metadata": {"labels": None}}, headers=merge)
+    ).status == 200
+
+
+async def test_a_patch_that_loses_a_race_is_run_again_on_what_the_other_wrote(api: Fixture) -> None:
+    await api.client.put(SERVICE, service(labels={"a": "1"}))
+
+    def other_writer() -> None:
+        item = api.config.items[KEY]
+        api.config.revision += 1
+        other = made(service(labels={"a": "1", "other": "yes"}))
+        api.config.items[KEY] = Item(other, item.source, api.config.revision)
+
+    api.config.before_put = [other_writer]
+    answer = await api.client.patch(SERVICE, {"metadata": {"labels": {"mine": "yes"}}})
+    assert (answer.status, answer.json["metadata"]["labels"]) == (200, {"a": "1", "other": "yes", "mine": "yes"})
+    api.config.before_put = [other_writer] * 20
+    assert (await api.client.patch(SERVICE, {"metadata": {"labels": {"mine": "no"}}})).status == 409
+
+
+async def test_an_object_of_kubernetes_is_shown_and_not_changed_here(api: Fixture) -> None:
+    await api.client.put(SERVICE, service(port=81))
+    api.config.elsewhere = [file_item(service(), "kubernetes:main"), file_item(service(port=83))]
+    found = await api.client.get(SERVICE)
+    assert (found.json["origin"]["source"], found.json["spec"]["ports"][0]["port"]) == ("kubernetes:main", 80)
+    for answer in (
+        await api.client.put(SERVICE, service(port=82)),
+        await api.client.patch(SERVICE, {"metadata": {"labels": {"a": "b"}}}),
+        await api.client.post(f"{SERVICE}/rollback", {"revision": 1}),
+    ):
+        assert (answer.status, answer.json["code"]) == (409, "OwnedElsewhere")
+        assert "kubernetes:main" in answer.json["detail"]
+    assert (await api.client.delete(SERVICE)).status == 200, "what Kubernetes shadows can be cleared away"
+    assert (await api.client.delete(SERVICE)).status == 409
+
+
+async def test_a_put_over_a_file_shadows_it_and_says_so(api: Fixture) -> None:
+    api.config.elsewhere = [file_item(service())]
+    answer = await api.client.put(SERVICE, service(port=81))
+    assert answer.status == 201
+    assert [problem["code"] for problem in answer.json["warnings"]] == ["Shadows"]
+    assert answer.headers["warning"].startswith('299 fairlead "')
+    assert "routes/reviews.yaml:1" in answer.headers["warning"]
+    assert (await api.client.get(SERVICE)).json["origin"]["source"] == "store"
+    gone = await api.client.delete(SERVICE)
+    assert [problem["code"] for problem in gone.json["warnings"]] == ["Uncovered"]
+    assert (await api.client.get(SERVICE)).json["origin"]["source"] == "files"
+    assert (await api.client.delete(SERVICE)).status == 409
+
+
+async def test_a_patch_of_a_file_object_starts_from_the_file(api: Fixture) -> None:
+    api.config.elsewhere = [file_item(service(labels={"a": "1"}))]
+    answer = await api.client.patch(SERVICE, {"metadata": {"labels": {"b": "2"}}})
+    assert answer.json["metadata"]["labels"] == {"a": "1", "b": "2"}
+    assert (await api.client.get(SERVICE)).json["origin"]["source"] == "store"
+
+
+async def test_a_list_has_every_source_once_sorted_and_selected_and_in_pages(api: Fixture) -> None:
+    await api.client.put(SERVICE, service(labels={"app": "web"}))
+    api.config.elsewhere = [
+        file_item(service(port=99)),
+        file_item(service("details", labels={"app": "web"})),
+        file_item(service("cart")),
+    ]
+    body = (await api.client.get(SERVICES)).json
+    assert body["kind"] == "ServiceList"
+    assert [(one["metadata"]["name"], one["origin"]["source"]) for one in body["items"]] == [
+        ("cart", "files"),
+        ("details", "files"),
+        ("reviews", "store"),
+    ]
+    web = (await api.client.get(f"{SERVICES}?labelSelector=app%3Dweb")).json["items"]
+    assert [one["metadata"]["name"] for one in web] == ["details", "reviews"]
+    names, after = [], ""
+    for _ in range(3):
+        page = (await api.client.get(f"/api/v1/services?limit=1&continue={after}")).json
+        names += [one["metadata"]["name"] for one in page["items"]]
+        after = page["metadata"].get("continue", "")
+    assert (names, after) == (["cart", "details", "reviews"], "")
+    assert (await api.client.get("/api/v1/namespaces/other/services")).json["items"] == []
+    assert (await api.client.get(f"{SERVICES}?labelSelector=a%3D%3D%3Db")).status == 400
+    assert (await api.client.get(f"{SERVICES}?limit=0")).status == 400
+
+
+async def test_history_says_who_and_rollback_writes_an_older_revision_again(api: Fixture) -> None:
+    await api.client.put(SERVICE, service())
+    await api.client.put(SERVICE, service(port=81))
+    history = (await api.client.get(f"{SERVICE}/history")).json["items"]
+    assert [(past["revision"], past["by"]) for past in history] == [(2, "local"), (1, "local")]
+    assert history[1]["object"]["spec"]["ports"][0]["port"] == 80
+    answer = await api.client.post(f"{SERVICE}/rollback", {"revision": 1})
+    assert (answer.status, answer.json["spec"]["ports"][0]["port"]) == (200, 80)
+    assert answer.json["metadata"]["resourceVersion"] == "3"
+    await api.client.delete(SERVICE)
+    assert (await api.client.get(f"{SERVICE}/history")).json["items"][0]["deleted"] is True
+    assert (await api.client.post(f"{SERVICE}/rollback", {"revision": 4})).status == 422
+    assert (await api.client.post(f"{SERVICE}/rollback", {"revision": 99})).status == 404
+    assert (await api.client.post(f"{SERVICE}/rollback", {"revision": 1})).status == 201
+    for bad in ({}, {"revision": "1"}, {"revision": True}, {"revision": 1, "x": 2}, [], {"revision": 2**70}):
+        assert (await api.client.post(f"{SERVICE}/rollback", bad)).status == 422
+    assert (await api.client.get("/api/v1/namespaces/default/services/nobody/history")).status == 404
+
+
+async def test_a_row_that_cannot_be_read_can_be_replaced_and_deleted(api: Fixture) -> None:
+    await api.client.put(SERVICE, service())
+
+    async def broken(key: ObjectKey) -> Item | None:
+        raise Unavailable(f"{key} cannot be read")
+
+    api.config.get = broken  # type: ignore[method-assign]
+    assert (await api.client.get(SERVICE)).status == 503
+    assert (await api.client.put(SERVICE, service(port=81))).status == 200
+    assert (await api.client.delete(SERVICE)).status == 200
+    api.config.log[KEY].insert(0, Past(9, None, "x", "2026-11-23T06:00:00Z", "DecodeError"))
+    shown = (await api.client.get(f"{SERVICE}/history")).json["items"][0]
+    assert (shown["error"], "deleted" in shown) == ("DecodeError", False)
+
+
+async def test_a_store_that_is_away_is_503_with_the_fix_and_a_time_to_come_back(api: Fixture) -> None:
+    api.config.failure = Unavailable("The store is full", fix="Free some space")
+    for answer in (
+        await api.client.get(SERVICE),
+        await api.client.get(SERVICES),
+        await api.client.put(SERVICE, service()),
+        await api.client.delete(SERVICE),
+    ):
+        assert (answer.status, answer.json["fix"]) == (503, "Free some space")
+        assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_the_split_shifts_weights_of_one_rule(api: Fixture) -> None:
+    await api.client.put(ROUTE, route())
+    answer = await api.client.post(f"{ROUTE}/split", {"weights": {"reviews": 50, "reviews-v2": 50}})
+    assert answer.status == 200
+    assert [ref["weight"] for ref in answer.json["spec"]["rules"][0]["backendRefs"]] == [50, 50]
+    bad = await api.client.post(f"{ROUTE}/split", {"rule": 3, "weights": {"reviews": 50}})
+    assert (bad.status, codes(bad)) == (422, ["NoSuchRule"])
+    assert (await api.client.post(f"{ROUTE}/split", {})).status == 422
+    assert (await api.client.post(f"{SERVICE}/split", {"weights": {}})).status == 404
+
+
+async def test_the_key_of_a_secret_is_never_told_and_never_destroyed_by_what_was_read(api: Fixture) -> None:
+    url = "/api/v1/namespaces/default/secrets/edge"
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "edge", "namespace": "default"},
+        "type": "Opaque",
+        "stringData": {"password": "s3cr3t-of-mine"},
+    }
+    written = await api.client.put(url, secret)
+    assert written.status == 201
+    patched = await api.client.patch(url, {"metadata": {"labels": {"a": "b"}}})
+    for answer in (
+        written,
+        patched,
+        await api.client.get(url),
+        await api.client.get("/api/v1/secrets"),
+        await api.client.get(f"{url}/history"),
+    ):
+        assert answer.status in {200, 201}
+        assert b"s3cr3t" not in answer.body
+        assert b"[redacted]" in answer.body
+    assert api.config.items[ObjectKey("Secret", "default", "edge")].object.string_data == {  # type: ignore[attr-defined]
+        "password": "s3cr3t-of-mine"
+    }
+    back = await api.client.put(url, (await api.client.get(url)).json)
+    assert (back.status, codes(back)) == (422, ["RedactedValue"])
+    back = await api.client.patch(url, {"stringData": {"password": "[redacted]"}})
+    assert (back.status, codes(back)) == (422, ["RedactedValue"])
+
+
+async def test_cluster_scoped_kinds_live_without_a_namespace(api: Fixture) -> None:
+    raw = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": "fairlead"},
+        "spec": {"controllerName": "fairlead.dev/gateway-controller"},
+    }
+    assert (await api.client.put("/api/v1/gatewayclasses/fairlead", raw)).status == 201
+    assert (await api.client.get("/api/v1/gatewayclasses/fairlead")).json["metadata"]["name"] == "fairlead"
+    assert len((await api.client.get("/api/v1/gatewayclasses")).json["items"]) == 1
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
+    assert (await api.client.put("/api/v1/namespaces/default", namespace)).status == 201
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+async def test_every_kind_has_its_paths(api: Fixture, kind: str) -> None:
+    one = KINDS[kind]
+    root = f"/api/v1/namespaces/default/{one.plural}" if one.namespaced else f"/api/v1/{one.plural}"
+    assert (await api.client.get(root)).json["kind"] == f"{kind}List"
+    missing = await api.client.get(f"{root}/nobody")
+    assert (missing.status, missing.json["code"]) == (404, "NotFound")
+
+
+async def test_an_unknown_path_says_which_kinds_there_are(api: Fixture) -> None:
+    answer = await api.client.get("/api/v1/namespaces/default/httproute")
+    assert answer.status == 404
+    assert "httproutes" in answer.json["fix"]
+    assert (await api.client.post(SERVICE, {})).status == 405
