@@ -1,0 +1,49 @@
+# Everything a checkout needs, in .venv and nowhere else. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+WORKERS ?= 2
+KEEP ?=
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+$(READY): pyproject.toml constraints.txt scripts/install.sh
+	@PYTHON="$(PYTHON)" scripts/install.sh $(VENV)
+	@touch $@
+
+.PHONY: install
+install: $(READY) ## make .venv with everything in it (the other targets do it themselves)
+
+.PHONY: demo
+demo: $(READY) ## show the main job with real Envoy and real requests; KEEP=1 leaves it running
+	@exec $(BIN)/fairlead demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: $(READY) ## all tests that need no root
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile
+
+.PHONY: lint
+lint: $(READY) ## style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: docs
+docs: $(READY) ## write the reference pages that are made from the code
+	$(BIN)/python -m fairlead.settings > docs/reference/settings.md
+	$(BIN)/python -m fairlead.metrics > docs/reference/metrics.md
+
+.PHONY: clean
+clean: ## remove what was made: .venv, caches, built packages
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

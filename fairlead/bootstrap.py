@@ -1,0 +1,183 @@
+"""Bootstraps: the little an Envoy or a gRPC client must be told before Fairlead can tell it the rest.
+
+Pure: a `ProxyIdentity` and a few choices in, the document out. `fairlead bootstrap` prints it, `fairlead envoy` runs
+Envoy with it, `envoy-configs/` holds the same documents (`tests/unit/fairlead/test_bootstrap.py` compares).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from fairlead.addresses import Address
+
+Kind = Literal["gateway", "sidecar", "grpc"]
+JSON = dict[str, Any]
+
+XDS_CLUSTER = "fairlead"
+EGRESS_PORT = 15001
+INGRESS_PORT = 15006
+_UPSTREAM_HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_UPSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+_CONNECTION_LIMIT = (
+    "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+)
+
+
+class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a proxy says it is: `node.id` and `node.metadata.fairlead` (DESIGN §2, "Audiences").
+
+    A gateway's `name` is its Gateway's. A sidecar's is its workload's; `service` is the Service it stands beside, at
+    `port` on loopback. The three ports are a sidecar's only.
+    """
+
+    kind: Kind
+    name: str
+    namespace: str = "default"
+    instance: str = "1"
+    service: str = ""
+    port: int = 0
+    ingress_port: int = 0
+    egress_port: int = 0
+
+    @property
+    def node_id(self) -> str:
+        """`<kind>~<namespace>~<name>~<instance>`."""
+        return f"{self.kind}~{self.namespace}~{self.name}~{self.instance}"
+
+    def node(self) -> JSON:
+        """The `core.v3.Node` without what the proxy adds itself."""
+        about: JSON = {"kind": self.kind, "namespace": self.namespace, "name": self.name}
+        if self.kind == "sidecar":
+            about |= {
+                "service": self.service or self.name,
+                "port": self.port,
+                "ingress_port": self.ingress_port,
+                "egress_port": self.egress_port,
+            }
+        return {"id": self.node_id, "cluster": f"{self.name}.{self.namespace}", "metadata": {"fairlead": about}}
+
+
+class Certificates(msgspec.Struct, frozen=True):
+    """PEM files for mutual TLS with the control plane, and the name its certificate must carry."""
+
+    cert: str
+    key: str
+    ca: str
+    server_name: str
+
+
+def envoy_bootstrap(
+    proxy: ProxyIdentity,
+    *,
+    xds: Address,
+    admin_port: int,
+    sotw: bool = False,
+    certificates: Certificates | None = None,
+) -> JSON:
+    """The bootstrap of an Envoy: where its control plane is, and a listener for its administrator on loopback.
+
+    Clusters and listeners are waited for without a time limit (`initial_fetch_timeout: 0s`): a proxy that has no
+    configuration is not ready, and says so at `/ready`. gRPC keepalive notices a control plane that vanished without
+    closing its connections; the back-off is short because a reconnect with nothing new costs next to nothing (rule D8).
+    """
+    over_ads = {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}
+    return {
+        "node": proxy.node(),
+        "admin": {"address": _socket_address(Address("127.0.0.1", admin_port))},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "GRPC" if sotw else "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [
+                    {
+                        "envoy_grpc": {
+                            "cluster_name": XDS_CLUSTER,
+                            "retry_policy": {"retry_back_off": {"base_interval": "0.25s", "max_interval": "5s"}},
+                        }
+                    }
+                ],
+            },
+            "cds_config": over_ads,
+            "lds_config": over_ads,
+        },
+        "static_resources": {"clusters": [_xds_cluster(xds, certificates=certificates)]},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {"@type": _CONNECTION_LIMIT, "max_active_downstream_connections": 50_000},
+                }
+            ]
+        },
+    }
+
+
+def _xds_cluster(xds: Address, *, certificates: Certificates | None) -> JSON:
+    cluster: JSON = {
+        "name": XDS_CLUSTER,
+        "type": "STATIC" if xds.is_ip else "STRICT_DNS",
+        "connect_timeout": "2s",
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket_address(xds)}}]}],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _UPSTREAM_HTTP,
+                "explicit_http_config": {
+                    "http2_protocol_options": {"connection_keepalive": {"interval": "20s", "timeout": "10s"}}
+                },
+            }
+        },
+    }
+    if certificates is not None:
+        cluster["transport_socket"] = _tls(certificates)
+    return cluster
+
+
+def _tls(certificates: Certificates) -> JSON:
+    name = certificates.server_name
+    is_ip = Address(name, 0).is_ip
+    context: JSON = {
+        "@type": _UPSTREAM_TLS,
+        "common_tls_context": {
+            "tls_certificates": [
+                {"certificate_chain": {"filename": certificates.cert}, "private_key": {"filename": certificates.key}}
+            ],
+            "validation_context": {
+                "trusted_ca": {"filename": certificates.ca},
+                "match_typed_subject_alt_names": [
+                    {"san_type": "IP_ADDRESS" if is_ip else "DNS", "matcher": {"exact": name}}
+                ],
+            },
+            "alpn_protocols": ["h2"],
+        },
+    }
+    if not is_ip:  # RFC 6066 §3: server_name holds a host name, never an address
+        context["sni"] = name
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def _socket_address(address: Address) -> JSON:
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def grpc_bootstrap(proxy: ProxyIdentity, *, xds: Address, certificates: Certificates | None = None) -> JSON:
+    """The bootstrap of a proxyless gRPC client (gRFC A27, A65): what `GRPC_XDS_BOOTSTRAP` points to."""
+    creds: JSON = {"type": "insecure"}
+    if certificates is not None:
+        creds = {
+            "type": "tls",
+            "config": {
+                "ca_certificate_file": certificates.ca,
+                "certificate_file": certificates.cert,
+                "private_key_file": certificates.key,
+            },
+        }
+    return {
+        "xds_servers": [{"server_uri": str(xds), "channel_creds": [creds], "server_features": ["xds_v3"]}],
+        "node": proxy.node(),
+    }

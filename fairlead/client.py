@@ -1,0 +1,197 @@
+"""The commands' side of the REST API: standard library only, so that commands start fast.
+
+Owns the wire: connections, timeouts, problem documents (RFC 9457) turned into errors, server-sent events. What a
+command does with an answer is the command's business.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+import typer
+
+from fairlead.errors import CommandError, UsageError, oserror_words
+from mesh.problems import Problem
+
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+Query = Mapping[str, str] | Sequence[tuple[str, str]]
+
+_MAX_BODY = 256 * 1024 * 1024
+
+ServerOption = Annotated[
+    str, typer.Option("--server", envvar="FAIRLEAD_SERVER", metavar="URL", help="The API of a running server.")
+]
+TokenOption = Annotated[
+    str,
+    typer.Option("--token", envvar="FAIRLEAD_TOKEN", show_envvar=True, help="Token, where the server asks for one."),
+]
+
+
+class RefusedError(CommandError):
+    """The server answered with an error: `status`, and its problem document."""
+
+    def __init__(self, status: int, document: Mapping[str, Any]) -> None:
+        self.status = status
+        self.document = document
+        super().__init__(_words(status, document))
+
+
+def _words(status: int, document: Mapping[str, Any]) -> str:
+    title = str(document.get("detail") or document.get("title") or http.client.responses.get(status, "error"))
+    lines = [f"{title} (HTTP {status})"]
+    lines.extend(f"  {problem_line(problem)}" for problem in document.get("problems", ()))
+    return "\n".join(lines)
+
+
+def problem_line(problem: Mapping[str, Any]) -> str:
+    """One validation problem as the server tells it, as people read it."""
+    return str(msgspec.convert(problem, Problem))
+
+
+class Answer:
+    """A successful answer: decoded body, and the headers that matter."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body) if self.body else None
+
+
+class Client:
+    """One server. Each call uses a connection of its own: commands make few calls, and none can poison the next."""
+
+    def __init__(self, server: str, *, token: str = "", timeout: float = 30.0) -> None:
+        url = urlsplit(server if "://" in server else f"http://{server}")
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise UsageError(f"--server: {server!r} is no http:// or https:// URL. Fix: like {DEFAULT_SERVER}")
+        try:
+            self.port = url.port or (443 if url.scheme == "https" else 80)
+        except ValueError:
+            raise UsageError(f"--server: the port in {server!r} is no port number") from None
+        self.server = server
+        self.host = url.hostname
+        self.secure = url.scheme == "https"
+        self.token = token
+        self.timeout = timeout
+
+    def get(self, path: str, **query: str) -> Any:
+        """GET, decoded."""
+        return self.request("GET", path, query=query).json()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One call; `body` is sent as JSON, `raw` as it is.
+
+        Raises:
+            RefusedError: the server answered with an error status.
+            CommandError: no server there, no answer in time, or an answer that is not HTTP.
+        """
+        connection = self._connect()
+        payload = raw if raw is not None else json.dumps(body).encode() if body is not None else None
+        try:
+            connection.request(method, _target(path, query), body=payload, headers=self._headers(headers, body=payload))
+            response = connection.getresponse()
+            answer = Answer(response.status, dict(response.headers.items()), response.read(_MAX_BODY))
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise RefusedError(answer.status, _problem_document(answer))
+        return answer
+
+    def events(self, path: str, *, query: Query | None = None) -> Iterator[tuple[str, Any]]:
+        """Server-sent events as (event name, decoded data), until the server closes or the caller stops iterating."""
+        connection = self._connect()
+        try:
+            connection.request("GET", _target(path, query), headers=self._headers({"Accept": "text/event-stream"}))
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise RefusedError(
+                    response.status, _problem_document(Answer(response.status, {}, response.read(_MAX_BODY)))
+                )
+            yield from _parse_events(iter(response.readline, b""))
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+        finally:
+            connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self.secure:
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout, context=context)
+        return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+
+    def _headers(self, extra: Mapping[str, str] | None, *, body: bytes | None = None) -> dict[str, str]:
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        return headers | dict(extra or {})
+
+    def _unreachable(self, error: Exception) -> CommandError:
+        if isinstance(error, ConnectionRefusedError):
+            return CommandError(
+                f"nothing listens at {self.server}: is `fairlead serve` running there?"
+                " Fix: start it, or name its address with --server or FAIRLEAD_SERVER"
+            )
+        if isinstance(error, TimeoutError):
+            return CommandError(f"{self.server} did not answer within {self.timeout:g} s")
+        words = oserror_words(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        return CommandError(f"cannot talk to {self.server}: {words}")
+
+
+def _target(path: str, query: Query | None) -> str:
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path."""
+    return quote(name, safe="")
+
+
+def _problem_document(answer: Answer) -> Mapping[str, Any]:
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        return document
+    return {"detail": answer.body[:500].decode(errors="replace").strip()}
+
+
+def _parse_events(lines: Iterator[bytes]) -> Iterator[tuple[str, Any]]:
+    """Server-sent events, as far as JSON events need them (WHATWG HTML §9.2.6)."""
+    name, data = "message", list[str]()
+    for raw in lines:
+        line = raw.decode().rstrip("\r\n")
+        if not line:
+            if data:
+                yield name, json.loads("\n".join(data))
+            name, data = "message", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)

@@ -1,0 +1,95 @@
+"""`fairlead demo`: the main job in a minute, on real Envoy, with every claim checked."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from fairlead.commands.flags import command_app, examples
+from fairlead.errors import CommandError
+from fairlead.output import Format, OutputOption, emit
+
+if TYPE_CHECKING:
+    from fairlead.demo.scene import Ports
+    from fairlead.demo.story import Claim
+
+app = command_app()
+
+
+@app.command(epilog=examples("fairlead demo", "fairlead demo --keep", "fairlead demo -o json"))
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
+    output: OutputOption = Format.table,
+) -> None:
+    """Run Fairlead, a real Envoy and sample backends; show routing, splits and changes under traffic. Takes a minute.
+
+    Exit code 1 if a claim turns out untrue. No process is left behind, however it ends.
+    """
+    import tempfile
+    import time
+    from pathlib import Path
+
+    from fairlead.demo.scene import Scene, choose_ports
+    from fairlead.demo.story import CHAPTERS
+    from fairlead.processes import Children
+
+    signal.signal(signal.SIGTERM, _ended)
+    tell = _teller(to_stdout=output is Format.table)
+    started = time.monotonic()
+    claims: list[Claim] = []
+    with tempfile.TemporaryDirectory(prefix="fairlead-demo-") as name, Children(Path(name)) as children:
+        scene = Scene(Path(name), children, choose_ports())
+        tell("Starting sample backends, Fairlead, and Envoy as the gateway …", "")
+        scene.raise_curtain()
+        for number, chapter in enumerate(CHAPTERS, 1):
+            claim = chapter(scene)
+            claims.append(claim)
+            tell(f"\n{number}. {claim.title}: {'yes' if claim.ok else 'NO'}", "bold green" if claim.ok else "bold red")
+            for line in claim.lines:
+                tell(f"   {line}", "")
+        seconds = round(time.monotonic() - started, 1)
+        ok = all(claim.ok for claim in claims)
+        tell(f"\n{'Everything as claimed' if ok else 'NOT everything as claimed'}, in {seconds:g} s.", "bold")
+        summary = {"ok": ok, "seconds": seconds, "claims": [_wire(claim) for claim in claims]}
+        emit(summary, output=output, table=lambda: None)
+        if keep:
+            _stay(scene.ports, tell)
+    if not ok:
+        raise CommandError("the demo's claims are not all true; what is not is marked NO above")
+
+
+def _teller(*, to_stdout: bool) -> Callable[[str, str], None]:
+    """Prints a line in a style (none where there is no terminal, or `NO_COLOR`), on stderr if stdout is for data."""
+    from rich.console import Console
+
+    console = Console(stderr=not to_stdout, highlight=False, markup=False, soft_wrap=True)
+
+    def tell(line: str, style: str) -> None:
+        console.print(line, style=style or None)
+
+    return tell
+
+
+def _wire(claim: Claim) -> dict[str, Any]:
+    return {"name": claim.name, "title": claim.title, "ok": claim.ok, **claim.facts}
+
+
+def _stay(ports: Ports, tell: Callable[[str, str], None]) -> None:
+    tell(
+        f"""
+Still running, until Ctrl-C:
+  the gateway   curl -H 'Host: reviews.example.com' http://127.0.0.1:{ports.gateway}/
+  the page      http://127.0.0.1:{ports.api}/
+  the API       http://127.0.0.1:{ports.api}/docs
+  Envoy admin   http://127.0.0.1:{ports.admin}/
+  the commands  export FAIRLEAD_SERVER=http://127.0.0.1:{ports.api}; fairlead proxies""",
+        "",
+    )
+    signal.pause()
+
+
+def _ended(number: int, _frame: Any) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -1,0 +1,41 @@
+"""`fairlead envoy`: run the Envoy we ship with under a bootstrap for this control plane."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from fairlead.commands.flags import command_app, examples, with_flags
+from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from
+from fairlead.errors import UsageError
+from fairlead.output import note
+
+app = command_app()
+
+
+@app.command(
+    epilog=examples(
+        "fairlead envoy gateway --name edge",
+        "fairlead envoy sidecar --name cart --port 8080 --admin-port 0",
+        "fairlead envoy gateway --name edge -- --log-level debug --concurrency 1",
+    )
+)
+@with_flags(PROXY_FLAGS)
+def envoy(
+    flags: Mapping[str, Any],
+    kind: Annotated[ProxyKind, typer.Argument(help="gateway or sidecar.")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[-- ENVOY ARGUMENTS]")] = None,
+) -> None:
+    """Run Envoy. This process becomes Envoy: signals and the exit code are its own."""
+    from fairlead.envoy_binary import envoy_command, find_envoy
+
+    if kind is ProxyKind.grpc:
+        raise UsageError("a gRPC client needs no Envoy. Fix: fairlead bootstrap grpc --name NAME")
+    document = bootstrap_from(kind, flags, default_instance=f"{os.uname().nodename}-{os.getpid()}")
+    command = envoy_command(find_envoy(), document, arguments=arguments or ())
+    admin = document["admin"]["address"]["socket_address"]
+    note(f"node {document['node']['id']}, xDS from {flags['xds']}, admin at {admin['address']}:{admin['port_value']}")
+    os.execv(command[0], command)  # noqa: S606 - no shell is what we want

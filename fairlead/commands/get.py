@@ -1,0 +1,78 @@
+"""`fairlead get`: show objects as the server has them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption
+from fairlead.commands.flags import command_app, examples
+from fairlead.commands.names import KindArgument, NamespaceOption
+from fairlead.output import Format, OutputOption, emit, print_table
+
+app = command_app()
+
+_COLUMNS = ("namespace", "name", "source", "generation", "status")
+
+
+@app.command(
+    epilog=examples(
+        "fairlead get httproutes -A",
+        "fairlead get gateway edge -o yaml",
+        "fairlead get svc -l team=shop",
+    )
+)
+def get(
+    kind: KindArgument,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One object; without, all of them.")] = "",
+    namespace: NamespaceOption = "default",
+    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="In all namespaces.")] = False,
+    selector: Annotated[str, typer.Option("--selector", "-l", help="Only those with these labels: a=b,c!=d.")] = "",
+    server: ServerOption = DEFAULT_SERVER,
+    token: TokenOption = "",
+    output: OutputOption = Format.table,
+) -> None:
+    """Show the objects of a kind, from whatever source, with their status; or one object."""
+    from fairlead.commands.names import collection_path, kind_of, object_path
+
+    client = Client(server, token=token)
+    found = kind_of(kind)
+    if name:
+        data = client.get(object_path(found, namespace, name))
+        rows = [data]
+    else:
+        query = {"labelSelector": selector} if selector else {}
+        data = client.get(collection_path(found, None if everywhere else namespace), **query)
+        rows = data["items"]
+    emit(
+        data,
+        output=output,
+        table=lambda: print_table(_COLUMNS, map(_row, rows), empty=f"no {found.plural} found"),
+    )
+
+
+def _row(wire: dict[str, Any]) -> tuple[str, ...]:
+    metadata = wire["metadata"]
+    source = wire.get("origin", {})
+    where = source.get("location") or source.get("source", "")
+    return (
+        metadata.get("namespace", ""),
+        metadata["name"],
+        f"{where} (stale)" if source.get("stale") else where,
+        str(metadata.get("generation", "")),
+        summary(wire.get("status") or {}),
+    )
+
+
+def summary(status: dict[str, Any]) -> str:
+    """A status in a few words: the conditions that are not as they should be, else those that are."""
+    conditions = list(status.get("conditions", ()))
+    for part in (*status.get("parents", ()), *status.get("listeners", ())):
+        conditions.extend(part.get("conditions", ()))
+    wrong = [each for each in conditions if (each["status"] == "True") == (each["type"] in ("Conflicted", "Shadowed"))]
+    if wrong:
+        return "; ".join(sorted({f"{each['reason']}: {each['message']}" for each in wrong}))
+    if status.get("shadowed"):
+        return f"shadows {', '.join(status['shadowed'])}"
+    return ", ".join(sorted({each["type"] for each in conditions if each["status"] == "True"}))

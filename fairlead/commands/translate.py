@@ -1,0 +1,65 @@
+"""`fairlead translate`: the Envoy resources that files become, without a server."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fairlead.commands.flags import command_app, examples
+from fairlead.commands.inputs import FilesOption
+from fairlead.errors import UsageError
+from fairlead.output import Format, OutputOption, emit, note, say, to_yaml
+
+app = command_app()
+
+
+@app.command(
+    epilog=examples(
+        "fairlead translate -f config/ --gateway default/edge",
+        "fairlead translate -f config/ --sidecar default/cart --port 8080 --type CDS",
+    )
+)
+def translate(
+    filename: FilesOption,
+    gateway: Annotated[str, typer.Option(metavar="NS/NAME", help="As the proxies of this Gateway get them.")] = "",
+    sidecar: Annotated[str, typer.Option(metavar="NS/NAME", help="As the sidecars of this Service get them.")] = "",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the sidecar: where its service listens.")] = 8080,
+    grpc: Annotated[str, typer.Option(metavar="NS", help="As the gRPC clients of this namespace get them.")] = "",
+    only: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only CDS, EDS, LDS, RDS, SRDS or SDS.")] = "",
+    output: OutputOption = Format.table,
+) -> None:
+    """Print the Envoy resources, type by type, that a proxy would be sent if these files were all there is."""
+    from fairlead.commands.inputs import read_valid
+    from mesh.model import DECLARED, Declared, DeclaredKey
+    from mesh.tables import Change
+    from xds.schema.type_urls import CODES
+    from xds.translate.offline import translate as offline
+
+    audience = _audience(gateway=gateway, sidecar=sidecar, port=port, grpc=grpc)
+    changes = [
+        Change(DECLARED, DeclaredKey(each.kind, each.metadata.namespace, each.metadata.name, "files"), Declared(each))
+        for each in read_valid(filename)
+    ]
+    found = {CODES[type_url]: resources for type_url, resources in offline(changes, audience).items()}
+    if only:
+        if only.upper() not in found:
+            raise UsageError(f"--type: there is no {only!r}. The types are {', '.join(found)}")
+        found = {only.upper(): found[only.upper()]}
+    if not any(found.values()):
+        note(f"nothing: no {audience.kind} {audience.namespace}/{audience.name} follows from these files")
+    emit(found, output=output, table=lambda: say(to_yaml(found).rstrip("\n")))
+
+
+def _audience(*, gateway: str, sidecar: str, port: int, grpc: str) -> Any:
+    from fairlead.bootstrap import EGRESS_PORT, INGRESS_PORT
+    from mesh.model import Audience
+
+    if sum(map(bool, (gateway, sidecar, grpc))) != 1:
+        raise UsageError("say for whom: one of --gateway NS/NAME, --sidecar NS/NAME, --grpc NS")
+    if grpc:
+        return Audience("grpc", grpc)
+    namespace, _, name = (gateway or sidecar).rpartition("/")
+    if gateway:
+        return Audience("gateway", namespace or "default", name)
+    return Audience("sidecar", namespace or "default", name, port, INGRESS_PORT, EGRESS_PORT)

@@ -1,0 +1,45 @@
+"""Addresses the server listens on: bound before anything else is done, so that a busy port costs nobody a minute."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from fairlead.addresses import Address
+from fairlead.errors import CommandError, oserror_words
+
+_BACKLOG = 512
+
+
+def bind(address: Address, *, flag: str) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        CommandError: the address is taken or is not this machine's; names the flag to change.
+    """
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(where)
+            bound.listen(_BACKLOG)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        raise cannot_listen(address, error, flag=flag) from None
+    bound.setblocking(False)
+    return bound
+
+
+def cannot_listen(address: Address, error: OSError, *, flag: str) -> CommandError:
+    """What to tell of an address that could not be bound."""
+    variable = "FAIRLEAD_" + flag.removeprefix("--").replace("-", "_").upper()
+    if error.errno == errno.EADDRINUSE or "in use" in str(error):
+        return CommandError(
+            f"{address} is in use by another process. Fix: choose another address with {flag} or {variable}"
+        )
+    return CommandError(f"cannot listen on {address}: {oserror_words(error)}. Fix: change {flag} or {variable}")

@@ -1,0 +1,138 @@
+"""Child processes that never outlive us: for the demo, and for tests that start whole programs.
+
+A child gets its own process group, so that Ctrl-C reaches only us and we decide the order of ending; and asks the
+kernel for SIGKILL when we die (`PR_SET_PDEATHSIG`, prctl(2)), so that not even `kill -9` on us leaves one behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fairlead.errors import CommandError
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Child:
+    """One running process; its output goes to `log`, whose end is quoted when something goes wrong."""
+
+    def __init__(self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - a single libc call, and children start from one thread
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is its group's too."""
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    def log_tail(self, lines: int = 12) -> str:
+        """The last lines it wrote."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the process and all it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def stop(self, *, timeout: float = 10.0) -> int:
+        """SIGTERM, and SIGKILL for what has not ended after `timeout` seconds; returns the exit code."""
+        if self.running:
+            self.signal_group(signal.SIGTERM)
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.signal_group(signal.SIGKILL)
+        code = self.process.wait()
+        self.signal_group(signal.SIGKILL)
+        return code
+
+
+class Children:
+    """The processes of one scene, ended together in the reverse order of their start, whatever happens."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[Child] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop_all()
+
+    def start(self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Child:
+        """Start a process that logs to `<folder>/<name>.log`."""
+        child = Child(name, command, log=self.folder / f"{name}.log", env=env)
+        self.started.append(child)
+        return child
+
+    def stop_all(self) -> None:
+        """End all of them; a second Ctrl-C during it does not stop it half-way."""
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for child in reversed(self.started):
+                child.stop(timeout=5.0)
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def wait_until(self, condition: Callable[[], bool], *, what: str, timeout: float = 20.0) -> None:
+        """Poll until the condition holds.
+
+        Raises:
+            CommandError: it did not within `timeout` seconds, or a process ended meanwhile; quotes its log.
+        """
+        deadline = time.monotonic() + timeout
+        while not condition():
+            for child in self.started:
+                if not child.running:
+                    code = child.process.returncode
+                    raise CommandError(
+                        f"{child.name} ended with exit code {code} while waiting for {what}:\n{child.log_tail()}"
+                    )
+            if time.monotonic() > deadline:
+                tails = "\n".join(f"--- {child.name}\n{child.log_tail(5)}" for child in self.started)
+                raise CommandError(f"gave up after {timeout:g} s waiting for {what}\n{tails}")
+            time.sleep(0.02)
+
+
+def free_port(preferred: int = 0, *, host: str = "127.0.0.1") -> int:
+    """`preferred` if it can be bound now, else any free port."""
+    for port in (preferred, 0):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((host, port))
+                return int(probe.getsockname()[1])
+    raise CommandError(f"no free port on {host}")

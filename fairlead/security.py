@@ -1,0 +1,65 @@
+"""Who may talk to the server: what settings must say before an address is opened to others (DESIGN §6)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from api import access as api_access
+from fairlead.addresses import parse_address
+from fairlead.errors import CommandError, UsageError
+from fairlead.settings import Settings
+from xds.server.serve import Tls
+
+
+def xds_security(settings: Settings) -> Tls | None:
+    """How xDS is protected; None is plaintext, asked for and on loopback.
+
+    Raises:
+        UsageError: neither that nor certificates; says what to do.
+    """
+    address = parse_address(settings.xds, what="--xds")
+    given = {
+        "--xds-cert": settings.xds_cert,
+        "--xds-key": settings.xds_key,
+        "--xds-client-ca": settings.xds_client_ca,
+    }
+    missing = [flag for flag, value in given.items() if not value]
+    if settings.insecure_xds:
+        if len(missing) < len(given):
+            raise UsageError("--insecure-xds and certificates exclude each other. Fix: leave one of them out")
+        if not address.is_loopback:
+            raise UsageError(
+                f"--insecure-xds would serve xDS to everybody who can reach {address}."
+                " Fix: --xds 127.0.0.1:18000, or --xds-cert, --xds-key and --xds-client-ca"
+            )
+        return None
+    if missing:
+        raise UsageError(
+            f"xDS needs TLS, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not given."
+            " Fix: give certificates; to try it on this machine alone: --insecure-xds"
+        )
+    for flag, path in given.items():
+        if not os.access(path, os.R_OK):
+            raise CommandError(f"{flag}: cannot read {path}")
+    return Tls(Path(settings.xds_cert), Path(settings.xds_key), Path(settings.xds_client_ca))
+
+
+def api_security(settings: Settings) -> api_access.Access:
+    """Who may use the API.
+
+    Raises:
+        UsageError: tokens that cannot be read, or none where others can reach it.
+    """
+    try:
+        found = api_access.tokens(settings.api_tokens, where="FAIRLEAD_API_TOKENS")
+        if settings.api_tokens_file:
+            text = Path(settings.api_tokens_file).read_text(encoding="utf-8")
+            found += api_access.tokens(text, where=settings.api_tokens_file)
+        access = api_access.Access(tokens=found)
+        api_access.check_binding(parse_address(settings.api, what="--api").host, access)
+    except api_access.AccessError as error:
+        raise UsageError(str(error)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--api-tokens-file: cannot read {settings.api_tokens_file}: {error}") from None
+    return access

@@ -1,0 +1,288 @@
+"""`fairlead serve`: the one place where all parts are wired together, and the order in which they start and stop.
+
+Start: bind both addresses → open the store → read every source → first build → let proxies in. `/healthz` answers from
+the second step on, `/readyz` from the last. Stop, at SIGTERM: no new streams, open ones close spread over the drain
+time, requests end, the store closes last. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from api.access import Access
+from api.app import create_app
+from api.feed import Feed
+from api.ports import Parsed, SourceProblem
+from discovery.files.folder import FilesSource
+from discovery.files.yaml_documents import documents
+from discovery.source import Source
+from discovery.stores.sqlite import SqliteStore
+from discovery.stores.store import StoreUnavailable
+from fairlead import rejections
+from fairlead.addresses import Address, parse_address
+from fairlead.audiences import Audiences
+from fairlead.builder import Builder
+from fairlead.documents import DocumentWriter
+from fairlead.errors import CommandError, UsageError, oserror_words
+from fairlead.http_server import HttpServer
+from fairlead.lanes import Batch, Lanes
+from fairlead.listening import bind, cannot_listen
+from fairlead.metrics import Builds, Numbers, metrics_page
+from fairlead.rejections import Rejections
+from fairlead.settings import Settings, store_path
+from fairlead.store_source import StoreSource
+from fairlead.tasks import Tasks
+from fairlead.versions import own_version
+from fairlead.world import World
+from mesh.objects import OBJECTS
+from mesh.services import SERVICES
+from mesh.statuses import STATUSES
+from mesh.tables import Change, Commit, Engine
+from xds.protocol.ordering import Patience
+from xds.protocol.rejections import NackReport
+from xds.server.admission import Rate
+from xds.server.hub import Hub
+from xds.server.serve import InsecureAddressError, Limits, Tls, XdsServer
+from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
+
+_log = logging.getLogger(__name__)
+
+_ENVOY_TABLES = frozenset(table for tables in RESOURCE_TABLES.values() for table in tables)
+
+
+class Server:
+    """One running control plane. `tls=None` serves xDS in plaintext; `access` says who may use the API."""
+
+    def __init__(self, settings: Settings, store: SqliteStore, *, tls: Tls | None, access: Access) -> None:
+        self._settings = settings
+        self._store = store
+        self._lanes = Lanes(quiet_period=settings.quiet_period, quiet_period_max=settings.quiet_period_max)
+        self._engine = Engine(TABLES)
+        self._builder = Builder(self._engine, self._lanes, clock=time.monotonic)
+        self._hub = Hub(
+            RESOURCE_TABLES,
+            VIEWS,
+            patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
+        )
+        self._xds = XdsServer(self._hub, settings.xds, tls=tls, limits=_limits(settings))
+        self._store_source = StoreSource(store, self._engine, self._builder.submit)
+        self._sources: list[Source] = (
+            [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
+        )
+        self._documents = DocumentWriter(store, rejections.COLLECTION)
+        self._rejections = Rejections(
+            self._engine,
+            tables=RESOURCE_TABLES,
+            views=VIEWS,
+            submit=self._builder.submit,
+            save=self._documents.save,
+        )
+        self._audiences = Audiences(self._builder.submit, linger=settings.audience_linger)
+        self._feed = Feed(epoch=f"{time.time_ns():x}")
+        self._builds = Builds()
+        self._tasks = Tasks(self._task_failed)
+        self._waiting_for = ["the first build"]
+        self._ended = asyncio.Event()
+        self._failure = ""
+        self._http = self._api(access)
+        self._hub.on_audience = self._audiences.present
+        self._hub.on_nack = self._refused
+        self._builder.listen(self._committed)
+
+    def _api(self, access: Access) -> HttpServer:
+        world = World(
+            self._builder,
+            self._hub,
+            resource_tables=_ENVOY_TABLES,
+            on_its_way=self._store_source.on_its_way,
+            source_problems=self._source_problems,
+            waiting_for=lambda: self._waiting_for,
+            load_reports=self._load_reports,
+            metrics=lambda: page(),  # noqa: PLW0108 - the page needs the app, which needs the world
+        )
+        app = create_app(
+            config=self._store_source,
+            world=world,
+            feed=self._feed,
+            parse_yaml=_parse_yaml,
+            access=access,
+            version=own_version(),
+        )
+        page = metrics_page(
+            Numbers(
+                xds=self._hub.telemetry,
+                api=app.state.traffic,
+                builds=self._builds,
+                waiting=lambda: len(self._lanes),
+                ready=lambda: self._hub.ready,
+                faults=lambda: len(self._engine.faults),
+                problems=lambda: Counter(problem.source for problem in self._source_problems()),
+                version=own_version(),
+            )
+        )
+        return HttpServer(app, drain=self._settings.drain_time)
+
+    # -- the life of the server ---------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Run until a signal, then stop in order.
+
+        Raises:
+            CommandError: an address cannot be had, or a part of the server failed.
+        """
+        async with AsyncExitStack() as stack:
+            api_address = parse_address(self._settings.api, what="--api")
+            api_socket = bind(api_address, flag="--api")
+            stack.callback(api_socket.close)
+            await self._start_xds()
+            stack.push_async_callback(self._xds.stop)
+            stack.callback(self._audiences.stop)
+            stack.push_async_callback(self._documents.flush)
+            stack.push_async_callback(self._tasks.stop)
+            http = self._tasks.start("api", self._http.run_on(api_socket))
+            self._announce(Address(api_address.host, api_socket.getsockname()[1]))
+            self._catch_signals()
+            self._tasks.start("start", self._load_and_build())
+            await self._ended.wait()
+            self._feed.close()
+            self._http.should_exit = True
+            await asyncio.gather(self._xds.drain(), asyncio.wait([http]))
+        if self._failure:
+            raise CommandError(self._failure)
+
+    async def _start_xds(self) -> None:
+        try:
+            await self._xds.start()
+        except OSError as error:
+            raise cannot_listen(parse_address(self._settings.xds, what="--xds"), error, flag="--xds") from None
+
+    def _announce(self, api: Address) -> None:
+        xds = Address(parse_address(self._settings.xds, what="--xds").host, self._xds.port)
+        sys.stderr.write(f"xds listening on {xds}\napi listening on {api}\n")
+        sys.stderr.flush()
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+
+    def _signalled(self, number: int) -> None:
+        if self._ended.is_set():
+            os._exit(128 + number)  # the second signal: now
+        _log.info("stopping: open streams have %g s to end; signal again to stop at once", self._settings.drain_time)
+        self._ended.set()
+
+    async def _load_and_build(self) -> None:
+        """Read every source once, build, let proxies in, and from then on follow what changes."""
+        self._waiting_for = ["store", *(source.name for source in self._sources), "the first build"]
+        unreadable = self._rejections.load(await self._store.documents(rejections.COLLECTION))
+        self._documents.save(dict.fromkeys(unreadable))
+        await self._store_source.load()
+        self._waiting_for.remove("store")
+        following: list[tuple[str, AsyncIterator[tuple[Change, ...]]]] = []
+        for source in self._sources:
+            batches = source.batches()
+            self._builder.submit(await anext(batches))
+            self._waiting_for.remove(source.name)
+            following.append((source.name, batches))
+        await self._builder.build_first()
+        self._waiting_for = []
+        self._hub.open()
+        counts = len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES))
+        _log.info("ready: %d objects, %d services", *counts)
+        self._tasks.start("builder", self._builder.run())
+        self._tasks.start("store", self._store_source.follow())
+        self._tasks.start("documents", self._documents.run())
+        for name, batches in following:
+            self._tasks.start(name, self._follow(batches))
+
+    async def _follow(self, batches: AsyncIterator[tuple[Change, ...]]) -> None:
+        async for batch in batches:
+            self._builder.submit(batch)
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        """A part that must not end has ended: stop in order, so that a supervisor starts us anew."""
+        _log.critical("%s failed", name, exc_info=error)
+        self._failure = f"{name} failed: {str(error) or type(error).__name__}"
+        self._ended.set()
+
+    # -- what happens meanwhile ---------------------------------------------------------------------------------
+
+    def _committed(self, commit: Commit, batch: Batch, seconds: float) -> None:
+        self._builds.note(seconds=seconds, rows=commit.computed)
+        self._hub.publish(commit, self._engine, event_at=batch.since)
+        self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
+        self._rejections.committed(commit)
+
+    def _refused(self, report: NackReport) -> None:
+        _log.warning("%s refused %s: %s", report.node, ", ".join(sorted(report.versions)), report.detail)
+        self._rejections.refused(report, building=self._builder.building)
+
+    def _source_problems(self) -> Sequence[SourceProblem]:
+        found = [SourceProblem(source.name, problem) for source in self._sources for problem in source.problems]
+        return [*self._store_source.problems(), *found]
+
+    def _load_reports(self) -> Sequence[Mapping[str, Any]]:
+        return [
+            {
+                "node": node,
+                "cluster": load.cluster,
+                "succeeded": load.succeeded,
+                "failed": load.failed,
+                "inProgress": load.in_progress,
+                "dropped": load.dropped,
+                "issued": load.issued,
+                "intervalSeconds": load.interval_seconds,
+            }
+            for node in self._xds.loads.nodes()
+            for load in self._xds.loads.of(node)
+        ]
+
+
+def _limits(settings: Settings) -> Limits:
+    per_second = settings.streams_per_second
+    return Limits(
+        rate=Rate(per_second=per_second, burst=max(1, round(per_second))),
+        max_age=settings.stream_max_age or float("inf"),
+        drain=settings.drain_time,
+    )
+
+
+def _parse_yaml(text: str) -> Parsed:
+    read = documents(text)
+    return Parsed(
+        tuple(document.value for document in read.documents), (read.problem,) if read.problem is not None else ()
+    )
+
+
+async def run(settings: Settings, *, tls: Tls | None, access: Access) -> None:
+    """Open the store and serve until a signal.
+
+    Raises:
+        CommandError: the store or an address cannot be had, or a part of the server failed.
+        UsageError: the xDS address may not be served as asked for.
+    """
+    path = store_path(settings)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        store = await SqliteStore.open(path)
+    except StoreUnavailable as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"--store: {path.parent}: {oserror_words(error)}. Fix: choose another place") from None
+    try:
+        await Server(settings, store, tls=tls, access=access).serve()
+    except InsecureAddressError as error:
+        raise UsageError(str(error)) from None
+    finally:
+        await store.close()

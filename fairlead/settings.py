@@ -1,0 +1,273 @@
+"""Every setting of `fairlead serve`, documented once: name, type, default, meaning.
+
+From the fields below come the flag (`--quiet-period`), the environment variable (`FAIRLEAD_QUIET_PERIOD`), the key in
+the settings file (`quiet_period`), the help text and the reference page (`python -m fairlead.settings`). A flag wins
+over the environment, the environment over the file, the file over the default. Nothing else reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from fairlead.errors import UsageError, oserror_words
+
+Meta = msgspec.Meta
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "console", "json"]
+
+
+def _about(description: str) -> msgspec.Meta:
+    return Meta(description=description)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All settings of the server, checked. Times are in seconds, addresses are `HOST:PORT` strings."""
+
+    files: Annotated[
+        tuple[str, ...], _about("A folder of YAML or JSON objects to read and watch; may be given several times.")
+    ] = ()
+    store: Annotated[
+        str,
+        _about(
+            "Where objects sent over REST are kept: `sqlite:PATH`. Empty: `fairlead.db` in the user's state directory."
+        ),
+    ] = ""
+    xds: Annotated[str, _about("Address on which Envoys and gRPC clients get their configuration.")] = "127.0.0.1:18000"
+    api: Annotated[str, _about("Address of the REST API, the page at `/`, `/healthz`, `/readyz` and `/metrics`.")] = (
+        "127.0.0.1:8080"
+    )
+    insecure_xds: Annotated[
+        bool, _about("Serve xDS in plaintext and to anybody who can reach it; on a loopback address only.")
+    ] = False
+    xds_cert: Annotated[
+        str, _about("PEM file with the xDS server's certificate chain; read again when it changes.")
+    ] = ""
+    xds_key: Annotated[str, _about("PEM file with the key of `xds_cert`.")] = ""
+    xds_client_ca: Annotated[
+        str, _about("PEM file with the authorities whose client certificates proxies must show.")
+    ] = ""
+    api_tokens: Annotated[
+        str,
+        _about("Tokens for the API, one `name:role:token` per line; role is `read` or `write`."),
+    ] = ""
+    api_tokens_file: Annotated[
+        str, _about("A file with such lines; this or `api_tokens` is needed to serve the API beyond loopback.")
+    ] = ""
+    quiet_period: Annotated[
+        Seconds, _about("How long changes other than of endpoints wait for more of their kind before they are sent.")
+    ] = 0.01
+    quiet_period_max: Annotated[Seconds, _about("How long such a change waits at most while others keep coming.")] = 0.1
+    removal_grace: Annotated[
+        Seconds, _about("How long a cluster outlives the last route to it, for requests that were already under way.")
+    ] = 5.0
+    removal_timeout: Annotated[
+        Seconds, _about("How long a removal waits for a proxy that does not acknowledge its routes.")
+    ] = 30.0
+    audience_linger: Annotated[
+        Seconds, _about("How long configuration is kept ready for proxies that have all disconnected.")
+    ] = 60.0
+    stream_max_age: Annotated[
+        Seconds,
+        _about("Age at which an xDS stream is closed so that proxies spread anew; varied by a fifth; 0: never."),
+    ] = 1800.0
+    streams_per_second: Annotated[
+        float, Meta(ge=1, le=1_000_000), _about("How many new xDS streams are admitted per second.")
+    ] = 500.0
+    drain_time: Annotated[
+        Seconds, _about("After SIGTERM: how long open streams and requests have to end by themselves.")
+    ] = 5.0
+    log_level: Annotated[LogLevel, _about("The least important messages that are logged.")] = "info"
+    log_format: Annotated[LogFormat, _about("`auto` is `console` on a terminal and `json` elsewhere.")] = "auto"
+
+
+class SettingInfo(msgspec.Struct, frozen=True):
+    """One setting as people see it; `type` is the plain Python type behind the constraints."""
+
+    name: str
+    type: Any
+    default: Any
+    description: str
+
+    @property
+    def flag(self) -> str:
+        """The flag of `fairlead serve`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return "FAIRLEAD_" + self.name.upper()
+
+
+def describe() -> tuple[SettingInfo, ...]:
+    """All settings in the order in which they are declared."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return tuple(
+        SettingInfo(
+            name=field.name,
+            type=_plain(hints[field.name]),
+            default=field.default,
+            description=_description(hints[field.name]),
+        )
+        for field in msgspec.structs.fields(Settings)
+    )
+
+
+def _plain(hint: Any) -> Any:
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return hint
+
+
+def _description(hint: Any) -> str:
+    return next(str(meta.description) for meta in reversed(hint.__metadata__) if meta.description)
+
+
+def load(
+    flags: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ, config_file: str | None = None
+) -> Settings:
+    """Merge flags (None: not given), environment, settings file and defaults.
+
+    Raises:
+        UsageError: an unknown key, a wrong type or an unreadable file; the message names the place and the fix.
+    """
+    path = config_file if config_file is not None else environ.get("FAIRLEAD_CONFIG") or None
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if path:
+        layers.append((path, _read_file(path)))
+    layers.append(("environment", _from_environment(environ)))
+    layers.append(("flags", {name: value for name, value in flags.items() if value is not None}))
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, values in layers:
+        merged.update(values)
+        origins.update(dict.fromkeys(values, origin))
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(_explain(error, merged=merged, origins=origins)) from None
+
+
+def _explain(error: msgspec.ValidationError, *, merged: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    text, _, place = str(error).partition(" - at `$.")
+    name = place.rstrip("`").partition("[")[0]
+    for info in describe():
+        if info.name == name:
+            spelled = {"environment": info.variable, "flags": info.flag}.get(origins[name], f"{origins[name]}: {name}")
+            return f"{spelled} = {merged[name]!r}: {text}. {info.description}"
+    return str(error)
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for info in describe():
+        value = environ.get(info.variable)
+        if value is None or value == "":
+            continue
+        if get_origin(info.type) is tuple:
+            found[info.name] = [part for part in value.split(os.pathsep) if part]
+        elif info.type is bool:
+            found[info.name] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
+                value.lower(), value
+            )
+        else:
+            found[info.name] = value
+    return found
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the settings file: {oserror_words(error)}") from None
+    try:
+        values = tomllib.loads(raw.decode()) if path.endswith(".toml") else msgspec.yaml.decode(raw)
+    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not readable as {'TOML' if path.endswith('.toml') else 'YAML'}: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: settings are `name: value` pairs, not a {type(values).__name__}")
+    known = [info.name for info in describe()]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            fix = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
+            raise UsageError(f"{path}: unknown setting {name!r}. Fix: {fix}")
+    return values
+
+
+def default_store_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the store lives when nobody says: `$XDG_STATE_HOME/fairlead/fairlead.db`."""
+    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".local" / "state")
+    return Path(state) / "fairlead" / "fairlead.db"
+
+
+def store_path(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
+    """The file of the `sqlite:` store.
+
+    Raises:
+        UsageError: the setting names no store we know.
+    """
+    if not settings.store:
+        return default_store_path(environ)
+    scheme, colon, path = settings.store.partition(":")
+    if scheme != "sqlite" or not colon or not path:
+        raise UsageError(f"--store: {settings.store!r} is no store. Fix: write sqlite:PATH, like sqlite:/var/lib/f.db")
+    return Path(path).expanduser()
+
+
+def reference_page() -> str:
+    """`docs/reference/settings.md`, whole."""
+    rows = [
+        f"| `{info.name}` | {_shown_flag(info)} | `{info.variable}` | {_shown_default(info)} | {_shown_meaning(info)} |"
+        for info in describe()
+    ]
+    return "\n".join([_PAGE_HEAD, *rows, _PAGE_END])
+
+
+_PAGE_HEAD = """\
+# Settings of `fairlead serve`
+
+Made from `fairlead/settings.py` by `make docs`; do not edit.
+
+A flag wins over the environment, the environment over the file given with `--config` (or `FAIRLEAD_CONFIG`; TOML or
+YAML, flat `name: value` pairs), the file over the default. An unknown name in the file is an error. Times are in
+seconds.
+
+| in the file | flag | environment | default | meaning |
+|---|---|---|---|---|"""
+
+_PAGE_END = """
+The commands that talk to a server read two variables of their own: `FAIRLEAD_SERVER` (`--server`, default
+`http://127.0.0.1:8080`) and `FAIRLEAD_TOKEN` (`--token`).
+"""
+
+
+def _shown_flag(info: SettingInfo) -> str:
+    return f"`{info.flag}`, `--no{info.flag[1:]}`" if info.type is bool else f"`{info.flag}`"
+
+
+def _shown_default(info: SettingInfo) -> str:
+    if info.default in ("", ()):
+        return ""
+    return f"`{str(info.default).lower() if isinstance(info.default, bool) else info.default}`"
+
+
+def _shown_meaning(info: SettingInfo) -> str:
+    if get_origin(info.type) is Literal:
+        return f"{info.description} One of {', '.join(f'`{value}`' for value in get_args(info.type))}."
+    return info.description
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_page())

@@ -1,0 +1,111 @@
+"""Rows of the model and states of proxies as the API shows them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from api.ports import EndpointView, ProxyView, ServiceView, TypeView
+from mesh.explain import Explanation, Share
+from mesh.model import Endpoint, ServiceKey
+from mesh.services import Service, ServiceEndpoints
+from xds.schema.type_urls import CODES
+from xds.server.states import ProxyState, TypeState
+
+_TAKES_REQUESTS = frozenset({"Healthy", "Unknown", "Degraded"})
+
+
+def service_view(key: ServiceKey, service: Service, endpoints: ServiceEndpoints | None, *, stale: bool) -> ServiceView:
+    """A service with the number of its endpoints."""
+    found = endpoints.endpoints if endpoints is not None else ()
+    return ServiceView(
+        namespace=key.namespace,
+        name=key.name,
+        ports=tuple({"name": port.name, "port": port.port, "protocol": port.protocol} for port in service.ports),
+        sources=service.sources,
+        endpoints=len(found),
+        healthy=sum(endpoint.health in _TAKES_REQUESTS for endpoint in found),
+        labels=dict(service.labels),
+        export_to=service.export_to,
+        stale=stale,
+    )
+
+
+def endpoint_view(key: ServiceKey, endpoint: Endpoint) -> EndpointView:
+    """One endpoint of a merged service."""
+    return EndpointView(
+        namespace=key.namespace,
+        service=key.name,
+        address=endpoint.address,
+        ports=dict(endpoint.ports),
+        health=endpoint.health,
+        weight=endpoint.weight,
+        labels=dict(endpoint.labels),
+        region=endpoint.locality.region,
+        zone=endpoint.locality.zone,
+        sub_zone=endpoint.locality.sub_zone,
+        priority=endpoint.priority,
+    )
+
+
+def code(type_url: str) -> str:
+    """What people call a type: `CDS` and its kin; the URL for what has no such name."""
+    return CODES.get(type_url, type_url)
+
+
+def proxy_view(state: ProxyState) -> ProxyView:
+    """A connected proxy."""
+    return ProxyView(
+        node=state.node_id,
+        kind=state.audience.kind,
+        namespace=state.audience.namespace,
+        name=state.node_id.split("~")[2],
+        connected_since=datetime.fromtimestamp(state.connected_since, UTC).isoformat(timespec="seconds"),
+        types={code(one.type_url): _type_view(one) for one in sorted(state.types, key=_order)},
+        protocol="delta" if state.protocol == "delta" else "sotw",
+        version=state.version,
+    )
+
+
+def _type_view(state: TypeState) -> TypeView:
+    return TypeView(
+        status=state.status,
+        sent=state.resources,
+        acked=state.resources if state.acked == state.sent else 0,
+        version=state.acked,
+        rejected=state.detail,
+    )
+
+
+def _order(state: TypeState) -> tuple[int, str]:
+    known = list(CODES)
+    return (known.index(state.type_url) if state.type_url in CODES else len(known), state.type_url)
+
+
+def explanation_wire(answer: Explanation) -> dict[str, Any]:
+    """An explanation for the wire: camelCase, and nothing that does not apply."""
+    wire: dict[str, Any] = {
+        "gateway": f"{answer.gateway.namespace}/{answer.gateway.name}" if answer.gateway is not None else "",
+        "listener": answer.listener,
+        "port": answer.port,
+        "virtualHost": answer.virtual_host,
+        "route": str(answer.route) if answer.route is not None else "",
+        "match": answer.match,
+        "filters": list(answer.filters),
+        "outcome": answer.outcome,
+        "status": answer.status,
+        "location": answer.location,
+        "why": answer.why,
+        "backends": [_share(share) for share in answer.backends],
+        "others": [{"what": passed.what, "why": passed.why} for passed in answer.others],
+    }
+    kept = {name: value for name, value in wire.items() if value}
+    if answer.route is not None:
+        kept |= {"rule": answer.rule, "ruleName": answer.rule_name, "matchIndex": answer.match_index}
+    return kept
+
+
+def _share(share: Share) -> Mapping[str, Any]:
+    wire = {"ref": share.ref, "weight": share.weight, "share": share.share, "endpoints": share.endpoints}
+    return wire | {"problem": share.problem} if share.problem else wire

@@ -1,0 +1,190 @@
+"""What the program knows, for those who ask over REST (`api.ports.World`): a reading window on engine and hub.
+
+Everything is answered from memory on the event loop. Single rows and whole tables may be read at any time; provenance
+and indexes may not while a large build runs in its thread, and then the answer is "in a moment".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from api.ports import (
+    Distribution,
+    EndpointView,
+    NotFound,
+    ProxyDetail,
+    ProxyView,
+    Question,
+    Readiness,
+    ServiceView,
+    SourceProblem,
+    Unavailable,
+)
+from fairlead.builder import Builder
+from fairlead.provenance import dependents
+from fairlead.views import code, endpoint_view, explanation_wire, proxy_view, service_view
+from mesh.explain import GatewayNotFoundError, explain
+from mesh.gateways import GATEWAYS, GatewayKey
+from mesh.model import DECLARED, DISCOVERED_SERVICES, DISCOVERED_SERVICES_BY_NAME, ObjectKey, ServiceKey
+from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
+from mesh.problems import Problem
+from mesh.services import ENDPOINTS, SERVICES
+from mesh.statuses import STATUSES
+from mesh.tables import Table
+from xds.server.hub import Hub
+
+_FAULT_FIX = "this is a defect of Fairlead; the last good version stands. Please report it"
+
+
+class World:
+    """See `api.ports.World`. The callables are what only the composition root can wire."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        hub: Hub,
+        *,
+        resource_tables: frozenset[Table[Any, Any]],
+        on_its_way: Callable[[ObjectKey], bool],
+        source_problems: Callable[[], Sequence[SourceProblem]],
+        waiting_for: Callable[[], Sequence[str]],
+        load_reports: Callable[[], Sequence[Mapping[str, Any]]],
+        metrics: Callable[[], tuple[bytes, str]],
+    ) -> None:
+        self._builder = builder
+        self._engine = builder.engine
+        self._hub = hub
+        self._resource_tables = resource_tables
+        self._on_its_way = on_its_way
+        self._source_problems = source_problems
+        self._waiting_for = waiting_for
+        self._load_reports = load_reports
+        self._metrics = metrics
+
+    def status(self, key: ObjectKey) -> Mapping[str, Any] | None:
+        """See `api.ports.World.status`."""
+        status = self._engine.get(STATUSES, key)
+        return status.to_json() if status is not None else None
+
+    def services(self) -> Sequence[ServiceView]:
+        """See `api.ports.World.services`."""
+        rows = sorted(self._engine.rows(SERVICES).items())
+        return [
+            service_view(key, row, self._engine.get(ENDPOINTS, key), stale=self._is_stale(key)) for key, row in rows
+        ]
+
+    def _is_stale(self, key: ServiceKey) -> bool:
+        if self._builder.building:
+            return False
+        discovered = (
+            self._engine.get(DISCOVERED_SERVICES, at) for at in self._engine.group(DISCOVERED_SERVICES_BY_NAME, key)
+        )
+        return any(row is not None and row.stale for row in discovered)
+
+    def endpoints(self, namespace: str | None, service: str | None) -> Sequence[EndpointView]:
+        """See `api.ports.World.endpoints`."""
+        rows = sorted(self._engine.rows(ENDPOINTS).items())
+        return [
+            endpoint_view(key, endpoint)
+            for key, row in rows
+            if namespace in (None, key.namespace) and service in (None, key.name)
+            for endpoint in row.endpoints
+        ]
+
+    def proxies(self) -> Sequence[ProxyView]:
+        """See `api.ports.World.proxies`."""
+        nodes = sorted({member.proxy.node_id for member in self._hub.members()})
+        states = (self._hub.proxy(node) for node in nodes)
+        return [proxy_view(state) for state in states if state is not None]
+
+    def proxy(self, node: str) -> ProxyDetail | None:
+        """See `api.ports.World.proxy`."""
+        state = self._hub.proxy(node)
+        if state is None:
+            return None
+        resources: dict[str, list[Mapping[str, Any]]] = {}
+        for member in self._hub.members():
+            if member.proxy.node_id != node:
+                continue
+            for type_url, held in sorted(member.stream.types.items()):
+                rows = resources.setdefault(code(type_url), [])
+                for name, entry in self._hub.resources(state.audience, type_url).items():
+                    if held.subscription is not None and held.subscription.wants(name):
+                        acked = held.acked.get(name)
+                        is_acked = acked is not None and acked.version == entry.version
+                        rows.append({"name": name, "version": entry.version, "acked": is_acked})
+        view = proxy_view(state)
+        return ProxyDetail(view, {name: resources[name] for name in view.types if name in resources})
+
+    def distribution(self, key: ObjectKey) -> Distribution | None:
+        """See `api.ports.World.distribution`."""
+        self._not_while_building()
+        row = self._engine.get(OBJECTS, key)
+        if row is None:
+            if self._on_its_way(key):
+                return Distribution(revision=0, done=False, affected=0, acked=0)
+            return None
+        keys = sorted(
+            {
+                resource
+                for declared in self._engine.group(DECLARED_BY_OBJECT, key)
+                for resource in dependents(self._engine, DECLARED, declared, among=self._resource_tables)
+            }
+        )
+        far = self._hub.distribution(keys)
+        return Distribution(
+            revision=int(row.object.metadata.resource_version or 0),
+            done=far.complete and not self._on_its_way(key),
+            affected=len(far.acked) + len(far.pending) + len(far.rejected),
+            acked=len(far.acked),
+            pending=far.pending,
+            rejected={node: self._words_of(node) for node in far.rejected},
+            resources=tuple(f"{code(resource.type_url)} {resource.name}" for resource in keys),
+        )
+
+    def _words_of(self, node: str) -> str:
+        state = self._hub.proxy(node)
+        return "; ".join(one.detail for one in state.types if one.detail) if state is not None else ""
+
+    def explain(self, question: Question) -> Mapping[str, Any]:
+        """See `api.ports.World.explain`."""
+        self._not_while_building()
+        if question.gateway:
+            namespace, _, name = question.gateway.rpartition("/")
+            gateways = [GatewayKey(namespace or "default", name)]
+        else:
+            gateways = sorted(self._engine.rows(GATEWAYS))
+        try:
+            answers = [
+                explain(self._engine, gateway, method=question.method, url=question.url, headers=question.headers)
+                for gateway in gateways
+            ]
+        except GatewayNotFoundError as error:
+            raise NotFound(str(error)) from error
+        return {"gateways": [explanation_wire(answer) for answer in answers]}
+
+    def _not_while_building(self) -> None:
+        if self._builder.building:
+            raise Unavailable("A large change is being built", fix="Ask again in a moment.")
+
+    def load_reports(self) -> Sequence[Mapping[str, Any]]:
+        """See `api.ports.World.load_reports`."""
+        return self._load_reports()
+
+    def problems(self) -> Sequence[SourceProblem]:
+        """See `api.ports.World.problems`."""
+        faults = [
+            SourceProblem("fairlead", Problem("Fault", "error", f"{fault.table} {fault.key}", fault.error, _FAULT_FIX))
+            for fault in list(self._engine.faults.values())
+        ]
+        return [*self._source_problems(), *faults]
+
+    def readiness(self) -> Readiness:
+        """See `api.ports.World.readiness`."""
+        waiting = tuple(self._waiting_for())
+        return Readiness(not waiting, waiting)
+
+    def metrics(self) -> tuple[bytes, str]:
+        """See `api.ports.World.metrics`."""
+        return self._metrics()

@@ -1,0 +1,271 @@
+"""Writes the parts of the reference that follow from the code, and says what they should be.
+
+    python -m tests.docs.reference        # rewrite the pages; the words in the `meaning` columns are kept
+
+A page holds such a part between `<!-- made: NAME -->` and `<!-- end -->`. `tests/docs/test_reference.py` fails when a
+page differs from what is made here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from tests.docs.pages import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
+_PART = re.compile(r"<!-- made: (?P<name>[a-z -]+) -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
+_ROW = re.compile(r"^\| `(?P<field>[^`|]+)` \|.*\| (?P<meaning>[^|]*) \|$", re.MULTILINE)
+_TEST = re.compile(r"def (test_(?:[sdt]\d+_)+\w+)")
+_SHORT = {"apiVersion", "kind", "metadata"}
+
+
+# -- the command line ---------------------------------------------------------------------------------------------
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command, in the order of the help."""
+    from fairlead.cli import SECTIONS
+
+    named = [(name,) for section in SECTIONS.values() for name in section]
+    return [("proxy", "show") if words == ("proxy",) else words for words in named]
+
+
+def help_of(words: tuple[str, ...]) -> str:
+    """What `fairlead WORDS --help` prints, on 100 columns."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAIRLEAD_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "fairlead", *words, "--help"],
+        cwd=ROOT,
+        env={**environment, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
+
+
+def cli(_old: str) -> str:
+    """The help of all commands."""
+    parts = []
+    for words in [(), *commands()]:
+        name = " ".join(("fairlead", *words))
+        parts.append(f"## {name}\n\n```text\n{help_of(words)}\n```\n")
+    return "\n".join(parts)
+
+
+# -- kinds --------------------------------------------------------------------------------------------------------
+
+
+def meanings(page: str) -> dict[tuple[str, str], str]:
+    """The words of the `meaning` columns of a page: (heading, field) → meaning."""
+    found: dict[tuple[str, str], str] = {}
+    heading = ""
+    for line in page.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif (row := _ROW.match(line)) is not None:
+            found[heading, row["field"]] = row["meaning"]
+    return found
+
+
+def kinds(old: str) -> str:
+    """A section for each kind, and one for each type that several share, with all fields."""
+    from mesh.kinds import KINDS
+
+    words = meanings(old)
+    owners: dict[type[Any], list[str]] = {}
+    for kind in KINDS.values():
+        for struct in _nested(kind.struct):
+            owners.setdefault(struct, []).append(kind.name)
+    parts = []
+    for kind in KINDS.values():
+        accepted = ", ".join(f"`{version}`" for version in kind.accepted)
+        short = f", short {', '.join(f'`{name}`' for name in kind.short_names)}" if kind.short_names else ""
+        scope = "namespaced" if kind.namespaced else "cluster-scoped"
+        parts.append(f"## {kind.name}\n\napiVersion {accepted}; plural `{kind.plural}`{short}; {scope}.\n")
+        own = [struct for struct, users in owners.items() if users[0] == kind.name]
+        for struct in own:
+            parts.extend(_section(struct, kind.struct, words))
+    return "\n".join(parts)
+
+
+def _section(struct: type[Any], top: type[Any], words: dict[tuple[str, str], str]) -> Iterator[str]:
+    heading = struct.__name__
+    fields = [field for field in msgspec.structs.fields(struct) if struct is not top or field.encode_name not in _SHORT]
+    if not fields:
+        return
+    if struct is not top:
+        yield f"### {heading}\n"
+    lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
+    types = {field.name: field.type for field in inspect.type_info(struct).fields}  # type: ignore[union-attr]
+    for field in fields:
+        meaning = words.get((heading, field.encode_name), "")
+        lines.append(f"| `{field.encode_name}` | {type_words(types[field.name])} | {_default(field)} | {meaning} |")
+    yield "\n".join(lines) + "\n"
+
+
+def _nested(struct: type[Any]) -> Iterator[type[Any]]:
+    seen: dict[type[Any], None] = {}
+
+    def walk(info: inspect.Type) -> None:
+        match info:
+            case inspect.Metadata(type=inner) | inspect.VarTupleType(item_type=inner):
+                walk(inner)
+            case inspect.UnionType(types=members):
+                for member in members:
+                    walk(member)
+            case inspect.StructType(cls=cls, fields=fields) if cls.__name__ != "ObjectMeta" and cls not in seen:
+                seen[cls] = None
+                for field in fields:
+                    walk(field.type)
+
+    walk(inspect.type_info(struct))
+    yield from seen
+
+
+def type_words(info: inspect.Type) -> str:
+    """A type as the page tells it, with its limits."""
+    match info:
+        case inspect.Metadata(type=inner):
+            return type_words(inner)
+        case inspect.UnionType(types=members):
+            return " or ".join(type_words(one) for one in members if not isinstance(one, inspect.NoneType))
+        case inspect.StructType(cls=cls):
+            return "see the top of this page" if cls.__name__ == "ObjectMeta" else f"[{cls.__name__}](#{cls.__name__.lower()})"
+        case inspect.VarTupleType(item_type=item):
+            return f"list of {type_words(item)}{_limits(info.min_length, info.max_length, 'items')}"
+        case inspect.DictType(value_type=value):
+            return f"map of {type_words(value).partition(' (')[0]}s{_limits(info.min_length, info.max_length, 'entries')}"
+        case inspect.LiteralType(values=values):
+            return ", ".join(f"`{value}`" for value in values)
+        case inspect.IntType():
+            return f"number{_limits(info.ge, info.le, '')}"
+        case inspect.BoolType():
+            return "boolean"
+        case inspect.StrType():
+            return f"string{_limits(info.min_length, info.max_length, 'characters')}"
+    return "any"
+
+
+def _limits(low: int | None, high: int | None, unit: str) -> str:
+    low = low or None
+    if low is None and high is None:
+        return ""
+    if high is None:
+        return f" (at least {low} {unit})".replace(" )", ")")
+    text = f"at most {high:,}" if low is None or low == 1 and unit else f"{low:,} to {high:,}"
+    return f" ({text} {unit})".replace(" )", ")")
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = field.default
+    if value is msgspec.NODEFAULT or value is None or value in ((), ""):
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, (str, int)):
+        return f"`{value}`"
+    return ""
+
+
+# -- REST ---------------------------------------------------------------------------------------------------------
+
+
+def rest(_old: str) -> str:
+    """The table of paths, from the OpenAPI document that the server gives; what all kinds share stands there once."""
+    from mesh.kinds import KINDS
+
+    roots = {
+        f"/api/v1/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"/api/v1/{kind.plural}": kind
+        for kind in KINDS.values()
+    }
+    found: dict[tuple[str, str], str] = {}
+    for path, operations in openapi()["paths"].items():
+        root = next((root for root in roots if path == root or path.startswith(f"{root}/{{name}}")), "")
+        everywhere = next((kind for kind in KINDS.values() if kind.namespaced and path == f"/api/v1/{kind.plural}"), None)
+        kind = roots.get(root) or everywhere
+        for method in ("get", "put", "patch", "post", "delete"):
+            if method not in operations:
+                continue
+            shown, summary = path, operations[method]["summary"]
+            if kind is not None and not path.endswith("/split"):
+                shown = path.replace(f"/{kind.plural}", "/{plural}", 1)
+                summary = re.sub(rf"\ban? {kind.name}\b", "an object", summary).replace(kind.plural, "objects")
+            found.setdefault((method.upper(), shown), summary)
+    lines = ["| method | path | what it does |", "|---|---|---|"]
+    lines += [f"| {method} | `{path}` | {summary} |" for (method, path), summary in found.items()]
+    return "\n".join(lines) + "\n"
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document."""
+    from api.openapi import document
+
+    return document(version="0", with_tokens=False)
+
+
+# -- rules of xDS -------------------------------------------------------------------------------------------------
+
+
+def rules_tested() -> dict[str, list[str]]:
+    """The tests that carry a rule's id in their name: `S17` → their names, sorted."""
+    found: dict[str, set[str]] = {}
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        for name in _TEST.findall(file.read_text()):
+            for rule in re.findall(r"(?<=_)([sdt]\d+)(?=_)", name):
+                found.setdefault(rule.upper(), set()).add(name)
+    return {rule: sorted(names) for rule, names in found.items()}
+
+
+def rules(old: str) -> str:
+    """The table of rules: their words are the page's, the tests those whose names carry the rule's id."""
+    known = rules_tested()
+    lines = ["| rule | what it asks | tests |", "|---|---|---|"]
+    for line in old.splitlines():
+        if (row := re.match(r"^\| ([SDT]\d+) \| ([^|]*) \|", line)) is not None:
+            shown = ", ".join(f"`{name.removeprefix('test_')}`" for name in known.get(row[1], ()))
+            lines.append(f"| {row[1]} | {row[2]} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+MAKERS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "cli": ("cli.md", cli),
+    "kinds": ("kinds.md", kinds),
+    "rest": ("rest.md", rest),
+    "rules": ("xds-rules.md", rules),
+}
+
+
+def made(page: str) -> str:
+    """A page with its made parts made anew."""
+
+    def part(match: re.Match[str]) -> str:
+        _, make = MAKERS[match["name"]]
+        return f"<!-- made: {match['name']} -->\n{make(match['body'])}<!-- end -->"
+
+    return _PART.sub(part, page)
+
+
+def main() -> None:
+    """Rewrite the pages."""
+    for name, (file, _) in MAKERS.items():
+        page = REFERENCE / file
+        text = page.read_text()
+        new = made(text)
+        sys.stdout.write(f"{name}: {'rewritten' if new != text else 'unchanged'}\n")
+        page.write_text(new)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""A real Envoy with a bootstrap of its own and no control plane, for what translation alone decides."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ENVOY = Path(__file__).parents[2] / ".venv" / "bin" / "envoy"
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(bootstrap: dict[str, Any], directory: Path) -> Iterator[None]:
+    """Run Envoy until the block ends; returns once it serves."""
+    config, address, log = directory / "bootstrap.json", directory / "admin", directory / "envoy.log"
+    address.unlink(missing_ok=True)
+    config.write_text(json.dumps(bootstrap))
+    command = [str(ENVOY), "-c", str(config), "--concurrency", "1", "--use-dynamic-base-id", "-l", "error"]
+    with log.open("w") as output:
+        process = subprocess.Popen([*command, "--admin-address-path", str(address)], stdout=output, stderr=output)
+    try:
+        _wait(process, address, log)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], address: Path, log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        if address.exists() and (text := address.read_text()) and _is_live(text):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"Envoy did not become ready: {log.read_text()}")
+
+
+def _is_live(admin: str) -> bool:
+    connection = http.client.HTTPConnection(admin, timeout=5)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()

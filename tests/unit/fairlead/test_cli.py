@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fairlead.cli import SECTIONS
+
+COMMANDS = [name for section in SECTIONS.values() for name in section]
+
+
+def run(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fairlead", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        input=stdin,
+        env={**os.environ, "NO_COLOR": "1", **(env or {})},
+    )
+
+
+def test_help_lists_every_command_and_imports_none_of_them() -> None:
+    script = "import sys; sys.argv[1:] = ['--help']\ntry:\n  from fairlead.cli import main; main()\nexcept SystemExit: pass\n"
+    script += "heavy = {'rich', 'msgspec', 'yaml', 'grpc', 'fastapi', 'google.protobuf', 'fairlead.commands'}\n"
+    script += "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert made.returncode == 0, made.stderr
+    assert all(f"  {name} " in made.stdout for name in COMMANDS)
+
+
+def test_help_takes_less_than_a_third_of_a_second_of_cpu() -> None:
+    def spent() -> float:
+        before = os.times()
+        run("--help")
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    assert min(spent() for _ in range(3)) < 0.3
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_teaches_by_example(command: str) -> None:
+    made = run(*([command, "show"] if command == "proxy" else [command]), "--help")
+    assert made.returncode == 0, made.stderr
+    assert "Examples:\n" in made.stdout
+    assert f"fairlead {command}" in made.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], "No such command"),
+        (["wait", "httproute"], "Missing argument"),
+        (["get", "unicorns"], "there is no kind 'unicorns'"),
+        (["explain", "GET", "http://x/", "-H", "nocolon"], "'nocolon' is no header"),
+        (["bootstrap", "gateway", "--name", "edge", "--xds", "18000"], "--xds: '18000' is not HOST:PORT"),
+        (["get", "gateways", "--server", "ftp://x"], "is no http:// or https:// URL"),
+        (["translate", "-f", "x"], "say for whom"),
+        (["serve", "--log-level", "loud", "--insecure-xds"], "--log-level = 'loud'"),
+    ],
+)
+def test_what_makes_no_sense_ends_with_2_and_says_why(arguments: list[str], words: str) -> None:
+    made = run(*arguments)
+    assert (made.returncode, made.stdout) == (2, "")
+    assert words in made.stderr
+    assert "Traceback" not in made.stderr
+
+
+def test_with_no_server_there_the_command_asks_whether_one_runs() -> None:
+    made = run("proxies", "--server", "http://127.0.0.1:1")
+    assert made.returncode == 1
+    assert "is `fairlead serve` running there?" in made.stderr
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(root: Path) -> None:
+    command = f"{sys.executable} -m fairlead translate -f {root}/envoy-configs/examples/first --gateway default/edge"
+    made = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} | head -n 1"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (made.returncode, made.stdout, made.stderr) == (0, "CDS:\n", "")
+
+
+def test_validate_tells_file_line_path_and_fix_and_ends_with_1(tmp_path: Path) -> None:
+    file = tmp_path / "route.yaml"
+    file.write_text("apiVersion: fairlead.dev/v1alpha1\nkind: Service\nmetadata: {name: a}\nspec:\n  prots: []\n")
+    made = run("validate", "-f", str(file))
+    assert made.returncode == 1
+    assert f"{file}:5: error" in made.stdout
+    assert "spec.prots" in made.stdout
+    assert "did you mean" in made.stdout.lower()
+    assert made.stderr == "1 objects, 2 errors, 0 warnings\n"
+
+
+def test_validate_reads_stdin_and_folders(root: Path) -> None:
+    folder = root / "envoy-configs" / "examples"
+    assert run("validate", "-f", str(folder)).returncode == 0
+    text = (folder / "first" / "config.yaml").read_text()
+    assert run("validate", "-f", "-", stdin=text).stderr == "4 objects, 0 errors, 0 warnings\n"
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"\xff\xfe", "not UTF-8"), (None, "No such file")])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
+    file = tmp_path / "x.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    made = run("validate", "-f", str(file))
+    assert made.returncode == 1
+    assert str(file) in made.stderr
+    assert words in made.stderr
+
+
+def test_apply_sends_nothing_when_one_of_the_files_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("kind: Nonsense\n")
+    made = run("apply", "-f", str(tmp_path), "--server", "http://127.0.0.1:1")
+    assert made.returncode == 1
+    assert "nothing was done" in made.stderr
+    assert "is `fairlead serve` running" not in made.stderr
+
+
+def test_completion_knows_the_commands() -> None:
+    assert "_FAIRLEAD_COMPLETE=complete_bash" in run("completion", "bash").stdout.replace("\\\n", "")
+    env = {"_FAIRLEAD_COMPLETE": "complete_bash", "COMP_WORDS": "fairlead pro", "COMP_CWORD": "1"}
+    assert run(env=env).stdout.split() == ["proxies", "proxy"]
+
+
+def test_doctor_and_version_speak_json(tmp_path: Path) -> None:
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    doctor = run("doctor", "-o", "json", env=env)
+    assert '"check": "Envoy"' in doctor.stdout
+    assert '"envoy": "1.40.0"' in run("version", "-o", "json").stdout
+
+
+def test_backup_and_restore_say_what_is_missing(tmp_path: Path) -> None:
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    backup = run("backup", str(tmp_path / "copy.db"), env=env)
+    assert (backup.returncode, backup.stderr.startswith("fairlead: There is no store at")) == (1, True)
+    restore = run("restore", str(tmp_path / "copy.db"), env=env)
+    assert (restore.returncode, "There is no backup" in restore.stderr) == (1, True)
+
+
+def test_measured_time_of_help_is_what_a_person_waits() -> None:
+    started = time.monotonic()
+    run("--help")
+    assert time.monotonic() - started < 3.0, "something heavy is imported for --help"

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+from fairlead.lanes import Lanes
+from mesh.kinds.meta import ObjectMeta
+from mesh.kinds.service import Service, ServiceEndpoint, ServicePort, ServiceSpec
+from mesh.model import (
+    AUDIENCES,
+    DECLARED,
+    DISCOVERED_ENDPOINTS,
+    Audience,
+    Connected,
+    Declared,
+    DeclaredKey,
+    DiscoveredEndpoints,
+    DiscoveredEndpointsKey,
+)
+from mesh.tables import Change
+
+KEY = DeclaredKey("Service", "default", "reviews", "store")
+MOVED = Change(DISCOVERED_ENDPOINTS, DiscoveredEndpointsKey("k", "default", "a", "1"), DiscoveredEndpoints(()))
+
+
+def service(*addresses: str, port: int = 80, revision: str = "1") -> Declared:
+    return Declared(
+        Service(
+            api_version="fairlead.dev/v1alpha1",
+            kind="Service",
+            metadata=ObjectMeta(name="reviews", namespace="default", resource_version=revision),
+            spec=ServiceSpec(
+                ports=(ServicePort(port=port),), endpoints=tuple(ServiceEndpoint(address=each) for each in addresses)
+            ),
+        )
+    )
+
+
+def lanes() -> Lanes:
+    return Lanes(quiet_period=1, quiet_period_max=5)
+
+
+def put(made: Lanes, row: Any, *, present: Any, now: float) -> Change:
+    change = Change(DECLARED, KEY, row)
+    made.add(change, present=present, now=now)
+    return change
+
+
+def test_an_endpoint_change_is_due_at_once() -> None:
+    made = lanes()
+    made.add(MOVED, present=None, now=10)
+    assert made.due() == 10
+    batch = made.take(10)
+    assert batch is not None
+    assert (batch.changes, batch.since) == ((MOVED,), 10)
+    assert made.due() is None
+
+
+def test_a_service_object_of_which_only_endpoints_changed_is_due_at_once() -> None:
+    made = lanes()
+    change = put(made, service("10.0.0.2", revision="2"), present=service("10.0.0.1"), now=0)
+    batch = made.take(0)
+    assert batch is not None
+    assert batch.changes == (change,)
+
+
+def test_a_service_object_that_is_new_or_gone_or_has_another_port_waits() -> None:
+    for row, present in ((service("1.1.1.1"), None), (None, service("1.1.1.1")), (service(port=81), service())):
+        made = lanes()
+        put(made, row, present=present, now=0)
+        assert made.take(0.9) is None
+        assert made.take(1) is not None
+
+
+def test_a_proxy_that_came_does_not_wait() -> None:
+    made = lanes()
+    made.add(Change(AUDIENCES, Audience("gateway", "default", "edge"), Connected()), present=None, now=0)
+    assert made.take(0) is not None
+
+
+def test_each_further_change_prolongs_the_quiet_period_but_never_beyond_the_maximum() -> None:
+    made = lanes()
+    for now in (0.0, 0.9, 1.8, 2.7, 3.6, 4.5):
+        put(made, service(port=1 + int(now)), present=None, now=now)
+        assert made.take(now) is None
+    assert made.due() == 5
+    batch = made.take(5)
+    assert batch is not None
+    assert batch.since == 0
+
+
+def test_an_endpoint_change_does_not_take_waiting_changes_with_it() -> None:
+    made = lanes()
+    waiting = put(made, service(), present=None, now=0)
+    made.add(MOVED, present=None, now=0.5)
+    first, second = made.take(0.5), made.take(1.0)
+    assert first is not None
+    assert second is not None
+    assert (first.changes, second.changes) == ((MOVED,), (waiting,))
+
+
+def test_of_two_changes_of_one_row_only_the_later_is_kept_and_it_does_not_overtake_itself() -> None:
+    made = lanes()
+    put(made, service("10.0.0.1", port=81), present=service("10.0.0.1"), now=0)
+    last = put(made, service("10.0.0.2"), present=service("10.0.0.1"), now=0.1)
+    assert made.take(0.2) is None, "the row waits already: the newer state waits in its place"
+    batch = made.take(2)
+    assert batch is not None
+    assert batch.changes == (last,)
+
+
+def test_a_waiting_kind_of_change_replaces_a_swift_one_of_the_same_row() -> None:
+    made = lanes()
+    put(made, service("10.0.0.2"), present=service("10.0.0.1"), now=0)
+    last = put(made, None, present=service("10.0.0.1"), now=0)
+    assert made.take(0) is None
+    batch = made.take(1)
+    assert batch is not None
+    assert batch.changes == (last,)

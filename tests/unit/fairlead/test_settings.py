@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fairlead.errors import UsageError
+from fairlead.settings import Settings, default_store_path, describe, load, reference_page, store_path
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    assert load({}, environ={}) == Settings()
+
+
+def test_a_flag_wins_over_the_environment_and_the_environment_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("xds: 127.0.0.1:1\napi: 127.0.0.1:2\nlog_level: debug\n")
+    environ = {"FAIRLEAD_XDS": "127.0.0.1:3", "FAIRLEAD_API": "127.0.0.1:4"}
+    found = load({"xds": "127.0.0.1:5", "api": None}, environ=environ, config_file=str(file))
+    assert (found.xds, found.api, found.log_level) == ("127.0.0.1:5", "127.0.0.1:4", "debug")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("s.toml", 'quiet_period = 0.5\nfiles = ["a"]\n'), ("s.yaml", "{quiet_period: 0.5, files: [a]}")]
+)
+def test_the_file_may_be_toml_or_yaml(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    found = load({}, environ={"FAIRLEAD_CONFIG": str(tmp_path / name)})
+    assert (found.quiet_period, found.files) == (0.5, ("a",))
+
+
+def test_an_unknown_key_in_the_file_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("quiet_perod: 1\n")
+    with pytest.raises(UsageError, match=r"s\.yaml: unknown setting 'quiet_perod'. Fix: did you mean 'quiet_period'"):
+        load({}, environ={}, config_file=str(tmp_path / "s.yaml"))
+
+
+@pytest.mark.parametrize("text", ["[1]", "a: [", "\x00", "just words"])
+def test_a_file_that_is_no_settings_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"s\.yaml: "):
+        load({}, environ={}, config_file=str(tmp_path / "s.yaml"))
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(UsageError, match=r"/nowhere/s\.toml: cannot read the settings file: No such file"):
+        load({}, environ={}, config_file="/nowhere/s.toml")
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"FAIRLEAD_QUIET_PERIOD": "soon"}, "FAIRLEAD_QUIET_PERIOD = 'soon': Expected `float`"),
+        ({"FAIRLEAD_QUIET_PERIOD": "-1"}, "FAIRLEAD_QUIET_PERIOD = '-1': Expected `float` >= 0"),
+        ({"FAIRLEAD_LOG_LEVEL": "loud"}, "FAIRLEAD_LOG_LEVEL = 'loud': Invalid enum value"),
+        ({"FAIRLEAD_INSECURE_XDS": "maybe"}, "FAIRLEAD_INSECURE_XDS = 'maybe': Expected `bool`"),
+    ],
+)
+def test_a_wrong_value_is_told_by_the_name_it_was_given_under(environ: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        load({}, environ=environ)
+    assert words in str(raised.value)
+
+
+def test_folders_in_the_environment_are_separated_as_in_path() -> None:
+    assert load({}, environ={"FAIRLEAD_FILES": "/a:/b"}).files == ("/a", "/b")
+
+
+def test_the_store_is_in_the_users_state_directory_unless_said_otherwise() -> None:
+    assert default_store_path({"XDG_STATE_HOME": "/s"}) == Path("/s/fairlead/fairlead.db")
+    assert default_store_path({"HOME": "/h"}) == Path("/h/.local/state/fairlead/fairlead.db")
+    assert store_path(Settings(store="sqlite:/x/y.db")) == Path("/x/y.db")
+
+
+@pytest.mark.parametrize("store", ["y.db", "etcd:http://x", "sqlite:"])
+def test_a_store_we_do_not_know_is_refused(store: str) -> None:
+    with pytest.raises(UsageError, match="Fix: write sqlite:PATH"):
+        store_path(Settings(store=store))
+
+
+def test_the_reference_page_is_what_the_code_says(root: Path) -> None:
+    assert (root / "docs/reference/settings.md").read_text() == reference_page(), "run `make docs`"
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert all(info.description.endswith(".") for info in describe())
