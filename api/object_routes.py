@@ -25,9 +25,9 @@ from api.labels import selected, selector
 from api.merge_patch import merged
 from api.objects import Objects, Removed, Written, as_written
 from api.ports import Config, Item, World, YamlParser
-from api.problems import Refusal, invalid
+from api.problems import Refusal, invalid, shown_problem
 from api.redaction import marks
-from api.rendering import encoded, etag, shown_name, shown_object, shown_past, shown_problems
+from api.rendering import encoded, etag, shown_name, shown_object, shown_past
 from api.watching import AT_ONCE, Places, Watch
 from api.weights import shifted
 from mesh.kinds import KINDS, Kind
@@ -196,7 +196,7 @@ class _Handlers:
         )
         body = {**shown_name(key), "revision": removed.revision}
         if removed.warnings:
-            body["warnings"] = shown_problems(removed.warnings)
+            body["warnings"] = [shown_problem(problem) for problem in removed.warnings]
         return Response(encoded(body), media_type=JSON_TYPE, headers=_warned(removed.warnings))
 
     async def history(self, request: Request) -> Response:

@@ -23,6 +23,7 @@ from mesh.problems import Problem, shown
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
+_PLACE = frozenset({"file", "line"})
 
 log = logging.getLogger("fairlead.api")
 
@@ -67,9 +68,14 @@ def document(status: int, code: str, detail: str, fix: str = "", problems: Itera
     }
     if fix:
         body["fix"] = fix
-    if found := [msgspec.to_builtins(problem) for problem in problems]:
+    if found := [shown_problem(problem) for problem in problems]:
         body["problems"] = found
     return body
+
+
+def shown_problem(problem: Problem) -> dict[str, Any]:
+    """A problem as everywhere on the wire: `file` and `line` only where there is a file."""
+    return {name: value for name, value in msgspec.to_builtins(problem).items() if name not in _PLACE or value}
 
 
 def response(refusal: Refusal) -> Response:

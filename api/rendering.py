@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from api.ports import Item, Past
+from api.problems import shown_problem
 from api.redaction import redacted
 from mesh.kinds import to_json
 from mesh.model import ObjectKey
@@ -32,7 +33,7 @@ def shown_object(item: Item, status: Mapping[str, Any] | None, *, warnings: Sequ
         origin["stale"] = True
     wire["origin"] = origin
     if warnings:
-        wire["warnings"] = shown_problems(warnings)
+        wire["warnings"] = [shown_problem(problem) for problem in warnings]
     return wire
 
 
@@ -52,11 +53,6 @@ def shown_past(past: Past) -> dict[str, Any]:
     else:
         wire["deleted"] = True
     return wire
-
-
-def shown_problems(problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    """Problems as everywhere on the wire."""
-    return [msgspec.to_builtins(problem) for problem in problems]
 
 
 def etag(item: Item, wire: Mapping[str, Any]) -> str:

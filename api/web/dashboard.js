@@ -222,8 +222,8 @@ function backends(rule) {
     bar.value = share;
     bar.setAttribute("aria-label", `share of ${ref.name}`);
     const name = `${ref.kind && ref.kind !== "Service" ? `${ref.kind} ` : ""}${ref.name}${ref.port ? `:${ref.port}` : ""}`;
-    return element("li", "", element("span", "", name), element("span", "sub", `${Math.round(share * 10) / 10} %`),
-      refs.length > 1 ? bar : "");
+    if (refs.length === 1) return element("li", "", element("span", "", name));
+    return element("li", "", element("span", "", name), element("span", "sub", `${Math.round(share * 10) / 10} %`), bar);
   });
 }
 

@@ -1,7 +1,7 @@
 """Route matching: a real Envoy with what translation makes answers every request as the oracle of the model says.
 
 Rules have no backends, so a request that matches is answered 500 by Envoy itself, with a header that names the rule.
-Random Gateways and routes fall to scoped routes or RDS as they qualify; the oracle knows of neither.
+The oracle knows nothing of scopes: what it says is what RDS would answer.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def test_envoy_answers_as_the_oracle_says(listeners: list[str | None], routes: l
     engine.commit([_declared(each) for each in _objects(port, listeners, routes)])
     assert engine.faults == {}
     resources = translated(engine, Audience("gateway", *EDGE))
-    with tempfile.TemporaryDirectory() as directory:
-        with running(static_bootstrap(resources, admin_port=0), Path(directory)):
-            _compare(engine, port)
+    bootstrap = static_bootstrap(resources, admin_port=0)
+    with tempfile.TemporaryDirectory() as directory, running(bootstrap, Path(directory)):
+        _compare(engine, port)
 
 
 def _compare(engine: Engine, port: int) -> None:

@@ -140,7 +140,7 @@ def test_nothing_is_left_in_the_books_when_all_inputs_are_gone(steps: list[list[
 # -- the tables of the model
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(batches)
 def test_incremental_equals_from_scratch_down_to_the_bytes_for_envoy(steps: list[list[Change]]) -> None:
     engine = Engine(EVERYTHING)

@@ -7,7 +7,7 @@ from mesh.explain import Explanation, GatewayNotFoundError, explain
 from mesh.gateways import GatewayKey
 from mesh.model import ObjectKey, ServiceKey
 from tests.support.model import Model
-from tests.unit.mesh.test_gateways import secret
+from tests.support.secrets import secret
 
 EDGE = GatewayKey("default", "edge")
 GATEWAY = """

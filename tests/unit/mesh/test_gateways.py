@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import textwrap
 
 import pytest
@@ -9,19 +8,9 @@ from mesh.certificates import KEY_PAIRS, SecretKey
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.listeners import GatewayListener
 from tests.support.model import Model
+from tests.support.secrets import KEY, PEM, secret
 
 EDGE = GatewayKey("default", "edge")
-
-PEM = """\
------BEGIN CERTIFICATE-----
-MIIBszCCAVmgAwIBAgIUQ0==
------END CERTIFICATE-----
-"""
-KEY = """\
------BEGIN EC PRIVATE KEY-----
-MHcCAQEEIA==
------END EC PRIVATE KEY-----
-"""
 
 
 def gateway(*listeners: str, extra: str = "") -> str:
@@ -40,16 +29,6 @@ def https(name: str, secret: str, hostname: str = "", namespace: str = "") -> st
     ref = f"{{name: {secret}{f', namespace: {namespace}' if namespace else ''}}}"
     host = f", hostname: {hostname!r}" if hostname else ""
     return f"{{name: {name}, port: 443, protocol: HTTPS{host}, tls: {{certificateRefs: [{ref}]}}}}"
-
-
-def secret(
-    name: str, namespace: str = "default", *, crt: str = PEM, key: str = KEY, type_: str = "kubernetes.io/tls"
-) -> str:
-    data = {"tls.crt": crt, "tls.key": key}
-    lines = [f"  {entry}: {base64.b64encode(value.encode()).decode()}" for entry, value in data.items()]
-    return "\n".join(
-        [f"kind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: {type_}\ndata:", *lines]
-    )
 
 
 def edge(model: Model) -> Gateway:

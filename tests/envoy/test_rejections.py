@@ -1,0 +1,79 @@
+"""What Envoy refuses is told on the object, by the API and the command line; the rest lives on; a change mends it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+
+import pytest
+
+from fairlead.processes import Children, free_port
+from tests.support.programs import FAIRLEAD, Serving, ask, start_backend, start_envoy, start_serve
+
+pytestmark = pytest.mark.envoy
+
+HOST = "shop.example.com"
+GATEWAYS = "/api/v1/namespaces/default/gateways"
+
+
+def put_gateway(serving: Serving, *ports: int) -> None:
+    listeners = [{"name": f"http-{port}", "port": port, "protocol": "HTTP"} for port in ports]
+    spec = {"gatewayClassName": "fairlead", "listeners": listeners}
+    body = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "edge"}, "spec": spec}
+    serving.client.request("PUT", f"{GATEWAYS}/edge", body=body)
+
+
+def programmed(serving: Serving) -> dict[str, str]:
+    conditions = serving.client.get(f"{GATEWAYS}/edge")["status"]["conditions"]
+    return {each["type"]: f"{each['status']} {each['message']}" for each in conditions}
+
+
+def put_shop(serving: Serving, backend: int) -> None:
+    endpoints = [{"address": "127.0.0.1", "ports": {"http": backend}}]
+    spec = {"ports": [{"name": "http", "port": 80}], "endpoints": endpoints}
+    body = {"apiVersion": "fairlead.dev/v1alpha1", "kind": "Service", "metadata": {"name": "shop"}, "spec": spec}
+    serving.client.request("PUT", "/api/v1/namespaces/default/services/shop", body=body)
+    rules = [{"backendRefs": [{"name": "shop", "port": 80}]}]
+    spec = {"parentRefs": [{"name": "edge"}], "hostnames": [HOST], "rules": rules}
+    body = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "shop"},
+        "spec": spec,
+    }
+    serving.client.request("PUT", "/api/v1/namespaces/default/httproutes/shop", body=body)
+
+
+def test_a_listener_that_envoy_cannot_bind_is_told_of_and_the_others_serve_on(children: Children) -> None:
+    good, other = free_port(), free_port()
+    serving = start_serve(children)
+    server = f"http://127.0.0.1:{serving.api}"
+    put_gateway(serving, good)
+    put_shop(serving, start_backend(children, "shop"))
+    start_envoy(children, "gateway", "edge", "--instance", "one", xds=serving.xds)
+    children.wait_until(lambda: ask(good, HOST).status == 200, what="the good listener")
+
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:
+        bad = taken.getsockname()[1]
+        put_gateway(serving, good, bad)
+        children.wait_until(lambda: "False" in programmed(serving)["Programmed"], what="the refusal to be told")
+        assert "gateway~default~edge~one refused it" in programmed(serving)["Programmed"]
+        assert str(bad) in programmed(serving)["Programmed"]
+        assert ask(good, HOST).status == 200
+
+        wait = [*FAIRLEAD, "wait", "gateway", "edge", "--timeout", "20", "--server", server]
+        waited = subprocess.run(wait, capture_output=True, text=True, check=False, timeout=60)
+        assert waited.returncode == 1
+        proxies = subprocess.run(
+            [*FAIRLEAD, "proxies", "--server", server], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert "rejected" in proxies.stdout
+        assert "gateway~default~edge~one LDS: " in proxies.stderr
+        page = serving.client.request("GET", "/metrics").body.decode()
+        assert 'fairlead_xds_nacks_total{type="LDS"} 1.0' in page
+
+    put_gateway(serving, good, other)
+    children.wait_until(lambda: programmed(serving)["Programmed"].startswith("True"), what="the mended Gateway")
+    children.wait_until(lambda: ask(other, HOST).status == 200, what="the other listener")
+    waited = subprocess.run(wait, capture_output=True, text=True, check=False, timeout=60)
+    assert waited.stdout == "1 of 1 proxies have it\n"
