@@ -57,7 +57,7 @@ def create_app(
         parse_yaml=parse_yaml,
         limits=limits,
     )
-    app.include_router(object_routes(doors))
+    app.router.routes.append(object_routes(doors))
     app.include_router(world_routes(world))
     app.include_router(page_routes())
     return app

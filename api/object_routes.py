@@ -11,16 +11,18 @@ Owns the mapping between HTTP and `Objects`, nothing more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.routing import Route
 
 from api import conditions
 from api.bodies import Limits, read_value
 from api.feed import Feed
+from api.kind_routing import PREFIX, KindRoutes
 from api.labels import selected, selector
 from api.merge_patch import merged
 from api.objects import Objects, Removed, Written, as_written
@@ -53,32 +55,29 @@ class Doors(msgspec.Struct, frozen=True):
     limits: Limits
 
 
-def object_routes(doors: Doors) -> APIRouter:
+def object_routes(doors: Doors) -> KindRoutes:
     """The routes of every kind."""
-    router = APIRouter(prefix="/api/v1")
-    for kind in KINDS.values():
-        handlers = _Handlers(kind, doors)
-        root = f"/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"/{kind.plural}"
-        one = f"{root}/{{name}}"
-        for path, method, handler, what in (
-            (root, "GET", handlers.list, "list"),
-            (one, "GET", handlers.read, "read"),
-            (one, "PUT", handlers.put, "put"),
-            (one, "PATCH", handlers.patch, "patch"),
-            (one, "DELETE", handlers.delete, "delete"),
-            (f"{one}/history", "GET", handlers.history, "history"),
-            (f"{one}/rollback", "POST", handlers.rollback, "rollback"),
-        ):
-            router.add_api_route(path, handler, methods=[method], name=f"{what}:{kind.name}", include_in_schema=False)
-        if kind.namespaced:
-            router.add_api_route(
-                f"/{kind.plural}", handlers.list, methods=["GET"], name=f"list-all:{kind.name}", include_in_schema=False
-            )
-        if kind.name == "HTTPRoute":
-            router.add_api_route(
-                f"{one}/split", handlers.split, methods=["POST"], name=f"split:{kind.name}", include_in_schema=False
-            )
-    return router
+    return KindRoutes(route for kind in KINDS.values() for route in _routes(kind, doors))
+
+
+def _routes(kind: Kind, doors: Doors) -> Iterator[Route]:
+    handlers = _Handlers(kind, doors)
+    root = f"{PREFIX}/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"{PREFIX}/{kind.plural}"
+    one = f"{root}/{{name}}"
+    for path, method, handler in (
+        (root, "GET", handlers.list),
+        (one, "GET", handlers.read),
+        (one, "PUT", handlers.put),
+        (one, "PATCH", handlers.patch),
+        (one, "DELETE", handlers.delete),
+        (f"{one}/history", "GET", handlers.history),
+        (f"{one}/rollback", "POST", handlers.rollback),
+    ):
+        yield Route(path, handler, methods=[method])
+    if kind.namespaced:
+        yield Route(f"{PREFIX}/{kind.plural}", handlers.list, methods=["GET"])
+    if kind.name == "HTTPRoute":
+        yield Route(f"{one}/split", handlers.split, methods=["POST"])
 
 
 class _Handlers:

@@ -159,15 +159,14 @@ class Objects:
         if others and owned_by_kubernetes(others[0]):
             raise _not_ours(key, others[0], "changed")
         warnings += tuple(_shadowing(key, item) for item in others[:1])
-        before = await self._stored(key)
-        at = before or 0
         if not dry_run:
             item = await self._config.put(made, expected=expected, by=by)
-        elif expected is not None and expected != at:
+            return Written(item, created=item.created, warnings=warnings)
+        before = await self._stored(key)
+        at = before or 0
+        if expected is not None and expected != at:
             raise _conflict(key, expected, at)
-        else:
-            item = Item(made, STORE, at)
-        return Written(item, created=before is None, warnings=warnings)
+        return Written(Item(made, STORE, at), created=before is None, warnings=warnings)
 
 
 def _key(item: Item) -> ObjectKey:

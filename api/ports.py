@@ -52,7 +52,8 @@ class Item(msgspec.Struct, frozen=True):
     """An object as one source declares it.
 
     `source` is `kubernetes:<cluster>`, `store` or `files`; `location` is for people. `revision` is the store's, and 0
-    for other sources, whose objects the API can read but not change.
+    for other sources, whose objects the API can read but not change. `created`: the write that answers with it found
+    nothing in the store.
     """
 
     object: Object
@@ -60,6 +61,7 @@ class Item(msgspec.Struct, frozen=True):
     revision: int = 0
     location: str = ""
     stale: bool = False
+    created: bool = False
 
 
 class Past(msgspec.Struct, frozen=True):

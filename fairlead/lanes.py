@@ -43,7 +43,7 @@ class Lanes:
         self._last_arrival = 0.0
 
     def add(self, change: Change, *, present: Any, now: float) -> None:
-        """Take in a change of a row that is at present `present` (None: it does not exist)."""
+        """Take in a change; `present` is what it may replace: see `goes_at_once`."""
         row = (change.table, change.key)
         if row not in self._waiting and goes_at_once(change, present=present):
             if not self._at_once:
@@ -92,7 +92,9 @@ class Lanes:
 
 
 def goes_at_once(change: Change, *, present: Any) -> bool:
-    """Whether a change of a row that is at present `present` must not wait."""
+    """Whether a change must not wait. `present` is the declaration of that object which holds, be it of this source or
+    of another: the first PUT over a Service from a file is no more than its new endpoints either.
+    """
     if change.table in _AT_ONCE:
         return True
     if change.table is not DECLARED or not isinstance(present, Declared) or not isinstance(change.row, Declared):
@@ -104,9 +106,5 @@ def goes_at_once(change: Change, *, present: Any) -> bool:
 
 
 def _without_endpoints(service: Service) -> tuple[Any, ...]:
-    """What else a change of the object could change in Envoy; bookkeeping such as revisions could not."""
-    return (
-        service.metadata.labels,
-        service.metadata.creation_timestamp,
-        msgspec.structs.replace(service.spec, endpoints=()),
-    )
+    """What else a change of the object could change in Envoy; bookkeeping such as revisions and times could not."""
+    return service.metadata.labels, msgspec.structs.replace(service.spec, endpoints=())

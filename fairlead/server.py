@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ from fairlead.world import World
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
-from mesh.tables import Change, Commit, Engine
+from mesh.tables import Change, Commit, Engine, Fault
 from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
 from xds.server.admission import Rate
@@ -75,10 +75,11 @@ class Server:
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
         self._xds = XdsServer(self._hub, settings.xds, tls=tls, limits=_limits(settings))
-        self._store_source = StoreSource(store, self._engine, self._builder.submit)
         self._sources: list[Source] = (
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )
+        names = [source.name for source in self._sources]
+        self._store_source = StoreSource(store, self._engine, self._builder.submit, other_sources=names)
         self._documents = DocumentWriter(store, rejections.COLLECTION)
         self._rejections = Rejections(
             self._engine,
@@ -94,6 +95,7 @@ class Server:
         self._waiting_for = ["the first build"]
         self._ended = asyncio.Event()
         self._failure = ""
+        self._faults: dict[tuple[str, Hashable], Fault] = {}
         self._http = self._api(access)
         self._hub.on_audience = self._audiences.present
         self._hub.on_nack = self._refused
@@ -161,10 +163,12 @@ class Server:
             raise CommandError(self._failure)
 
     async def _start_xds(self) -> None:
+        address = parse_address(self._settings.xds, what="--xds")
+        bind(address, flag="--xds").close()  # gRPC does not say why it could not bind; this does
         try:
             await self._xds.start()
         except OSError as error:
-            raise cannot_listen(parse_address(self._settings.xds, what="--xds"), error, flag="--xds") from None
+            raise cannot_listen(address, error, flag="--xds") from None
 
     def _announce(self, api: Address) -> None:
         xds = Address(parse_address(self._settings.xds, what="--xds").host, self._xds.port)
@@ -223,6 +227,16 @@ class Server:
         self._hub.publish(commit, self._engine, event_at=batch.since)
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
+        self._log_faults()
+
+    def _log_faults(self) -> None:
+        """Say of each row that failed to derive that it did, once."""
+        for at, fault in self._engine.faults.items():
+            if self._faults.get(at) != fault:
+                _log.error(
+                    "%s %s cannot be derived; its last good value stands: %s", fault.table, fault.key, fault.error
+                )
+        self._faults = dict(self._engine.faults)
 
     def _refused(self, report: NackReport) -> None:
         _log.warning("%s refused %s: %s", report.node, ", ".join(sorted(report.versions)), report.detail)

@@ -15,7 +15,7 @@ from api import ports
 from discovery.stores import store as stores
 from mesh.kinds.meta import Object
 from mesh.model import DECLARED, Declared, DeclaredKey, ObjectKey
-from mesh.objects import DECLARED_BY_OBJECT, source_rank
+from mesh.objects import source_rank
 from mesh.problems import Problem
 from mesh.tables import Change, Engine
 
@@ -26,12 +26,24 @@ SOURCE = "store"
 
 
 class StoreSource:
-    """Reads the store into the model, and writes it for the API."""
+    """Reads the store into the model, and writes it for the API.
 
-    def __init__(self, store: stores.Store, engine: Engine, submit: Callable[[Iterable[Change]], None]) -> None:
+    `other_sources` names those that may declare the same objects. Only single rows of the engine are read, never its
+    indexes, so that the API works while a large build runs.
+    """
+
+    def __init__(
+        self,
+        store: stores.Store,
+        engine: Engine,
+        submit: Callable[[Iterable[Change]], None],
+        *,
+        other_sources: Sequence[str] = (),
+    ) -> None:
         self._store = store
         self._engine = engine
         self._submit = submit
+        self._other_sources = other_sources
         self._revisions: dict[ObjectKey, int] = {}
         self._latest: dict[ObjectKey, Declared | None] = {}  # rows handed over, until they are seen to have arrived
         self._unreadable: dict[ObjectKey, str] = {}
@@ -121,15 +133,15 @@ class StoreSource:
 
     def others(self, key: ObjectKey) -> Sequence[ports.Item]:
         """See `api.ports.Config.others`."""
-        return self._items(self._engine.group(DECLARED_BY_OBJECT, key))
+        return self._items(DeclaredKey(*key, source) for source in self._other_sources)
 
     def others_of_kind(self, kind: str, namespace: str | None) -> Sequence[ports.Item]:
         """See `api.ports.Config.others_of_kind`."""
-        keys = [key for key in list(self._engine.rows(DECLARED)) if key.kind == kind]
-        return self._items(sorted(key for key in keys if namespace is None or key.namespace == namespace))
+        keys = [key for key in list(self._engine.rows(DECLARED)) if key.kind == kind and key.source != SOURCE]
+        return self._items(key for key in keys if namespace is None or key.namespace == namespace)
 
     def _items(self, keys: Iterable[DeclaredKey]) -> Sequence[ports.Item]:
-        rows = [(key, self._engine.get(DECLARED, key)) for key in keys if key.source != SOURCE]
+        rows = [(key, self._engine.get(DECLARED, key)) for key in keys]
         rows.sort(key=lambda item: (item[0][:3], source_rank(item[0].source)))
         return [
             ports.Item(row.object, key.source, location=row.location, stale=row.stale)
@@ -148,7 +160,8 @@ def _change(key: ObjectKey, found: Object | None, revision: int) -> Change:
 
 
 def _item(stored: stores.Stored) -> ports.Item:
-    return ports.Item(stored.object, SOURCE, stored.revision, f"{SOURCE}@{stored.revision}")
+    location = f"{SOURCE}@{stored.revision}"
+    return ports.Item(stored.object, SOURCE, stored.revision, location, created=stored.created)
 
 
 def _past(past: stores.Past) -> ports.Past:

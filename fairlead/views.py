@@ -54,27 +54,30 @@ def code(type_url: str) -> str:
     return CODES.get(type_url, type_url)
 
 
-def proxy_view(state: ProxyState) -> ProxyView:
-    """A connected proxy."""
+def proxy_view(state: ProxyState, *, withheld: Mapping[str, str]) -> ProxyView:
+    """A connected proxy. `withheld` says, by type URL, in whose words something is kept from its audience."""
     return ProxyView(
         node=state.node_id,
         kind=state.audience.kind,
         namespace=state.audience.namespace,
         name=state.node_id.split("~")[2],
         connected_since=datetime.fromtimestamp(state.connected_since, UTC).isoformat(timespec="seconds"),
-        types={code(one.type_url): _type_view(one) for one in sorted(state.types, key=_order)},
+        types={
+            code(one.type_url): _type_view(one, withheld.get(one.type_url, ""))
+            for one in sorted(state.types, key=_order)
+        },
         protocol="delta" if state.protocol == "delta" else "sotw",
         version=state.version,
     )
 
 
-def _type_view(state: TypeState) -> TypeView:
+def _type_view(state: TypeState, withheld: str) -> TypeView:
     return TypeView(
-        status=state.status,
+        status="ERROR" if withheld else state.status,
         sent=state.resources,
         acked=state.resources if state.acked == state.sent else 0,
         version=state.acked,
-        rejected=state.detail,
+        rejected=state.detail or withheld,
     )
 
 

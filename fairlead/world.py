@@ -6,7 +6,7 @@ and indexes may not while a large build runs in its thread, and then the answer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from api.ports import (
@@ -26,13 +26,22 @@ from fairlead.provenance import dependents
 from fairlead.views import code, endpoint_view, explanation_wire, proxy_view, service_view
 from mesh.explain import GatewayNotFoundError, explain
 from mesh.gateways import GATEWAYS, GatewayKey
-from mesh.model import DECLARED, DISCOVERED_SERVICES, DISCOVERED_SERVICES_BY_NAME, ObjectKey, ServiceKey
+from mesh.model import (
+    DECLARED,
+    DISCOVERED_SERVICES,
+    DISCOVERED_SERVICES_BY_NAME,
+    REJECTIONS,
+    ObjectKey,
+    ServiceKey,
+)
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
 from mesh.problems import Problem
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
 from mesh.tables import Table
+from xds.resources import ResourceKey
 from xds.server.hub import Hub
+from xds.server.states import ProxyState
 
 _FAULT_FIX = "this is a defect of Fairlead; the last good version stands. Please report it"
 
@@ -96,7 +105,15 @@ class World:
         """See `api.ports.World.proxies`."""
         nodes = sorted({member.proxy.node_id for member in self._hub.members()})
         states = (self._hub.proxy(node) for node in nodes)
-        return [proxy_view(state) for state in states if state is not None]
+        return [self._shown(state) for state in states if state is not None]
+
+    def _shown(self, state: ProxyState) -> ProxyView:
+        withheld = {
+            at.type_url: f"{at.name}: {row.detail}"
+            for at, row in list(self._engine.rows(REJECTIONS).items())
+            if at.audience == state.audience
+        }
+        return proxy_view(state, withheld=withheld)
 
     def proxy(self, node: str) -> ProxyDetail | None:
         """See `api.ports.World.proxy`."""
@@ -114,7 +131,7 @@ class World:
                         acked = held.acked.get(name)
                         is_acked = acked is not None and acked.version == entry.version
                         rows.append({"name": name, "version": entry.version, "acked": is_acked})
-        view = proxy_view(state)
+        view = self._shown(state)
         return ProxyDetail(view, {name: resources[name] for name in view.types if name in resources})
 
     def distribution(self, key: ObjectKey) -> Distribution | None:
@@ -133,19 +150,32 @@ class World:
             }
         )
         far = self._hub.distribution(keys)
+        rejected = {node: self._words_of(node) for node in far.rejected} | self._withheld(keys)
+        acked, pending = set(far.acked) - rejected.keys(), set(far.pending) - rejected.keys()
         return Distribution(
             revision=int(row.object.metadata.resource_version or 0),
-            done=far.complete and not self._on_its_way(key),
-            affected=len(far.acked) + len(far.pending) + len(far.rejected),
-            acked=len(far.acked),
-            pending=far.pending,
-            rejected={node: self._words_of(node) for node in far.rejected},
+            done=not pending and not rejected and not self._on_its_way(key),
+            affected=len(acked) + len(pending) + len(rejected),
+            acked=len(acked),
+            pending=tuple(sorted(pending)),
+            rejected=rejected,
             resources=tuple(f"{code(resource.type_url)} {resource.name}" for resource in keys),
         )
 
     def _words_of(self, node: str) -> str:
         state = self._hub.proxy(node)
         return "; ".join(one.detail for one in state.types if one.detail) if state is not None else ""
+
+    def _withheld(self, keys: Iterable[ResourceKey]) -> dict[str, str]:
+        """The proxies from which some resources are withheld, since one of their audience refused them; its words."""
+        named = {(key.type_url, key.name) for key in keys}
+        refused = {
+            at.audience: row.detail
+            for at, row in list(self._engine.rows(REJECTIONS).items())
+            if (at.type_url, at.name) in named
+        }
+        audiences = {member.proxy.node_id: member.proxy.audience for member in self._hub.members()}
+        return {node: refused[audience] for node, audience in sorted(audiences.items()) if audience in refused}
 
     def explain(self, question: Question) -> Mapping[str, Any]:
         """See `api.ports.World.explain`."""

@@ -1,4 +1,4 @@
-"""`--rewrite-golden` writes what the code makes over what the cases expect; read the difference before committing it."""
+"""`--rewrite-golden` writes what the code makes over what cases expect; read the difference before committing it."""
 
 from __future__ import annotations
 

@@ -101,9 +101,8 @@ def _surroundings(document: dict[str, Any]) -> Any:
         ports = msgspec.convert(told["ports"], tuple[ServicePort, ...])
         service = DiscoveredService(ports, external_name=told.get("external_name", ""))
         yield Change(DISCOVERED_SERVICES, DiscoveredServiceKey(source, namespace, name), service)
-        endpoints = tuple(
-            sorted(msgspec.convert({**each, "ports": list(each["ports"].items())}, Endpoint) for each in told["endpoints"])
-        )
+        each = ({**endpoint, "ports": list(endpoint["ports"].items())} for endpoint in told["endpoints"])
+        endpoints = tuple(sorted(msgspec.convert(endpoint, Endpoint) for endpoint in each))
         key = DiscoveredEndpointsKey(source, namespace, name, "all")
         yield Change(DISCOVERED_ENDPOINTS, key, DiscoveredEndpoints(endpoints))
 
@@ -115,9 +114,7 @@ def _audiences(engine: Engine) -> list[Audience]:
 def _outcome(engine: Engine) -> dict[str, Any]:
     return {
         "audiences": {_named(audience): _resources(engine, audience) for audience in _audiences(engine)},
-        "statuses": {
-            str(key): status.to_json() for key, status in sorted(engine.rows(STATUSES).items())
-        },
+        "statuses": {str(key): status.to_json() for key, status in sorted(engine.rows(STATUSES).items())},
     }
 
 

@@ -42,7 +42,7 @@ def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]
 
 
 def _cluster(cluster: dict[str, Any], resources: Resources) -> dict[str, Any]:
-    if cluster["type"] != "EDS":
+    if cluster.get("type") != "EDS":
         return cluster
     found = {each["cluster_name"]: each for each in resources[TYPE_ENDPOINT]}
     static = {key: value for key, value in cluster.items() if key != "eds_cluster_config"}

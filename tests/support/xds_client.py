@@ -77,12 +77,9 @@ class TinyMesh:
     """An engine of input tables, and a hub that is told of every commit."""
 
     def __init__(self, *, patience: Patience = PATIENCE, types: Iterable[str] = TYPES, **hub: Any) -> None:
-        self.rows: Input[ResourceKey, Resource] = Input("resources")
         self.views: Input[ViewKey, View] = Input("views")
-        self.engine = Engine([self.rows, self.views])
         self.types = tuple(types)
-        # One table serves all types here; each type is handed a table of its own elsewhere.
-        self.tables = {type_url: Input(type_url) for type_url in self.types}
+        self.tables: dict[str, Input[ResourceKey, Resource]] = {type_url: Input(type_url) for type_url in self.types}
         self.engine = Engine([*self.tables.values(), self.views])
         self.hub = Hub({url: (table,) for url, table in self.tables.items()}, self.views, patience=patience, **hub)
         self.contents: dict[Audience, dict[str, dict[str, Resource]]] = {}
@@ -173,6 +170,7 @@ class Client:
         )
         name = method or ADS + ("DeltaAggregatedResources" if variant == "delta" else "StreamAggregatedResources")
         self._call = self._channel.stream_stream(name)()
+        self._pending: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -189,9 +187,14 @@ class Client:
         async with asyncio.timeout(WAIT):
             await self._call.write(raw)
 
+    def cancel(self) -> None:
+        """Break the stream off."""
+        self._call.cancel()
+
     async def receive(self) -> Any:
         async with asyncio.timeout(WAIT):
-            raw = await self._call.read()
+            raw = await (self._pending or self._call.read())
+        self._pending = None
         assert isinstance(raw, bytes), "the stream has ended"
         return (DeltaDiscoveryResponse if self.variant == "delta" else DiscoveryResponse).FromString(raw)
 
@@ -204,11 +207,10 @@ class Client:
         return response
 
     async def quiet(self) -> None:
-        """Assert that no response comes. The pending read is kept, so that nothing is lost."""
-        read = asyncio.get_running_loop().create_task(self._call.read())
-        done, _ = await asyncio.wait([read], timeout=QUIET)
-        assert not done, f"unexpected: {read.result()!r}"
-        self._pending = read
+        """Assert that no response comes for a while; the read that waits for it goes on."""
+        self._pending = self._pending or asyncio.get_running_loop().create_task(self._call.read())
+        done, _ = await asyncio.wait([self._pending], timeout=QUIET)
+        assert not done, f"unexpected: {self._pending.result()!r}"
 
     async def ended(self) -> tuple[grpc.StatusCode, str]:
         """Wait for the end of the stream: its status and details."""

@@ -2,7 +2,7 @@
 
 Defaults, and why:
 - endpoints over EDS on the ADS stream, so that a moved endpoint touches no cluster; a service known by DNS name only
-  is a `STRICT_DNS` cluster with its names inside, because EDS carries IP addresses only;
+  is a DNS cluster with its names inside, because EDS carries IP addresses only;
 - `least_request` (two random choices): it steers away from slow endpoints, which round robin cannot. It is given as a
   list ending in `round_robin` for clients that lack it (gRPC in C++, Python and Ruby), so that all share one cluster;
 - a connect timeout of 5 s, Envoy's own, stated because a gRPC client or a later Envoy may have another;
@@ -20,10 +20,19 @@ from typing import Any
 
 from mesh.model import Protocol
 from xds.schema import pack
-from xds.schema.types import ApiVersion, Cluster, ClusterHttpProtocolOptions, LeastRequest, RoundRobin
+from xds.schema.types import (
+    ApiVersion,
+    Cluster,
+    ClusterHttpProtocolOptions,
+    DnsCluster,
+    DnsLookupFamily,
+    LeastRequest,
+    RoundRobin,
+)
 from xds.translate.names import stat_name
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+DNS_CLUSTER = "envoy.clusters.dns"
 CONNECT_TIMEOUT_SECONDS = 5
 NO_LIMIT = 2**32 - 1
 HTTP2_PROTOCOLS: frozenset[Protocol] = frozenset({"HTTP2", "GRPC"})
@@ -35,6 +44,14 @@ def _http2_options() -> Any:
     return pack(options)
 
 
+def _dns_options() -> Any:
+    options = DnsCluster()
+    options.dns_lookup_family = DnsLookupFamily.ALL
+    options.respect_dns_ttl = True
+    return pack(options)
+
+
+_DNS = _dns_options()
 _HTTP2 = _http2_options()
 _LEAST_REQUEST = pack(LeastRequest())
 _ROUND_ROBIN = pack(RoundRobin())
@@ -53,9 +70,8 @@ def eds_cluster(name: str, *, protocol: Protocol) -> Any:
 def dns_cluster(name: str, assignment: Any, *, protocol: Protocol) -> Any:
     """The cluster of a service known by DNS names: Envoy resolves those in the `ClusterLoadAssignment` itself."""
     cluster = _cluster(name, protocol=protocol)
-    cluster.type = Cluster.STRICT_DNS
-    cluster.dns_lookup_family = Cluster.ALL
-    cluster.respect_dns_ttl = True
+    cluster.cluster_type.name = DNS_CLUSTER
+    cluster.cluster_type.typed_config.CopyFrom(_DNS)
     cluster.load_assignment.CopyFrom(assignment)
     return cluster
 

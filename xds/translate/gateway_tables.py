@@ -1,15 +1,10 @@
-"""The tables of gateways' routes: which hosts there are, how requests find them, and what is in them.
-
-From the model to bytes in steps that each depend on little, so that a change costs what it changes:
+"""The tables of gateways' hostnames: where a listener's requests come in, and which hosts it answers for.
 
     ENTRANCES  a programmed listener: its filter chain, and the listeners it shares a port with
-    BROAD      hostnames that are no exact ones, which alone decide ROUTINGS
-    ROUTINGS   a filter chain: scoped routes or RDS
-    HOSTS      a hostname on a listener: its route objects, and the resource that holds it
-    (ROUTES    a route object as Envoy routes: `route_tables`)
-    VIRTUAL_HOSTS → SCOPED_ROUTES, ROUTE_CONFIGURATIONS
+    HOSTS      a hostname on a listener: its route objects, and the scope in which its virtual host stands
 
-A changed route touches its own row of ROUTES, the virtual hosts of its hostnames and their scopes.
+Then `route_tables` makes virtual hosts of them and `route_configuration_tables` scopes. A changed route touches its own
+row of ROUTES, the virtual hosts of its hostnames and their scopes, whatever else there is.
 """
 
 from __future__ import annotations
@@ -26,9 +21,9 @@ from mesh.listeners import GatewayListener
 from mesh.model import ObjectKey
 from mesh.tables import Look, derived, each
 from xds.resources import ResourceKey
-from xds.schema.type_urls import TYPE_ROUTE, TYPE_SCOPED_ROUTE
+from xds.schema.type_urls import TYPE_SCOPED_ROUTE
 from xds.translate import names
-from xds.translate.scoped_routes import Scoping, scope_name, scoping
+from xds.translate.scoped_routes import scope_name
 
 
 class ChainKey(NamedTuple):
@@ -66,29 +61,17 @@ class ListenerEntrance(msgspec.Struct, frozen=True):
         return best((self.hostname, *self.others), hostname) == self.hostname
 
 
-class Broad(msgspec.Struct, frozen=True):
-    """That a hostname which is not an exact one has routes on a chain."""
-
-    chain: ChainKey
-
-
-class Routing(msgspec.Struct, frozen=True):
-    """How a chain's requests find their routes: by scope, or over RDS where `scoping` is None.
-
-    `misdirected` are the hostnames of other listeners, to be answered 421.
-    """
-
-    scoping: Scoping | None
-    misdirected: tuple[str, ...] = ()
-
-
 class Host(msgspec.Struct, frozen=True):
-    """A hostname on a chain: its route objects (sorted) and the resource in which its virtual host stands."""
+    """A hostname on a chain: its route objects (sorted) and the scope in which its virtual host stands.
+
+    `misdirected` says that it is another listener's, and that requests for it are answered 421.
+    """
 
     chain: ChainKey
     scheme: str
     routes: tuple[ObjectKey, ...]
     resource: ResourceKey
+    misdirected: bool = False
 
 
 def chain_key(gateway: GatewayKey, listener: GatewayListener) -> ChainKey:
@@ -101,15 +84,17 @@ def _programmed(key: GatewayKey, row: Gateway) -> Iterable[ListenerKey]:
 
 
 def _own_hosts(key: GatewayKey, row: Gateway) -> Iterable[HostKey]:
-    return (HostKey(key, each.name, each.hostname) for each in row.listeners if each.programmed and each.hostname)
+    """The hostnames that listeners answer for without any route: their own, and on HTTPS their neighbours'."""
+    served = [listener for listener in row.listeners if listener.programmed]
+    for listener in served:
+        if listener.hostname != ANY:
+            yield HostKey(key, listener.name, listener.hostname)
+        if listener.protocol == "HTTPS":
+            yield from (HostKey(key, listener.name, other.hostname) for other in served if other.port == listener.port)
 
 
 def _attached_hosts(_key: ObjectKey, row: Attachment) -> Iterable[HostKey]:
     return (HostKey(at.gateway, at.listener, host) for at in row.listeners() for host in at.hostnames)
-
-
-def _broad_hosts(key: ObjectKey, row: Attachment) -> Iterable[HostKey]:
-    return (host for host in _attached_hosts(key, row) if host.hostname == ANY or host.hostname.startswith("*."))
 
 
 @derived("entrances", each(GATEWAYS, _programmed))
@@ -127,48 +112,23 @@ def ENTRANCES(key: ListenerKey, look: Look) -> ListenerEntrance | None:  # noqa:
     return ListenerEntrance(chain=chain_key(key.gateway, listener), hostname=listener.hostname, others=tuple(others))
 
 
-ENTRANCES_BY_CHAIN = ENTRANCES.index("chain", lambda _, row: (row.chain,))
-
-
-@derived("broad_hosts", each(ATTACHMENTS, _broad_hosts))
-def BROAD(key: HostKey, look: Look) -> Broad | None:  # noqa: N802
-    """The wildcards, and the host that means any, under which routes answer."""
-    entrance = look(ENTRANCES, ListenerKey(key.gateway, key.listener))
-    return Broad(entrance.chain) if entrance is not None and entrance.owns(key.hostname) else None
-
-
-BROAD_BY_CHAIN = BROAD.index("chain", lambda _, row: (row.chain,))
-
-
-@derived("routings", each(ENTRANCES, lambda _, row: (row.chain,)))
-def ROUTINGS(key: ChainKey, look: Look) -> Routing | None:  # noqa: N802
-    """For each filter chain how its requests find their routes."""
-    entrances = look.rows(ENTRANCES_BY_CHAIN, key)
-    misdirected = entrances[0].others if key.listener else ()
-    broad = (host.hostname for host in look.keys(BROAD_BY_CHAIN, key))
-    return Routing(scoping=scoping(broad, answers_421=bool(misdirected)), misdirected=misdirected)
-
-
 @derived("hosts", each(GATEWAYS, _own_hosts), each(ATTACHMENTS, _attached_hosts))
 def HOSTS(key: HostKey, look: Look) -> Host | None:  # noqa: N802
-    """Each hostname under which a listener answers; the listener's own answers 404 where no route has it.
+    """Each hostname under which a filter chain answers.
 
-    The latter keeps listeners apart: a request for a listener's hostname never reaches the routes of a wider one.
+    A listener's own hostname answers 404 where no route has it, which keeps listeners apart: a request for it never
+    reaches the routes of a wider one. On HTTPS the hostnames of the port's other listeners answer 421.
     """
     entrance = look(ENTRANCES, ListenerKey(key.gateway, key.listener))
-    if entrance is None or not entrance.owns(key.hostname):
+    if entrance is None:
         return None
     chain = entrance.chain
-    routing = look(ROUTINGS, chain)
-    if routing is None:
-        return None
-    routes = look.keys(ROUTES_BY_HOST, key)
-    if routing.scoping is None:
-        return Host(chain, entrance.scheme, routes, ResourceKey(TYPE_ROUTE, chain.name, chain.scope))
-    if not routes and not routing.scoping.is_shared(key.hostname):
-        return None  # no scope answers 404 as well
-    name = scope_name(chain.name, routing.scoping.scope_of(key.hostname))
-    return Host(chain, entrance.scheme, routes, ResourceKey(TYPE_SCOPED_ROUTE, name, chain.scope))
+    resource = ResourceKey(TYPE_SCOPED_ROUTE, scope_name(chain.name, key.hostname), chain.scope)
+    if entrance.owns(key.hostname):
+        return Host(chain, entrance.scheme, look.keys(ROUTES_BY_HOST, key), resource)
+    if entrance.scheme == "https" and key.hostname in entrance.others:
+        return Host(chain, entrance.scheme, (), resource, misdirected=True)
+    return None
 
 
 HOSTS_BY_RESOURCE = HOSTS.index("resource", lambda _, row: (row.resource,))

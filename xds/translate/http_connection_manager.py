@@ -1,10 +1,10 @@
 """HTTP connection managers: how Envoy speaks HTTP to clients, at gateways, beside workloads and inside gRPC clients.
 
-At the edge nothing from outside is believed (DESIGN §6): the client's address is the connection's, `x-envoy-*` and
-`x-forwarded-client-cert` are stripped, paths are normalised before they are matched, slashes merged, and an escaped
-slash is answered by a redirect to the plain path, so that no rule can be dodged by spelling. Limits follow Envoy's own
-advice for edge proxies where they cannot hurt a legal client: 10 s for the headers of a request, 100 streams per
-connection. WebSocket upgrades are allowed on every route.
+At the edge nothing from outside is believed (DESIGN §6): the client's address is the connection's, and the `x-envoy-*`
+headers that steer Envoy, those that it only writes (`FORGEABLE`) and `x-forwarded-client-cert` are stripped. Paths are
+normalised before they are matched, slashes merged, and an escaped slash is answered by a redirect to the plain path, so
+that no rule can be dodged by spelling. Limits follow Envoy's own advice for edge proxies where they cannot hurt a legal
+client: 10 s for the headers of a request, 100 streams per connection. WebSocket upgrades are allowed on every route.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from xds.schema import pack
-from xds.schema.types import ApiVersion, Cors, HttpConnectionManager, Lua, Router
+from xds.schema.types import ApiVersion, Cors, EarlyHeaderMutation, HttpConnectionManager, Router
 from xds.translate.access_log import add_access_log
-from xds.translate.http_filters import CORS, HOST_SCOPE, ROUTER, Filter, add_filters, http_filter
+from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, add_filters, http_filter
 from xds.translate.names import stat_name
-from xds.translate.scoped_routes import Scoping, set_scoped_routes
+from xds.translate.scoped_routes import EARLY_MUTATION, broad_scope_filter, set_scoped_routes
 
 FILTER = "envoy.filters.network.http_connection_manager"
 SERVER_NAME = "fairlead"
+
+# What Envoy writes for backends and logs and does not take off by itself when a client sends it.
+FORGEABLE = ("x-envoy-original-host", "x-envoy-original-path")
 
 _REQUEST_HEADERS_SECONDS = 10
 _STREAMS_PER_CONNECTION = 100
@@ -28,23 +31,18 @@ _STREAMS_PER_CONNECTION = 100
 
 _ROUTER_FILTER = http_filter(ROUTER, pack(Router()))
 _CORS_FILTER = http_filter(CORS, pack(Cors()))
-_HOST_SCOPE_FILTER = http_filter(HOST_SCOPE, pack(Lua()), disabled=True)
 
 
-def gateway_manager(chain: str, *, scoping: Scoping | None) -> Any:
-    """The manager of a gateway's filter chain, which gets its routes by scope, or over RDS under the chain's name."""
+def gateway_manager(chain: str) -> Any:
+    """The manager of a gateway's filter chain, which gets its routes by scope."""
     manager = _manager(chain)
     _guard(manager)
     manager.use_remote_address.value = True
     manager.internal_address_config.SetInParent()  # nobody is internal: `x-envoy-*` is believed from no one
     add_access_log(manager)
-    filters: Iterable[Filter] = (_CORS_FILTER, _ROUTER_FILTER)
-    if scoping is None:
-        set_rds(manager, chain)
-    else:
-        set_scoped_routes(manager, chain, scoping)
-        filters = (_HOST_SCOPE_FILTER, *filters)
-    add_filters(manager, filters)
+    _strip(manager, FORGEABLE)
+    set_scoped_routes(manager, chain)
+    add_filters(manager, (http_filter(BROAD_SCOPE, broad_scope_filter(chain)), _CORS_FILTER, _ROUTER_FILTER))
     return manager
 
 
@@ -86,6 +84,15 @@ def _manager(name: str) -> Any:
     manager.server_name = SERVER_NAME
     manager.upgrade_configs.add().upgrade_type = "websocket"
     return manager
+
+
+def _strip(manager: Any, headers: Iterable[str]) -> None:
+    mutation = EarlyHeaderMutation()
+    for header in headers:
+        mutation.mutations.add().remove = header
+    extension = manager.early_header_mutation_extensions.add()
+    extension.name = EARLY_MUTATION
+    extension.typed_config.CopyFrom(pack(mutation))
 
 
 def _guard(manager: Any) -> None:

@@ -24,7 +24,7 @@ class Row(msgspec.Struct, frozen=True):
 
 ORDER: tuple[Row, ...] = (
     Row(
-        "fairlead.host_scope",
+        "fairlead.broad_scope",
         "chooses the scope, and so the route that every later filter reads its settings from",
     ),
     Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
@@ -41,22 +41,21 @@ def known(name: str) -> str:
     return name
 
 
-HOST_SCOPE = known("fairlead.host_scope")
+BROAD_SCOPE = known("fairlead.broad_scope")
 CORS = known("envoy.filters.http.cors")
 ROUTER = known("envoy.filters.http.router")
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """A filter to install: its name from the table, its packed configuration, and whether routes must switch it on."""
+    """A filter to install: its name from the table and its packed configuration."""
 
     name: str
     config: bytes
-    disabled: bool = False
 
 
-def http_filter(name: str, packed: Any, *, disabled: bool = False) -> Filter:
+def http_filter(name: str, packed: Any) -> Filter:
     """A filter from its packed (`Any`) configuration."""
-    return Filter(known(name), encode(packed), disabled)
+    return Filter(known(name), encode(packed))
 
 
 def add_filters(manager: Any, filters: Iterable[Filter]) -> None:
@@ -65,4 +64,3 @@ def add_filters(manager: Any, filters: Iterable[Filter]) -> None:
         added = manager.http_filters.add()
         added.name = each.name
         added.typed_config.MergeFromString(each.config)
-        added.disabled = each.disabled

@@ -25,6 +25,7 @@ from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
 from xds.translate.route_action import set_action
 from xds.translate.route_match import set_match
+from xds.translate.timeouts import limit_stream
 from xds.translate.weighted_clusters import Share
 
 METADATA = "fairlead.dev"
@@ -73,6 +74,8 @@ def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> 
             _identify(made, at.route, rule=rule.name or str(number), match=index)
             set_match(made.match, match, grpc=at.grpc)
             set_action(made, rule, match, shares=shares, mirrors=mirrors, entrance=at.entrance)
+            if at.grpc and made.HasField("route"):
+                limit_stream(made.route)
             order = route_order(match, age=seniority, rule=number, index=index)
             yield OrderedRoute(order=order, framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)))
 

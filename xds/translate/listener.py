@@ -1,9 +1,8 @@
 """Listeners of a gateway: one per address and port, with a filter chain for HTTP or one per HTTPS hostname.
 
-Routes are not in here and never change a listener; what does is the Gateway itself, and the set of wildcards that the
-scope expression tests (`scoped_routes`). Several HTTP listeners of one port share one chain, since only the Host header
-tells them apart; HTTPS listeners are told apart by SNI, and a client that names none of them is cut off unless a
-listener takes any host.
+Routes are not in here and never change a listener: only the Gateway itself does. Several HTTP listeners of one port
+share one chain, since only the Host header tells them apart; HTTPS listeners are told apart by SNI, and a client that
+names none of them is cut off unless a listener takes any host.
 """
 
 from __future__ import annotations
@@ -19,17 +18,15 @@ from xds.schema import pack
 from xds.schema.types import Listener, TlsInspector
 from xds.translate.http_connection_manager import FILTER, gateway_manager
 from xds.translate.names import listener_name, stat_name
-from xds.translate.scoped_routes import Scoping
 from xds.translate.tls import set_downstream_tls
 
 EVERY_ADDRESS = "::"
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """A filter chain: its name (that of its routes), how it finds them, and for HTTPS hostname and certificates."""
+    """A filter chain: its name, in which its scopes begin, and for HTTPS its hostname and certificates."""
 
     name: str
-    scoping: Scoping | None
     hostname: str = ANY
     certificates: tuple[SecretKey, ...] = ()
 
@@ -49,7 +46,7 @@ def gateway_listener(address: str, port: int, chains: Iterable[Chain]) -> Any:
             set_downstream_tls(made.transport_socket, chain.certificates)
             if chain.hostname != ANY:
                 made.filter_chain_match.server_names.append(chain.hostname)
-        add_manager(made, gateway_manager(chain.name, scoping=chain.scoping))
+        add_manager(made, gateway_manager(chain.name))
     if tls:
         inspector = listener.listener_filters.add()
         inspector.name = "envoy.filters.listener.tls_inspector"

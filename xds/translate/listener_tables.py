@@ -6,20 +6,21 @@ from collections.abc import Iterable
 
 from mesh.audiences import SIGHTS, Sight
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.hostnames import ANY
 from mesh.model import Audience
 from mesh.tables import Look, derived, each
 from xds.resources import Resource, ResourceKey
 from xds.schema.type_urls import TYPE_LISTENER
 from xds.translate import names
 from xds.translate.framing import encode_checked, resource
-from xds.translate.gateway_tables import ROUTINGS, chain_key
+from xds.translate.gateway_tables import chain_key
 from xds.translate.grpc_client import api_listener
 from xds.translate.listener import EVERY_ADDRESS, Chain, gateway_listener
 from xds.translate.route_tables import (
     SERVICE_HOSTS,
     SeenPortKey,
 )
-from xds.translate.sidecar import egress_listener, ingress_cluster, ingress_listener
+from xds.translate.sidecar import LOOPBACK, egress_listener, ingress_cluster, ingress_listener
 from xds.translate.virtual_host import BuiltVirtualHost
 
 EGRESS_SCOPE = "egress"
@@ -50,10 +51,7 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
         if not listener.programmed or listener.port != int(port):
             continue
         chain = chain_key(gateway_key, listener)
-        routing = look(ROUTINGS, chain)
-        if routing is not None:
-            hostname = listener.hostname if chain.listener else ""
-            chains[chain.name] = Chain(chain.name, routing.scoping, hostname, listener.certificates)
+        chains[chain.name] = Chain(chain.name, listener.hostname if chain.listener else ANY, listener.certificates)
     made = gateway_listener(bound.strip("[]"), int(port), [chains[name] for name in sorted(chains)])
     return resource(key.type_url, key.name, encode_checked(made))
 
@@ -69,7 +67,7 @@ def _sidecar_listeners(key: Audience, _row: Sight) -> Iterable[ResourceKey]:
 
 def egress_key(audience: Audience) -> ResourceKey:
     """The listener for what a workload sends, which depends on nothing but its port."""
-    return ResourceKey(TYPE_LISTENER, names.listener_name("127.0.0.1", audience.egress_port), EGRESS_SCOPE)
+    return ResourceKey(TYPE_LISTENER, names.listener_name(LOOPBACK, audience.egress_port), EGRESS_SCOPE)
 
 
 def ingress_key(audience: Audience) -> ResourceKey:

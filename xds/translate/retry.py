@@ -20,7 +20,7 @@ FAILED = "connect-failure,refused-stream,reset"
 
 _PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 _PREVIOUS_HOSTS_CONFIG = pack(message("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")())
-_SELECTION_ATTEMPTS = 3
+_SELECTION_ATTEMPTS = 10  # of two endpoints the one that failed is then picked again once in 2,000 times
 _DEFAULT_ATTEMPTS = 2
 
 

@@ -18,8 +18,9 @@ from xds.translate.gateway_tables import HOSTS, Host
 from xds.translate.http_route import BuiltRoute, RouteAt, build_route
 from xds.translate.names import cluster_name, mesh_authority
 from xds.translate.redirect import Entrance
+from xds.translate.scoped_routes import is_broad
 from xds.translate.sidecar import domains, http_ports
-from xds.translate.virtual_host import BuiltVirtualHost, domain, service_host, virtual_host
+from xds.translate.virtual_host import BuiltVirtualHost, domain, misdirected_host, service_host, virtual_host
 
 # Inside the mesh there is no listener whose port a redirect could mean.
 MESH_ENTRANCE = Entrance("http", 0)
@@ -127,9 +128,12 @@ def VIRTUAL_HOSTS(key: HostKey, look: Look) -> BuiltVirtualHost | None:  # noqa:
     host = look(HOSTS, key)
     if host is None:
         return None
+    if host.misdirected:
+        return misdirected_host(key.hostname)
     built = (look(ROUTES, at) for at in _at_gateway(key, host))
     name = domain(key.hostname)
-    return virtual_host(name, (name,), [route for route in built if route is not None])
+    routes = [route for route in built if route is not None]
+    return virtual_host(name, (name,), routes, closed=not is_broad(key.hostname))
 
 
 @derived("service_hosts", each(SEEN_PORTS))

@@ -4,7 +4,8 @@ Out: the workload uses `127.0.0.1:<egress port>` as its HTTP proxy, or sends its
 Host header. A service answers to `name` (in its own namespace), `name.namespace`, `name.namespace.svc` and
 `name.namespace.svc.cluster.local`, each with a port or without. Without one, HTTP means port 80 if the service has it,
 else the first of its HTTP ports. Ports that speak TCP, TLS or UDP cannot be told apart by a Host header and are left
-out here. A host that is no visible service is answered 404.
+out here. A host that is no visible service is answered 404. A service with a dot in its name (Consul allows it) has
+its full name only: `a.b` could be service `a` of namespace `b`, and Envoy refuses two hosts of one name.
 
 In: `[::]:<ingress port>` passes everything on to `127.0.0.1:<port>` of the workload.
 """
@@ -66,9 +67,11 @@ def ingress_cluster(audience: Audience, fronted: ServicePort | None) -> str:
 
 def _domains(service: ServiceKey, port: int, *, of: list[int], namespace: str) -> Iterator[str]:
     qualified = f"{service.name}.{service.namespace}"
-    names = [qualified, f"{qualified}.svc", f"{qualified}.svc.cluster.local"]
-    if service.namespace == namespace:
-        names.insert(0, service.name)
+    names = [f"{qualified}.svc.cluster.local"]
+    if "." not in service.name:
+        names = [qualified, f"{qualified}.svc", *names]
+        if service.namespace == namespace:
+            names.insert(0, service.name)
     implied = DEFAULT_HTTP_PORT if DEFAULT_HTTP_PORT in of else of[0]
     for name in names:
         if port == implied:

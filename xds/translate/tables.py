@@ -7,12 +7,11 @@ from typing import Any
 from mesh import all_tables
 from mesh.tables import Table
 from xds.translate.cluster_tables import ADDRESSINGS, ASSIGNMENTS, CLUSTERS, SECRETS, USES, WORKLOAD_CLUSTERS
-from xds.translate.gateway_tables import BROAD, ENTRANCES, HOSTS, ROUTINGS
+from xds.translate.gateway_tables import ENTRANCES, HOSTS
 from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
 from xds.translate.route_configuration_tables import (
     EGRESS_ROUTES,
     GRPC_ROUTES,
-    ROUTE_CONFIGURATIONS,
     ROUTE_PARTS,
     SCOPED_ROUTES,
 )
@@ -24,8 +23,6 @@ __all__ = ["RESOURCE_TABLES", "TABLES", "VIEWS"]
 TABLES: tuple[Table[Any, Any], ...] = (
     *all_tables.TABLES,
     ENTRANCES,
-    BROAD,
-    ROUTINGS,
     HOSTS,
     CLIENTS,
     SEEN,
@@ -40,7 +37,6 @@ TABLES: tuple[Table[Any, Any], ...] = (
     USES,
     SECRETS,
     ROUTE_PARTS,
-    ROUTE_CONFIGURATIONS,
     SCOPED_ROUTES,
     EGRESS_ROUTES,
     GRPC_ROUTES,

@@ -27,6 +27,12 @@ def set_timeouts(action: Any, timeouts: HTTPRouteTimeouts | None, *, retried: bo
         set_duration(action.idle_timeout, whole)
 
 
+def limit_stream(action: Any) -> None:
+    """Say the timeout of a `RouteAction` again in the words of proxyless gRPC, which reads no other (gRFC A31)."""
+    if action.timeout.seconds or action.timeout.nanos:
+        action.max_stream_duration.max_stream_duration.CopyFrom(action.timeout)
+
+
 def per_try_timeout(timeouts: HTTPRouteTimeouts | None) -> int | None:
     """Milliseconds that one request to a backend may take, None or 0 for any."""
     return _milliseconds(timeouts.backend_request) if timeouts is not None else None

@@ -45,7 +45,6 @@ from xds.translate.listener_tables import (
 from xds.translate.route_configuration_tables import (
     EGRESS_ROUTES,
     GRPC_ROUTES,
-    ROUTE_CONFIGURATIONS,
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS, ClientsKey
@@ -56,7 +55,7 @@ RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
     TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS),
     TYPE_ENDPOINT: (ASSIGNMENTS,),
     TYPE_LISTENER: (GATEWAY_LISTENERS, SIDECAR_LISTENERS, GRPC_LISTENERS),
-    TYPE_ROUTE: (ROUTE_CONFIGURATIONS, EGRESS_ROUTES, GRPC_ROUTES),
+    TYPE_ROUTE: (EGRESS_ROUTES, GRPC_ROUTES),
     TYPE_SCOPED_ROUTE: (SCOPED_ROUTES,),
     TYPE_SECRET: (SECRETS,),
 }

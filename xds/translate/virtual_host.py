@@ -13,13 +13,16 @@ import msgspec
 
 from mesh.hostnames import ANY
 from xds.schema import encode
-from xds.schema.types import VirtualHost
+from xds.schema.types import Route, VirtualHost
 from xds.translate.framing import encode_checked, framed
 from xds.translate.http_route import BuiltRoute, OrderedRoute
 from xds.translate.retry import set_default_retry
 
 MISDIRECTED = 421
+NOT_FOUND = 404
+NO_ROUTE = "no-route"
 
+_ROUTES = 3  # the field number of `VirtualHost.routes`
 _VIRTUAL_HOSTS = 2  # the field number of `RouteConfiguration.virtual_hosts`
 
 
@@ -36,6 +39,15 @@ def _defaults() -> bytes:
     return encode(host)
 
 
+def _closing() -> bytes:
+    route = Route()
+    route.name = NO_ROUTE
+    route.match.prefix = "/"
+    route.direct_response.status = NOT_FOUND
+    return framed(_ROUTES, encode(route))
+
+
+_CLOSING = _closing()
 _DEFAULTS = _defaults()  # fields of higher numbers than `routes`
 
 
@@ -44,8 +56,13 @@ def domain(hostname: str) -> str:
     return "*" if hostname == ANY else hostname
 
 
-def virtual_host(name: str, domains: Iterable[str], routes: Iterable[BuiltRoute]) -> BuiltVirtualHost:
-    """The virtual host with all routes of several route objects, sorted by precedence."""
+def virtual_host(
+    name: str, domains: Iterable[str], routes: Iterable[BuiltRoute], *, closed: bool = False
+) -> BuiltVirtualHost:
+    """The virtual host with all routes of several route objects, sorted by precedence.
+
+    `closed`: the last route answers 404, for a scope that a request must not be looked for beyond (`scoped_routes`).
+    """
     head = VirtualHost()
     head.name = name
     head.domains.extend(domains)
@@ -57,6 +74,8 @@ def virtual_host(name: str, domains: Iterable[str], routes: Iterable[BuiltRoute]
         clusters.update(built.clusters)
     ordered.sort(key=lambda route: route.order)
     parts.extend(route.framed for route in ordered)
+    if closed:
+        parts.append(_CLOSING)
     parts.append(_DEFAULTS)
     return BuiltVirtualHost(framed=framed(_VIRTUAL_HOSTS, b"".join(parts)), clusters=tuple(sorted(clusters)))
 
@@ -75,8 +94,8 @@ def service_host(name: str, domains: Iterable[str], cluster: str) -> BuiltVirtua
     return BuiltVirtualHost(framed=framed(_VIRTUAL_HOSTS, encode(host)), clusters=(cluster,))
 
 
-def misdirected_host(hostname: str) -> bytes:
-    """The framed virtual host that answers 421 for a hostname that belongs to another listener of the port.
+def misdirected_host(hostname: str) -> BuiltVirtualHost:
+    """The virtual host that answers 421 for a hostname that belongs to another listener of the port.
 
     A client that reuses a TLS connection for a second host (RFC 9113 §9.1.1) then opens one of its own for it.
     """
@@ -85,5 +104,6 @@ def misdirected_host(hostname: str) -> bytes:
     host.domains.append(domain(hostname))
     route = host.routes.add()
     route.match.prefix = "/"
+    route.name = "misdirected"
     route.direct_response.status = MISDIRECTED
-    return framed(_VIRTUAL_HOSTS, encode(host))
+    return BuiltVirtualHost(framed=framed(_VIRTUAL_HOSTS, encode(host)))

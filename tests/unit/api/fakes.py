@@ -88,7 +88,8 @@ class MemoryConfig:
             uid="u",
             creation_timestamp="2026-11-23T06:00:00Z",
         )
-        item = Item(replace(object, metadata=metadata), "store", self.revision, f"store@{self.revision}")
+        location = f"store@{self.revision}"
+        item = Item(replace(object, metadata=metadata), "store", self.revision, location, created=before is None)
         self.items[key] = item
         self.log.setdefault(key, []).insert(0, Past(self.revision, item.object, by, "2026-11-23T06:00:00Z"))
         self.feed.publish([key])

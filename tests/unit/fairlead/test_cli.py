@@ -26,7 +26,8 @@ def run(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> 
 
 
 def test_help_lists_every_command_and_imports_none_of_them() -> None:
-    script = "import sys; sys.argv[1:] = ['--help']\ntry:\n  from fairlead.cli import main; main()\nexcept SystemExit: pass\n"
+    script = "import sys; sys.argv[1:] = ['--help']\n"
+    script += "try:\n  from fairlead.cli import main; main()\nexcept SystemExit: pass\n"
     script += "heavy = {'rich', 'msgspec', 'yaml', 'grpc', 'fastapi', 'google.protobuf', 'fairlead.commands'}\n"
     script += "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
@@ -81,7 +82,11 @@ def test_with_no_server_there_the_command_asks_whether_one_runs() -> None:
 def test_a_reader_who_has_seen_enough_is_no_error(root: Path) -> None:
     command = f"{sys.executable} -m fairlead translate -f {root}/envoy-configs/examples/first --gateway default/edge"
     made = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{command} | head -n 1"], capture_output=True, text=True, check=False, timeout=60
+        ["bash", "-o", "pipefail", "-c", f"{command} | head -n 1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (made.returncode, made.stdout, made.stderr) == (0, "CDS:\n", "")
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from fairlead.lanes import Lanes
 from mesh.kinds.meta import ObjectMeta
 from mesh.kinds.service import Service, ServiceEndpoint, ServicePort, ServiceSpec
@@ -116,3 +118,11 @@ def test_a_waiting_kind_of_change_replaces_a_swift_one_of_the_same_row() -> None
     batch = made.take(1)
     assert batch is not None
     assert batch.changes == (last,)
+
+
+def test_a_put_of_new_endpoints_over_a_service_from_a_file_is_due_at_once() -> None:
+    made = lanes()
+    stamped = service("10.0.0.2")
+    metadata = replace(stamped.object.metadata, creation_timestamp="2026-11-23T06:00:00Z")
+    put(made, Declared(replace(stamped.object, metadata=metadata), "store@1"), present=service("10.0.0.1"), now=0)
+    assert made.take(0) is not None

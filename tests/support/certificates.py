@@ -1,0 +1,66 @@
+"""A certificate authority for tests, made in a moment: server certificates by name, proxies' by SPIFFE ID."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Files of a certificate and its key."""
+
+    cert: Path
+    key: Path
+
+
+class Authority:
+    """Signs certificates; `ca` is the file to trust."""
+
+    def __init__(self, folder: Path, name: str = "test-ca") -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        certificate = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
+        self.ca = folder / f"{name}.pem"
+        self.ca.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    def server(self, name: str, *, address: str = "127.0.0.1") -> Pair:
+        """A server's certificate for an address."""
+        return self._issue(name, [x509.IPAddress(ipaddress.ip_address(address)), x509.DNSName("localhost")])
+
+    def proxy(self, name: str, spiffe_id: str) -> Pair:
+        """A proxy's certificate."""
+        return self._issue(name, [x509.UniformResourceIdentifier(spiffe_id)])
+
+    def _issue(self, name: str, names: list[x509.GeneralName]) -> Pair:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        pair.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        pair.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return pair
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = dt.datetime.now(dt.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(minutes=5))
+            .not_valid_after(now + dt.timedelta(hours=1))
+        )

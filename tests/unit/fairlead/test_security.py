@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fairlead.errors import CommandError, UsageError
+from fairlead.security import api_security, xds_security
+from fairlead.settings import Settings
+
+TOKEN = "alice:write:0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> str:
+    (tmp_path / "x.pem").write_text("x")
+    return str(tmp_path / "x.pem")
+
+
+def test_xds_without_certificates_is_not_served_unless_asked_for() -> None:
+    with pytest.raises(UsageError, match=r"xDS needs TLS.*Fix: give certificates.*--insecure-xds"):
+        xds_security(Settings())
+
+
+def test_half_the_certificates_are_none(pem: str) -> None:
+    with pytest.raises(UsageError, match="--xds-client-ca is not given"):
+        xds_security(Settings(xds_cert=pem, xds_key=pem))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:18000"])
+def test_plaintext_is_served_on_loopback(address: str) -> None:
+    assert xds_security(Settings(insecure_xds=True, xds=address)) is None
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:18000", "[::]:18000", "10.0.0.1:18000", "fairlead.example:18000"])
+def test_plaintext_is_never_served_to_others(address: str) -> None:
+    with pytest.raises(UsageError, match="everybody who can reach"):
+        xds_security(Settings(insecure_xds=True, xds=address))
+
+
+def test_plaintext_and_certificates_exclude_each_other(pem: str) -> None:
+    with pytest.raises(UsageError, match="exclude each other"):
+        xds_security(Settings(insecure_xds=True, xds_cert=pem))
+
+
+def test_a_certificate_that_cannot_be_read_is_named(pem: str) -> None:
+    with pytest.raises(CommandError, match="--xds-key: cannot read /nowhere"):
+        xds_security(Settings(xds_cert=pem, xds_key="/nowhere", xds_client_ca=pem))
+
+
+def test_the_api_is_open_on_loopback_and_needs_tokens_beyond() -> None:
+    assert api_security(Settings()).open
+    with pytest.raises(UsageError, match="needs tokens"):
+        api_security(Settings(api="0.0.0.0:8080"))
+    assert not api_security(Settings(api="0.0.0.0:8080", api_tokens=TOKEN)).open
+
+
+def test_tokens_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(f"# people\n{TOKEN}\n")
+    assert not api_security(Settings(api_tokens_file=str(tmp_path / "tokens"))).open
+    with pytest.raises(UsageError, match="cannot read"):
+        api_security(Settings(api_tokens_file=str(tmp_path / "none")))
+
+
+def test_a_bad_token_is_told_of_without_showing_it() -> None:
+    with pytest.raises(UsageError, match="FAIRLEAD_API_TOKENS:1") as raised:
+        api_security(Settings(api_tokens="alice:write:secret"))
+    assert "secret" not in str(raised.value)

@@ -1,0 +1,47 @@
+"""Names are made from identity and can be taken apart again."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.backends import Backend
+from mesh.model import Audience, ServiceKey
+from xds.translate.names import (
+    MISSING_CLUSTER,
+    audience_of,
+    audience_scope,
+    backend_of,
+    cluster_name,
+    listener_name,
+    stat_name,
+)
+
+REVIEWS = ServiceKey("default", "reviews")
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        (Backend(REVIEWS, 80), "default/reviews:80"),
+        (Backend(REVIEWS, 80, "v2"), "default/reviews:80@v2"),
+        (Backend(REVIEWS, 80, own=True), "default/reviews:80~own"),
+    ],
+)
+def test_a_cluster_is_named_after_its_backend_and_back(backend: Backend, name: str) -> None:
+    assert cluster_name(backend) == name
+    assert backend_of(name) == backend
+
+
+@pytest.mark.parametrize("name", [MISSING_CLUSTER, "localhost:8080", "localhost:8080~http2", "a/b:x"])
+def test_other_clusters_stand_for_no_backend(name: str) -> None:
+    assert backend_of(name) is None
+
+
+def test_a_sidecar_is_found_again_in_the_scope_of_its_resources() -> None:
+    audience = Audience("sidecar", "default", "reviews", 8080, 15006, 15001)
+    assert audience_of(audience_scope(audience)) == audience
+
+
+def test_stat_names_have_no_dots() -> None:
+    assert stat_name(listener_name("10.0.0.1", 80)) == "10_0_0_1_80"
+    assert stat_name(listener_name("::", 80)) == "any_80"

@@ -1,0 +1,96 @@
+"""Who sees what: views, and what stands in for resources that a proxy rejected."""
+
+from __future__ import annotations
+
+from mesh.model import AUDIENCES, REJECTIONS, Audience, Connected, Rejection, RejectionKey
+from mesh.tables import Change, Engine
+from tests.support.model import declared, objects
+from xds.resources import View, ViewKey
+from xds.schema.type_urls import TYPE_CLUSTER, TYPE_LISTENER, TYPE_SCOPED_ROUTE, TYPE_SECRET
+from xds.translate.offline import resources
+from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
+
+EDGE = Audience("gateway", "default", "edge")
+CONFIG = """
+kind: Gateway
+metadata: {name: edge}
+spec: {gatewayClassName: fairlead, listeners: [{name: http, port: 10000, protocol: HTTP}]}
+---
+kind: Service
+metadata: {name: reviews}
+spec: {ports: [{name: http, port: 80}], endpoints: [{address: 10.0.0.1}]}
+---
+kind: HTTPRoute
+metadata: {name: reviews}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [a.example.com]
+  rules: [{backendRefs: [{name: reviews, port: 80}]}]
+"""
+SCOPE = "http-10000/a.example.com"
+
+
+def engine_with(*changes: Change) -> Engine:
+    engine = Engine(TABLES)
+    engine.commit([*(declared(each) for each in objects(CONFIG)), *changes])
+    assert engine.faults == {}
+    return engine
+
+
+def view(engine: Engine, audience: Audience, type_url: str) -> View:
+    found = engine.get(VIEWS, ViewKey(audience, type_url))
+    assert found is not None
+    return found
+
+
+def rejected(engine: Engine, last_good: bytes | None) -> Change:
+    [resource] = [each for each in resources(engine, EDGE, TYPE_SCOPED_ROUTE) if each.name == SCOPE]
+    key = RejectionKey(EDGE, TYPE_SCOPED_ROUTE, SCOPE, resource.version)
+    row = Rejection(node="n", detail="no", last_good=last_good, last_good_version="good" if last_good else "")
+    return Change(REJECTIONS, key, row)
+
+
+def test_a_gateway_has_its_views_before_any_proxy_connects() -> None:
+    engine = engine_with()
+    assert [key.name for key in view(engine, EDGE, TYPE_CLUSTER).keys] == ["default/reviews:80"]
+    assert view(engine, EDGE, TYPE_SECRET) == View(())
+
+
+def test_a_gateway_that_does_not_exist_has_empty_views_once_a_proxy_asks() -> None:
+    nowhere = Audience("gateway", "default", "nowhere")
+    assert engine_with().get(VIEWS, ViewKey(nowhere, TYPE_LISTENER)) is None
+    engine = engine_with(Change(AUDIENCES, nowhere, Connected()))
+    assert {view(engine, nowhere, type_url) for type_url in RESOURCE_TABLES} == {View(())}
+
+
+def test_sidecars_of_a_namespace_share_everything_but_their_listeners() -> None:
+    one, two = (Audience("sidecar", "default", name, 80, 15006, 15001) for name in ("reviews", "other"))
+    engine = engine_with(Change(AUDIENCES, one, Connected()), Change(AUDIENCES, two, Connected()))
+    different = {url for url in RESOURCE_TABLES if view(engine, one, url) != view(engine, two, url)}
+    assert different == {TYPE_LISTENER}
+
+
+def test_a_rejected_version_is_replaced_by_the_last_good_one() -> None:
+    engine = engine_with()
+    engine.commit([rejected(engine, b"good bytes")])
+    [stands] = [each for each in resources(engine, EDGE, TYPE_SCOPED_ROUTE) if each.name == SCOPE]
+    assert (stands.version, stands.any) == ("good", b"good bytes")
+
+
+def test_a_rejected_version_without_a_good_one_is_withheld() -> None:
+    engine = engine_with()
+    engine.commit([rejected(engine, None)])
+    assert SCOPE not in [each.name for each in resources(engine, EDGE, TYPE_SCOPED_ROUTE)]
+
+
+def test_a_rejection_ends_with_the_version_it_was_about() -> None:
+    engine = engine_with()
+    change = rejected(engine, None)
+    [changed] = objects(CONFIG.rpartition("---")[2].replace("a.example.com", "a.example.com, b.example.com"))
+    engine.commit([change])
+    assert view(engine, EDGE, TYPE_SCOPED_ROUTE).overrides
+    engine.commit([declared(changed)])
+    assert view(engine, EDGE, TYPE_SCOPED_ROUTE).overrides, "another host of the route changed nothing in this scope"
+    [changed] = objects(CONFIG.rpartition("---")[2].replace("[{backendRefs", "[{timeouts: {request: 1s}, backendRefs"))
+    engine.commit([declared(changed)])
+    assert view(engine, EDGE, TYPE_SCOPED_ROUTE).overrides == ()
