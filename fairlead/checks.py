@@ -86,7 +86,7 @@ def check_descriptors() -> Finding:
     try:
         from xds import schema
 
-        schema.message_class("envoy.config.cluster.v3.Cluster")
+        schema.message("envoy.config.cluster.v3.Cluster")
     except Exception as error:  # noqa: BLE001 - whatever keeps it from loading is the finding
         return Finding("Envoy's schema", "failed", f"{type(error).__name__}: {error}", "pip install 'fairlead[envoy]'")
     return Finding("Envoy's schema", "ok", "loaded")

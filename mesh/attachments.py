@@ -127,22 +127,19 @@ def ATTACHED(key: ListenerKey, look: Look) -> int | None:  # noqa: N802
     return len(look.keys(ROUTES_BY_LISTENER, key)) or None
 
 
-def service_routes(
-    look: Reader, *, client_namespace: str, service: ServiceKey, port: int | None = None
-) -> tuple[ObjectKey, ...]:
-    """The routes that clients in a namespace take on their way to a port of a service (None: to any of its ports).
+def service_routes(look: Reader, *, client_namespace: str, service: ServiceKey, port: int) -> tuple[ObjectKey, ...]:
+    """The routes that clients in a namespace take on their way to a port of a service.
 
-    Routes of the client's own namespace (consumer routes) replace those that the service's owner wrote (GEP-1426).
+    Routes of the client's own namespace (consumer routes) replace those that the service's owner wrote for the same
+    port, and for no other (GEP-1426).
     """
     consumer = _for_port(look, look.keys(CONSUMER_ROUTES, ConsumerKey(client_namespace, service)), service, port)
     return consumer or _for_port(look, look.keys(ROUTES_BY_SERVICE, service), service, port)
 
 
 def _for_port(
-    look: Reader, routes: tuple[ObjectKey, ...], service: ServiceKey, port: int | None
+    look: Reader, routes: tuple[ObjectKey, ...], service: ServiceKey, port: int
 ) -> tuple[ObjectKey, ...]:
-    if port is None:
-        return routes
     rows = ((route, look(ATTACHMENTS, route)) for route in routes)
     return tuple(route for route, row in rows if row is not None and row.stands_before(service, port))
 

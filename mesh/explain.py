@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from mesh import unsupported
 from mesh.attachments import ATTACHMENTS, ROUTES_BY_LISTENER, ListenerKey
 from mesh.backends import Backend, Invalid, resolve
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
@@ -232,9 +233,10 @@ def _by_rule(
     match = rule.matches[candidate.match]
     redirect = next((item.request_redirect for item in rule.filters if item.request_redirect is not None), None)
     shares = _shares(look, candidate.key, rule)
+    refused = unsupported.of_rule(rule.filters)
     outcome: Outcome
-    if any(item.type == "ExtensionRef" for item in rule.filters):
-        outcome, status, why = "respond", 500, "the rule names a filter of a kind that is not supported"
+    if refused:
+        outcome, status, why = "respond", 500, f"the rule has {refused}"
     elif redirect is not None:
         outcome, status, why = "redirect", redirect.status_code, "the rule redirects"
     elif not shares or not any(share.share for share in shares):
@@ -253,7 +255,9 @@ def _by_rule(
         match_index=candidate.match,
         match=match_words(match),
         filters=tuple(item.type for item in rule.filters),
-        location=location(redirect, match.path, port=listener.port, asked=asked) if redirect is not None else "",
+        location=location(redirect, match.path, port=listener.port, asked=asked)
+        if redirect is not None and outcome == "redirect"
+        else "",
         backends=shares,
     )
 
@@ -265,8 +269,9 @@ def _shares(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> tuple[Share,
         name = f"{ref.kind} {ref.namespace or route.namespace}/{ref.name}" + (f":{ref.port}" if ref.port else "")
         share = ref.weight / total if total else 0.0
         backend = resolve(look, route=route, ref=ref)
-        if isinstance(backend, Invalid):
-            shares.append(Share(name, ref.weight, share, problem=backend.message))
+        refused = backend.message if isinstance(backend, Invalid) else unsupported.of_backend(ref.filters)
+        if isinstance(backend, Invalid) or refused:
+            shares.append(Share(name, ref.weight, share, problem=refused))
             continue
         count = _endpoint_count(look, backend)
         problem = "" if count else "It has no endpoints: requests answer 503."

@@ -1,8 +1,7 @@
-"""What all tests share: the checkout's root, and where real programs are."""
+"""What all tests share: where the checkout is, and programs that end with the test."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +21,3 @@ def children(tmp_path: Path) -> Iterator[Children]:
     """Starts programs that are gone when the test is over, whatever happened."""
     with Children(tmp_path) as started:
         yield started
-
-
-@pytest.fixture(scope="session")
-def fairlead_command() -> list[str]:
-    """How to run our own program."""
-    return [sys.executable, "-m", "fairlead"]

@@ -29,6 +29,9 @@ from mesh.model import ObjectKey
 
 T = TypeVar("T")
 
+# A watch lets so much time pass after a write before it reads: a hundred writes a second, which the program that made
+# them knows of already, do not cost a hundred queries more.
+GATHER_SECONDS = 0.05
 HISTORY_LIMIT = 1000  # revisions kept per object; the oldest go first, the newest (a deletion too) always stays
 
 
@@ -103,6 +106,7 @@ class SqliteStore:
                     yield events
                 else:
                     await bell.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
         finally:
             self._bells.discard(entry)
 
@@ -144,7 +148,7 @@ class SqliteStore:
             new = stamped(object, old, revision=revision, now=now, uid=uid)
             self._append(connection, revision, key, encode(new), by, now)
             connection.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (*key, revision))
-            return Stored(new, revision)
+            return Stored(new, revision, created=row is None)
 
         return await self._open_writer().write(apply)
 

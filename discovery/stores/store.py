@@ -78,10 +78,14 @@ class StoreTooNew(StoreUnavailable):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """An object as the store holds it: `metadata` carries the store's own stamps (see `stamps.py`)."""
+    """An object as the store holds it: `metadata` carries the store's own stamps (see `stamps.py`).
+
+    `created`: the `put` that answers with it found nothing there.
+    """
 
     object: Object
     revision: int
+    created: bool = False
 
 
 class Unreadable(msgspec.Struct, frozen=True):

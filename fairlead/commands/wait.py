@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption
+from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption, segment
 from fairlead.commands.flags import command_app, examples
 from fairlead.commands.names import KindArgument, NameArgument, NamespaceOption
 from fairlead.errors import CommandError
@@ -61,5 +61,6 @@ def wait(
 
 def distribution(client: Client, kind: str, namespace: str, name: str) -> dict[str, Any]:
     """How far the object has come, as the server has it written; not done while it has not even been derived."""
-    state: dict[str, Any] = client.get(f"/api/v1/distribution/{kind}/{namespace or '-'}/{name}")
+    path = "/".join(segment(part) for part in (kind, namespace, name) if part)
+    state: dict[str, Any] = client.get(f"/api/v1/distribution/{path}")
     return {"rejected": {}, "pending": [], "acked": 0, "affected": 0, "done": False} | state

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from mesh import unsupported
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.http_filters import HTTPRouteFilter
 from mesh.kinds.httproute import (
@@ -165,9 +166,7 @@ def _check_http_backend(ref: HTTPBackendRef, path: str, rule: HTTPRouteRule, rep
 
 
 def _check_backend_filter(one: HTTPRouteFilter, path: str, report: Report) -> None:
-    """Envoy's `ClusterWeight` has fields for headers and the host; to skip any other filter is not allowed."""
-    of_host = one.url_rewrite is not None and one.url_rewrite.path is None
-    if one.type not in ("RequestHeaderModifier", "ResponseHeaderModifier") and not of_host:
+    if unsupported.of_backend((one,)):
         message = f"Fairlead cannot apply {one.type} to one backend" + (" with a path" if one.url_rewrite else "")
         report.error("Unsupported", path, message, "move the filter to the rule")
 

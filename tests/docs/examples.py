@@ -4,14 +4,15 @@ A page marks what runs:
 
 - any block with `file=NAME` is written to that file;
 - a `console` block holds commands (lines that begin with `$ `, continued by a backslash) and what they print; a line
-  `...` stands for any lines, `...` inside a line for anything; `exit=1` is the exit code of the last command;
+  `...` stands for any lines, `...` inside a line for anything, two or more spaces between words for any such gap;
+  `exit=1` is the exit code of the last command;
 - `until="TEXT"` starts the command in the background and waits until it prints TEXT; `name=serve` names it, and a
   comment `<!-- stop: serve -->` ends it (`<!-- kill: serve -->` without mercy);
 - a `pycon` block is a doctest.
 
-Anything else is for the reader's eyes. Pages name the ports that Fairlead has by default; here each of them is exchanged
-for a free one, in commands, files and output alike, so that pages can be tested beside each other and beside whatever
-runs on the machine.
+Anything else is for the reader's eyes. Pages name the ports that Fairlead has by default; here each of them is
+exchanged for a free one, in commands, files and output alike, so that pages can be tested beside each other and beside
+whatever runs on the machine.
 """
 
 from __future__ import annotations
@@ -29,13 +30,21 @@ from fairlead.processes import Child, Children, free_port
 from tests.docs.pages import ROOT, Block, blocks
 
 # Every port that a page may name.
-PORTS = (8080, 18000, 9901, 9902, 15000, 15001, 15006, 10000, 10443, 9001, 9002, 9003, 9101, 9201, 15101, 15106, 15201, 15206)
+FAIRLEAD_PORTS = (8080, 18000)
+ENVOY_PORTS = (9901, 10000, 10443, 15000, 15001, 15006, 15101, 15106, 15201, 15206)
+BACKEND_PORTS = (9001, 9002, 9101, 9201)
+PORTS = (*FAIRLEAD_PORTS, *ENVOY_PORTS, *BACKEND_PORTS)
 _PORT = re.compile(rf"(?<![\d.])(?:{'|'.join(map(str, PORTS))})(?![\d])")
 _PROXY = re.compile(r"\bfairlead (?:envoy|bootstrap) (gateway|sidecar|grpc)\b")
 # The defaults of those two commands, which no environment variable can exchange.
 _DEFAULTS = {
     "gateway": {"--xds": "127.0.0.1:18000", "--admin-port": "9901"},
-    "sidecar": {"--xds": "127.0.0.1:18000", "--admin-port": "15000", "--ingress-port": "15006", "--egress-port": "15001"},
+    "sidecar": {
+        "--xds": "127.0.0.1:18000",
+        "--admin-port": "15000",
+        "--ingress-port": "15006",
+        "--egress-port": "15001",
+    },
     "grpc": {"--xds": "127.0.0.1:18000"},
 }
 _TIMEOUT = 60.0
@@ -173,6 +182,7 @@ def matches(expected: str, printed: str) -> bool:
             parts.append(r"(?:[^\n]*\n)*?")
         else:
             words = r"[^\n]*?".join(re.escape(word) for word in line.rstrip().split("..."))
+            words = re.sub(r"(?<=[^ \\])(?:\\ ){2,}", "[ ]{2,}", words)
             parts.append(rf"{words}[ \t]*\n")
     text = printed if printed.endswith("\n") else printed + "\n"
     return re.fullmatch("".join(parts) + r"\n*", text) is not None

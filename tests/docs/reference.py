@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -140,13 +139,14 @@ def type_words(info: inspect.Type) -> str:
         case inspect.UnionType(types=members):
             return " or ".join(type_words(one) for one in members if not isinstance(one, inspect.NoneType))
         case inspect.StructType(cls=cls):
-            return "see the top of this page" if cls.__name__ == "ObjectMeta" else f"[{cls.__name__}](#{cls.__name__.lower()})"
+            return f"[{cls.__name__}](#{cls.__name__.lower()})"
         case inspect.VarTupleType(item_type=item):
             return f"list of {type_words(item)}{_limits(info.min_length, info.max_length, 'items')}"
         case inspect.DictType(value_type=value):
-            return f"map of {type_words(value).partition(' (')[0]}s{_limits(info.min_length, info.max_length, 'entries')}"
-        case inspect.LiteralType(values=values):
-            return ", ".join(f"`{value}`" for value in values)
+            values = type_words(value).partition(" (")[0]
+            return f"map of {values}s{_limits(info.min_length, info.max_length, 'entries')}"
+        case inspect.LiteralType(values=allowed):
+            return ", ".join(f"`{value}`" for value in allowed)
         case inspect.IntType():
             return f"number{_limits(info.ge, info.le, '')}"
         case inspect.BoolType():
@@ -162,7 +162,7 @@ def _limits(low: int | None, high: int | None, unit: str) -> str:
         return ""
     if high is None:
         return f" (at least {low} {unit})".replace(" )", ")")
-    text = f"at most {high:,}" if low is None or low == 1 and unit else f"{low:,} to {high:,}"
+    text = f"at most {high:,}" if low is None or (low == 1 and unit) else f"{low:,} to {high:,}"
     return f" ({text} {unit})".replace(" )", ")")
 
 
@@ -190,11 +190,11 @@ def rest(_old: str) -> str:
         f"/api/v1/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"/api/v1/{kind.plural}": kind
         for kind in KINDS.values()
     }
+    lists = {f"/api/v1/{kind.plural}": kind for kind in KINDS.values() if kind.namespaced}
     found: dict[tuple[str, str], str] = {}
     for path, operations in openapi()["paths"].items():
         root = next((root for root in roots if path == root or path.startswith(f"{root}/{{name}}")), "")
-        everywhere = next((kind for kind in KINDS.values() if kind.namespaced and path == f"/api/v1/{kind.plural}"), None)
-        kind = roots.get(root) or everywhere
+        kind = roots.get(root) or lists.get(path)
         for method in ("get", "put", "patch", "post", "delete"):
             if method not in operations:
                 continue

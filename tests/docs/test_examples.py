@@ -51,7 +51,9 @@ def test_output_that_differs_fails_its_page(scene: Scene) -> None:
 
 
 def test_ports_of_a_page_are_exchanged_and_shown_as_written(scene: Scene) -> None:
-    page = "```yaml file=a.yaml\nport: 10000\n```\n```console\n$ grep -c 10000 a.yaml\n1\n$ cat a.yaml\nport: 10000\n```\n"
+    page = (
+        "```yaml file=a.yaml\nport: 10000\n```\n```console\n$ grep -c 10000 a.yaml\n1\n$ cat a.yaml\nport: 10000\n```\n"
+    )
     assert scene.play(page) == 2
     assert "10000" not in (scene.folder / "a.yaml").read_text()
 
@@ -64,6 +66,9 @@ def test_ports_of_a_page_are_exchanged_and_shown_as_written(scene: Scene) -> Non
         ("a\n", "a\nb\n", False),
         ("", "anything\n", True),
         ("a.c\n", "abc\n", False),
+        ("A    B\n1    2\n", "A   B\n1   2\n", True),
+        ("a b\n", "a  b\n", False),
+        ("  a\n", "    a\n", False),
     ],
 )
 def test_dots_stand_for_anything_and_nothing_else_does(expected: str, printed: str, same: bool) -> None:

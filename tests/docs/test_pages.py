@@ -10,7 +10,9 @@ import pytest
 from tests.docs.pages import ROOT, anchors, code_spans, links, pages, title
 
 PACKAGES = ("mesh", "discovery", "xds", "sds", "policy", "api", "fairlead")
-_PATH = re.compile(rf"^(?:{'|'.join((*PACKAGES, 'tests', 'benchmarks', 'docs', 'envoy-configs', 'changelog.d', 'scripts'))})/[\w./-]*$")
+_PATH = re.compile(
+    rf"^(?:{'|'.join((*PACKAGES, 'tests', 'benchmarks', 'docs', 'envoy-configs', 'changelog.d', 'scripts'))})/[\w./-]*$"
+)
 _FRAGMENT = re.compile(r"^\d+-[a-z0-9-]+\.(added|changed|fixed|removed|security)\.md$")
 
 
@@ -35,7 +37,9 @@ def test_paths_that_a_page_names_exist(page: Path) -> None:
 def test_the_architecture_names_every_package() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     folders = {
-        path.parent.relative_to(ROOT).as_posix() + "/" for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")
+        path.parent.relative_to(ROOT).as_posix() + "/"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("__init__.py")
     }
     inner = {"mesh/validations/", "fairlead/demo/"}
     assert [folder for folder in sorted(folders - inner) if f"`{folder}`" not in text] == []
@@ -54,9 +58,17 @@ def test_the_way_of_an_endpoint_goes_through_files_that_import_each_other_s_pack
 
 def test_every_page_under_docs_is_listed() -> None:
     listed = {(ROOT / "docs" / target).resolve() for target in links((ROOT / "docs" / "README.md").read_text())}
-    assert [title(page) for page in (ROOT / "docs").rglob("*.md") if page.name != "README.md" and page not in listed] == []
+    assert [
+        title(page) for page in (ROOT / "docs").rglob("*.md") if page.name != "README.md" and page not in listed
+    ] == []
 
 
 def test_changelog_fragments_are_named_as_their_readme_says() -> None:
     names = [path.name for path in (ROOT / "changelog.d").iterdir() if path.name != "README.md"]
     assert [name for name in names if not _FRAGMENT.match(name)] == []
+
+
+def test_the_verbs_of_the_makefile_are_those_that_contributing_lists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    listed = set(re.findall(r"^\| `make ?([a-z-]*)` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+    assert listed - {""} == targets - {"help", "install"}

@@ -81,6 +81,24 @@ def test_the_commands_tell_what_the_server_does(children: Children, serving: Ser
     assert got["status"]["listeners"][0]["attachedRoutes"] == 1
 
 
+def test_objects_without_a_namespace_and_of_all_namespaces_are_named_too(children: Children) -> None:
+    serving = start_serve(children)
+    file = children.folder / "objects.yaml"
+    file.write_text(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n"
+        "apiVersion: fairlead.dev/v1alpha1\nkind: Service\nmetadata: {name: cart, namespace: shop}\n"
+        "spec: {ports: [{port: 80}]}\n"
+    )
+    applied = run(serving, "apply", "-f", str(file), "-o", "json")
+    assert [each["result"] for each in json.loads(applied.stdout)] == ["created", "created"]
+    waited = run(serving, "wait", "ns", "shop")
+    assert (waited.returncode, waited.stderr) == (0, "no connected proxy is affected by it\n")
+    everywhere = run(serving, "get", "svc", "-A")
+    assert everywhere.stdout.splitlines()[1].split()[:3] == ["shop", "cart", "store@2"]
+    assert run(serving, "get", "svc").stderr == "no services found\n"
+    assert run(serving, "delete", "namespace", "shop").stdout == "namespace shop deleted\n"
+
+
 def test_apply_diff_and_delete_go_round(root: Path, children: Children, serving: Serving, gateway_port: int) -> None:
     start_envoy(children, "gateway", "edge", xds=serving.xds)
     route = children.folder / "route.yaml"

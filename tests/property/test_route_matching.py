@@ -50,6 +50,7 @@ HOSTS = (
     "-mixed-case",
 )
 PATHS = ("/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/A", "/n/12", "/a?q=1", "/a?q=2&q=1", "/a/b?r=77")
+ESCAPED = ("/a%2Fb", "/%2fa?q=%2F", "/n%5C12")
 
 path_matches = st.sampled_from(
     [
@@ -117,7 +118,7 @@ def test_envoy_answers_as_the_oracle_says(listeners: list[str | None], routes: l
 def _compare(engine: Engine, port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     headers = ({}, {"x-one": "1"}, {"x-one": "1", "x-two": "b"})
-    asked = itertools.product(("GET", "POST"), HOSTS, PATHS, headers)
+    asked = itertools.product(("GET", "POST"), HOSTS, PATHS + ESCAPED, headers)
     for number, (method, host, path, sent) in enumerate(asked):
         if number % 4:  # a quarter of them is enough, and every example has other routes
             continue
@@ -126,14 +127,15 @@ def _compare(engine: Engine, port: int) -> None:
         connection.request(method, path, headers=sent)
         response = connection.getresponse()
         response.read()
-        assert (response.status, response.headers["x-rule"]) == _expected(said), (method, host, path, sent, said)
+        got = (response.status, response.headers["x-rule"], response.headers["location"])
+        assert got == _expected(said), (method, host, path, sent, said)
     connection.close()
 
 
-def _expected(said: Explanation) -> tuple[int, str | None]:
+def _expected(said: Explanation) -> tuple[int, str | None, str | None]:
     if said.route is None:
-        return said.status, None
-    return 500, f"{said.route.name}/{said.rule}"
+        return said.status, None, said.location or None
+    return 500, f"{said.route.name}/{said.rule}", None
 
 
 def _objects(port: int, hostnames: list[str | None], routes: list[Any]) -> Iterator[dict[str, Any]]:

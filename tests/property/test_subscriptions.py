@@ -129,6 +129,6 @@ class DeltaClient(RuleBasedStateMachine):
 
 
 DeltaClient.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=25, deadline=None, phases=[Phase.generate]
+    max_examples=120, stateful_step_count=25, deadline=None, phases=[Phase.generate, Phase.shrink]
 )
 TestDeltaClient = DeltaClient.TestCase

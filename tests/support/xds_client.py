@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Self
 
 import grpc
@@ -184,8 +184,10 @@ class Client:
         await self.send_raw(make(type_url, **fields).SerializeToString())
 
     async def send_raw(self, raw: bytes) -> None:
+        """Send a message; that the server has ended the stream meanwhile is for `ended` to tell."""
         async with asyncio.timeout(WAIT):
-            await self._call.write(raw)
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._call.write(raw)
 
     def cancel(self) -> None:
         """Break the stream off."""
@@ -217,6 +219,13 @@ class Client:
         async with asyncio.timeout(WAIT):
             code = await self._call.code()
             return code, await self._call.details()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that the server does in its own time."""
+    async with asyncio.timeout(WAIT):
+        while not condition():  # noqa: ASYNC110 - nothing signals it
+            await asyncio.sleep(0.005)
 
 
 def names(response: Any) -> list[str]:

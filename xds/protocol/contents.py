@@ -93,7 +93,7 @@ ABSENT: Final = Entry("", "")
 class Contents:
     """An immutable mapping from name to `Entry`, compared by identity."""
 
-    __slots__ = ("__dict__", "_ancestors", "entries", "serial")
+    __slots__ = ("__dict__", "__weakref__", "_ancestors", "entries", "serial")
 
     def __init__(self, entries: Mapping[str, Entry], _ancestors: tuple[tuple[int, frozenset[str]], ...] = ()) -> None:
         self.entries = entries
@@ -105,9 +105,9 @@ class Contents:
         return self.entries.get(name)
 
     def has(self, name: str) -> bool:
-        """Whether a real resource has this name."""
+        """Whether a resource of a known version has this name."""
         entry = self.entries.get(name)
-        return entry is not None and entry is not ABSENT
+        return entry is not None and entry.version != ""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -155,10 +155,14 @@ class Contents:
         total = sum(entry.fingerprint for entry in self.entries.values() if entry is not ABSENT)
         return f"{total % (1 << 64):016x}"
 
+    def versions(self) -> dict[str, str]:
+        """Name → version of what there is."""
+        return {name: entry.version for name, entry in self.entries.items() if entry is not ABSENT}
+
     @cached_property
     def claims(self) -> Claims:
         """What a client says that holds all this, and only this."""
-        return Claims.of({name: entry.version for name, entry in self.entries.items() if entry is not ABSENT})
+        return Claims.of(self.versions())
 
     @cached_property
     def needs(self) -> frozenset[str]:

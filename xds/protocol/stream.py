@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xds.protocol import subscription as subscriptions
-from xds.protocol.contents import EMPTY, Contents, Entry
+from xds.protocol.contents import ABSENT, EMPTY, Contents, Entry
 from xds.protocol.frames import with_nonce
 from xds.protocol.ordering import PATIENCE, ROUTING, Patience, Retirement, in_order
 from xds.protocol.requests import NAMES, TYPES, DeltaRequest, ProtocolError, SotwRequest
@@ -211,8 +211,7 @@ class Stream:
             return None
         state.settle_claims(self._transitions.wanted(contents, subscription))
         found = self._transitions.difference(state.held, contents, subscription)
-        farewell = state.farewell.difference(found.wanted.entries) if state.farewell else _NO_NAMES
-        owed = bool(farewell) or (state.must_answer and self._answers_empty(state))
+        owed = state.must_answer and self._answers_empty(state)
         if found.empty and not owed:
             state.held = found.wanted
             if not state.in_flight:
@@ -222,16 +221,14 @@ class Stream:
         if self._awaits_answer(state, now):
             return None
         left_out, empty = self._held_back(state, found, now)
-        if not farewell and not empty and found.gone <= left_out and found.changed.keys() <= left_out:
+        if not empty and found.gone <= left_out and found.changed.keys() <= left_out:
             if state.waiting:
                 # An empty answer now would make the client start without what it is about to get.
                 return None
             if not owed:
                 state.must_answer = state.by_request = False
                 return None
-        step = self._transitions.step(
-            self.variant, state.type_url, found, left_out=left_out, empty=empty, farewell=farewell
-        )
+        step = self._transitions.step(self.variant, state.type_url, found, left_out=left_out, empty=empty)
         if self.variant == "sotw" and not step.sent and state.type_url not in COMPLETE:
             # Absence of the other types is not told (S9); the client will hear when they appear (S13).
             state.held = step.after
@@ -275,7 +272,7 @@ class Stream:
             return
         again = frozenset(name for name in clusters if name in endpoints.held.entries)
         if again:
-            endpoints.held = self._transitions.without(endpoints.held, again)
+            endpoints.held = self._transitions.unsure(endpoints.held, again)
             endpoints.by_request = True
             self._dirty.add(TYPE_ENDPOINT)
 
@@ -316,7 +313,7 @@ class Stream:
         return cold - waited_out
 
     def _staying(self, found: Difference, now: float) -> frozenset[str]:
-        leaving = {name for name in found.gone if found.held.has(name)}
+        leaving = {name for name in found.gone if found.held.get(name) not in (None, ABSENT)}
         needed = [held.held.needs for type_url in ROUTING if (held := self.types.get(type_url)) is not None]
         stay = self._retirement.stay(
             leaving,

@@ -121,6 +121,10 @@ class Transitions:
         """`held` less some names."""
         return self._remember(("without", held, names), lambda: held.without(names))
 
+    def unsure(self, held: Contents, names: frozenset[str]) -> Contents:
+        """`held` with some names of which the client must be told again, whether it still has them or not."""
+        return self._remember(("unsure", held, names), lambda: held.replace({name: Entry(name, "") for name in names}))
+
     def step(
         self,
         variant: Variant,
@@ -129,16 +133,14 @@ class Transitions:
         *,
         left_out: frozenset[str] = _NO_NAMES,
         empty: Mapping[str, Entry] | None = None,
-        farewell: frozenset[str] = _NO_NAMES,
     ) -> Step:
         """The response that carries a difference.
 
-        `left_out` are names that stay as they are for now; `empty` stands in for absent resources; `farewell` are names
-        to be reported as removed though nothing of them was held.
+        `left_out` are names that stay as they are for now; `empty` stands in for absent resources.
         """
         replaced = frozenset(empty) if empty else _NO_NAMES
-        key = ("step", variant, type_url, found, left_out, replaced, farewell)
-        return self._remember(key, lambda: _step(variant, type_url, found, left_out, empty or {}, farewell))
+        key = ("step", variant, type_url, found, left_out, replaced)
+        return self._remember(key, lambda: _step(variant, type_url, found, left_out, empty or {}))
 
     def not_warm(self, found: Difference, clusters: Contents, acked: Contents, endpoints: Contents) -> frozenset[str]:
         """The changed routes and listeners that need a cluster which is not warm yet (S18)."""
@@ -204,7 +206,6 @@ def _step(
     found: Difference,
     left_out: frozenset[str],
     empty: Mapping[str, Entry],
-    farewell: frozenset[str],
 ) -> Step:
     sent = {name: entry for name, entry in found.changed.items() if name not in left_out}
     sent.update(empty)
@@ -213,7 +214,7 @@ def _step(
     if left_out:
         after = after.replace({name: found.held.get(name) for name in left_out})
     if variant == "delta":
-        body = frames.delta_body(type_url, sent.values(), sorted(removed | farewell))
+        body = frames.delta_body(type_url, sent.values(), sorted(removed))
         return Step(body, found.held, after, sent, removed)
     carried = sent
     if type_url in COMPLETE:

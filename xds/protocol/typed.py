@@ -5,8 +5,8 @@ Owns nonces and what they stand for. What to send, and when, is decided in `stre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from xds.protocol import rejections
@@ -23,11 +23,15 @@ _NO_NAMES: Final[frozenset[str]] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A response without an answer yet. `event_at`: when the change that it carries happened, if a change made it."""
+    """A response without an answer yet. `event_at`: when the change that it carries happened, if a change made it.
+
+    `doubtful`: an earlier response was refused after this one was made, which took for granted that it would not be.
+    """
 
     step: Step
     sent_at: float
     event_at: float | None
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,6 @@ class Typed:
         "by_request",
         "detail",
         "event_at",
-        "farewell",
         "held",
         "in_flight",
         "last_nonce",
@@ -79,8 +82,7 @@ class Typed:
         self.answered = False
         self.must_answer = False
         self.by_request = False
-        self.farewell = _NO_NAMES
-        # Refusals: name → version, the last words, and the parts still to be tried one by one.
+        # Refusals: name → version, the last words, and disjoint parts of a refused response, to be tried one by one.
         self.rejected: dict[str, str] = {}
         self.detail = ""
         self.suspects: tuple[frozenset[str], ...] = ()
@@ -105,19 +107,19 @@ class Typed:
         if before is None:
             self.by_request = self.must_answer = True
             return
-        if after is before or after == before:
-            forgotten = asked.again | asked.dropped
-        elif before.wildcard and not after.wildcard:
-            forgotten = asked.again | asked.dropped | frozenset(self.held.entries.keys() - after.names)
-        else:
-            forgotten = asked.again | asked.dropped
-        if after.wildcard:
-            self.farewell |= asked.dropped
+        dropped = asked.dropped - asked.again
+        if before.wildcard and not after.wildcard:
+            dropped |= self.held.entries.keys() - after.names
         if self._claimed is not None:
-            self._forgotten.update(forgotten)
-        present = forgotten & self.held.entries.keys()
-        if present:
-            self.held = transitions.without(self.held, frozenset(present))
+            self._forgotten.update(asked.again, dropped)
+        entries = self.held.entries
+        # What is on its way may arrive when the client wants it again, so it has to be told whatever comes of it.
+        on_its_way = dropped.intersection(name for flight in self.in_flight.values() for name in flight.step.sent)
+        if unsure := (asked.again | on_its_way).intersection(entries):
+            self.held = transitions.unsure(self.held, unsure)
+        if gone := (dropped - on_its_way).intersection(entries):
+            self.held = transitions.without(self.held, gone)
+            self.acked = transitions.without(self.acked, gone)
         if asked.again or after != before:
             self.by_request = True
 
@@ -160,7 +162,6 @@ class Typed:
         """Note that nothing is owed any more."""
         self.answered = True
         self.must_answer = self.by_request = False
-        self.farewell = _NO_NAMES
         self.event_at = None
 
     def ack(self, nonce: str) -> InFlight | None:
@@ -169,11 +170,14 @@ class Typed:
         if flight is None:
             return None
         self._answered_up_to(nonce)
-        self.acked = flight.step.after
+        step = flight.step
+        if flight.doubtful:
+            taken: dict[str, Entry | None] = dict(step.sent)
+            self.acked = self.acked.replace({**taken, **{name: step.after.get(name) for name in step.removed}})
+        else:
+            self.acked = step.after
         self.acks += 1
-        self.suspects = self.suspects[1:]
-        if not self.suspects:
-            self.probes = 0
+        self._clear(flight.step.sent.keys())
         return flight
 
     def nack(self, nonce: str, detail: str) -> Nacked | None:
@@ -189,16 +193,24 @@ class Typed:
         guilty = rejections.blamed(new, detail)
         if not guilty and self.probes < rejections.PROBES:
             self.probes += 1
-            self.suspects = (*rejections.halves(new), *self.suspects[1:])
+            others = tuple(left for part in self.suspects if (left := part.difference(new)))
+            self.suspects = (*rejections.halves(new), *others)
         else:
             guilty = guilty or frozenset(new)
-            self.suspects = tuple(left for part in self.suspects if (left := part - guilty))
+            self._clear(guilty)
         self.rejected.update((name, new[name].version) for name in guilty)
         took_the_rest = guilty and self.type_url in rejections.TAKES_THE_GOOD
         self._put_back(step, guilty if took_the_rest else frozenset(new))
+        self.in_flight = {later: replace(flight, doubtful=True) for later, flight in self.in_flight.items()}
         if not self.in_flight:
             self.acked = self.held
         return Nacked(self.type_url, {name: new[name].version for name in sorted(guilty)}, detail)
+
+    def _clear(self, names: Collection[str]) -> None:
+        """Suspect these no longer: the client took them, or they are found guilty."""
+        self.suspects = tuple(left for part in self.suspects if (left := part.difference(names)))
+        if not self.suspects:
+            self.probes = 0
 
     def _answered_up_to(self, nonce: str) -> None:
         # Clients answer in order, so what went before without an answer gets none.
@@ -208,20 +220,24 @@ class Typed:
                 return
 
     def _put_back(self, step: Step, names: frozenset[str]) -> None:
-        self.held = self.held.replace(
-            {name: step.before.get(name) for name in names if self.held.get(name) is step.sent[name]}
-        )
+        """Have these as they were before a response, unless a later one sent or removed them again."""
+        before: dict[str, Entry | None] = {}
+        for name in names.difference(*(flight.step.sent for flight in self.in_flight.values())):
+            if _version(self.held, name) == step.sent[name].version:
+                unsure = _version(step.before, name) == ""
+                before[name] = step.before.get(name) if unsure else self.acked.get(name)
+        self.held = self.held.replace(before)
 
     # -- what is held back --------------------------------------------------------------------------------------
 
     def refused(self, changed: Mapping[str, Entry]) -> frozenset[str]:
         """Which of the changed resources the client refused in this very version, or must wait their turn."""
-        while self.suspects and not self.suspects[0] & changed.keys():
-            self.suspects = self.suspects[1:]
-        if not self.rejected and len(self.suspects) < 2:
+        if not self.rejected and not self.suspects:
             return _NO_NAMES
-        refused = {name for name, entry in changed.items() if self.rejected.get(name) == entry.version}
-        return frozenset(refused.union(*self.suspects[1:]) & changed.keys())
+        refused = frozenset(name for name, entry in changed.items() if self.rejected.get(name) == entry.version)
+        open_questions = changed.keys() - refused
+        self.suspects = tuple(left for part in self.suspects if (left := part & open_questions))
+        return refused.union(*self.suspects[1:])
 
 
 def _version(contents: Contents, name: str) -> str | None:

@@ -68,17 +68,16 @@ class Streams:
         session = Session(self._hub, context, self._hub.stream_for(variant, proxy), proxy, implied_type)
         self.sessions[session] = None
         self._hub.join(session)
-        ended = "closed"
         try:
-            ended = await session.run(first)
+            await session.run(first)
         except ProtocolError as error:
-            ended = "refused"
+            session.closing = "refused"
             code = grpc.StatusCode.RESOURCE_EXHAUSTED if error.exhausted else grpc.StatusCode.INVALID_ARGUMENT
             await context.abort(code, str(error))
         finally:
             del self.sessions[session]
             self._hub.leave(session)
-            telemetry.streams_ended[ended] += 1
+            telemetry.streams_ended[session.closing or "closed"] += 1
 
     async def _admit(self) -> None:
         if self._draining:

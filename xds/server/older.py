@@ -30,7 +30,7 @@ class Older:
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._verdicts: dict[tuple[str, str, str, str], tuple[str, ...]] = {}
-        self._filtered: weakref.WeakKeyDictionary[Contents, dict[str, Contents]] = weakref.WeakKeyDictionary()
+        self._filtered: weakref.WeakKeyDictionary[Contents, dict[str, Contents | None]] = weakref.WeakKeyDictionary()
 
     def concerns(self, version: str) -> bool:
         """Whether an Envoy of this version is older than our schema; what is not Envoy says no version."""
@@ -40,13 +40,12 @@ class Older:
     def without_unknown(self, version: str, type_url: str, contents: Contents) -> Contents:
         """The contents less what an Envoy of this version would not understand."""
         by_version = self._filtered.setdefault(contents, {})
-        filtered = by_version.get(version)
-        if filtered is None:
+        if version not in by_version:
             unknown = [name for name, entry in contents.entries.items() if self.unknown(version, type_url, entry)]
-            filtered = by_version[version] = contents.without(unknown)
-            if unknown:
-                self._telemetry.left_out[version, type_url] = len(unknown)
-        return filtered
+            # The contents themselves must not be kept by what is kept for them, or they would never go.
+            by_version[version] = contents.without(unknown) if unknown else None
+            self._telemetry.left_out[version, type_url] = len(unknown)
+        return by_version[version] or contents
 
     def unknown(self, version: str, type_url: str, entry: Entry) -> tuple[str, ...]:
         """The paths in a resource that an Envoy of this version does not know."""

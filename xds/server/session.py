@@ -28,7 +28,6 @@ class Session:
     """A stream that has been admitted and identified."""
 
     __slots__ = (
-        "_closing",
         "_context",
         "_hub",
         "_implied_type",
@@ -36,6 +35,7 @@ class Session:
         "_round",
         "_task",
         "_waiter",
+        "closing",
         "connected_since",
         "opened_at",
         "proxy",
@@ -52,7 +52,7 @@ class Session:
         )
         self._round = _NO_ROUND
         self._waiter: asyncio.Future[None] | None = None
-        self._closing = ""
+        self.closing = ""
         self._task: asyncio.Task[None] | None = None
         self.stream = stream
         self.proxy = proxy
@@ -75,19 +75,19 @@ class Session:
 
     def close(self, reason: str) -> None:
         """End after what is being written."""
-        self._closing = self._closing or reason
+        self.closing = self.closing or reason
         self._wake()
 
     def abort(self, reason: str) -> None:
         """End at once: the client has not taken a message for too long."""
-        self._closing = self._closing or reason
+        self.closing = self.closing or reason
         if self._task is not None:
             self._task.cancel()
 
     # -- the stream ---------------------------------------------------------------------------------------------
 
-    async def run(self, first: DeltaRequest | SotwRequest) -> str:
-        """Serve the stream until it ends; returns why: closed, aged, drained, stuck.
+    async def run(self, first: DeltaRequest | SotwRequest) -> None:
+        """Serve the stream until it ends; `closing` then tells why: closed, aged, drained, stuck.
 
         Raises `ProtocolError` when the client breaks the protocol.
         """
@@ -102,7 +102,6 @@ class Session:
             reader.cancel()
             if self._round != _NO_ROUND:
                 self._hub.done(self._round)
-        return self._closing
 
     async def _read_requests(self) -> None:
         read = self._context.read
@@ -129,7 +128,7 @@ class Session:
 
     async def _write_responses(self) -> None:
         stream, clock, write = self.stream, self._hub.clock, self._context.write
-        while not self._closing:
+        while not self.closing:
             now = clock()
             response: Response | None = stream.next(now)
             if response is None:

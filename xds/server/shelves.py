@@ -65,9 +65,9 @@ class Shelves:
         for key in [key for key in self._of if key.audience == audience]:
             self._detach(key)
 
-    def types(self) -> Iterable[str]:
-        """The types that there are tables for."""
-        return self._entries
+    def shelved(self) -> int:
+        """How many shelves there are."""
+        return len(self._by_view)
 
     # -- writing ------------------------------------------------------------------------------------------------
 

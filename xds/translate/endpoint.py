@@ -3,6 +3,8 @@
 Endpoints are grouped by priority and locality, all sorted, so that equal sets give equal bytes. What each rule is for:
 - a locality carries the sum of its endpoints' weights: gRPC ignores localities without one, and Envoy then splits
   between localities exactly as between endpoints;
+- Envoy refuses an assignment in which the weights of a priority sum to 2^32 or more, which merged sources can reach:
+  they are then scaled down together, to no less than 1 each;
 - priorities are renumbered without gaps: Envoy would read a gap as an empty priority, gRPC refuses it;
 - an endpoint of weight 0 is left out: Envoy's weights begin at 1, and 0 means "send it nothing";
 - an address and port that two sources tell of counts once, the first in sorted order;
@@ -12,11 +14,13 @@ Endpoints are grouped by priority and locality, all sorted, so that equal sets g
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from mesh.model import Endpoint, Health, Locality
 from xds.schema.types import ClusterLoadAssignment, HealthStatus
+
+MAX_TOTAL_WEIGHT = 2**32 - 1
 
 _HEALTH: dict[Health, int] = {
     "Healthy": HealthStatus.HEALTHY,
@@ -36,6 +40,9 @@ class Address(NamedTuple):
     health: Health
 
 
+Localities = dict[Locality, list[Address]]
+
+
 def is_ip(address: str) -> bool:
     """Whether an address is an IP address; otherwise it is a DNS name."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -50,27 +57,39 @@ def load_assignment(name: str, endpoints: Iterable[Endpoint], *, port_name: str)
     """The assignment called `name` with those endpoints that serve the port; empty if none does."""
     assignment = ClusterLoadAssignment()
     assignment.cluster_name = name
-    rank = -1
-    previous = None
-    for (priority, locality), addresses in _grouped(endpoints, port_name):
-        if priority != previous:
-            previous, rank = priority, rank + 1
-        _add_locality(assignment.endpoints.add(), locality, addresses, priority=rank)
+    priorities = _grouped(endpoints, port_name)
+    for rank, priority in enumerate(sorted(priorities)):
+        localities = _fitting(priorities[priority])
+        for locality in sorted(localities):
+            _add_locality(assignment.endpoints.add(), locality, localities[locality], priority=rank)
     return assignment
 
 
-def _grouped(endpoints: Iterable[Endpoint], port_name: str) -> Iterator[tuple[tuple[int, Locality], list[Address]]]:
-    groups: dict[tuple[int, Locality], list[Address]] = {}
+def _grouped(endpoints: Iterable[Endpoint], port_name: str) -> dict[int, Localities]:
+    """The addresses that serve a port, by priority and locality."""
+    groups: dict[int, Localities] = {}
     seen: set[tuple[str, int]] = set()
     for endpoint in endpoints:
         for name, number in endpoint.ports:
             if name == port_name and endpoint.weight > 0 and (endpoint.address, number) not in seen:
                 seen.add((endpoint.address, number))
-                groups.setdefault((endpoint.priority, endpoint.locality), []).append(
+                localities = groups.setdefault(endpoint.priority, {})
+                localities.setdefault(endpoint.locality, []).append(
                     Address(endpoint.address, number, endpoint.weight, endpoint.health)
                 )
-    for key in sorted(groups):
-        yield key, groups[key]
+    return groups
+
+
+def _fitting(localities: Localities) -> Localities:
+    """The localities of one priority with weights whose sum Envoy can hold."""
+    total = sum(address.weight for addresses in localities.values() for address in addresses)
+    if total <= MAX_TOTAL_WEIGHT:
+        return localities
+    room = MAX_TOTAL_WEIGHT - sum(len(addresses) for addresses in localities.values())
+    return {
+        locality: [address._replace(weight=1 + address.weight * room // total) for address in addresses]
+        for locality, addresses in localities.items()
+    }
 
 
 def _add_locality(group: Any, locality: Locality, addresses: list[Address], *, priority: int) -> None:
@@ -78,7 +97,7 @@ def _add_locality(group: Any, locality: Locality, addresses: list[Address], *, p
     group.locality.zone = locality.zone
     group.locality.sub_zone = locality.sub_zone
     group.priority = priority
-    group.load_balancing_weight.value = min(sum(address.weight for address in addresses), 2**32 - 1)
+    group.load_balancing_weight.value = sum(address.weight for address in addresses)
     for address in addresses:
         added = group.lb_endpoints.add()
         at = added.endpoint.address.socket_address

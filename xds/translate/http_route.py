@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mesh import unsupported
 from mesh.backends import Backend, resolve
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
 from mesh.kinds.httproute import HTTPRoute, HTTPRouteRule
@@ -65,8 +66,9 @@ def build_route(look: Reader, at: RouteAt, route: HTTPRoute) -> BuiltRoute:
 def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> Iterator[OrderedRoute]:
     seniority = age(route.metadata)
     for number, rule in enumerate(route.spec.rules):
-        shares = tuple(_shares(look, at.route, rule))
-        mirrors = dict(_mirrors(look, at.route, rule))
+        refused = bool(unsupported.of_rule(rule.filters))
+        shares = tuple(_shares(look, at.route, rule)) if not refused else ()
+        mirrors = dict(_mirrors(look, at.route, rule)) if not refused else {}
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
         for index, match in enumerate(rule.matches):
@@ -91,7 +93,8 @@ def _identify(made: Any, key: ObjectKey, *, rule: str, match: int) -> None:
 
 def _shares(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> Iterator[Share]:
     for ref in rule.backend_refs:
-        yield Share(cluster=_cluster(look, route, ref), weight=ref.weight, filters=ref.filters)
+        cluster = _cluster(look, route, ref) if not unsupported.of_backend(ref.filters) else None
+        yield Share(cluster=cluster, weight=ref.weight, filters=ref.filters if cluster is not None else ())
 
 
 def _mirrors(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> Iterator[tuple[HTTPRequestMirrorFilter, str]]:

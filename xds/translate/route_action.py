@@ -1,7 +1,8 @@
 """Route actions: what a rule does with a request that matched, redirects and answers of Envoy's own included.
 
-A redirect ends the request, so it comes before backends. A rule whose backends are all missing or weightless answers
-500 without asking any cluster; a mirror still gets its copies only where there is a request to copy.
+A redirect ends the request, so it comes before backends. A rule whose backends are all missing or weightless, or with a
+filter that is not supported, answers 500 without asking any cluster; a mirror gets its copies only where there is a
+request to copy.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mesh import unsupported
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
 from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
 from xds.translate.cors import set_cors
@@ -20,7 +22,7 @@ from xds.translate.rewrite import rewrite_url
 from xds.translate.timeouts import per_try_timeout, set_timeouts
 from xds.translate.weighted_clusters import Share, has_backend, set_clusters
 
-NO_BACKEND = 500
+UNABLE = 500
 
 
 def set_action(
@@ -34,12 +36,14 @@ def set_action(
 ) -> None:
     """Fill the action of a `Route` for one match of a rule. `mirrors` has the clusters of those that resolve."""
     redirect = next((each.request_redirect for each in rule.filters if each.request_redirect is not None), None)
-    if redirect is not None:
+    if unsupported.of_rule(rule.filters):
+        route.direct_response.status = UNABLE
+    elif redirect is not None:
         set_redirect(route.redirect, redirect, match.path, entrance)
     elif has_backend(shares):
         _set_route(route.route, rule, match, shares, mirrors)
     else:
-        route.direct_response.status = NO_BACKEND
+        route.direct_response.status = UNABLE
     for filter_ in rule.filters:
         if filter_.request_header_modifier is not None:
             modify_request_headers(route, filter_.request_header_modifier)

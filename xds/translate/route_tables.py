@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from mesh.attachments import ATTACHMENTS, HostKey, service_routes
+from mesh.attachments import HostKey, service_routes
 from mesh.backends import Backend
 from mesh.kinds.httproute import HTTPRoute
 from mesh.model import AUDIENCES, Audience, Connected, ObjectKey, ServiceKey
@@ -96,14 +96,8 @@ def SEEN_PORTS(key: SeenPortKey, look: Look) -> SeenPort | None:  # noqa: N802
     seen = look(SEEN, SeenKey(key.clients, key.service))
     if seen is None:
         return None
-    attached = service_routes(look, client_namespace=key.clients.namespace, service=key.service)
-    routes = tuple(route for route in attached if _is_for(look, route, key))
+    routes = service_routes(look, client_namespace=key.clients.namespace, service=key.service, port=key.port)
     return SeenPort(ports=seen.ports, routes=routes)
-
-
-def _is_for(look: Look, route: ObjectKey, key: SeenPortKey) -> bool:
-    row = look(ATTACHMENTS, route)
-    return row is not None and any((key.service, port) in row.services() for port in (0, key.port))
 
 
 def _at_gateway(_key: HostKey, row: Host) -> Iterable[RouteAt]:

@@ -48,7 +48,7 @@ def set_clusters(action: Any, shares: Sequence[Share]) -> None:
 
 
 def _apply(cluster: Any, filter_: HTTPRouteFilter) -> None:
-    """A filter of one backend. What `ClusterWeight` has no field for, a path rewrite or a mirror, is told by status."""
+    """A filter of one backend, of those that `mesh.unsupported` lets through."""
     if filter_.request_header_modifier is not None:
         modify_request_headers(cluster, filter_.request_header_modifier)
     if filter_.response_header_modifier is not None:

@@ -278,9 +278,9 @@ def test_consumer_routes_count_in_their_own_namespace_only_and_win_there() -> No
     assert model.engine.group(ROUTES_BY_SERVICE, REVIEWS) == (producer,)
     assert model.engine.group(CONSUMER_ROUTES, ConsumerKey("shop", REVIEWS)) == (consumer,)
     look = Present(model.engine)
-    assert service_routes(look, client_namespace="shop", service=REVIEWS) == (consumer,)
-    assert service_routes(look, client_namespace="third", service=REVIEWS) == (producer,)
-    assert service_routes(look, client_namespace="default", service=REVIEWS) == (producer,)
+    assert service_routes(look, client_namespace="shop", service=REVIEWS, port=80) == (consumer,)
+    assert service_routes(look, client_namespace="third", service=REVIEWS, port=80) == (producer,)
+    assert service_routes(look, client_namespace="default", service=REVIEWS, port=80) == (producer,)
 
 
 def test_a_consumer_route_for_one_port_leaves_the_owner_s_routes_on_the_others() -> None:

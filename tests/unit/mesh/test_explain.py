@@ -186,12 +186,17 @@ def test_shares_follow_the_weights_and_name_what_is_wrong(model: Model) -> None:
         "{backendRefs: [{name: nope, port: 80}]}",
         "{backendRefs: [{name: one, port: 80, weight: 0}]}",
         "{backendRefs: [{name: one, port: 80, weight: 0}, {name: nope, port: 80}]}",
+        "{filters: [{type: ExtensionRef, extensionRef: {group: x.org, kind: A, name: a}}], "
+        "backendRefs: [{name: one, port: 80}]}",
+        "{filters: [{type: ExtensionRef, extensionRef: {group: x.org, kind: A, name: a}}, "
+        "{type: RequestRedirect, requestRedirect: {port: 81}}]}",
+        "{backendRefs: [{name: one, port: 80, filters: [{type: CORS, cors: {}}]}]}",
     ],
 )
 def test_a_rule_without_a_valid_backend_answers_500(model: Model, rule: str) -> None:
     model.apply(route("r", "a.example.com", rule))
     answer = ask(model, "http://a.example.com/")
-    assert (answer.outcome, answer.status) == ("respond", 500)
+    assert (answer.outcome, answer.status, answer.location) == ("respond", 500, "")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,34 @@ def test_an_address_that_two_sources_tell_of_counts_once() -> None:
     assert [each.load_balancing_weight.value for each in group.lb_endpoints] == [1]
 
 
+@pytest.mark.parametrize("weights", [(2**32 - 1, 1), (2**31, 2**31, 2**31), (2**40, 1, 1), (1_000_000,) * 5_000])
+def test_weights_of_a_priority_fit_envoy_s_32_bits_and_keep_their_order(weights: tuple[int, ...]) -> None:
+    zones = (Locality(zone="a"), Locality(zone="b"))
+    endpoints = [
+        Endpoint(f"10.0.{n // 256}.{n % 256}", HTTP, weight=weight, locality=zones[n % 2], priority=3)
+        for n, weight in enumerate(weights)
+    ]
+    groups = load_assignment("c", endpoints, port_name="http").endpoints
+    assert sum(group.load_balancing_weight.value for group in groups) <= 2**32 - 1
+    made = {
+        each.endpoint.address.socket_address.address: each.load_balancing_weight.value
+        for group in groups
+        for each in group.lb_endpoints
+    }
+    assert min(made.values()) >= 1
+    scaled = [made[endpoint.address] for endpoint in endpoints]
+    assert sorted(scaled, reverse=True) == [weight for _, weight in sorted(zip(weights, scaled), reverse=True)]
+    assert scaled[0] / sum(scaled) == pytest.approx(weights[0] / sum(weights), rel=1e-3)
+    for group in groups:
+        assert group.load_balancing_weight.value == sum(e.load_balancing_weight.value for e in group.lb_endpoints)
+
+
+def test_each_priority_has_weights_of_its_own() -> None:
+    endpoints = [Endpoint(f"10.0.0.{n}", HTTP, weight=2**32 - 1, priority=n) for n in (1, 2)]
+    groups = load_assignment("c", endpoints, port_name="http").endpoints
+    assert [group.load_balancing_weight.value for group in groups] == [2**32 - 1] * 2
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [("10.0.0.1", True), ("fd00::1", True), ("a.example.com", False), ("10.1", False), ("", False)],

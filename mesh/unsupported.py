@@ -1,0 +1,34 @@
+"""What a rule asks for, in an object that is accepted, and that nothing here can do.
+
+Gateway API lets an implementation refuse a filter but never skip it (HTTPRouteFilter): requests that the filter was
+meant for are answered 500. Translation, `explain` and statuses judge by the same functions, so that they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mesh.kinds.http_filters import HTTPRouteFilter
+
+_ONE_BACKEND = ("RequestHeaderModifier", "ResponseHeaderModifier")
+
+
+def of_rule(filters: Iterable[HTTPRouteFilter]) -> str:
+    """The filter of a rule for which all of its requests answer 500, in words; empty where there is none."""
+    for one in filters:
+        if one.extension_ref is not None:
+            return f"filter {one.extension_ref.kind} {one.extension_ref.name}, of a kind that is not supported"
+    return ""
+
+
+def of_backend(filters: Iterable[HTTPRouteFilter]) -> str:
+    """The filter of one backend for which its share of the requests answers 500; empty where there is none.
+
+    Envoy's `ClusterWeight` has fields for headers and the host, and for nothing else.
+    """
+    for one in filters:
+        of_host = one.url_rewrite is not None and one.url_rewrite.path is None
+        if one.type not in _ONE_BACKEND and not of_host:
+            path = " with a path" if one.url_rewrite is not None else ""
+            return f"filter {one.type}{path}, which cannot be applied to one backend"
+    return ""

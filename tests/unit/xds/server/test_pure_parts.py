@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import pytest
+
+from mesh.model import Audience
+from mesh.tables import Input
+from tests.support.xds_client import node, until
+from xds.server.admission import Admission, Rate
+from xds.server.authentication import Identity, NotAuthenticatedError, check, identity_of
+from xds.server.hub import Hub
+from xds.server.node_identity import InvalidNodeError, identify
+from xds.server.pacing import Pacer
+from xds.server.serve import InsecureAddressError, XdsServer
+from xds.server.telemetry import Histogram
+
+
+def test_a_gateways_audience_is_its_name_and_a_clients_its_namespace() -> None:
+    assert identify(node("gateway~default~edge~1")).audience == Audience("gateway", "default", "edge")
+    assert identify(node("grpc~shop~client~7")).audience == Audience("grpc", "shop")
+
+
+def test_a_sidecars_audience_is_its_service_with_its_ports() -> None:
+    metadata = {"kind": "sidecar", "service": "reviews", "port": 80, "ingress_port": "15006", "egress_port": 15001}
+    proxy = identify(node("sidecar~default~reviews-1~x", metadata=metadata))
+    assert proxy.audience == Audience("sidecar", "default", "reviews", 80, 15006, 15001)
+
+
+def test_envoys_version_is_read_and_its_extensions_are_not_kept() -> None:
+    made = node()
+    version = made.user_agent_build_version.version
+    version.major_number, version.minor_number, version.patch = 1, 39, 3
+    made.extensions.add(name="x")
+    proxy = identify(made)
+    assert proxy.version == "1.39.3"
+    assert not proxy.node.extensions
+
+
+@pytest.mark.parametrize(
+    "node_id", ["", "a", "x~a~b~c", "gateway~A~b~c", "gateway~a~b~", "gateway~a~b~c~d", "gateway~a~b~" + "c" * 2000]
+)
+def test_an_id_of_another_form_is_refused(node_id: str) -> None:
+    with pytest.raises(InvalidNodeError, match=r"node\.id"):
+        identify(node(node_id))
+
+
+def test_an_identity_is_one_spiffe_id_of_the_known_form() -> None:
+    assert identity_of({"peer_spiffe_id": [b"spiffe://mesh.local/ns/default/sa/edge"]}) == Identity(
+        "mesh.local", "default", "edge"
+    )
+    for found in ([], [b"spiffe://mesh.local/other"], [b"spiffe://a/ns/b/sa/c", b"spiffe://a/ns/b/sa/d"]):
+        with pytest.raises(NotAuthenticatedError):
+            identity_of({"peer_spiffe_id": found})
+
+
+def test_a_proxy_may_be_only_of_its_own_namespace_and_account() -> None:
+    identity = Identity("mesh.local", "default", "edge")
+    check(identity, identify(node()))
+    check(identity, identify(node(metadata={"service_account": "edge"})))
+    with pytest.raises(NotAuthenticatedError, match="for namespace default"):
+        check(identity, identify(node("gateway~other~edge~1")))
+    with pytest.raises(NotAuthenticatedError, match="claims service account root"):
+        check(identity, identify(node(metadata={"service_account": "root"})))
+
+
+def test_a_burst_is_let_in_the_rest_waits_in_order_and_too_long_a_queue_is_refused() -> None:
+    admission = Admission(Rate(per_second=10, burst=2, patience=0.25))
+    waits = [admission.wait(100.0) for _ in range(6)]
+    assert waits[:2] == [0.0, 0.0]
+    assert waits[2:4] == [pytest.approx(0.1), pytest.approx(0.2)]
+    assert waits[4:] == [None, None]
+    assert admission.wait(110.0) == 0.0
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:18000", "xds.example.com:1"])
+def test_plaintext_beyond_loopback_is_refused(address: str) -> None:
+    hub = Hub({}, Input("views"))
+    with pytest.raises(InsecureAddressError, match="loopback only"):
+        XdsServer(hub, address)
+    for allowed in ("127.0.0.1:0", "[::1]:0", "localhost:0"):
+        XdsServer(hub, allowed)
+
+
+async def test_a_taken_port_is_an_error_that_names_it() -> None:
+    hub = Hub({}, Input("views"))
+    first = XdsServer(hub, "127.0.0.1:0")
+    port = await first.start()
+    with pytest.raises(OSError, match=str(port)):
+        await XdsServer(hub, f"127.0.0.1:{port}").start()
+    await first.stop(0)
+
+
+class Rounds:
+    """Counts rounds; the test says when they are over."""
+
+    def __init__(self, streams: int) -> None:
+        self.now = 100.0
+        self.started = 0
+        self._streams = streams
+        self.pacer = Pacer(self._start, lambda: self.now)
+
+    def _start(self) -> int:
+        self.started += 1
+        return self._streams
+
+    def finish(self, seconds: float) -> None:
+        self.now += seconds
+        for _ in range(self._streams):
+            self.pacer.done(self.pacer.round)
+
+
+async def test_news_after_quiet_goes_out_at_once() -> None:
+    rounds = Rounds(2)
+    for _ in range(5):
+        before = rounds.started
+        rounds.pacer.request()
+        assert rounds.started == before + 1
+        rounds.finish(0.04)
+
+
+async def test_news_during_a_round_waits_for_its_end_and_a_pause_and_goes_together() -> None:
+    rounds = Rounds(2)
+    rounds.pacer.request()
+    for _ in range(10):
+        rounds.pacer.request()
+    assert rounds.started == 1
+    rounds.finish(0.002)
+    assert rounds.started == 1
+    await until(lambda: rounds.started > 1)
+    assert rounds.started == 2
+    rounds.pacer.stop()
+
+
+async def test_a_stream_of_an_earlier_round_does_not_end_the_present_one() -> None:
+    rounds = Rounds(1)
+    rounds.pacer.request()
+    rounds.finish(0.01)
+    rounds.pacer.request()
+    rounds.pacer.done(1)
+    rounds.pacer.request()
+    assert rounds.started == 2
+    rounds.pacer.stop()
+
+
+def test_a_histogram_counts_in_buckets() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 9.0):
+        histogram.observe(value)
+    assert histogram.counts == [2, 1, 1]
+    assert (histogram.count, histogram.total) == (4, 12.0)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from tests.support.certificates import Authority, Pair
+from tests.support.xds_client import Client, TinyMesh, cluster, names, node, serving
+from xds.schema.type_urls import TYPE_CLUSTER
+from xds.server.serve import InsecureAddressError, Tls, XdsServer
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def mesh() -> TinyMesh:
+    made = TinyMesh()
+    made.put(cluster("c0"))
+    return made
+
+
+def tls_of(authority: Authority, pair: Pair) -> Tls:
+    return Tls(certificate=pair.cert, key=pair.key, client_ca=authority.ca)
+
+
+def channel(port: int, ca: Path, pair: Pair | None) -> grpc.aio.Channel:
+    credentials = grpc.ssl_channel_credentials(
+        ca.read_bytes(),
+        private_key=pair.key.read_bytes() if pair else None,
+        certificate_chain=pair.cert.read_bytes() if pair else None,
+    )
+    return grpc.aio.secure_channel(f"localhost:{port}", credentials, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
+async def test_a_proxy_with_its_own_certificate_is_served(authority: Authority, mesh: TinyMesh) -> None:
+    edge = authority.proxy("edge", "spiffe://mesh.local/ns/default/sa/edge")
+    async with serving(mesh, tls=tls_of(authority, authority.server("xds"))) as server:
+        async with Client(0, channel=channel(server.port, authority.ca, edge)) as client:
+            await client.send(TYPE_CLUSTER, node=node())
+            assert names(await client.receive_and_ack()) == ["c0"]
+
+
+async def test_a_proxy_that_claims_another_namespace_is_refused(authority: Authority, mesh: TinyMesh) -> None:
+    other = authority.proxy("other", "spiffe://mesh.local/ns/other/sa/edge")
+    async with serving(mesh, tls=tls_of(authority, authority.server("xds"))) as server:
+        async with Client(0, channel=channel(server.port, authority.ca, other)) as client:
+            await client.send(TYPE_CLUSTER, node=node())
+            code, details = await client.ended()
+            assert code is grpc.StatusCode.PERMISSION_DENIED
+            assert "for namespace other" in details
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+async def test_a_client_without_a_certificate_of_ours_does_not_connect(
+    authority: Authority, mesh: TinyMesh, tmp_path: Path, stranger: bool
+) -> None:
+    pair = Authority(tmp_path, "stranger").proxy("s", "spiffe://mesh.local/ns/default/sa/edge") if stranger else None
+    async with serving(mesh, tls=tls_of(authority, authority.server("xds"))) as server:
+        async with Client(0, channel=channel(server.port, authority.ca, pair)) as client:
+            await client.send(TYPE_CLUSTER, node=node())
+            code, _ = await client.ended()
+            assert code is grpc.StatusCode.UNAVAILABLE
+        assert not mesh.hub.members()
+
+
+async def test_a_replaced_server_certificate_is_used_for_the_next_connection(
+    authority: Authority, mesh: TinyMesh, tmp_path: Path
+) -> None:
+    edge = authority.proxy("edge", "spiffe://mesh.local/ns/default/sa/edge")
+    renewed = Authority(tmp_path, "renewed")
+    live = authority.server("xds")
+    async with serving(mesh, tls=tls_of(authority, live)) as server:
+        fresh = renewed.server("xds-2")
+        live.key.write_bytes(fresh.key.read_bytes())
+        live.cert.write_bytes(fresh.cert.read_bytes())
+        async with Client(0, channel=channel(server.port, renewed.ca, edge)) as client:
+            await client.send(TYPE_CLUSTER, node=node())
+            assert names(await client.receive_and_ack()) == ["c0"]
+
+
+async def test_a_missing_tls_file_is_told_at_the_start(authority: Authority, mesh: TinyMesh, tmp_path: Path) -> None:
+    pair = authority.server("xds")
+    missing = Tls(certificate=tmp_path / "nope.pem", key=pair.key, client_ca=authority.ca)
+    with pytest.raises(InsecureAddressError, match=r"nope\.pem"):
+        await XdsServer(mesh.hub, "127.0.0.1:0", tls=missing).start()
