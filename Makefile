@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 WORKERS ?= 2
 KEEP ?=
+ROW ?=
 
 .PHONY: help
 help: ## list the targets
@@ -42,6 +43,11 @@ lint: $(READY) ## style, types, and who may import whom
 docs: $(READY) ## write the reference pages that are made from the code
 	$(BIN)/python -m fairlead.settings > docs/reference/settings.md
 	$(BIN)/python -m fairlead.metrics > docs/reference/metrics.md
+	$(BIN)/python -m tests.docs.reference
+
+.PHONY: bench
+bench: $(READY) ## measure beside go-control-plane (needs Go 1.26, takes about 20 minutes); ROW="a b" for some rows
+	$(BIN)/python -m benchmarks $(ROW)
 
 .PHONY: clean
 clean: ## remove what was made: .venv, caches, built packages

@@ -22,7 +22,6 @@ from api.ports import (
     Unavailable,
 )
 from fairlead.builder import Builder
-from fairlead.provenance import dependents
 from fairlead.views import code, endpoint_view, explanation_wire, proxy_view, service_view
 from mesh.explain import GatewayNotFoundError, explain
 from mesh.gateways import GATEWAYS, GatewayKey
@@ -146,7 +145,7 @@ class World:
             {
                 resource
                 for declared in self._engine.group(DECLARED_BY_OBJECT, key)
-                for resource in dependents(self._engine, DECLARED, declared, among=self._resource_tables)
+                for resource in self._engine.dependents(DECLARED, declared, among=self._resource_tables)
             }
         )
         far = self._hub.distribution(keys)

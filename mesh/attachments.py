@@ -137,9 +137,7 @@ def service_routes(look: Reader, *, client_namespace: str, service: ServiceKey, 
     return consumer or _for_port(look, look.keys(ROUTES_BY_SERVICE, service), service, port)
 
 
-def _for_port(
-    look: Reader, routes: tuple[ObjectKey, ...], service: ServiceKey, port: int
-) -> tuple[ObjectKey, ...]:
+def _for_port(look: Reader, routes: tuple[ObjectKey, ...], service: ServiceKey, port: int) -> tuple[ObjectKey, ...]:
     rows = ((route, look(ATTACHMENTS, route)) for route in routes)
     return tuple(route for route, row in rows if row is not None and row.stands_before(service, port))
 

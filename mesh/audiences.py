@@ -1,4 +1,4 @@
-"""What each audience is in terms of the model: the Gateway it serves, or the service it fronts and those it may see.
+"""What each audience is in terms of the model: the Gateway it serves, or the service it fronts.
 
 An audience exists from the start for every Gateway of ours, so that its configuration is ready when the first proxy
 comes; for sidecars and gRPC clients as soon as one connects.
@@ -10,22 +10,21 @@ import msgspec
 
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.model import AUDIENCES, Audience, ServiceKey, ServicePort
-from mesh.services import SERVICES, VISIBLE
+from mesh.services import SERVICES
 from mesh.tables import Look, derived, each
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """What proxies of an audience stand for and may see.
+    """What proxies of an audience stand for.
 
     `gateway` is the Gateway they serve, `fronts` the service whose instance a sidecar stands beside, each None where
-    there is no such thing (yet). `fronted_port` is the port of that service for which `Audience.port` stands.
-    `services` are those that the proxies may call.
+    there is no such thing (yet). `fronted_port` is the port of that service for which `Audience.port` stands. What
+    proxies may call is in `mesh.services.VISIBLE`, once for all that see the same.
     """
 
     gateway: GatewayKey | None = None
     fronts: ServiceKey | None = None
     fronted_port: ServicePort | None = None
-    services: tuple[ServiceKey, ...] = ()
 
 
 def _gateway(key: GatewayKey, _row: Gateway) -> tuple[Audience]:
@@ -38,15 +37,11 @@ def SIGHTS(key: Audience, look: Look) -> Sight | None:  # noqa: N802
     if key.kind == "gateway":
         gateway = GatewayKey(key.namespace, key.name)
         return Sight(gateway=gateway if look(GATEWAYS, gateway) is not None else None)
-    visible = look(VISIBLE, key.namespace)
-    services = visible.services if visible is not None else ()
-    if key.kind != "sidecar":
-        return Sight(services=services)
     fronts = ServiceKey(key.namespace, key.name)
-    service = look(SERVICES, fronts)
+    service = look(SERVICES, fronts) if key.kind == "sidecar" else None
     if service is None:
-        return Sight(services=services)
-    return Sight(fronts=fronts, fronted_port=_fronted(service.ports, key.port), services=services)
+        return Sight()
+    return Sight(fronts=fronts, fronted_port=_fronted(service.ports, key.port))
 
 
 def _fronted(ports: tuple[ServicePort, ...], number: int) -> ServicePort | None:

@@ -121,7 +121,7 @@ AudienceKind = Literal["gateway", "sidecar", "grpc"]
 
 
 class Audience(NamedTuple):
-    """Proxies that must see the same thing: a gateway's replicas, the sidecars of one workload, a namespace's gRPC clients.
+    """Proxies that must see the same thing: replicas of a gateway, sidecars of a workload, gRPC clients of a namespace.
 
     `name` is the Gateway's or the Service's name (empty for `grpc`). The ports are a sidecar's own, 0 elsewhere:
     `port` its service listens on, `ingress_port` and `egress_port` the sidecar listens on.

@@ -7,6 +7,7 @@ separate tables, so that a moved endpoint touches nothing but its own assignment
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ from mesh.tables import Look, derived, each
 
 EVERYWHERE = "*"
 OWN_NAMESPACE = "."
+VISIBLE_PARTS = 64
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -67,8 +69,22 @@ class ServiceEndpoints(msgspec.Struct, frozen=True):
     own: tuple[Endpoint, ...] = ()
 
 
+class ClientsKey(NamedTuple):
+    """The clients of a namespace that see the mesh alike: its sidecars, or its proxyless gRPC clients."""
+
+    namespace: str
+    grpc: bool
+
+
+class VisibleKey(NamedTuple):
+    """One of the parts of what clients may see; services are spread over them by name."""
+
+    clients: ClientsKey
+    part: int
+
+
 class Visible(msgspec.Struct, frozen=True):
-    """The services that clients of a namespace may see, sorted."""
+    """Services that clients may see, sorted."""
 
     services: tuple[ServiceKey, ...]
 
@@ -150,7 +166,17 @@ def SERVICES(key: ServiceKey, look: Look) -> Service | None:  # noqa: N802
     )
 
 
-SERVICES_BY_VISIBILITY = SERVICES.index("visibility", lambda key, row: (key.namespace, *row.export_to))
+def _visibility(key: ServiceKey, row: Service) -> Iterable[tuple[str, int]]:
+    part = visible_part(key)
+    return ((namespace, part) for namespace in (key.namespace, *row.export_to))
+
+
+def visible_part(key: ServiceKey) -> int:
+    """The part of `VISIBLE` in which a service is."""
+    return zlib.crc32("/".join(key).encode()) % VISIBLE_PARTS
+
+
+SERVICES_BY_VISIBILITY = SERVICES.index("visibility", _visibility)
 
 
 @derived(
@@ -210,16 +236,25 @@ def _own_endpoints(own: ServiceObject) -> tuple[Endpoint, ...]:
     )
 
 
-def _client_namespace(key: Audience, _row: Connected) -> tuple[str, ...]:
-    return (key.namespace,) if key.kind in ("sidecar", "grpc") else ()
+def clients_of(audience: Audience) -> ClientsKey | None:
+    """The clients that proxies of an audience belong to; a gateway's are none."""
+    if audience.kind == "gateway":
+        return None
+    return ClientsKey(audience.namespace, audience.kind == "grpc")
 
 
-@derived("visible", each(AUDIENCES, _client_namespace))
-def VISIBLE(key: str, look: Look) -> Visible | None:  # noqa: N802
-    """What the sidecars and gRPC clients of a namespace may see; a row for each namespace that has such proxies."""
-    own = look.keys(SERVICES_BY_VISIBILITY, key)
-    everywhere = look.keys(SERVICES_BY_VISIBILITY, EVERYWHERE)
-    return Visible(tuple(sorted({*own, *everywhere})))
+def _visible(key: Audience, _row: Connected) -> Iterable[VisibleKey]:
+    clients = clients_of(key)
+    return (VisibleKey(clients, part) for part in range(VISIBLE_PARTS)) if clients is not None else ()
+
+
+@derived("visible", each(AUDIENCES, _visible))
+def VISIBLE(key: VisibleKey, look: Look) -> Visible | None:  # noqa: N802
+    """What sidecars and gRPC clients may see, in parts: among thousands of services a new one costs its part alone."""
+    own = look.keys(SERVICES_BY_VISIBILITY, (key.clients.namespace, key.part))
+    everywhere = look.keys(SERVICES_BY_VISIBILITY, (EVERYWHERE, key.part))
+    services = tuple(sorted({*own, *everywhere}))
+    return Visible(services) if services else None
 
 
 @derived(

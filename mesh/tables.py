@@ -270,6 +270,34 @@ class Engine:
             todo.extend(self._read_rows(position, at))
         return {table: tuple(sorted(keys)) for table, keys in sorted(found.items(), key=lambda item: item[0].name)}
 
+    def dependents(self, table: Table[K, R], key: K, *, among: frozenset[Table[Any, Any]]) -> list[Any]:
+        """The keys of the rows of `among` that were made from a row, directly or through others; sorted.
+
+        The other direction of `origins`. Cost follows the number of rows between.
+        """
+        found: set[Any] = set()
+        start = (self._stored[table].position, key)
+        seen: set[tuple[int, Any]] = {start}
+        todo: list[tuple[int, Any]] = [start]
+        while todo:
+            position, at = todo.pop()
+            stored = self._order[position]
+            if stored.table in among:
+                found.add(at)
+                continue
+            new = self._readers_of(stored, at) - seen
+            seen |= new
+            todo.extend(new)
+        return sorted(found)
+
+    def _readers_of(self, stored: _Stored, key: Any) -> set[tuple[int, Any]]:
+        readers = set(stored.readers.get(key, _NOTHING))
+        row = stored.rows.get(key)
+        for number, index in enumerate(stored.table.indexes):
+            for group in _named(index.of, key, row):
+                readers |= stored.index_readers[number].get(group, set())
+        return readers
+
     def _read_rows(self, position: int, key: Any) -> Iterator[tuple[int, Any]]:
         for of, number, at in self._reads[position].get(key, _NOTHING):
             if number < 0:
@@ -363,12 +391,15 @@ class Engine:
     def _respawn(self, position: int, old: set[Any], new: set[Any]) -> None:
         wanted = self._wanted[position]
         for key in old ^ new:
-            count = wanted.get(key, 0) + (1 if key in new else -1)
+            before = wanted.get(key, 0)
+            count = before + (1 if key in new else -1)
             if count:
                 wanted[key] = count
             else:
                 del wanted[key]
-            self._dirty[position].add(key)
+            if not before or not count:
+                # One more source that names a key leaves its row as it is: that follows from what it reads.
+                self._dirty[position].add(key)
 
     def _mark(self, readers: set[tuple[int, Any]] | None) -> None:
         if readers:

@@ -81,7 +81,8 @@ func changeOnce(t *tracker, w write, marker int, timeout time.Duration) (map[str
 }
 
 // drive makes changes at a steady rate, one service after the other, and watches how far the observers lag. A write
-// that the server is slow to take does not hold up the next: the clock of each runs from the moment it was due.
+// that the server is slow to take does not hold up the next: the clock of each runs from the moment it was due. Only
+// writes of one service wait for each other, or an older state could be written last.
 func drive(t *tracker, w write, services, firstMarker int, perSecond, seconds float64, drain time.Duration) (map[string]any, error) {
 	count := int(perSecond * seconds)
 	if count < 1 || services < 1 {
@@ -95,11 +96,18 @@ func drive(t *tracker, w write, services, firstMarker int, perSecond, seconds fl
 	var mu sync.Mutex
 	var failures []error
 	changes := make([]*change, count)
+	written := map[string]chan struct{}{} // by resource: closed when its last write was answered
 	for i := range count {
 		time.Sleep(time.Until(started.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))))
 		filled := w.fill(i%services, firstMarker+i)
 		changes[i] = t.expect(filled.Resource, firstMarker+i)
+		before, answered := written[filled.Resource], make(chan struct{})
+		written[filled.Resource] = answered
 		writes.Go(func() {
+			defer close(answered)
+			if before != nil {
+				<-before
+			}
 			if err := filled.do(); err != nil {
 				mu.Lock()
 				defer mu.Unlock()

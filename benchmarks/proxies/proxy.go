@@ -15,9 +15,6 @@ import (
 	"fairlead.dev/benchmarks/wire"
 )
 
-// A response with more resources than this is a first one, whose endpoints carry no marker worth reading.
-const fewResources = 64
-
 // subscription is what a proxy holds of one type. Names asked for one by one are keys of versions from the start,
 // with an empty version until they are answered.
 type subscription struct {
@@ -125,7 +122,7 @@ func (p *proxy) receive(to *stream, message []byte, at time.Time) error {
 	t.resources.Add(int64(len(response.Resources)))
 	t.removed.Add(int64(len(response.Removed)))
 	t.bytes.Add(int64(len(message)))
-	if kind == eds && len(response.Resources) <= fewResources {
+	if kind == eds && p.fleet.tracker.expecting() {
 		for _, resource := range response.Resources {
 			p.fleet.tracker.saw(p.index, resource.Name, wire.MaxPort(resource.Body), at)
 		}

@@ -149,7 +149,7 @@ func (t *tap) observe(response *wire.Response, size int) []seen {
 	var markers []seen
 	for _, resource := range response.Resources {
 		switch {
-		case kind == eds && len(response.Resources) <= fewResources:
+		case kind == eds && t.tracker.expecting():
 			markers = append(markers, seen{resource: resource.Name, marker: wire.MaxPort(resource.Body)})
 		case kind == rds:
 			t.mu.Lock()

@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type tracker struct {
 	mu        sync.Mutex
 	observers map[int]map[string]int
 	open      map[string][]*change
+	pending   atomic.Int64 // changes in open, for those who do not want the lock
 }
 
 func newTracker() *tracker {
@@ -71,8 +73,12 @@ func (t *tracker) expect(resource string, marker int) *change {
 		missing: len(t.observers), done: make(chan struct{}),
 	}
 	t.open[resource] = append(t.open[resource], c)
+	t.pending.Add(1)
 	return c
 }
+
+// expecting tells whether any change is on its way; while none is, markers are not worth reading.
+func (t *tracker) expecting() bool { return t.pending.Load() > 0 }
 
 // saw tells that an observer now has a marker of a resource.
 func (t *tracker) saw(observer int, resource []byte, marker int, at time.Time) {
@@ -107,6 +113,7 @@ func (t *tracker) got(c *change, at time.Time) {
 		return
 	}
 	close(c.done)
+	t.pending.Add(-1)
 	rest := slices.DeleteFunc(t.open[c.resource], func(other *change) bool { return other == c })
 	if len(rest) == 0 {
 		delete(t.open, c.resource)
@@ -137,5 +144,6 @@ func (t *tracker) abandon() int {
 		lost += len(changes)
 	}
 	t.open = map[string][]*change{}
+	t.pending.Store(0)
 	return lost
 }

@@ -68,7 +68,8 @@ def test_changelog_fragments_are_named_as_their_readme_says() -> None:
     assert [name for name in names if not _FRAGMENT.match(name)] == []
 
 
-def test_the_verbs_of_the_makefile_are_those_that_contributing_lists() -> None:
+def test_the_verbs_that_contributing_lists_are_in_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     listed = set(re.findall(r"^\| `make ?([a-z-]*)` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
-    assert listed - {""} == targets - {"help", "install"}
+    assert {"demo", "test", "lint", "docs"} <= listed
+    assert listed - {""} <= targets

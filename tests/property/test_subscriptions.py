@@ -18,6 +18,8 @@ from xds.schema.type_urls import TYPE_ROUTE
 NAMES = st.sampled_from("abcde")
 VERSIONS = st.sampled_from(["1", "2", "3", "bad"])
 CONTENTS = st.dictionaries(NAMES, VERSIONS, max_size=5)
+# Never empty: an empty first list would mean everything.
+SOME_NAMES = st.lists(NAMES, unique=True, min_size=1, max_size=4)
 LISTS = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "*"]), unique=True, max_size=4)
 
 
@@ -128,7 +130,84 @@ class DeltaClient(RuleBasedStateMachine):
         self.held = {name: version for name, version in self.held.items() if self.wildcard or name in self.names}
 
 
-DeltaClient.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=25, deadline=None, phases=[Phase.generate, Phase.shrink]
-)
+class SotwClient(RuleBasedStateMachine):
+    """A client of a type that is sent in part: every request names all that it wants and the last response it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.served = Served()
+        self.contents: dict[str, str] = {}
+        self.held: dict[str, str] = {}
+        self.names: list[str] = []
+        self.nonce = self.version = ""
+        self.unanswered: list[Any] = []
+        self.client = Script(self.served, "sotw")
+
+    @initialize(contents=CONTENTS, names=SOME_NAMES)
+    def start(self, contents: dict[str, str], names: list[str]) -> None:
+        self.contents, self.names = contents, names
+        self.served.set(TYPE_ROUTE, contents)
+        self.unanswered += self.client.ask(TYPE_ROUTE, names=names)
+
+    @rule(contents=CONTENTS)
+    def change(self, contents: dict[str, str]) -> None:
+        self.contents = contents
+        self.served.set(TYPE_ROUTE, contents)
+        self.unanswered += self.client.news()
+
+    @rule(names=SOME_NAMES)
+    def ask(self, names: list[str]) -> None:
+        if self.held.keys() - names:
+            # See `Typed.settle_claims`: what a client drops and takes up again it must not lose its stream over.
+            self.version = ""
+        self.names = names
+        self.held = {name: version for name, version in self.held.items() if name in names}
+        self.unanswered += self.client.ask(TYPE_ROUTE, names=names, nonce=self.nonce, version=self.version)
+
+    @rule()
+    def answer(self) -> None:
+        if self.unanswered:
+            self._answer(self.unanswered.pop(0))
+
+    @rule(contents=CONTENTS)
+    def reconnect(self, contents: dict[str, str]) -> None:
+        """The stream breaks, things change meanwhile, and the client comes back with the version it last took."""
+        self.unanswered, self.nonce = [], ""
+        self.contents = contents
+        self.served.set(TYPE_ROUTE, contents)
+        self.client = Script(self.served, "sotw")
+        self.unanswered += self.client.ask(TYPE_ROUTE, names=self.names, version=self.version)
+
+    def teardown(self) -> None:
+        self.settle()
+
+    @rule()
+    def settle(self) -> None:
+        """Answer everything: the law must hold from any state."""
+        for _ in range(60):
+            if not self.unanswered:
+                break
+            self._answer(self.unanswered.pop(0))
+        assert not self.unanswered, "responses do not end"
+        for name in self.names:
+            version = self.contents.get(name)
+            if version is not None and version != "bad":
+                assert self.held.get(name) == version, (name, version, self.held)
+            assert self.held.get(name) != "bad"
+
+    def _answer(self, response: Any) -> None:
+        resources = sent(response)
+        self.nonce = response.nonce
+        if "bad" in resources.values():
+            self.unanswered += self.client.nack(response, "no", names=self.names, version=self.version)
+            return
+        self.held.update({name: version for name, version in resources.items() if name in self.names})
+        self.version = response.version_info
+        self.unanswered += self.client.ack(response, names=self.names)
+
+
+SETTINGS = settings(max_examples=120, stateful_step_count=25, deadline=None, phases=[Phase.generate, Phase.shrink])
+DeltaClient.TestCase.settings = SETTINGS
+SotwClient.TestCase.settings = SETTINGS
 TestDeltaClient = DeltaClient.TestCase
+TestSotwClient = SotwClient.TestCase

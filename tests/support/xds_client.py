@@ -115,9 +115,11 @@ class TinyMesh:
 
 
 @contextlib.asynccontextmanager
-async def serving(mesh: TinyMesh, *, limits: Limits | None = None, tls: Tls | None = None) -> AsyncIterator[XdsServer]:
+async def serving(
+    mesh: TinyMesh, *, limits: Limits | None = None, tls: Tls | None = None, port: int = 0
+) -> AsyncIterator[XdsServer]:
     """A running server for a mesh, on a free port."""
-    server = XdsServer(mesh.hub, "127.0.0.1:0", limits=limits, tls=tls)
+    server = XdsServer(mesh.hub, f"127.0.0.1:{port}", limits=limits, tls=tls)
     await server.start()
     try:
         yield server

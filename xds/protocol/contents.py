@@ -78,12 +78,15 @@ class Entry:
     def fingerprint(self) -> int:
         """64 bits of name and version; a mapping's version is their sum, which needs no order."""
         if self._fingerprint < 0:
-            digest = hashlib.blake2b(f"{self.name}\0{self.version}".encode(), digest_size=8).digest()
-            self._fingerprint = int.from_bytes(digest, "big")
+            self._fingerprint = _fingerprint(self.name, self.version)
         return self._fingerprint
 
     def __repr__(self) -> str:
         return f"<{self.name}@{self.version}>"
+
+
+def _fingerprint(name: str, version: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{name}\0{version}".encode(), digest_size=8).digest(), "big")
 
 
 # Stands where a client named a resource that does not exist: in what it wants, and, once told, in what it holds.
@@ -151,8 +154,13 @@ class Contents:
 
     @cached_property
     def version(self) -> str:
-        """A hash over all (name, version) pairs: equal on all replicas and after a restart."""
-        total = sum(entry.fingerprint for entry in self.entries.values() if entry is not ABSENT)
+        """A hash over all (name, version) pairs: equal on all replicas and after a restart.
+
+        Names that were asked for in vain count, so that another list of names makes another version.
+        """
+        total = sum(
+            _fingerprint(name, "") if entry is ABSENT else entry.fingerprint for name, entry in self.entries.items()
+        )
         return f"{total % (1 << 64):016x}"
 
     def versions(self) -> dict[str, str]:

@@ -91,22 +91,25 @@ class Stream:
             if len(self.types) >= TYPES:
                 raise ProtocolError(f"the stream asks for more than {TYPES} resource types", exhausted=True)
             state = self.types[request.type_url] = Typed(request.type_url)
-        heard = self._answer(state, request)
-        if heard is None:
-            return Heard()
+        stale = isinstance(request, SotwRequest) and state.responses and request.nonce not in ("", state.last_nonce)
+        dirty = state.type_url in self._dirty
+        heard = self._heard(state, request)
         if isinstance(request, DeltaRequest):
             self._ask_delta(state, request)
         else:
             self._ask_sotw(state, request)
-        self._dirty.add(state.type_url)
+        if not stale:
+            self._dirty.add(state.type_url)
+        elif not dirty:
+            # What it says counts, since requests come in order, but it is not answered: the client has yet to take the
+            # latest response, and will ask again when it does (S3).
+            self._dirty.discard(state.type_url)
         return heard
 
-    def _answer(self, state: Typed, request: SotwRequest | DeltaRequest) -> Heard | None:
-        """The ACK or NACK in a request; None if all of the request is to be ignored (S3)."""
+    def _heard(self, state: Typed, request: SotwRequest | DeltaRequest) -> Heard:
+        """The ACK or NACK in a request."""
         if not request.nonce:
             return Heard()
-        if self.variant == "sotw" and state.responses and request.nonce != state.last_nonce:
-            return None
         if request.error is not None:
             nacked = state.nack(request.nonce, request.error)
             self._release(state)

@@ -124,7 +124,12 @@ class Typed:
             self.by_request = True
 
     def settle_claims(self, wanted: Contents) -> None:
-        """Turn what a returning client said into what it holds, once there are contents to compare with (D8, S7)."""
+        """Turn what a returning client said into what it holds, once there are contents to compare with (D8, S7).
+
+        A SotW client's version covers the names that it asked for then, so one that asks for others is sent everything.
+        One that dropped a name, took it up again and lost its stream before the answer cannot be told from one that
+        kept it.
+        """
         claimed, self._claimed = self._claimed, None
         if claimed is None:
             return
@@ -224,8 +229,8 @@ class Typed:
         before: dict[str, Entry | None] = {}
         for name in names.difference(*(flight.step.sent for flight in self.in_flight.values())):
             if _version(self.held, name) == step.sent[name].version:
-                unsure = _version(step.before, name) == ""
-                before[name] = step.before.get(name) if unsure else self.acked.get(name)
+                # What was held for certain then may have come with a response that was refused since.
+                before[name] = self.acked.get(name) if step.before.has(name) else step.before.get(name)
         self.held = self.held.replace(before)
 
     # -- what is held back --------------------------------------------------------------------------------------

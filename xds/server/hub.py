@@ -163,7 +163,6 @@ class Hub:
         self.telemetry.streams -= 1
         if not members:
             del self._members[audience]
-            self._shelves.forget(audience)
             self.on_audience(audience, False)
 
     def done(self, round_number: int) -> None:
@@ -205,10 +204,7 @@ class Hub:
     def resources(self, audience: Audience, type_url: str) -> dict[str, Entry]:
         """What an audience should have of a type, by name; empty for an audience that nobody knows."""
         self._take_commits()
-        known = audience in self._members
         contents = self._shelves.contents(audience, type_url)
-        if not known:
-            self._shelves.forget(audience)
         return {} if contents is None else dict(sorted(contents.entries.items()))
 
     def distribution(self, keys: Iterable[ResourceKey], audience: Audience | None = None) -> Distribution:

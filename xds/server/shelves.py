@@ -32,7 +32,10 @@ class Shelf:
 
 
 class Shelves:
-    """All shelves that somebody asked for, and the rows to make more."""
+    """All shelves that somebody asked for, and the rows to make more.
+
+    A shelf stays as long as an audience has its view, so that a proxy that comes back soon finds it.
+    """
 
     def __init__(
         self,
@@ -59,11 +62,6 @@ class Shelves:
             return self._attach(key, view).contents
         # Of a type that there are no tables for there is nothing, and that is known.
         return EMPTY if type_url not in self._entries else None
-
-    def forget(self, audience: Audience) -> None:
-        """Drop the shelves of an audience that nobody is of any more."""
-        for key in [key for key in self._of if key.audience == audience]:
-            self._detach(key)
 
     def shelved(self) -> int:
         """How many shelves there are."""

@@ -39,16 +39,14 @@ class Addressing(msgspec.Struct, frozen=True):
 
 
 class UseKey(NamedTuple):
-    """A cluster that routes of a scope name."""
+    """A cluster that routes of a scope name, or the endpoints of one."""
 
     scope: str
-    cluster: str
+    resource: ResourceKey
 
 
 class Use(msgspec.Struct, frozen=True):
-    """Whether the cluster gets its endpoints over EDS."""
-
-    eds: bool
+    """That there is such a resource."""
 
 
 def _cluster_keys(_key: HostKey | SeenPortKey, row: BuiltVirtualHost) -> Iterable[ResourceKey]:
@@ -56,13 +54,16 @@ def _cluster_keys(_key: HostKey | SeenPortKey, row: BuiltVirtualHost) -> Iterabl
 
 
 def _gateway_uses(key: HostKey, row: BuiltVirtualHost) -> Iterable[UseKey]:
-    scope = gateway_scope(*key.gateway)
-    return (UseKey(scope, cluster) for cluster in row.clusters)
+    return _uses(gateway_scope(*key.gateway), row)
 
 
 def _client_uses(key: SeenPortKey, row: BuiltVirtualHost) -> Iterable[UseKey]:
-    scope = clients_scope(key.clients.namespace, grpc=key.clients.grpc)
-    return (UseKey(scope, cluster) for cluster in row.clusters)
+    return _uses(clients_scope(key.clients.namespace, grpc=key.clients.grpc), row)
+
+
+def _uses(scope: str, row: BuiltVirtualHost) -> Iterable[UseKey]:
+    types = (TYPE_CLUSTER, TYPE_ENDPOINT)
+    return (UseKey(scope, ResourceKey(type_url, cluster)) for cluster in row.clusters for type_url in types)
 
 
 @derived("addressings", each(ENDPOINTS))
@@ -143,13 +144,12 @@ def WORKLOAD_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
 
 @derived("uses", each(VIRTUAL_HOSTS, _gateway_uses), each(SERVICE_HOSTS, _client_uses))
 def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
-    """Which scope's routes name which clusters."""
-    cluster = look(CLUSTERS, ResourceKey(TYPE_CLUSTER, key.cluster))
-    return Use(eds=bool(cluster.eds)) if cluster is not None else None
+    """Which scope's routes name which clusters, and so need which endpoints."""
+    table = CLUSTERS if key.resource.type_url == TYPE_CLUSTER else ASSIGNMENTS
+    return Use() if look(table, key.resource) is not None else None
 
 
-USES_BY_SCOPE = USES.index("scope", lambda key, _: (key.scope,))
-EDS_USES_BY_SCOPE = USES.index("eds", lambda key, row: (key.scope,) if row.eds else ())
+USES_BY_SCOPE = USES.index("scope", lambda key, _: ((key.scope, key.resource.type_url),))
 
 
 def _certificates(_key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:

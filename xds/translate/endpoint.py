@@ -3,8 +3,8 @@
 Endpoints are grouped by priority and locality, all sorted, so that equal sets give equal bytes. What each rule is for:
 - a locality carries the sum of its endpoints' weights: gRPC ignores localities without one, and Envoy then splits
   between localities exactly as between endpoints;
-- Envoy refuses an assignment in which the weights of a priority sum to 2^32 or more, which merged sources can reach:
-  they are then scaled down together, to no less than 1 each;
+- the weights of a priority sum to less than 2^32, as Envoy's API demands (Envoy 1.40 does not look, gRPC refuses more);
+  where merged sources exceed that, all are scaled down together, to no less than 1 each;
 - priorities are renumbered without gaps: Envoy would read a gap as an empty priority, gRPC refuses it;
 - an endpoint of weight 0 is left out: Envoy's weights begin at 1, and 0 means "send it nothing";
 - an address and port that two sources tell of counts once, the first in sorted order;

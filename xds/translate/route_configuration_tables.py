@@ -14,6 +14,7 @@ import msgspec
 
 from mesh.attachments import HostKey, ListenerKey
 from mesh.hostnames import ANY
+from mesh.services import ClientsKey
 from mesh.tables import Look, derived, each
 from xds.resources import Resource, ResourceKey
 from xds.schema.type_urls import TYPE_ROUTE, TYPE_SCOPED_ROUTE
@@ -21,7 +22,7 @@ from xds.translate import names
 from xds.translate.framing import resource
 from xds.translate.gateway_tables import ENTRANCES, HOSTS, HOSTS_BY_RESOURCE, Host, ListenerEntrance
 from xds.translate.route_configuration import route_configuration
-from xds.translate.route_tables import CLIENTS, SERVICE_HOSTS, VIRTUAL_HOSTS, Clients, ClientsKey, SeenPortKey
+from xds.translate.route_tables import CLIENTS, SERVICE_HOSTS, VIRTUAL_HOSTS, Clients, SeenPortKey
 from xds.translate.scoped_routes import scope_name, scoped_route_configuration
 from xds.translate.sidecar import EGRESS
 from xds.translate.virtual_host import BuiltVirtualHost

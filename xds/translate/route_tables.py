@@ -12,7 +12,7 @@ from mesh.backends import Backend
 from mesh.kinds.httproute import HTTPRoute
 from mesh.model import AUDIENCES, Audience, Connected, ObjectKey, ServiceKey
 from mesh.objects import find
-from mesh.services import SERVICES, VISIBLE
+from mesh.services import SERVICES, VISIBLE, ClientsKey, clients_of
 from mesh.tables import Look, derived, each
 from xds.translate.gateway_tables import HOSTS, Host
 from xds.translate.http_route import BuiltRoute, RouteAt, build_route
@@ -24,13 +24,6 @@ from xds.translate.virtual_host import BuiltVirtualHost, domain, misdirected_hos
 
 # Inside the mesh there is no listener whose port a redirect could mean.
 MESH_ENTRANCE = Entrance("http", 0)
-
-
-class ClientsKey(NamedTuple):
-    """The clients of a namespace that see the mesh alike: its sidecars, or its proxyless gRPC clients."""
-
-    namespace: str
-    grpc: bool
 
 
 class SeenKey(NamedTuple):
@@ -49,9 +42,7 @@ class SeenPortKey(NamedTuple):
 
 
 class Clients(msgspec.Struct, frozen=True):
-    """The services that clients may see."""
-
-    services: tuple[ServiceKey, ...]
+    """That such clients are connected, or lately were."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -68,17 +59,17 @@ class SeenPort(msgspec.Struct, frozen=True):
 
 
 def _clients(key: Audience, _row: Connected) -> tuple[ClientsKey, ...]:
-    return (ClientsKey(key.namespace, key.kind == "grpc"),) if key.kind in ("sidecar", "grpc") else ()
+    clients = clients_of(key)
+    return (clients,) if clients is not None else ()
 
 
 @derived("clients", each(AUDIENCES, _clients))
-def CLIENTS(key: ClientsKey, look: Look) -> Clients | None:  # noqa: N802
-    """All groups of clients that are connected, or lately were."""
-    visible = look(VISIBLE, key.namespace)
-    return Clients(visible.services if visible is not None else ())
+def CLIENTS(key: ClientsKey, look: Look) -> Clients:  # noqa: N802, ARG001
+    """All groups of clients."""
+    return Clients()
 
 
-@derived("seen", each(CLIENTS, lambda key, row: (SeenKey(key, service) for service in row.services)))
+@derived("seen", each(VISIBLE, lambda key, row: (SeenKey(key.clients, service) for service in row.services)))
 def SEEN(key: SeenKey, look: Look) -> Seen | None:  # noqa: N802
     """The services that clients can reach over HTTP."""
     service = look(SERVICES, key.service)

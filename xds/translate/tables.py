@@ -16,7 +16,7 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import CLIENTS, ROUTES, SEEN, SEEN_PORTS, SERVICE_HOSTS, VIRTUAL_HOSTS
-from xds.translate.views import RESOURCE_TABLES, VIEWS
+from xds.translate.views import RESOURCE_TABLES, SHARED_VIEWS, VIEWS
 
 __all__ = ["RESOURCE_TABLES", "TABLES", "VIEWS"]
 
@@ -43,5 +43,6 @@ TABLES: tuple[Table[Any, Any], ...] = (
     GATEWAY_LISTENERS,
     SIDECAR_LISTENERS,
     GRPC_LISTENERS,
+    SHARED_VIEWS,
     VIEWS,
 )

@@ -2,19 +2,25 @@
 
 Every Gateway of ours has its views from the start, so that its configuration is ready before the first proxy comes;
 sidecars and gRPC clients have theirs while they are connected. An audience that has nothing of a type has an empty
-view of it, which is an answer; an unknown audience has none.
+view of it, which is an answer; an unknown audience has none. What audiences with the same routes share is listed once
+for them all (`SHARED_VIEWS`), to which each adds its own few.
 
 What a proxy rejected in its present version is overridden by what stands instead (`REJECTIONS`, DESIGN §5 S6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import heapq
+from bisect import insort
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import msgspec
 
 from mesh.audiences import SIGHTS, Sight
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import REJECTIONS, REJECTIONS_BY_AUDIENCE, Audience
+from mesh.services import ClientsKey
 from mesh.tables import Look, Table, derived, each
 from xds.resources import Resource, ResourceKey, View, ViewKey
 from xds.schema.type_urls import (
@@ -29,7 +35,6 @@ from xds.translate import names
 from xds.translate.cluster_tables import (
     ASSIGNMENTS,
     CLUSTERS,
-    EDS_USES_BY_SCOPE,
     SECRETS,
     USES_BY_SCOPE,
     WORKLOAD_CLUSTERS,
@@ -47,7 +52,7 @@ from xds.translate.route_configuration_tables import (
     GRPC_ROUTES,
     SCOPED_ROUTES,
 )
-from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS, ClientsKey
+from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS
 from xds.translate.secret import secret_name
 from xds.translate.sidecar import ingress_cluster
 
@@ -71,6 +76,33 @@ _BY_SCOPE = {
 }
 
 
+class SharedKey(NamedTuple):
+    """What all audiences that follow the routes of a scope see of one type."""
+
+    scope: str
+    type_url: str
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """Keys into the resource tables, sorted."""
+
+    keys: tuple[ResourceKey, ...]
+
+
+def _shared(key: Audience, _row: Sight) -> Iterable[SharedKey]:
+    scope = routes_scope(key)
+    return (SharedKey(scope, type_url) for type_url in RESOURCE_TABLES)
+
+
+@derived("shared_views", each(SIGHTS, _shared))
+def SHARED_VIEWS(key: SharedKey, look: Look) -> Shared | None:  # noqa: N802
+    """What audiences share, once: among a thousand sidecars of a namespace a new service is listed a single time."""
+    if key.type_url in (TYPE_CLUSTER, TYPE_ENDPOINT):
+        return Shared(tuple(used for _, used in look.keys(USES_BY_SCOPE, (key.scope, key.type_url))))
+    found = [look.keys(index, key.scope) for index in _BY_SCOPE.get(key.type_url, ())]
+    return Shared(tuple(heapq.merge(*found)))
+
+
 def _views(key: Audience, _row: Sight) -> Iterable[ViewKey]:
     return (ViewKey(key, type_url) for type_url in RESOURCE_TABLES)
 
@@ -83,18 +115,15 @@ def VIEWS(key: ViewKey, look: Look) -> View | None:  # noqa: N802
 
 
 def _keys(look: Look, audience: Audience, type_url: str) -> tuple[ResourceKey, ...]:
-    scope = routes_scope(audience)
-    if type_url == TYPE_CLUSTER:
-        used = [ResourceKey(type_url, use.cluster) for use in look.keys(USES_BY_SCOPE, scope)]
-        return tuple(sorted((*used, *_workload(look, audience))))
-    if type_url == TYPE_ENDPOINT:
-        return tuple(ResourceKey(type_url, use.cluster) for use in look.keys(EDS_USES_BY_SCOPE, scope))
-    if type_url == TYPE_SECRET:
-        return _secrets(look, audience)
-    if type_url == TYPE_LISTENER and audience.kind != "gateway":
-        return _client_listeners(look, audience)
-    found = [key for index in _BY_SCOPE[type_url] for key in look.keys(index, scope)]
-    return tuple(sorted(found))
+    shared = look(SHARED_VIEWS, SharedKey(routes_scope(audience), type_url))
+    keys = shared.keys if shared is not None else ()
+    own = _OWN[type_url](look, audience) if type_url in _OWN else ()
+    if not own:
+        return keys
+    joined = list(keys)
+    for key in own:
+        insort(joined, key)
+    return tuple(joined)
 
 
 def routes_scope(audience: Audience) -> str:
@@ -114,11 +143,12 @@ def _workload(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
 def _client_listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
     if audience.kind == "grpc":
         seen = look.keys(SERVICE_HOSTS_BY_CLIENTS, ClientsKey(audience.namespace, grpc=True))
-        return tuple(sorted(grpc_listener_key(port) for port in seen))
-    keys = [egress_key(audience)] if audience.egress_port else []
-    if audience.ingress_port and audience.port:
-        keys.append(ingress_key(audience))
-    return tuple(sorted(keys))
+        return tuple(grpc_listener_key(port) for port in seen)
+    if audience.kind == "gateway":
+        return ()
+    egress = (egress_key(audience),) if audience.egress_port else ()
+    ingress = (ingress_key(audience),) if audience.ingress_port and audience.port else ()
+    return egress + ingress
 
 
 def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
@@ -132,6 +162,13 @@ def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
         for certificate in listener.certificates
     }
     return tuple(sorted(found))
+
+
+_OWN: dict[str, Callable[[Look, Audience], tuple[ResourceKey, ...]]] = {
+    TYPE_CLUSTER: _workload,
+    TYPE_LISTENER: _client_listeners,
+    TYPE_SECRET: _secrets,
+}
 
 
 def _overrides(

@@ -35,16 +35,14 @@ def test_a_proxy_of_a_gateway_that_does_not_exist_sees_nothing_until_it_does() -
     assert sight(model, EDGE) == Sight()
 
 
-def test_a_sidecar_fronts_its_service_and_sees_what_its_namespace_may() -> None:
+def test_a_sidecar_fronts_its_service() -> None:
     model = Model()
     model.discover("reviews", ports=[("http", 80, 8080), ("admin", 9000, 9000)])
-    model.discover("ratings", namespace="shop", export_to=("*",))
     audience = Audience("sidecar", "default", "reviews", 9000, 15006, 15001)
     model.connect(audience)
     assert sight(model, audience) == Sight(
         fronts=ServiceKey("default", "reviews"),
         fronted_port=ServicePort("admin", 9000, "HTTP"),
-        services=(ServiceKey("default", "reviews"), ServiceKey("shop", "ratings")),
     )
 
 
@@ -58,8 +56,7 @@ def test_a_local_port_that_is_no_service_port_stands_for_the_only_one_there_is()
     assert sight(model, Audience("sidecar", "default", "two", 8080)).fronted_port is None
 
 
-def test_grpc_clients_of_a_namespace_see_what_it_may() -> None:
+def test_grpc_clients_of_a_namespace_stand_for_nothing() -> None:
     model = Model()
-    model.discover("reviews")
     model.connect(Audience("grpc", "default"))
-    assert sight(model, Audience("grpc", "default")) == Sight(services=(ServiceKey("default", "reviews"),))
+    assert sight(model, Audience("grpc", "default")) == Sight()

@@ -179,6 +179,9 @@ def test_shares_follow_the_weights_and_name_what_is_wrong(model: Model) -> None:
     assert [bool(share.problem) for share in answer.backends] == [False, True, True, False]
 
 
+EXTENSION = "{type: ExtensionRef, extensionRef: {group: x.org, kind: A, name: a}}"
+
+
 @pytest.mark.parametrize(
     "rule",
     [
@@ -186,10 +189,8 @@ def test_shares_follow_the_weights_and_name_what_is_wrong(model: Model) -> None:
         "{backendRefs: [{name: nope, port: 80}]}",
         "{backendRefs: [{name: one, port: 80, weight: 0}]}",
         "{backendRefs: [{name: one, port: 80, weight: 0}, {name: nope, port: 80}]}",
-        "{filters: [{type: ExtensionRef, extensionRef: {group: x.org, kind: A, name: a}}], "
-        "backendRefs: [{name: one, port: 80}]}",
-        "{filters: [{type: ExtensionRef, extensionRef: {group: x.org, kind: A, name: a}}, "
-        "{type: RequestRedirect, requestRedirect: {port: 81}}]}",
+        f"{{filters: [{EXTENSION}], backendRefs: [{{name: one, port: 80}}]}}",
+        f"{{filters: [{EXTENSION}, {{type: RequestRedirect, requestRedirect: {{port: 81}}}}]}}",
         "{backendRefs: [{name: one, port: 80, filters: [{type: CORS, cors: {}}]}]}",
     ],
 )

@@ -1,7 +1,16 @@
 from __future__ import annotations
 
 from mesh.model import DISCOVERED_ENDPOINTS, Audience, Endpoint, ServiceKey, ServicePort
-from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE, SubsetKey
+from mesh.services import (
+    ENDPOINTS,
+    SERVICES,
+    SUBSETS,
+    VISIBLE,
+    VISIBLE_PARTS,
+    ClientsKey,
+    SubsetKey,
+    visible_part,
+)
 from mesh.tables import Change, Commit
 from tests.support.model import Model
 
@@ -128,17 +137,27 @@ def test_a_namespace_sees_its_own_services_and_those_exported_to_it() -> None:
     for namespace in ("default", "shop", "third"):
         model.connect(Audience("grpc", namespace))
 
-    def seen(namespace: str) -> list[str]:
-        row = model.engine.get(VISIBLE, namespace)
-        assert row is not None
-        return [key.name for key in row.services]
+    def seen(namespace: str) -> set[str]:
+        clients = ClientsKey(namespace, grpc=True)
+        rows = (row for key, row in model.engine.rows(VISIBLE).items() if key.clients == clients)
+        return {key.name for row in rows for key in row.services}
 
-    assert seen("default") == ["local", "private", "reviews", "public"]
-    assert seen("shop") == ["reviews", "public"]
-    assert seen("third") == ["public"]
+    assert seen("default") == {"local", "private", "reviews", "public"}
+    assert seen("shop") == {"reviews", "public"}
+    assert seen("third") == {"public"}
 
 
-def test_only_namespaces_with_clients_have_a_visible_row() -> None:
+def test_a_new_service_touches_one_part_of_what_clients_see() -> None:
+    model = Model()
+    for number in range(300):
+        model.discover(f"s{number}", "10.1.0.1")
+    model.connect(Audience("grpc", "default"))
+    assert len(model.engine.rows(VISIBLE)) == VISIBLE_PARTS
+    [(key, _)] = model.discover("new", "10.1.0.1").of(VISIBLE).items()
+    assert key.part == visible_part(ServiceKey("default", "new"))
+
+
+def test_only_namespaces_with_clients_have_visible_rows() -> None:
     model = Model()
     model.discover("reviews", "10.1.0.1")
     model.connect(Audience("gateway", "default", "edge"))

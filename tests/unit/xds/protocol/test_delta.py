@@ -247,3 +247,13 @@ def test_streams_in_one_state_share_one_body(served: Served) -> None:
     # What is wanted, how it differs, and the step: once, not five times.
     assert served.transitions.made - made <= 3
     assert len({id(client.stream.types[TYPE_ROUTE].held) for client in clients}) == 1
+
+
+def test_t4_a_name_is_matched_as_it_stands_whatever_it_looks_like() -> None:
+    served = Served()
+    name = "xdstp://authority/envoy.config.listener.v3.Listener/group/*?a=1&b=2"
+    served.set(TYPE_LISTENER, {name: "1", "xdstp://authority/envoy.config.listener.v3.Listener/group/x": "1"})
+    client = Script(served)
+    [answer] = client.ask(TYPE_LISTENER, subscribe=[name, name.replace("a=1&b=2", "b=2&a=1")])
+    assert sent(answer) == {name: "1"}
+    assert len(removed(answer)) == 1

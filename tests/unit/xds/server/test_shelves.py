@@ -43,7 +43,6 @@ CHANGES = st.lists(
     st.one_of(
         st.tuples(st.just("row"), st.sampled_from(KEYS), st.sampled_from(["1", "2", ""])),
         st.tuples(st.just("view"), st.sampled_from(AUDIENCES), st.none() | views()),
-        st.tuples(st.just("forget"), st.sampled_from(AUDIENCES), st.none()),
     ),
     max_size=4,
 )
@@ -61,10 +60,8 @@ def test_what_stands_on_the_shelves_is_what_a_fresh_start_would_put_there(batche
         for kind, key, value in batch:
             if kind == "row":
                 changes.append(Change(rows, key, row(key, value) if value else None))
-            elif kind == "view":
-                changes.append(Change(views_table, ViewKey(key, TYPE_CLUSTER), value))
             else:
-                shelves.forget(key)
+                changes.append(Change(views_table, ViewKey(key, TYPE_CLUSTER), value))
         seen = {audience: shelves.contents(audience, TYPE_CLUSTER) for audience in AUDIENCES}
         changed = shelves.publish(engine.commit(changes))
         fresh = Shelves({TYPE_CLUSTER: (rows,)}, views_table)
@@ -107,11 +104,13 @@ def test_of_a_type_without_tables_there_is_nothing_and_of_an_unknown_audience_no
     assert shelves.contents(AUDIENCES[0], TYPE_CLUSTER) is None
 
 
-def test_shelves_that_nobody_looks_at_any_more_are_let_go() -> None:
+def test_the_shelf_of_an_audience_that_the_tables_know_no_more_is_let_go() -> None:
     views_table: Input[ViewKey, View] = Input("views")
     engine = Engine([views_table])
     shelves = Shelves({TYPE_CLUSTER: ()}, views_table)
     shelves.publish(engine.commit([Change(views_table, ViewKey(AUDIENCES[0], TYPE_CLUSTER), View(()))]))
     shelves.contents(AUDIENCES[0], TYPE_CLUSTER)
-    shelves.forget(AUDIENCES[0])
+    assert shelves.shelved() == 1
+    shelves.publish(engine.commit([Change(views_table, ViewKey(AUDIENCES[0], TYPE_CLUSTER), None)]))
     assert shelves.shelved() == 0
+    assert shelves.contents(AUDIENCES[0], TYPE_CLUSTER) is None

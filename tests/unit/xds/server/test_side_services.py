@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.support.xds_client import WAIT, Client, TinyMesh, assignment, cluster, names, node, serving, until
+from xds.resources import Resource
 from xds.schema import message
 from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
 from xds.schema.types import (
@@ -192,3 +193,15 @@ async def test_t8_an_old_envoy_is_not_sent_what_it_would_not_understand(mesh: Ti
         await client.send(TYPE_CLUSTER, node=old)
         assert names(await client.receive_and_ack()) == ["c0"]
         assert mesh.hub.telemetry.left_out["1.38.0", TYPE_CLUSTER] == 1
+
+
+async def test_s22_a_resource_that_our_schema_cannot_judge_is_sent_as_it_is(mesh: TinyMesh) -> None:
+    newer = b"\x0a\x30type.googleapis.com/envoy.config.v9.NotYetHere00\x12\x02\xff\xff"
+    mesh.put(Resource(TYPE_CLUSTER, "c2", "1", newer))
+    old = node()
+    old.user_agent_build_version.version.major_number = 1
+    old.user_agent_build_version.version.minor_number = 38
+    for introduced in (node(), old):
+        async with serving(mesh) as server, Client(server.port) as client:
+            await client.send(TYPE_CLUSTER, node=introduced)
+            assert "c2" in names(await client.receive_and_ack())

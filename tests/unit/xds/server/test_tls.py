@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import grpc
@@ -39,20 +40,36 @@ def channel(port: int, ca: Path, pair: Pair | None) -> grpc.aio.Channel:
 
 async def test_a_proxy_with_its_own_certificate_is_served(authority: Authority, mesh: TinyMesh) -> None:
     edge = authority.proxy("edge", "spiffe://mesh.local/ns/default/sa/edge")
+    async with (
+        serving(mesh, tls=tls_of(authority, authority.server("xds"))) as server,
+        Client(0, channel=channel(server.port, authority.ca, edge)) as client,
+    ):
+        await client.send(TYPE_CLUSTER, node=node())
+        assert names(await client.receive_and_ack()) == ["c0"]
+
+
+async def test_half_a_handshake_disturbs_nobody(authority: Authority, mesh: TinyMesh) -> None:
+    edge = authority.proxy("edge", "spiffe://mesh.local/ns/default/sa/edge")
     async with serving(mesh, tls=tls_of(authority, authority.server("xds"))) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(bytes.fromhex("160301020001000"[:14]))  # the head of a ClientHello whose body never comes
+        await writer.drain()
         async with Client(0, channel=channel(server.port, authority.ca, edge)) as client:
             await client.send(TYPE_CLUSTER, node=node())
             assert names(await client.receive_and_ack()) == ["c0"]
+        writer.close()
 
 
 async def test_a_proxy_that_claims_another_namespace_is_refused(authority: Authority, mesh: TinyMesh) -> None:
     other = authority.proxy("other", "spiffe://mesh.local/ns/other/sa/edge")
-    async with serving(mesh, tls=tls_of(authority, authority.server("xds"))) as server:
-        async with Client(0, channel=channel(server.port, authority.ca, other)) as client:
-            await client.send(TYPE_CLUSTER, node=node())
-            code, details = await client.ended()
-            assert code is grpc.StatusCode.PERMISSION_DENIED
-            assert "for namespace other" in details
+    async with (
+        serving(mesh, tls=tls_of(authority, authority.server("xds"))) as server,
+        Client(0, channel=channel(server.port, authority.ca, other)) as client,
+    ):
+        await client.send(TYPE_CLUSTER, node=node())
+        code, details = await client.ended()
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert "for namespace other" in details
 
 
 @pytest.mark.parametrize("stranger", [False, True])

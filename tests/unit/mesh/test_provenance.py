@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from fairlead.provenance import dependents
 from mesh.tables import Change, Engine, Input, Look, derived, each
 
 COLOURS: Input[str, str] = Input("colours")
@@ -35,15 +34,15 @@ def engine() -> Engine:
 
 
 def test_rows_are_found_through_the_rows_between() -> None:
-    assert dependents(engine(), COLOURS, "red", among=frozenset({SIGNS})) == ["a", "b"]
+    assert engine().dependents(COLOURS, "red", among=frozenset({SIGNS})) == ["a", "b"]
 
 
 def test_rows_are_found_through_groups_that_were_read() -> None:
-    assert dependents(engine(), HOUSES, "a", among=frozenset({STREETS})) == ["red"]
+    assert engine().dependents(HOUSES, "a", among=frozenset({STREETS})) == ["red"]
 
 
 def test_what_was_never_read_has_no_dependents() -> None:
-    assert dependents(engine(), COLOURS, "green", among=frozenset({SIGNS, STREETS})) == []
+    assert engine().dependents(COLOURS, "green", among=frozenset({SIGNS, STREETS})) == []
 
 
 def test_dependents_are_the_other_direction_of_origins() -> None:
@@ -52,4 +51,4 @@ def test_dependents_are_the_other_direction_of_origins() -> None:
         for key in made.rows(table):
             for start, origins in made.origins(table, key).items():
                 for origin in origins:
-                    assert key in dependents(made, start, origin, among=frozenset({table}))
+                    assert key in made.dependents(start, origin, among=frozenset({table}))

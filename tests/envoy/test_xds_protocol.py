@@ -1,0 +1,194 @@
+"""The rules of research/control-planes.md §6 that a real Envoy can show, over delta and state of the world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import pytest
+
+from fairlead.processes import Children, free_port
+from tests.support.programs import RunningEnvoy, ask, start_backend, start_envoy
+from tests.support.xds_client import TinyMesh, assignment, cluster, resource, serving, until
+from xds.protocol.ordering import Patience
+from xds.resources import Resource
+from xds.schema import from_dict
+from xds.schema.type_urls import PREFIX, TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER, TYPE_ROUTE, TYPE_SECRET
+from xds.schema.types import NAMES, Listener, RouteConfiguration
+
+pytestmark = pytest.mark.envoy
+
+T = TypeVar("T")
+
+PATIENCE = Patience(grace=0.3, leave=5)
+ADS = {"ads": {}, "resource_api_version": "V3"}
+
+
+@pytest.fixture(params=["delta", "sotw"])
+def flags(request: pytest.FixtureRequest) -> list[str]:
+    """The two transports."""
+    return [] if request.param == "delta" else ["--sotw"]
+
+
+async def backend(children: Children, name: str) -> int:
+    """A server that answers every request with its name; its port."""
+    return await asyncio.to_thread(start_backend, children, name)
+
+
+def listener(port: int, route: str = "routes") -> Resource:
+    router = {"@type": PREFIX + NAMES["Router"]}
+    manager = {
+        "@type": PREFIX + NAMES["HttpConnectionManager"],
+        "stat_prefix": "in",
+        "rds": {"route_config_name": route, "config_source": ADS},
+        "http_filters": [{"name": "router", "typed_config": router}],
+    }
+    chain = {"filters": [{"name": "http", "typed_config": manager}]}
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    content = {"name": f"in-{port}", "address": address, "filter_chains": [chain]}
+    return resource(TYPE_LISTENER, from_dict(Listener, content))
+
+
+def routes(*clusters: str, domains: Iterable[str] = ("*",)) -> Resource:
+    weights = [{"name": name, "weight": 1} for name in clusters]
+    route = {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": weights}}}
+    content = {"name": "routes", "virtual_hosts": [{"name": "all", "domains": list(domains), "routes": [route]}]}
+    return resource(TYPE_ROUTE, from_dict(RouteConfiguration, content), needs=clusters)
+
+
+async def start(children: Children, port: int, flags: list[str]) -> RunningEnvoy:
+    return await asyncio.to_thread(start_envoy, children, "gateway", "edge", *flags, xds=port)
+
+
+async def text(port: int) -> str:
+    answer = await asyncio.to_thread(ask, port, "any.example.com")
+    return f"{answer.status} {answer.body.get('service', '') if isinstance(answer.body, dict) else ''}".strip()
+
+
+async def becomes(port: int, expected: str) -> None:
+    await eventually(lambda: text(port), lambda answer: answer == expected)
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], is_right: Callable[[T], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_right(await ask()):  # noqa: ASYNC110 - Envoy tells only who asks
+            await asyncio.sleep(0.02)
+
+
+async def stat(envoy: RunningEnvoy, name: str) -> int:
+    return await asyncio.to_thread(envoy.stat, name)
+
+
+async def test_s17_a_changed_cluster_is_warm_again_at_once(children: Children, flags: list[str]) -> None:
+    mesh, port = TinyMesh(patience=PATIENCE), free_port()
+    one = await backend(children, "one")
+    async with serving(mesh) as server:
+        mesh.put(cluster("c"), assignment("c", one), listener(port), routes("c"))
+        envoy = await start(children, server.port, flags)
+        await becomes(port, "200 one")
+        for timeout in range(6, 12):
+            mesh.put(cluster("c", timeout=timeout))
+            await until(lambda: mesh.hub.proxies()[0].types[0].status == "SYNCED")
+            assert (await text(port)).startswith("200")
+        await eventually(lambda: stat(envoy, "cluster_manager.warming_clusters"), lambda value: value == 0)
+        # Endpoints that came from a timeout and Envoy's own cache would count here (T10).
+        assert await stat(envoy, "cluster.c.init_fetch_timeout") == 0
+        assert await stat(envoy, "cluster.c.assignment_use_cached") == 0
+
+
+async def test_s17_a_cluster_without_endpoints_does_not_keep_envoy_warming(
+    children: Children, flags: list[str]
+) -> None:
+    mesh, port = TinyMesh(patience=PATIENCE), free_port()
+    async with serving(mesh) as server:
+        mesh.put(cluster("empty"), listener(port), routes("empty"))
+        envoy = await start(children, server.port, flags)
+        await becomes(port, "503")
+        assert await stat(envoy, "cluster_manager.warming_clusters") == 0
+        assert await stat(envoy, "cluster.empty.init_fetch_timeout") == 0
+
+
+async def test_s18_s19_clusters_are_replaced_under_traffic_without_a_failed_request(
+    children: Children, flags: list[str]
+) -> None:
+    mesh, port = TinyMesh(patience=PATIENCE), free_port()
+    answers: list[str] = []
+    ok = await backend(children, "ok")
+    async with serving(mesh) as server:
+        mesh.put(cluster("c0"), assignment("c0", ok), listener(port), routes("c0"))
+        envoy = await start(children, server.port, flags)
+        await becomes(port, "200 ok")
+        done = asyncio.Event()
+
+        async def visit() -> None:
+            while not done.is_set():
+                answers.append(await text(port))
+
+        visitor = asyncio.get_running_loop().create_task(visit())
+        for i in range(1, 6):
+            gone = [(TYPE_CLUSTER, f"c{i - 1}"), (TYPE_ENDPOINT, f"c{i - 1}")]
+            mesh.put(cluster(f"c{i}"), assignment(f"c{i}", ok), routes(f"c{i}"), remove=gone)
+            await eventually(lambda: stat(envoy, "cluster_manager.cluster_removed"), lambda value, i=i: value >= i)
+        done.set()
+        await visitor
+    assert len(answers) > 20
+    assert set(answers) == {"200 ok"}
+
+
+async def test_s6_what_envoy_refuses_is_not_sent_again_and_its_mending_is(children: Children, flags: list[str]) -> None:
+    mesh, port = TinyMesh(patience=PATIENCE), free_port()
+    reports: list[str] = []
+    mesh.hub.on_nack = lambda report: reports.append(report.detail)
+    ok = await backend(children, "ok")
+    async with serving(mesh) as server:
+        mesh.put(cluster("c"), assignment("c", ok), listener(port), routes("c"))
+        envoy = await start(children, server.port, flags)
+        await becomes(port, "200 ok")
+        mesh.put(routes("c", domains=["same.example.com", "same.example.com"]))
+        await until(lambda: reports)
+        assert "same.example.com" in reports[0]
+        for timeout in range(6, 9):
+            mesh.put(cluster("c", timeout=timeout))
+            await until(lambda: mesh.hub.proxies()[0].types[0].status == "SYNCED")
+        assert await stat(envoy, "http.in.rds.routes.update_rejected") == 1
+        assert await text(port) == "200 ok"
+        mesh.put(routes("c", domains=["any.example.com"]))
+        await until(lambda: all(state.status == "SYNCED" for state in mesh.hub.proxies()[0].types))
+        assert await stat(envoy, "http.in.rds.routes.update_rejected") == 1
+
+
+async def test_d8_envoy_comes_back_to_another_server_and_is_sent_nothing(children: Children) -> None:
+    port, xds = free_port(), free_port()
+
+    def replica() -> TinyMesh:
+        made = TinyMesh(patience=PATIENCE)
+        made.put(cluster("c"), assignment("c", ok), listener(port), routes("c"))
+        return made
+
+    ok = await backend(children, "ok")
+    first, second = replica(), replica()
+    async with serving(first, port=xds):
+        await start(children, xds, [])
+        await becomes(port, "200 ok")
+        await until(lambda: all(state.status == "SYNCED" for state in first.hub.proxies()[0].types))
+    async with serving(second, port=xds):
+        await until(lambda: second.hub.proxies() and len(second.hub.proxies()[0].types) == 4)
+        second.put(cluster("c", timeout=9))
+        await until(lambda: second.hub.proxies()[0].types[0].acks)
+        resources = second.hub.telemetry.resources
+    assert resources[TYPE_CLUSTER] == 1
+    assert (resources[TYPE_LISTENER], resources[TYPE_ROUTE], resources[TYPE_SECRET]) == (0, 0, 0)
+
+
+async def test_a_proxy_is_told_of_the_next_change_after_the_first(children: Children, flags: list[str]) -> None:
+    mesh, port = TinyMesh(patience=PATIENCE), free_port()
+    one, two = await backend(children, "one"), await backend(children, "two")
+    async with serving(mesh) as server:
+        mesh.put(cluster("c"), assignment("c", one), listener(port), routes("c"))
+        await start(children, server.port, flags)
+        for _ in range(3):
+            await becomes(port, "200 one")
+            mesh.put(assignment("c", two))
+            await becomes(port, "200 two")
+            mesh.put(assignment("c", one))
