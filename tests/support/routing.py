@@ -15,7 +15,8 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._answer(200, request)
 
-    do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+    def do_POST(self) -> None:
+        """Like a GET."""
+        self.do_GET()
 
     def _answer(self, status: int, request: dict[str, Any]) -> None:
         body = json.dumps({**request, "who": self.server.name}).encode()
@@ -195,3 +198,11 @@ def send(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
         response.begin()
         body = response.read()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, body
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Return once something holds; a test fails that waits for 10 seconds."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about in 10 s"
+        time.sleep(0.01)
