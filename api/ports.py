@@ -155,13 +155,17 @@ class EndpointView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TypeView(msgspec.Struct, frozen=True, rename="camel"):
-    """What a proxy holds of one xDS type. `rejected` is the proxy's own words, empty when nothing is rejected."""
+    """What a proxy holds of one xDS type. `rejected` is the proxy's own words, empty when nothing is rejected.
+
+    `left_out` are resources that it is not sent, being too old for them: name → the fields that it does not know.
+    """
 
     status: Literal["SYNCED", "STALE", "ERROR", "NOT_SENT"]
     sent: int = 0
     acked: int = 0
     version: str = ""
     rejected: str = ""
+    left_out: Mapping[str, Sequence[str]] = {}
 
 
 class ProxyView(msgspec.Struct, frozen=True, rename="camel"):

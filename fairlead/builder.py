@@ -8,11 +8,11 @@ instead of 36 at p99). While such a build runs, `building` is set and nobody may
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
+from fairlead import garbage
 from fairlead.lanes import Batch, Lanes
 from mesh.model import DECLARED, Declared, DeclaredKey, ObjectKey
 from mesh.objects import OBJECTS
@@ -20,6 +20,7 @@ from mesh.tables import Change, Commit, Engine
 
 LARGE = 300  # changed input rows; a batch of as many takes some tens of milliseconds
 _SWITCH_INTERVAL = 0.0005
+_MANY_ROWS = 2_000  # derived rows after which they are put out of the garbage collector's sight
 
 Listener = Callable[[Commit, Batch, float], None]
 
@@ -34,7 +35,8 @@ class Builder:
         self._clock = clock
         self._bell = asyncio.Event()
         self._listeners: list[Listener] = []
-        self._frozen = False
+        self._built = False
+        self._unfrozen = 0
 
     def listen(self, listener: Listener) -> None:
         """Be told of every commit, in the order of registration."""
@@ -80,27 +82,28 @@ class Builder:
 
     async def _commit(self, batch: Batch) -> Commit:
         started = self._clock()
-        if len(batch.changes) > LARGE or not self._frozen:
+        large = len(batch.changes) > LARGE or not self._built
+        if large:
             commit = await self._commit_in_thread(batch.changes)
         else:
             commit = self.engine.commit(batch.changes)
         took = self._clock() - started
         for listener in self._listeners:
             listener(commit, batch, took)
+        self._unfrozen = 0 if large else self._unfrozen + commit.computed
+        if self._unfrozen > _MANY_ROWS:
+            garbage.freeze()
+            self._unfrozen = 0
         return commit
 
     async def _commit_in_thread(self, changes: Sequence[Change]) -> Commit:
         before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        gc.disable()  # the collector would walk all rows again and again while they are only added to
         self.building = True
         try:
-            return await asyncio.to_thread(self.engine.commit, changes)
+            with garbage.adding():
+                return await asyncio.to_thread(self.engine.commit, changes)
         finally:
             self.building = False
             sys.setswitchinterval(before)
-            gc.enable()
-            # Long-lived rows are no longer looked at: that cost 18 ms at p99 (DESIGN §2). Not collected first, which
-            # takes half a second for 8,000 objects; rows hold no cycles, and reference counts free what is replaced.
-            gc.freeze()
-            self._frozen = True
+            self._built = True

@@ -28,7 +28,7 @@ from discovery.files.yaml_documents import documents
 from discovery.source import Source
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
-from fairlead import rejections
+from fairlead import garbage, rejections
 from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
@@ -286,6 +286,7 @@ async def run(settings: Settings, *, tls: Tls | None, access: Access) -> None:
         CommandError: the store or an address cannot be had, or a part of the server failed.
         UsageError: the xDS address may not be served as asked for.
     """
+    garbage.tune()
     path = store_path(settings)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

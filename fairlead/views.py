@@ -78,6 +78,7 @@ def _type_view(state: TypeState, withheld: str) -> TypeView:
         acked=state.resources if state.acked == state.sent else 0,
         version=state.acked,
         rejected=state.detail or withheld,
+        left_out=state.left_out,
     )
 
 

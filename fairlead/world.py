@@ -40,7 +40,7 @@ from mesh.statuses import STATUSES
 from mesh.tables import Table
 from xds.resources import ResourceKey
 from xds.server.hub import Hub
-from xds.server.states import ProxyState
+from xds.server.states import ProxyState, too_old
 
 _FAULT_FIX = "this is a defect of Fairlead; the last good version stands. Please report it"
 
@@ -125,11 +125,13 @@ class World:
                 continue
             for type_url, held in sorted(member.stream.types.items()):
                 rows = resources.setdefault(code(type_url), [])
+                left_out = self._hub.left_out(member, type_url)
                 for name, entry in self._hub.resources(state.audience, type_url).items():
                     if held.subscription is not None and held.subscription.wants(name):
                         acked = held.acked.get(name)
                         is_acked = acked is not None and acked.version == entry.version
-                        rows.append({"name": name, "version": entry.version, "acked": is_acked})
+                        row = {"name": name, "version": entry.version, "acked": is_acked}
+                        rows.append(row | ({"leftOut": left_out[name]} if name in left_out else {}))
         view = self._shown(state)
         return ProxyDetail(view, {name: resources[name] for name in view.types if name in resources})
 
@@ -163,7 +165,15 @@ class World:
 
     def _words_of(self, node: str) -> str:
         state = self._hub.proxy(node)
-        return "; ".join(one.detail for one in state.types if one.detail) if state is not None else ""
+        if state is None:
+            return ""
+        refused = [one.detail for one in state.types if one.detail]
+        left_out = [
+            f"{code(one.type_url)} {name} is {too_old(state.version, fields)}"
+            for one in state.types
+            for name, fields in one.left_out.items()
+        ]
+        return "; ".join([*refused, *left_out])
 
     def _withheld(self, keys: Iterable[ResourceKey]) -> dict[str, str]:
         """The proxies from which some resources are withheld, since one of their audience refused them; its words."""

@@ -6,7 +6,7 @@ transition and the conditions of other controllers. A message names what to mend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -21,7 +21,7 @@ from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import JSON
 from mesh.kinds.references import BackendObjectReference, ParentReference
 from mesh.listeners import RouteKind
-from mesh.model import REJECTIONS_BY_OBJECT, ObjectKey
+from mesh.model import REJECTIONS, REJECTIONS_BY_AUDIENCE, REJECTIONS_BY_OBJECT, Audience, ObjectKey, Rejection
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, find
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
@@ -119,6 +119,7 @@ def _gateway(look: Look, key: ObjectKey) -> Status | None:
     gateway = look(GATEWAYS, GatewayKey(key.namespace, key.name))
     if gateway is None:
         return None
+    refused = _refused_listeners(look, key)
     return Status(
         conditions=_with_rejections(look, key, gateway.conditions),
         addresses=gateway.addresses,
@@ -127,11 +128,21 @@ def _gateway(look: Look, key: ObjectKey) -> Status | None:
                 name=listener.name,
                 attached_routes=look(ATTACHED, ListenerKey(GatewayKey(key.namespace, key.name), listener.name)) or 0,
                 supported_kinds=listener.supported_kinds,
-                conditions=listener.conditions,
+                conditions=_rejected(listener.conditions, refused.get(str(listener.port), ())),
             )
             for listener in gateway.listeners
         ),
     )
+
+
+def _refused_listeners(look: Look, key: ObjectKey) -> Mapping[str, list[Rejection]]:
+    """What proxies of a Gateway refused of its ports; Envoy's listeners are named `<address>:<port>`."""
+    refused: dict[str, list[Rejection]] = {}
+    for at in look.keys(REJECTIONS_BY_AUDIENCE, Audience("gateway", key.namespace, key.name)):
+        row = look(REJECTIONS, at)
+        if row is not None and at.type_url.endswith(".Listener"):
+            refused.setdefault(at.name.rpartition(":")[2], []).append(row)
+    return refused
 
 
 def _gateway_class(look: Look, key: ObjectKey) -> Status | None:
@@ -222,8 +233,12 @@ def _service_subset(look: Look, key: ObjectKey) -> Status | None:
 
 
 def _with_rejections(look: Look, key: ObjectKey, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
-    """The conditions, and where an Envoy refused what came of the object, that it did, in its words."""
-    rejections = look.rows(REJECTIONS_BY_OBJECT, key)
+    """The conditions of an object, and what Envoys refused of what came of it."""
+    return _rejected(conditions, look.rows(REJECTIONS_BY_OBJECT, key))
+
+
+def _rejected(conditions: tuple[Condition, ...], rejections: Sequence[Rejection]) -> tuple[Condition, ...]:
+    """The conditions, and where an Envoy refused something, that it did, in its words."""
     if not rejections:
         return conditions
     first = rejections[0]

@@ -178,8 +178,11 @@ function proxyRow(proxy) {
     one.title = `${type.acked} of ${type.sent} resources acknowledged`;
     holds.append(one);
   }
-  for (const [name, type] of types)
+  for (const [name, type] of types) {
     if (type.rejected) holds.append(element("p", "words mono", `${name}: ${type.rejected}`));
+    for (const [left, fields] of Object.entries(type.leftOut ?? {}))
+      holds.append(element("p", "words mono", `${name}: ${left} is not sent, too new: ${fields.join(", ")}`));
+  }
   const serves = proxy.name ? `${proxy.namespace}/${proxy.name}` : proxy.namespace;
   const since = proxy.connectedSince.slice(0, 19).replace("T", " ");
   return element("tr", "", heading(proxy.node, proxy.address ?? ""), cell(`${proxy.kind} `, element("span", "sub", serves)),

@@ -25,7 +25,7 @@ def proxies(
     def table() -> None:
         print_table(COLUMNS, map(proxy_row, rows), empty="no proxy is connected")
         for row in rows:
-            for line in rejections(row):
+            for line in remarks(row):
                 note(line)
 
     emit(data, output=output, table=table)
@@ -46,7 +46,8 @@ def type_words(state: dict[str, Any]) -> str:
     """The state of one type: `synced 12` (resources), `stale`, `rejected`."""
     match state["status"]:
         case "SYNCED":
-            return f"synced {state.get('acked', 0)}"
+            left_out = state.get("leftOut", {})
+            return f"synced {state.get('acked', 0)}" + (f", {len(left_out)} left out" if left_out else "")
         case "STALE":
             return "stale"
         case "ERROR":
@@ -55,10 +56,16 @@ def type_words(state: dict[str, Any]) -> str:
             return "-"
 
 
-def rejections(proxy: dict[str, Any]) -> list[str]:
-    """What a proxy refused, in its own words."""
-    return [
+def remarks(proxy: dict[str, Any]) -> list[str]:
+    """What a proxy refused, in its own words, and what it is too old for."""
+    refused = [
         f"{proxy['node']} {code}: {state['rejected']}"
         for code, state in proxy["types"].items()
         if state.get("rejected")
     ]
+    left_out = [
+        f"{proxy['node']} {code}: {name} is not sent: Envoy {proxy.get('version', '')} does not know {', '.join(fields)}"
+        for code, state in proxy["types"].items()
+        for name, fields in state.get("leftOut", {}).items()
+    ]
+    return refused + left_out

@@ -33,7 +33,7 @@ def show(
     output: OutputOption = Format.table,
 ) -> None:
     """Show the resources that a proxy should hold: name, version, and whether it has acknowledged that version."""
-    from fairlead.commands.proxies import rejections
+    from fairlead.commands.proxies import remarks
 
     data: dict[str, Any] = Client(server, token=token).get(f"/api/v1/proxies/{segment(node)}")
     if only:
@@ -45,12 +45,17 @@ def show(
 
     def table() -> None:
         rows = [
-            (code, row["name"], row.get("version", ""), "yes" if row.get("acked") else "no")
+            (code, row["name"], row.get("version", ""), acknowledged(row))
             for code, resources in data["resources"].items()
             for row in resources
         ]
         print_table(("type", "name", "version", "acknowledged"), rows, empty=f"{node} has asked for nothing yet")
-        for line in rejections(data["proxy"]):
+        for line in remarks(data["proxy"]):
             note(line)
 
     emit(data, output=output, table=table)
+
+
+def acknowledged(resource: dict[str, Any]) -> str:
+    """`yes`, `no`, or `left out` for what the proxy is too old for."""
+    return "yes" if resource.get("acked") else "left out" if resource.get("leftOut") else "no"

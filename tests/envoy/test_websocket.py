@@ -22,6 +22,15 @@ KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 def opened(port: int, host: str) -> socket.socket:
     """A connection that has become a WebSocket."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    try:
+        _shake_hands(connection, host)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _shake_hands(connection: socket.socket, host: str) -> None:
     head = f"GET /chat HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     connection.sendall(f"{head}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n".encode())
     answer = b""
@@ -33,7 +42,6 @@ def opened(port: int, host: str) -> socket.socket:
     assert f"sec-websocket-accept: {ACCEPT}".encode() in answer.lower().replace(
         ACCEPT.lower().encode(), ACCEPT.encode()
     )
-    return connection
 
 
 def talks(connection: socket.socket, said: bytes) -> bool:

@@ -17,6 +17,7 @@ from xds.schema.type_urls import TYPE_SECRET
 from xds.schema.types import ClientStatusRequest, ClientStatusResponse, ConfigStatus
 from xds.server.hub import Hub, Member
 from xds.server.rpc import END, stream_method
+from xds.server.states import too_old
 
 SERVICE: Final = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
@@ -52,7 +53,7 @@ def status(hub: Hub, request: Any) -> Any:
     response = ClientStatusResponse()
     for member in sorted(hub.members(), key=lambda member: member.proxy.node_id):
         if matches(request.node_matchers, member.proxy.node):
-            _describe(response.config.add(), member, with_contents=not request.exclude_resource_contents)
+            _describe(response.config.add(), hub, member, with_contents=not request.exclude_resource_contents)
     return response
 
 
@@ -106,11 +107,12 @@ _STRING_MATCHES: Final[Mapping[str, Callable[[str, str], bool]]] = {
 }
 
 
-def _describe(config: Any, member: Member, *, with_contents: bool) -> None:
+def _describe(config: Any, hub: Hub, member: Member, *, with_contents: bool) -> None:
     config.node.CopyFrom(member.proxy.node)
     for type_url, state in sorted(member.stream.types.items()):
         wanted = member.stream.wanted(state)
-        names = set(state.held.entries) | (set(wanted.entries) if wanted is not None else set())
+        left_out = hub.left_out(member, type_url)
+        names = left_out.keys() | state.held.entries.keys() | (wanted.entries.keys() if wanted is not None else set())
         for name in sorted(names):
             entry = state.held.get(name) or ABSENT
             described = config.generic_xds_configs.add()
@@ -125,6 +127,8 @@ def _describe(config: Any, member: Member, *, with_contents: bool) -> None:
             if described.config_status == ConfigStatus.Value("ERROR"):
                 described.error_state.details = state.detail
                 described.error_state.version_info = state.rejected[name]
+            elif name in left_out:
+                described.error_state.details = too_old(member.proxy.version, left_out[name])
 
 
 def _status(state: Typed, name: str, wanted: Entry | None) -> int:

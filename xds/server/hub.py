@@ -207,10 +207,20 @@ class Hub:
         contents = self._shelves.contents(audience, type_url)
         return {} if contents is None else dict(sorted(contents.entries.items()))
 
+    def left_out(self, member: Member, type_url: str) -> dict[str, tuple[str, ...]]:
+        """What a proxy asks for and is too old for: name → paths of the fields that it does not know."""
+        state = member.stream.types.get(type_url)
+        contents = self._shelves.contents(member.proxy.audience, type_url)
+        if contents is None or state is None or state.subscription is None:
+            return {}
+        found = self._older.left_out(member.proxy.version, type_url, contents)
+        return {name: found[name] for name in sorted(found) if state.subscription.wants(name)}
+
     def distribution(self, keys: Iterable[ResourceKey], audience: Audience | None = None) -> Distribution:
         """How far the present versions of some resources have come, among the proxies that should have them.
 
-        A resource that no longer exists counts as acknowledged where the proxy has acknowledged its removal.
+        A resource that no longer exists counts as acknowledged where the proxy has acknowledged its removal, and one
+        that a proxy is too old for as rejected.
         """
         self._take_commits()
         acked: set[str] = set()
@@ -242,7 +252,8 @@ class Hub:
         want = wanted.version if wanted is not None else ""
         if have == want:
             return "acked"
-        return "rejected" if want and state.rejected.get(key.name) == want else "pending"
+        is_rejected = want and state.rejected.get(key.name) == want
+        return "rejected" if is_rejected or key.name in self.left_out(member, key.type_url) else "pending"
 
     def _state(self, member: Member) -> ProxyState:
         stream, proxy = member.stream, member.proxy
@@ -252,5 +263,8 @@ class Hub:
             connected_since=member.connected_since,
             version=proxy.version,
             protocol=stream.variant,
-            types=tuple(type_state(state, stream.wanted(state)) for _, state in sorted(stream.types.items())),
+            types=tuple(
+                type_state(state, stream.wanted(state), self.left_out(member, type_url))
+                for type_url, state in sorted(stream.types.items())
+            ),
         )

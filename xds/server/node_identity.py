@@ -2,6 +2,8 @@
 
 `node.id` is `gateway|sidecar|grpc~<namespace>~<name>~<instance>`; the metadata holds `kind`, `namespace`, `name`,
 `service`, and for sidecars `port`, `ingress_port` and `egress_port`. Whether it may say so is for `authentication`.
+Anybody may send anything here, and what is kept of it is kept for as long as the stream lives, becomes part of names
+and is written to logs; so everything has a form and a size.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from xds.schema.types import Node
 _KINDS: Final = ("gateway", "sidecar", "grpc")
 # RFC 1123 labels and dots, as Kubernetes names are; an instance may be anything printable.
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_NAME_LENGTH: Final = 253
 _ID_LENGTH: Final = 1_024
+# Bytes of what is kept of a node; an Envoy's own, with a pod's labels, has a few thousand.
+_NODE_BYTES: Final = 65_536
 _FORM: Final = "gateway|sidecar|grpc~<namespace>~<name>~<instance>"
 
 
@@ -32,7 +37,6 @@ class Proxy:
     audience: Audience
     service_account: str = ""
     version: str = ""
-    features: frozenset[str] = frozenset()
     node: Any = field(default=None, compare=False, repr=False)
 
 
@@ -51,6 +55,8 @@ def identify(node: Any) -> Proxy:
     for what, value in (("namespace", namespace), ("name", name)):
         if not _NAME.fullmatch(value):
             raise InvalidNodeError(f"the {what} in node.id is {value[:200]!r}, which is not a Kubernetes name")
+    if not node_id.isprintable():
+        raise InvalidNodeError(f"node.id is {node_id[:200]!r}; control characters cannot be part of it")
     claims = _Claims(node.metadata)
     for what, value in (("kind", kind), ("namespace", namespace), ("name", name)):
         said = claims.text(what)
@@ -61,7 +67,6 @@ def identify(node: Any) -> Proxy:
         audience=_audience(kind, namespace, name, claims),
         service_account=claims.text("service_account"),
         version=_version(node),
-        features=frozenset(node.client_features),
         node=_slim(node),
     )
 
@@ -71,10 +76,13 @@ def _audience(kind: str, namespace: str, name: str, claims: _Claims) -> Audience
         return Audience("grpc", namespace)
     if kind == "gateway":
         return Audience("gateway", namespace, name)
+    service = claims.text("service") or name
+    if not _NAME.fullmatch(service):
+        raise InvalidNodeError(f"node.metadata.fairlead.service is {service!r}, which is not a Kubernetes name")
     return Audience(
         "sidecar",
         namespace,
-        claims.text("service") or name,
+        service,
         port=claims.port("port"),
         ingress_port=claims.port("ingress_port"),
         egress_port=claims.port("egress_port"),
@@ -86,7 +94,9 @@ class _Claims:
 
     def __init__(self, metadata: Any) -> None:
         value = metadata.fields["fairlead"] if "fairlead" in metadata.fields else None  # noqa: SIM401 - a proto map
-        self._fields = value.struct_value.fields if value is not None and value.HasField("struct_value") else {}
+        if value is not None and not value.HasField("struct_value"):
+            raise InvalidNodeError("node.metadata.fairlead must be an object with kind, namespace, name and service")
+        self._fields = value.struct_value.fields if value is not None else {}
 
     def text(self, name: str) -> str:
         if name not in self._fields:
@@ -95,6 +105,11 @@ class _Claims:
         if not value.HasField("string_value"):
             raise InvalidNodeError(f"node.metadata.fairlead.{name} must be a string")
         text: str = value.string_value
+        if len(text) > _NAME_LENGTH or not text.isprintable():
+            shown = f"{text[:200]!r}{'…' if len(text) > 200 else ''}"
+            raise InvalidNodeError(
+                f"node.metadata.fairlead.{name} is {shown}: at most {_NAME_LENGTH} printable characters are taken"
+            )
         return text
 
     def port(self, name: str) -> int:
@@ -105,23 +120,32 @@ class _Claims:
         if value.HasField("string_value") and value.string_value.isdecimal() and len(value.string_value) <= 5:
             number = int(value.string_value)
         if not 0 <= number <= 65_535 or number != int(number):
-            raise InvalidNodeError(f"node.metadata.fairlead.{name} must be a port number")
+            raise InvalidNodeError(f"node.metadata.fairlead.{name} must be a port number, from 0 to 65535")
         return int(number)
 
 
 def _version(node: Any) -> str:
-    if not node.HasField("user_agent_build_version"):
-        return ""
+    """Envoy's version; empty where it is not told, and for other clients, whose numbers mean something else."""
     version = node.user_agent_build_version.version
+    if node.user_agent_name not in ("", "envoy") or not version.ByteSize():
+        return ""
     return f"{version.major_number}.{version.minor_number}.{version.patch}"
 
 
 def _slim(node: Any) -> Any:
-    """What status reports show of a node: Envoy's list of extensions alone is 60 kB."""
+    """What status reports show of a node: Envoy's list of extensions alone is 60 kB.
+
+    Raises `InvalidNodeError` when even that is large.
+    """
     slim = Node()
     slim.id, slim.cluster = node.id, node.cluster
     slim.metadata.CopyFrom(node.metadata)
     slim.locality.CopyFrom(node.locality)
     slim.user_agent_name = node.user_agent_name
     slim.user_agent_build_version.CopyFrom(node.user_agent_build_version)
+    size: int = slim.ByteSize()
+    if size > _NODE_BYTES:
+        raise InvalidNodeError(
+            f"node has {size} bytes of metadata, locality and names; at most {_NODE_BYTES} are taken"
+        )
     return slim

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,8 @@ class TypeState:
 
     `STALE`: something was sent and not answered, or waits to be sent; `ERROR`: the proxy refused something it should
     have now, in the words of `detail`; `NOT_SENT`: it asked and there is nothing to answer with. `sent`, `acked` and
-    `wanted` are versions over all resources of the type, `rejected` maps names to the versions refused.
+    `wanted` are versions over all resources of the type, `rejected` maps names to the versions refused. `left_out` are
+    resources that the proxy is too old for and is not sent: name → paths of the fields that it does not know.
     """
 
     type_url: str
@@ -34,6 +35,7 @@ class TypeState:
     responses: int
     acks: int
     nacks: int
+    left_out: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,13 @@ class Distribution:
         return not self.pending and not self.rejected
 
 
-def type_state(state: Typed, wanted: Contents | None) -> TypeState:
-    """The state of one type of a stream; `wanted` is what the client should hold."""
+def too_old(version: str, fields: Sequence[str]) -> str:
+    """Why a resource is not sent to an Envoy of this version."""
+    return f"not sent: Envoy {version} does not know {', '.join(fields)}"
+
+
+def type_state(state: Typed, wanted: Contents | None, left_out: Mapping[str, tuple[str, ...]]) -> TypeState:
+    """The state of one type of a stream; `wanted` is what the client should hold, `left_out` what it is too old for."""
     rejected = {
         name: version
         for name, version in sorted(state.rejected.items())
@@ -83,6 +90,7 @@ def type_state(state: Typed, wanted: Contents | None) -> TypeState:
         responses=state.responses,
         acks=state.acks,
         nacks=state.nacks,
+        left_out=left_out,
     )
 
 

@@ -15,8 +15,13 @@ change a listener, whose connections would be drained for it. So the way to a sc
    holds all wildcards and the host that means any, and so matches as RDS would match what has no exact hostname.
 
 Inside a scope Envoy compares the whole host by its own rules; an IPv6 literal or a second colon therefore ends in the
-broad scope, where RDS would have put it. Measured on Envoy 1.40: steps 1 and 2 cost 2 to 4 µs of CPU per request, step
-3 some 15 µs more. `tests/property/test_route_matching.py` holds all of it against the oracle.
+broad scope, where RDS would have put it. `tests/property/test_route_matching.py` holds all of it against the oracle,
+`tests/envoy/test_scopes.py` what hostile clients may try.
+
+What it costs: CPU time of one Envoy 1.40 worker per request that Envoy answers itself, no access log, under
+`wrk -t1 -c16 -d4s`, medians of 12 runs on a busy 2-core machine (half of all runs within ±3 µs): 25 µs with the same
+routes over RDS; 33 µs by steps 1 and 2; 37 µs by step 3 for wildcards; 35 to 48 µs with capitals in the host. Switching
+the filter off by `typed_per_filter_config` in exact scopes saves 1 to 2 µs and costs each scope 90 bytes: not done.
 """
 
 from __future__ import annotations

@@ -145,6 +145,32 @@ def test_what_an_envoy_refused_reaches_the_object_in_its_words_and_goes_again() 
     assert all(item.type != "Programmed" for item in model.status("HTTPRoute", "r").parents[0].conditions)
 
 
+def test_a_listener_whose_port_an_envoy_refused_is_not_programmed_and_its_neighbours_are() -> None:
+    model = Model()
+    listeners = "[{name: one, port: 80, protocol: HTTP}, {name: two, port: 81, protocol: HTTP}]"
+    model.apply(
+        f"{{kind: Gateway, metadata: {{name: edge}}, spec: {{gatewayClassName: fairlead, listeners: {listeners}}}}}"
+    )
+    kind = "type.googleapis.com/envoy.config.listener.v3.Listener"
+    key = RejectionKey(Audience("gateway", "default", "edge"), kind, "[::]:81", "v1")
+    edge = ObjectKey("Gateway", "default", "edge")
+    row = Rejection(node="edge-1", detail="cannot bind '[::]:81': Address already in use", objects=(edge,))
+
+    def programmed() -> dict[str, str]:
+        return {
+            listener.name: next(
+                f"{each.status} {each.message}" for each in listener.conditions if each.type == "Programmed"
+            )
+            for listener in model.status("Gateway", "edge").listeners
+        }
+
+    model.engine.commit([Change(REJECTIONS, key, row)])
+    assert programmed()["one"] == "True "
+    assert programmed()["two"].startswith("False edge-1 refused it: cannot bind '[::]:81'")
+    model.engine.commit([Change(REJECTIONS, key, None)])
+    assert programmed() == {"one": "True ", "two": "True "}
+
+
 def test_a_gateway_class_of_ours_is_accepted_and_a_foreign_one_left_alone() -> None:
     model = Model()
     for name, controller in (("ours", "fairlead.dev/gateway-controller"), ("theirs", "example.com/x")):

@@ -184,17 +184,6 @@ async def test_reflection_describes_the_services_that_there_are(mesh: TinyMesh) 
         assert (await reflect(server.port, file_by_filename="nope.proto")).error_response.error_code == 5
 
 
-async def test_t8_an_old_envoy_is_not_sent_what_it_would_not_understand(mesh: TinyMesh) -> None:
-    old = node()
-    version = old.user_agent_build_version.version
-    version.major_number, version.minor_number = 1, 38
-    async with serving(mesh) as server, Client(server.port) as client:
-        mesh.hub._older.unknown = lambda _, __, entry: ("new_field",) if entry.name == "c1" else ()  # type: ignore[method-assign]
-        await client.send(TYPE_CLUSTER, node=old)
-        assert names(await client.receive_and_ack()) == ["c0"]
-        assert mesh.hub.telemetry.left_out["1.38.0", TYPE_CLUSTER] == 1
-
-
 async def test_s22_a_resource_that_our_schema_cannot_judge_is_sent_as_it_is(mesh: TinyMesh) -> None:
     newer = b"\x0a\x30type.googleapis.com/envoy.config.v9.NotYetHere00\x12\x02\xff\xff"
     mesh.put(Resource(TYPE_CLUSTER, "c2", "1", newer))
