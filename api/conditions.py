@@ -1,62 +1,106 @@
-"""Conditional requests: `If-Match`, `If-None-Match`, `dryRun`, and other small things said in headers and queries.
+"""Conditional requests (RFC 9110 §13): what `If-Match`, `If-None-Match` and `metadata.resourceVersion` ask for.
 
-Pure functions of a request's headers and query. An ETag of ours is `"<revision>-<hash>"`; for writes only the revision
-counts, and `"<revision>"` alone will do.
+Pure. An ETag of ours is `"<revision>-<hash>"` on reads and `"<revision>"` on writes; for a condition of a write only the
+revision counts, since a status changes without one. Objects that the store does not hold are at revision 0.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
-from fastapi import Request
+import msgspec
 
-from api.problems import Refusal
-from mesh.problems import shown
+from api.ports import Conflict
+from api.problems import Refusal, invalid
+from mesh.model import ObjectKey
+from mesh.problems import Problem, shown
 
-_TAG = re.compile(r'(?:W/)?"(\d{1,18})(?:-[0-9a-f]+)?"')
+_TAG = re.compile(r'(W/)?"([^"]*)"')
+_TAGS = re.compile(rf"\s*{_TAG.pattern}(?:\s*,\s*{_TAG.pattern})*\s*")
+_OURS = re.compile(r"(\d{1,18})(?:-[0-9a-f]+)?")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
-def expected_revision(headers: Mapping[str, str]) -> int | None:
-    """The revision that a write is meant for: None for any, 0 for none there yet. Raises Refusal."""
-    if headers.get("if-none-match", "").strip() == "*":
-        return 0
-    match = headers.get("if-match", "").strip()
-    if not match or match == "*":
-        return None
-    if found := _TAG.fullmatch(match):
-        return int(found[1])
-    raise Refusal(400, "BadIfMatch", f"If-Match {shown(match)} is no ETag of this server.", fix='Write If-Match: "7"')
+class Condition(msgspec.Struct, frozen=True):
+    """What must hold of the object for a write to happen; as it is made, nothing.
+
+    `match` and `none_match` are revisions, `exists` and `absent` stand for `*`, `resource_version` is the body's.
+    """
+
+    match: frozenset[int] | None = None
+    exists: bool = False
+    none_match: frozenset[int] = frozenset()
+    absent: bool = False
+    resource_version: int | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for anything."""
+        return self != Condition()
+
+    def check(self, key: ObjectKey, at: int | None) -> None:
+        """Raise Refusal (412) or, for the body's resourceVersion, Conflict, unless it holds. `at=None`: no object."""
+        met = (
+            (self.match is None or at in self.match)
+            and not (self.exists and at is None)
+            and not (self.absent and at is not None)
+            and at not in self.none_match
+        )
+        there = f"{shown(str(key), 300)} " + (
+            "does not exist" if at is None else f"is at revision {at}" if at else "is not in the store"
+        )
+        if not met:
+            raise Refusal(
+                412,
+                "PreconditionFailed",
+                f"{there}, which is not what If-Match or If-None-Match ask for; nothing was done.",
+                fix="Read it again and repeat the change on that",
+                headers={"Fairlead-Revision": str(at or 0)},
+            )
+        if self.resource_version is not None and self.resource_version != (at or 0):
+            raise Conflict(
+                f"{there}, and metadata.resourceVersion says {self.resource_version}. Read it again and repeat the "
+                "change on that, or leave resourceVersion out.",
+                actual=at or 0,
+            )
+
+
+def condition(headers: Mapping[str, str], body: Any = None) -> Condition:
+    """The condition of a write, by its headers and its body. Raises Refusal for what cannot be read."""
+    match, exists = _revisions(headers, "If-Match", weak=False)
+    none_match, absent = _revisions(headers, "If-None-Match", weak=True)
+    return Condition(match, exists, none_match or frozenset(), absent, _resource_version(body))
 
 
 def not_modified(headers: Mapping[str, str], tag: str) -> bool:
     """Whether the reader has this content already."""
-    return any(one.strip().removeprefix("W/") == tag for one in headers.get("if-none-match", "").split(","))
+    said = [one.strip() for one in headers.get("if-none-match", "").split(",")]
+    return "*" in said or any(one.removeprefix("W/") == tag for one in said)
 
 
-def dry_run(request: Request) -> bool:
-    """Whether a write is only to be tried: `dryRun=All`, as in Kubernetes."""
-    said = request.query_params.get("dryRun", "")
-    if said not in {"", "All"}:
-        raise Refusal(400, "BadQuery", f"dryRun={shown(said)} is not understood.", fix="Write dryRun=All")
-    return said == "All"
+def _revisions(headers: Mapping[str, str], name: str, *, weak: bool) -> tuple[frozenset[int] | None, bool]:
+    """The revisions that a header names, and whether it says `*`. A tag of another server matches nothing.
+
+    Weak tags count only where RFC 9110 compares weakly, which `If-Match` does not (§13.1.1).
+    """
+    said = headers.get(name.lower(), "").strip()
+    if not said or said == "*":
+        return None, said == "*"
+    if len(said) > 2000 or not _TAGS.fullmatch(said):
+        raise Refusal(400, "BadETag", f"{name}: {shown(said)} is no list of ETags.", fix=f'Write {name}: "7"')
+    tags = [_OURS.fullmatch(tag) for mark, tag in _TAG.findall(said) if weak or not mark]
+    return frozenset(int(found[1]) for found in tags if found), False
 
 
-def flag(request: Request, name: str) -> bool:
-    """A query parameter that is `true` or `false`; absent is false."""
-    said = request.query_params.get(name, "false").lower()
-    if said not in {"true", "false", "1", "0"}:
-        raise Refusal(400, "BadQuery", f"{name}={shown(said)} is not understood.", fix=f"Write {name}=true")
-    return said in {"true", "1"}
-
-
-def number(request: Request, name: str, *, default: int, most: int) -> int:
-    """A query parameter that is a whole number from 1 to `most`."""
-    said = request.query_params.get(name)
-    if said is None:
-        return default
-    if not (said.isascii() and said.isdigit() and len(said) < 10 and 1 <= int(said) <= most):
-        raise Refusal(
-            400, "BadQuery", f"{name}={shown(said)} is not understood.", fix=f"Give a number from 1 to {most}"
-        )
+def _resource_version(body: Any) -> int | None:
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    said = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    if not isinstance(said, str) or not said:
+        return None  # what is no text is the validator's to refuse
+    if not _NUMBER.fullmatch(said):
+        path, what = "metadata.resourceVersion", f"{shown(said)!r} is no revision of this server"
+        fix = "send the one that was read, or leave it out to write whatever is there"
+        raise invalid([Problem("BadResourceVersion", "error", path, what, fix)])
     return int(said)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from fairlead.addresses import Address
+from mesh.validations.regexes import MAX_PROGRAM_SIZE
 
 Kind = Literal["gateway", "sidecar", "grpc"]
 JSON = dict[str, Any]
@@ -23,6 +24,11 @@ _UPSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.U
 _CONNECTION_LIMIT = (
     "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
 )
+# The layer below: what Fairlead relies on. The `admin` layer above it is what `POST /runtime_modify` writes.
+_BASE_LAYER: JSON = {
+    "name": "fairlead",
+    "static_layer": {"re2.max_program_size.error_level": MAX_PROGRAM_SIZE},
+}
 
 
 class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +87,9 @@ def envoy_bootstrap(
     Clusters and listeners are waited for without a time limit (`initial_fetch_timeout: 0s`): a proxy that has no
     configuration is not ready, and says so at `/ready`. gRPC keepalive notices a control plane that vanished without
     closing its connections; the back-off is short because a reconnect with nothing new costs next to nothing (rule D8).
+
+    Regular expressions are allowed the size that Fairlead's own validation allows: Envoy refuses more than 100 RE2
+    instructions unless its runtime says otherwise. Load reports (LRS) go to the control plane too.
     """
     over_ads = {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}
     return {
@@ -88,22 +97,15 @@ def envoy_bootstrap(
         "admin": {"address": _socket_address(Address("127.0.0.1", admin_port))},
         "dynamic_resources": {
             "ads_config": {
-                "api_type": "GRPC" if sotw else "DELTA_GRPC",
-                "transport_api_version": "V3",
+                **_grpc(api_type="GRPC" if sotw else "DELTA_GRPC"),
                 "set_node_on_first_message_only": True,
-                "grpc_services": [
-                    {
-                        "envoy_grpc": {
-                            "cluster_name": XDS_CLUSTER,
-                            "retry_policy": {"retry_back_off": {"base_interval": "0.25s", "max_interval": "5s"}},
-                        }
-                    }
-                ],
             },
             "cds_config": over_ads,
             "lds_config": over_ads,
         },
         "static_resources": {"clusters": [_xds_cluster(xds, certificates=certificates)]},
+        "cluster_manager": {"load_stats_config": _grpc(api_type="GRPC")},
+        "layered_runtime": {"layers": [_BASE_LAYER, {"name": "admin", "admin_layer": {}}]},
         "overload_manager": {
             "resource_monitors": [
                 {
@@ -112,6 +114,16 @@ def envoy_bootstrap(
                 }
             ]
         },
+    }
+
+
+def _grpc(*, api_type: str) -> JSON:
+    """The control plane as a source, an `ApiConfigSource`."""
+    retry = {"retry_back_off": {"base_interval": "0.25s", "max_interval": "5s"}}
+    return {
+        "api_type": api_type,
+        "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER, "retry_policy": retry}}],
     }
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
-from fairlead import garbage
+from fairlead import memory
 from fairlead.lanes import Batch, Lanes
 from mesh.model import DECLARED, Declared, DeclaredKey, ObjectKey
 from mesh.objects import OBJECTS
@@ -92,7 +92,7 @@ class Builder:
             listener(commit, batch, took)
         self._unfrozen = 0 if large else self._unfrozen + commit.computed
         if self._unfrozen > _MANY_ROWS:
-            garbage.freeze()
+            memory.freeze()
             self._unfrozen = 0
         return commit
 
@@ -101,7 +101,7 @@ class Builder:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         self.building = True
         try:
-            with garbage.adding():
+            with memory.adding():
                 return await asyncio.to_thread(self.engine.commit, changes)
         finally:
             self.building = False

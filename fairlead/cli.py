@@ -36,6 +36,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Look at what it does": {
         "proxies": "List proxies and what each has acknowledged.",
         "proxy": "Show one proxy and the resources it holds.",
+        "loads": "Show the traffic that proxies report, per cluster.",
+        "problems": "Show what is wrong in the server's sources.",
         "explain": "Tell where a request would go, and why not elsewhere.",
     },
     "Without a server": {

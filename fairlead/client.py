@@ -17,7 +17,7 @@ import msgspec
 import typer
 
 from fairlead.errors import CommandError, UsageError, oserror_words
-from mesh.problems import Problem
+from mesh.problems import Problem, shown
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -44,7 +44,10 @@ class RefusedError(CommandError):
 
 def _words(status: int, document: Mapping[str, Any]) -> str:
     title = str(document.get("detail") or document.get("title") or http.client.responses.get(status, "error"))
-    lines = [f"{title} (HTTP {status})"]
+    fix = str(document.get("fix") or "").rstrip(".")
+    if status == http.client.UNAUTHORIZED:
+        fix = "give a token with --token or FAIRLEAD_TOKEN" + (f"; {fix}" if fix else "")
+    lines = [f"{title} (HTTP {status})" + (f" Fix: {fix}." if fix else "")]
     lines.extend(f"  {problem_line(problem)}" for problem in document.get("problems", ()))
     return "\n".join(lines)
 
@@ -57,14 +60,23 @@ def problem_line(problem: Mapping[str, Any]) -> str:
 class Answer:
     """A successful answer: decoded body, and the headers that matter."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes, *, server: str) -> None:
         self.status = status
         self.headers = headers
         self.body = body
+        self.server = server
 
     def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body) if self.body else None
+        """The body as JSON, None where it is empty.
+
+        Raises:
+            CommandError: it is something else; whatever listens there is not Fairlead.
+        """
+        try:
+            return json.loads(self.body) if self.body else None
+        except ValueError:
+            begin = shown(self.body[:200].decode(errors="replace").strip())
+            raise _stranger(self.server, f"with something that is not JSON ('{begin}')") from None
 
 
 class Client:
@@ -84,9 +96,27 @@ class Client:
         self.token = token
         self.timeout = timeout
 
-    def get(self, path: str, **query: str) -> Any:
-        """GET, decoded."""
-        return self.request("GET", path, query=query).json()
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """GET, decoded: an object, as everything is that the API answers.
+
+        Raises:
+            CommandError: as `request`, or it is something else.
+        """
+        return self.fetch(path, list(query.items()))
+
+    def fetch(self, path: str, query: Query) -> dict[str, Any]:
+        """`get` with a query whose names repeat or are no Python names."""
+        found = self.request("GET", path, query=query).json()
+        if not isinstance(found, dict):
+            raise _stranger(self.server, "with JSON that is not an object")
+        return found
+
+    def items(self, path: str, **query: str) -> dict[str, Any]:
+        """GET of a list: an object whose `items` is a list of objects."""
+        found = self.get(path, **query)
+        if not isinstance(found.get("items"), list):
+            raise _stranger(self.server, f"to {path} without `items`")
+        return found
 
     def request(
         self,
@@ -109,7 +139,8 @@ class Client:
         try:
             connection.request(method, _target(path, query), body=payload, headers=self._headers(headers, body=payload))
             response = connection.getresponse()
-            answer = Answer(response.status, dict(response.headers.items()), response.read(_MAX_BODY))
+            headers_read = dict(response.headers.items())
+            answer = Answer(response.status, headers_read, response.read(_MAX_BODY), server=self.server)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
         finally:
@@ -125,9 +156,8 @@ class Client:
             connection.request("GET", _target(path, query), headers=self._headers({"Accept": "text/event-stream"}))
             response = connection.getresponse()
             if response.status >= 400:
-                raise RefusedError(
-                    response.status, _problem_document(Answer(response.status, {}, response.read(_MAX_BODY)))
-                )
+                refusal = Answer(response.status, {}, response.read(_MAX_BODY), server=self.server)
+                raise RefusedError(response.status, _problem_document(refusal))
             yield from _parse_events(iter(response.readline, b""))
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
@@ -155,9 +185,19 @@ class Client:
                 " Fix: start it, or name its address with --server or FAIRLEAD_SERVER"
             )
         if isinstance(error, TimeoutError):
-            return CommandError(f"{self.server} did not answer within {self.timeout:g} s")
+            return CommandError(
+                f"{self.server} did not answer within {self.timeout:g} s. Fix: see its log, or whether the address is right"
+            )
         words = oserror_words(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         return CommandError(f"cannot talk to {self.server}: {words}")
+
+
+def _stranger(server: str, how: str) -> CommandError:
+    """The error about a server that answers, but not as Fairlead does."""
+    return CommandError(
+        f"{server} answered {how}: is that Fairlead's API?"
+        " Fix: name the address of `fairlead serve`'s --api with --server or FAIRLEAD_SERVER"
+    )
 
 
 def _target(path: str, query: Query | None) -> str:
@@ -172,7 +212,7 @@ def segment(name: str) -> str:
 def _problem_document(answer: Answer) -> Mapping[str, Any]:
     try:
         document = answer.json()
-    except ValueError:
+    except CommandError:
         document = None
     if isinstance(document, dict):
         return document

@@ -28,7 +28,7 @@ from discovery.files.yaml_documents import documents
 from discovery.source import Source
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
-from fairlead import garbage, rejections
+from fairlead import memory, rejections
 from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
@@ -38,6 +38,7 @@ from fairlead.http_server import HttpServer
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
+from fairlead.problem_log import ProblemLog
 from fairlead.rejections import Rejections
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
@@ -91,6 +92,7 @@ class Server:
         self._audiences = Audiences(self._builder.submit, linger=settings.audience_linger)
         self._feed = Feed(epoch=f"{time.time_ns():x}")
         self._builds = Builds()
+        self._problem_log = ProblemLog(time.monotonic)
         self._tasks = Tasks(self._task_failed)
         self._waiting_for = ["the first build"]
         self._ended = asyncio.Event()
@@ -199,6 +201,7 @@ class Server:
             self._builder.submit(await anext(batches))
             self._waiting_for.remove(source.name)
             following.append((source.name, batches))
+        self._problem_log.note(self._source_problems())
         await self._builder.build_first()
         self._waiting_for = []
         self._hub.open()
@@ -207,12 +210,14 @@ class Server:
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
+        self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
         for name, batches in following:
             self._tasks.start(name, self._follow(batches))
 
     async def _follow(self, batches: AsyncIterator[tuple[Change, ...]]) -> None:
         async for batch in batches:
             self._builder.submit(batch)
+            self._problem_log.note(self._source_problems())
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         """A part that must not end has ended: stop in order, so that a supervisor starts us anew."""
@@ -286,7 +291,7 @@ async def run(settings: Settings, *, tls: Tls | None, access: Access) -> None:
         CommandError: the store or an address cannot be had, or a part of the server failed.
         UsageError: the xDS address may not be served as asked for.
     """
-    garbage.tune()
+    memory.tune()
     path = store_path(settings)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

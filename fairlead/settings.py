@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -23,6 +24,13 @@ Meta = msgspec.Meta
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
+
+
+_SECRETS = frozenset({"api_tokens"})
+_OTHER_VARIABLES = frozenset({"FAIRLEAD_CONFIG", "FAIRLEAD_SERVER", "FAIRLEAD_TOKEN"})
+# What Kubernetes puts into a pod's environment for a Service named `fairlead` or `fairlead-…`:
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_OF_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 
 
 def _about(description: str) -> msgspec.Meta:
@@ -99,8 +107,8 @@ class SettingInfo(msgspec.Struct, frozen=True):
 
     @property
     def flag(self) -> str:
-        """The flag of `fairlead serve`."""
-        return "--" + self.name.replace("_", "-")
+        """The flag of `fairlead serve`; empty for a secret, which every user of the machine could read with `ps`."""
+        return "" if self.name in _SECRETS else "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
@@ -163,13 +171,22 @@ def _explain(error: msgspec.ValidationError, *, merged: Mapping[str, Any], origi
     for info in describe():
         if info.name == name:
             spelled = {"environment": info.variable, "flags": info.flag}.get(origins[name], f"{origins[name]}: {name}")
+            if name in _SECRETS:
+                return f"{spelled}: {text}. {info.description}"
             return f"{spelled} = {merged[name]!r}: {text}. {info.description}"
     return str(error)
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for info in describe():
+    infos = describe()
+    known = [*(info.variable for info in infos), *sorted(_OTHER_VARIABLES)]
+    for name in sorted(environ):
+        if name.startswith("FAIRLEAD_") and name not in known and not _OF_KUBERNETES.search(name):
+            near = difflib.get_close_matches(name, known, n=1)
+            fix = f"did you mean {near[0]}?" if near else "unset it; `fairlead serve --help` lists the settings"
+            raise UsageError(f"the environment has {name}, and there is no such setting. Fix: {fix}")
+    for info in infos:
         value = environ.get(info.variable)
         if value is None or value == "":
             continue
@@ -188,15 +205,18 @@ def _read_file(path: str) -> dict[str, Any]:
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: cannot read the settings file: {oserror_words(error)}") from None
+        raise UsageError(
+            f"{path}: cannot read the settings file: {oserror_words(error)}. Fix: name a file that is there and readable"
+        ) from None
     try:
         values = tomllib.loads(raw.decode()) if path.endswith(".toml") else msgspec.yaml.decode(raw)
     except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not readable as {'TOML' if path.endswith('.toml') else 'YAML'}: {error}") from None
+        form = "TOML (`name = value`)" if path.endswith(".toml") else "YAML (`name: value`)"
+        raise UsageError(f"{path}: it cannot be parsed: {error}. Fix: write it as {form}, or end its name as it is") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path}: settings are `name: value` pairs, not a {type(values).__name__}")
+        raise UsageError(f"{path}: it holds a {type(values).__name__}. Fix: write settings as `name: value` pairs")
     known = [info.name for info in describe()]
     for name in values:
         if name not in known:
@@ -223,6 +243,11 @@ def store_path(settings: Settings, environ: Mapping[str, str] = os.environ) -> P
     scheme, colon, path = settings.store.partition(":")
     if scheme != "sqlite" or not colon or not path:
         raise UsageError(f"--store: {settings.store!r} is no store. Fix: write sqlite:PATH, like sqlite:/var/lib/f.db")
+    if path.startswith(":") or "\0" in path:
+        raise UsageError(
+            f"--store: {settings.store!r} names no file, and a store that forgets is none."
+            " Fix: write sqlite:PATH, like sqlite:/tmp/try.db"
+        )
     return Path(path).expanduser()
 
 
@@ -241,8 +266,8 @@ _PAGE_HEAD = """\
 Made from `fairlead/settings.py` by `make docs`; do not edit.
 
 A flag wins over the environment, the environment over the file given with `--config` (or `FAIRLEAD_CONFIG`; TOML or
-YAML, flat `name: value` pairs), the file over the default. An unknown name in the file is an error. Times are in
-seconds.
+YAML, flat `name: value` pairs), the file over the default. An unknown name in the file, and an unknown
+`FAIRLEAD_…` variable, is an error. Times are in seconds. Tokens have no flag: `ps` would show them to everybody.
 
 | in the file | flag | environment | default | meaning |
 |---|---|---|---|---|"""
@@ -254,6 +279,8 @@ The commands that talk to a server read two variables of their own: `FAIRLEAD_SE
 
 
 def _shown_flag(info: SettingInfo) -> str:
+    if not info.flag:
+        return ""
     return f"`{info.flag}`, `--no{info.flag[1:]}`" if info.type is bool else f"`{info.flag}`"
 
 

@@ -17,7 +17,6 @@ from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.listeners import GatewayListener, listeners, unserved
 from mesh.model import Declared, ObjectKey
 from mesh.objects import OBJECTS, find
-from mesh.precedence import Age, age
 from mesh.tables import Look, Reader, derived, each
 
 OUR_CLASS = "fairlead"
@@ -34,13 +33,12 @@ class Gateway(msgspec.Struct, frozen=True):
     """A Gateway that is ours.
 
     `addresses` are IP addresses to bind, empty for all. `service_account` is the account its proxies run as.
-    `conditions` speak of the Gateway as a whole; `created` decides between Gateways where age does.
+    `conditions` speak of the Gateway as a whole.
     """
 
     listeners: tuple[GatewayListener, ...]
     addresses: tuple[str, ...]
     service_account: str
-    created: Age
     conditions: tuple[Condition, ...]
 
     def listener(self, name: str) -> GatewayListener | None:
@@ -74,7 +72,6 @@ def GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
         listeners=judged,
         addresses=addresses,
         service_account=key.name,
-        created=age(gateway.metadata),
         conditions=(accepted, _programmed(judged, accepted)),
     )
 

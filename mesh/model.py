@@ -117,14 +117,11 @@ class DiscoveredEndpoints(msgspec.Struct, frozen=True):
     stale: bool = False
 
 
-AudienceKind = Literal["gateway", "sidecar", "grpc"]
-
-
 class Audience(NamedTuple):
     """Proxies that must see the same thing: replicas of a gateway, sidecars of a workload, gRPC clients of a namespace.
 
-    `name` is the Gateway's or the Service's name (empty for `grpc`). The ports are a sidecar's own, 0 elsewhere:
-    `port` its service listens on, `ingress_port` and `egress_port` the sidecar listens on.
+    `kind` is `gateway`, `sidecar` or `grpc`, `name` the Gateway's or the Service's name (empty for `grpc`). The ports
+    are a sidecar's own, 0 elsewhere: `port` its service listens on, `ingress_port` and `egress_port` itself.
     """
 
     kind: str

@@ -49,9 +49,6 @@ def OBJECTS(key: ObjectKey, look: Look) -> Declared | None:  # noqa: N802
     return look(DECLARED, winner) if winner is not None else None
 
 
-OBJECTS_BY_KIND = OBJECTS.index("kind", lambda key, _: (key.kind,))
-
-
 @derived("shadowed", each(DECLARED))
 def SHADOWED(key: DeclaredKey, look: Look) -> Shadowed | None:  # noqa: N802
     """The declarations that lost, and to which."""

@@ -268,6 +268,3 @@ def SUBSETS(key: SubsetKey, look: Look) -> Subset | None:  # noqa: N802
         return None
     labels = tuple(sorted(subset.spec.labels.items()))
     return Subset(service=ServiceKey(key.namespace, subset.spec.service), labels=labels)
-
-
-SUBSETS_BY_SERVICE = SUBSETS.index("service", lambda _, row: (row.service,))

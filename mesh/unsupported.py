@@ -13,20 +13,27 @@ from mesh.kinds.http_filters import HTTPRouteFilter
 _ONE_BACKEND = ("RequestHeaderModifier", "ResponseHeaderModifier")
 
 
-def of_rule(filters: Iterable[HTTPRouteFilter]) -> str:
-    """The filter of a rule for which all of its requests answer 500, in words; empty where there is none."""
+def of_rule(filters: Iterable[HTTPRouteFilter], *, grpc: bool = False) -> str:
+    """The filter of a rule for which all of its requests answer 500, in words; empty where there is none.
+
+    `grpc`: for proxyless clients, which would pass over every filter in silence (gRFC A28).
+    """
     for one in filters:
+        if grpc:
+            return f"filter {one.type}, which proxyless gRPC clients cannot apply"
         if one.extension_ref is not None:
             return f"filter {one.extension_ref.kind} {one.extension_ref.name}, of a kind that is not supported"
     return ""
 
 
-def of_backend(filters: Iterable[HTTPRouteFilter]) -> str:
+def of_backend(filters: Iterable[HTTPRouteFilter], *, grpc: bool = False) -> str:
     """The filter of one backend for which its share of the requests answers 500; empty where there is none.
 
-    Envoy's `ClusterWeight` has fields for headers and the host, and for nothing else.
+    Envoy's `ClusterWeight` has fields for headers and the host, and for nothing else. `grpc` as in `of_rule`.
     """
     for one in filters:
+        if grpc:
+            return f"filter {one.type}, which proxyless gRPC clients cannot apply"
         of_host = one.url_rewrite is not None and one.url_rewrite.path is None
         if one.type not in _ONE_BACKEND and not of_host:
             path = " with a path" if one.url_rewrite is not None else ""

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from fairlead.commands.flags import command_app, examples, with_flags
-from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from
-from fairlead.output import Format, OutputOption, say, to_yaml
+from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from, unreadable
+from fairlead.output import Format, OutputOption, note, say, to_yaml
 
 app = command_app()
 
@@ -32,6 +32,8 @@ def bootstrap(
     import json
 
     document = bootstrap_from(kind, flags)
+    for each in unreadable(flags):  # no error: the proxy may run elsewhere
+        note(f"{each}. It must be there where the proxy runs")
     if output is Format.json or kind is ProxyKind.grpc:
         say(json.dumps(document, indent=2))
     else:

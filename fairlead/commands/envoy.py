@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from fairlead.commands.flags import command_app, examples, with_flags
-from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from
-from fairlead.errors import UsageError
+from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from, unreadable
+from fairlead.errors import CommandError, UsageError
 from fairlead.output import note
 
 app = command_app()
@@ -35,6 +35,8 @@ def envoy(
     if kind is ProxyKind.grpc:
         raise UsageError("a gRPC client needs no Envoy. Fix: fairlead bootstrap grpc --name NAME")
     document = bootstrap_from(kind, flags, default_instance=f"{os.uname().nodename}-{os.getpid()}")
+    if missing := unreadable(flags):
+        raise CommandError("; ".join(missing) + ". Fix: name files that this user can read")
     command = envoy_command(find_envoy(), document, arguments=arguments or ())
     admin = document["admin"]["address"]["socket_address"]
     note(f"node {document['node']['id']}, xDS from {flags['xds']}, admin at {admin['address']}:{admin['port_value']}")

@@ -43,7 +43,7 @@ def get(
         rows = [data]
     else:
         query = {"labelSelector": selector} if selector else {}
-        data = client.get(collection_path(found, None if everywhere else namespace), **query)
+        data = client.items(collection_path(found, None if everywhere else namespace), **query)
         rows = data["items"]
     emit(
         data,

@@ -19,7 +19,7 @@ def proxies(
     server: ServerOption = DEFAULT_SERVER, token: TokenOption = "", output: OutputOption = Format.table
 ) -> None:
     """List proxies: per type synced (with the number of resources), stale (sent, not acknowledged), rejected."""
-    data = Client(server, token=token).get("/api/v1/proxies")
+    data = Client(server, token=token).items("/api/v1/proxies")
     rows = data["items"]
 
     def table() -> None:
@@ -64,7 +64,7 @@ def remarks(proxy: dict[str, Any]) -> list[str]:
         if state.get("rejected")
     ]
     left_out = [
-        f"{proxy['node']} {code}: {name} is not sent: Envoy {proxy.get('version', '')} does not know {', '.join(fields)}"
+        f"{proxy['node']} {code}: {name} is too new for it: it does not know {', '.join(fields)}"
         for code, state in proxy["types"].items()
         for name, fields in state.get("leftOut", {}).items()
     ]

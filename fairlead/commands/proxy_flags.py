@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Option
@@ -20,10 +21,13 @@ from fairlead.bootstrap import (
     grpc_bootstrap,
 )
 from fairlead.commands.flags import parameter
-from fairlead.errors import UsageError
+from fairlead.errors import UsageError, oserror_words
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
+_PORT: Mapping[str, Any] = {"min": 1, "max": 65535}
+_SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port")
+_ENVOYS_ONLY = ("sotw", "admin_port")
 
 
 class ProxyKind(StrEnum):
@@ -38,14 +42,22 @@ PROXY_FLAGS = (
     parameter("name", Annotated[str, Option(help="Name of the Gateway, or of the workload beside the sidecar.")], ...),
     parameter("namespace", Annotated[str, Option("--namespace", "-n", help="Its namespace.")], "default"),
     parameter("service", Annotated[str, Option(help="Sidecar: the Service it stands beside; default: the name.")], ""),
-    parameter("port", Annotated[int, Option(help="Sidecar: where that service listens on loopback.")], 0),
-    parameter("ingress_port", Annotated[int, Option(help="Sidecar: port for requests from others.")], INGRESS_PORT),
-    parameter("egress_port", Annotated[int, Option(help="Sidecar: port for the service's own requests.")], EGRESS_PORT),
+    parameter("port", Annotated[int | None, Option(**_PORT, help="Sidecar: where that service listens on loopback.")], None),
+    parameter(
+        "ingress_port",
+        Annotated[int | None, Option(**_PORT, help=f"Sidecar: port for requests from others; default: {INGRESS_PORT}.")],
+        None,
+    ),
+    parameter(
+        "egress_port",
+        Annotated[int | None, Option(**_PORT, help=f"Sidecar: port for the service's own requests; default: {EGRESS_PORT}.")],
+        None,
+    ),
     parameter("instance", Annotated[str, Option(help="Tells replicas apart; default: the host's name.")], ""),
     parameter("xds", Annotated[str, Option(metavar="HOST:PORT", help="The control plane.")], "127.0.0.1:18000"),
     parameter("sotw", Annotated[bool, Option("--sotw", help="State-of-the-world ADS instead of delta.")], False),
     parameter(
-        "admin_port", Annotated[int | None, Option(help="Envoy's admin port on loopback. 0: any free one.")], None
+        "admin_port", Annotated[int | None, Option(min=0, max=65535, help="Envoy's admin port on loopback. 0: any free one.")], None
     ),
     parameter("cert", Annotated[str, Option(metavar="FILE", help="Mutual TLS: the proxy's certificate chain.")], ""),
     parameter("key", Annotated[str, Option(metavar="FILE", help="Mutual TLS: its private key.")], ""),
@@ -62,7 +74,10 @@ def bootstrap_from(kind: ProxyKind, flags: Mapping[str, Any], *, default_instanc
     Raises:
         UsageError: they do not fit together.
     """
+    _refuse_misplaced(kind, flags)
     xds = parse_address(flags["xds"], what="--xds")
+    if xds.port == 0:
+        raise UsageError("--xds: a proxy cannot connect to port 0. Fix: name the port that `fairlead serve` listens on")
     proxy = _identity(kind, flags, default_instance=default_instance)
     certificates = _certificates(flags, default_name=xds.host)
     if kind is ProxyKind.grpc:
@@ -80,38 +95,76 @@ def bootstrap_from(kind: ProxyKind, flags: Mapping[str, Any], *, default_instanc
 def _identity(kind: ProxyKind, flags: Mapping[str, Any], *, default_instance: str) -> ProxyIdentity:
     for flag in ("name", "namespace", "service"):
         if flags[flag] and not _DNS_LABEL.fullmatch(flags[flag]):
-            raise UsageError(f"--{flag}: {flags[flag]!r} is no name: small letters, digits, '-' and '.'")
+            raise UsageError(f"--{flag}: {flags[flag]!r} is no name. Fix: small letters, digits, '-' and '.'")
     instance = flags["instance"] or default_instance or socket.gethostname()
     if "~" in instance or not instance.isprintable():
-        raise UsageError(f"--instance: {instance!r}: '~' and control characters cannot be part of a node id")
-    if kind is not ProxyKind.sidecar:
-        if flags["service"] or flags["port"]:
-            raise UsageError(f"--service and --port are for sidecars, not for a {kind.value}")
-        return ProxyIdentity(
-            kind="grpc" if kind is ProxyKind.grpc else "gateway",
-            name=flags["name"],
-            namespace=flags["namespace"],
-            instance=instance,
-        )
-    if not 0 < flags["port"] < 65536:
-        raise UsageError("a sidecar needs --port N: where the service beside it listens on 127.0.0.1")
+        raise UsageError(f"--instance: {instance!r}: '~' and control characters cannot be part of a node id. Fix: another name")
+    if kind is ProxyKind.sidecar:
+        return _sidecar(flags, instance=instance)
+    return ProxyIdentity(
+        kind="grpc" if kind is ProxyKind.grpc else "gateway",
+        name=flags["name"],
+        namespace=flags["namespace"],
+        instance=instance,
+    )
+
+
+def _sidecar(flags: Mapping[str, Any], *, instance: str) -> ProxyIdentity:
+    if flags["port"] is None:
+        raise UsageError("a sidecar needs --port. Fix: --port N, where the service beside it listens on 127.0.0.1")
+    ports = {
+        "--port": flags["port"],
+        "--ingress-port": flags["ingress_port"] or INGRESS_PORT,
+        "--egress-port": flags["egress_port"] or EGRESS_PORT,
+    }
+    if len(set(ports.values())) < len(ports):
+        told = ", ".join(f"{flag} {port}" for flag, port in ports.items())
+        raise UsageError(f"two of {told} are the same, and only one can listen there. Fix: make them three")
     return ProxyIdentity(
         kind="sidecar",
         name=flags["name"],
         namespace=flags["namespace"],
         instance=instance,
         service=flags["service"] or flags["name"],
-        port=flags["port"],
-        ingress_port=flags["ingress_port"],
-        egress_port=flags["egress_port"],
+        port=ports["--port"],
+        ingress_port=ports["--ingress-port"],
+        egress_port=ports["--egress-port"],
     )
+
+
+def _refuse_misplaced(kind: ProxyKind, flags: Mapping[str, Any]) -> None:
+    """A flag that means nothing for this kind of proxy is a mistake, not to be passed over."""
+    misplaced = {
+        ProxyKind.gateway: (_SIDECARS_ONLY, "sidecars"),
+        ProxyKind.sidecar: ((), ""),
+        ProxyKind.grpc: (_SIDECARS_ONLY + _ENVOYS_ONLY, "Envoys"),
+    }
+    names, owners = misplaced[kind]
+    given = [f"--{name.replace('_', '-')}" for name in names if flags[name] not in (None, "", False)]
+    if given:
+        what = "a gRPC client" if kind is ProxyKind.grpc else "a gateway"
+        raise UsageError(f"{', '.join(given)}: for {owners}, and this is {what}. Fix: leave it out")
 
 
 def _certificates(flags: Mapping[str, Any], *, default_name: str) -> Certificates | None:
     given = {flag: flags[flag] for flag in ("cert", "key", "ca")}
     if not any(given.values()):
+        if flags["xds_server_name"]:
+            raise UsageError("--xds-server-name: without mutual TLS nothing asks for it. Fix: add --cert, --key and --ca")
         return None
     missing = [f"--{flag}" for flag, value in given.items() if not value]
     if missing:
-        raise UsageError(f"mutual TLS needs --cert, --key and --ca; missing: {', '.join(missing)}")
+        raise UsageError(f"mutual TLS needs --cert, --key and --ca. Fix: add {', '.join(missing)}")
     return Certificates(**given, server_name=flags["xds_server_name"] or default_name)
+
+
+def unreadable(flags: Mapping[str, Any]) -> list[str]:
+    """The certificate files that cannot be read on this machine, each in a sentence."""
+    found = []
+    for flag in ("cert", "key", "ca"):
+        try:
+            if flags[flag]:
+                Path(flags[flag]).open("rb").close()
+        except OSError as error:
+            found.append(f"--{flag}: cannot read {flags[flag]}: {oserror_words(error)}")
+    return found

@@ -41,7 +41,7 @@ def _metavar(info: SettingInfo) -> str | None:
         return "HOST:PORT"
     if info.type is float:
         return "NUMBER"
-    known = {"files": "DIR", "store": "sqlite:PATH", "api_tokens": "TEXT", "log_level": "LEVEL", "log_format": "FORMAT"}
+    known = {"files": "DIR", "store": "sqlite:PATH", "log_level": "LEVEL", "log_format": "FORMAT"}
     return known.get(info.name, "FILE")
 
 
@@ -52,14 +52,15 @@ def _metavar(info: SettingInfo) -> str | None:
         "FAIRLEAD_LOG_LEVEL=debug fairlead serve --config fairlead.toml",
     )
 )
-@with_flags([_flag(info) for info in describe()])
+@with_flags([_flag(info) for info in describe() if info.flag])
 def serve(
     flags: Mapping[str, Any],
     config: Annotated[str | None, typer.Option(metavar="FILE", help="A settings file, TOML or YAML.")] = None,
 ) -> None:
     """Run the control plane until SIGTERM or Ctrl-C.
 
-    Every flag may also stand in the environment (--log-level: FAIRLEAD_LOG_LEVEL) or, as log_level, in the file.
+    Every flag may also stand in the environment (--log-level: FAIRLEAD_LOG_LEVEL) or, as log_level, in the file. Tokens
+    for the API stand in FAIRLEAD_API_TOKENS, or in a file of their own, and never on a command line.
     """
     import asyncio
     from pathlib import Path

@@ -75,11 +75,6 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
-def struct_for(kind: str) -> type[Object]:
-    """The struct of a kind; KeyError for a kind that there is not."""
-    return KINDS[kind].struct
-
-
 def kind_named(name: str) -> Kind | None:
     """The kind that a person means by its name, plural, singular or short name, in any case; None if there is none."""
     wanted = name.casefold()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from mesh.backends import KINDS
 from mesh.kinds.references import FAIRLEAD, BackendObjectReference
 from mesh.problems import Report
-
-KNOWN_BACKENDS = frozenset({("", "Service"), (FAIRLEAD, "Service"), (FAIRLEAD, "ServiceSubset")})
 
 
 def check_backend(ref: BackendObjectReference, path: str, report: Report) -> None:
     """Of Services a port must be named. An unknown kind is no error: Gateway API answers it with 500 and a status."""
-    if (ref.group, ref.kind) not in KNOWN_BACKENDS:
+    if (ref.group, ref.kind) not in KINDS:
         message = f"Fairlead knows no backend of kind '{ref.kind}' in the group '{ref.group}'; requests get 500"
         report.warning("UnsupportedKind", path, message, f"write a Service, or a ServiceSubset with group `{FAIRLEAD}`")
     elif ref.port is None:

@@ -10,11 +10,10 @@ from mesh.kinds.fields import SUBDOMAIN
 from mesh.kinds.gateway import Gateway, GatewaySpec, GatewaySpecAddress, GatewayTLSConfig, Listener
 from mesh.kinds.references import FAIRLEAD, GATEWAY_API, SecretObjectReference
 from mesh.kinds.selectors import LabelSelector
+from mesh.listeners import ROUTE_KINDS
 from mesh.problems import Report, child, shown
 from mesh.validations.hostnames import check_hostname
 from mesh.validations.metadata import check_keys
-
-SERVED_PROTOCOLS = ("HTTP", "HTTPS")
 
 _WILDCARD_HOST = re.compile(rf"(\*\.)?{SUBDOMAIN}")
 _ADDRESS_TYPE = re.compile(rf"Hostname|IPAddress|NamedAddress|{SUBDOMAIN}/[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")
@@ -48,10 +47,10 @@ def _check_listener(listener: Listener, path: str, report: Report) -> None:
         if listener.protocol in ("TCP", "UDP"):
             message = f"{listener.protocol} knows no hostnames"
             report.error("NotAllowed", f"{path}.hostname", message, "remove `hostname`")
-    if listener.protocol not in (*SERVED_PROTOCOLS, "TLS", "TCP", "UDP"):
+    if listener.protocol not in (*ROUTE_KINDS, "TLS", "TCP", "UDP"):
         message = f"'{shown(listener.protocol)}' is not a protocol of Gateway API; the listener will not be served"
         report.warning("UnsupportedProtocol", f"{path}.protocol", message, "write HTTP or HTTPS")
-    elif listener.protocol not in SERVED_PROTOCOLS:
+    elif listener.protocol not in ROUTE_KINDS:
         message = f"Fairlead does not serve {listener.protocol} listeners yet; the others of this Gateway work"
         report.warning("UnsupportedProtocol", f"{path}.protocol", message, "write HTTP or HTTPS")
     _check_listener_tls(listener, f"{path}.tls", report)

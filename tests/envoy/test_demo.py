@@ -26,7 +26,7 @@ def processes_of(demo: int) -> list[int]:
                 environ, status = (entry / "environ").read_bytes(), (entry / "stat").read_text()
             except OSError:
                 continue
-            ours = f"FAIRLEAD_TEST_DEMO={os.getpid()}".encode() in environ and int(entry.name) != demo
+            ours = f"TEST_OF_FAIRLEAD_DEMO={os.getpid()}".encode() in environ and int(entry.name) != demo
             if ours and status.rpartition(")")[2].split()[0] != "Z":
                 found.append(int(entry.name))
     return found
@@ -38,7 +38,7 @@ def start() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "FAIRLEAD_TEST_DEMO": str(os.getpid())},
+        env={**os.environ, "TEST_OF_FAIRLEAD_DEMO": str(os.getpid())},
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,18 +115,26 @@ def start_envoy(
     xds: int,
     arguments: Sequence[str] = ("--log-level", "warning", "--concurrency", "1"),
     ready: bool = True,
+    binary: Path | None = None,
 ) -> RunningEnvoy:
-    """Run `fairlead envoy KIND --name NAME`; `ready` waits until Envoy has its configuration."""
+    """Run `fairlead envoy KIND --name NAME`; `ready` waits until Envoy has its configuration.
+
+    With `binary` it is that Envoy that runs, with what `fairlead bootstrap` prints.
+    """
     label = f"envoy-{kind}-{name}"
     admin_path = children.folder / f"{label}.admin"
     admin_path.unlink(missing_ok=True)
-    child = children.start(
-        label,
-        [
-            *(*FAIRLEAD, "envoy", kind, "--name", name, "--xds", f"127.0.0.1:{xds}", "--admin-port", "0", *flags),
-            *("--", "--admin-address-path", str(admin_path), *arguments),
-        ],
-    )
+    known = [kind, "--name", name, "--xds", f"127.0.0.1:{xds}", "--admin-port", "0", *flags]
+    arguments = ["--admin-address-path", str(admin_path), *arguments]
+    if binary is None:
+        command = [*FAIRLEAD, "envoy", *known, "--", *arguments]
+    else:
+        bootstrap = children.folder / f"{label}.yaml"
+        bootstrap.write_bytes(
+            subprocess.run([*FAIRLEAD, "bootstrap", *known], check=True, stdout=subprocess.PIPE).stdout
+        )
+        command = [str(binary), "-c", str(bootstrap), "--disable-hot-restart", *arguments]
+    child = children.start(label, command)
     children.wait_until(lambda: admin_path.exists() and ":" in admin_path.read_text(), what="Envoy's admin listener")
     running = RunningEnvoy(child, int(admin_path.read_text().rpartition(":")[2]))
     if ready:

@@ -1,11 +1,14 @@
 """The client status discovery service: what every connected proxy was sent, and what it made of it.
 
-Statuses are those of envoy/service/status/v3/csds.proto: SYNCED, STALE, ERROR, NOT_SENT, per resource.
+Statuses are those of envoy/service/status/v3/csds.proto: SYNCED, STALE, ERROR, NOT_SENT, per resource. Configuration is
+not for everybody: over TLS a caller is told of the proxies of its own namespace (operators have the API). An answer can
+be large, so it is made in pieces, between which other streams get their turn, and no more than a few at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
@@ -15,120 +18,155 @@ from xds.protocol.contents import ABSENT, Entry
 from xds.protocol.typed import Typed
 from xds.schema.type_urls import TYPE_SECRET
 from xds.schema.types import ClientStatusRequest, ClientStatusResponse, ConfigStatus
+from xds.server.gatekeeper import Gatekeeper, RefusedError
 from xds.server.hub import Hub, Member
+from xds.server.node_matchers import UnusableMatcherError, compiled
 from xds.server.rpc import END, stream_method
 from xds.server.states import too_old
 
 SERVICE: Final = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
+# Resources that are described without a pause: well under a millisecond.
+_PIECE: Final = 50
+# Bytes of configuration in one answer; gRPC clients take 4 MB unless they are told otherwise.
+_LARGEST: Final = 64 << 20
+_AT_ONCE: Final = 2
+# A caller that does not take its answer in this time holds a place that another could use.
+_WRITE_SECONDS: Final = 30.0
 
-def methods(hub: Hub) -> Mapping[str, Any]:
+
+class TooLargeError(Exception):
+    """The answer would have too many bytes."""
+
+
+class Answers:
+    """Makes answers, a few at a time."""
+
+    def __init__(self, hub: Hub, gate: Gatekeeper) -> None:
+        self._hub = hub
+        self._gate = gate
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def stream(self, _: Any, context: Any) -> None:
+        """Answer every request of a stream."""
+        try:
+            await self._gate.admit()
+            raw = await self._gate.first_message(context)
+            while raw is not END:
+                async with self._places, asyncio.timeout(_WRITE_SECONDS):
+                    await context.write(await self._answer(raw, context))
+                raw = await context.read()
+        except RefusedError as refusal:
+            await self._gate.refuse(refusal, context)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the answer was not taken in time")
+
+    async def fetch(self, raw: bytes, context: Any) -> bytes:
+        """Answer one request."""
+        try:
+            await self._gate.admit()
+            async with self._places:
+                return await self._answer(raw, context)
+        except RefusedError as refusal:
+            await self._gate.refuse(refusal, context)
+            raise
+
+    async def _answer(self, raw: bytes, context: Any) -> bytes:
+        identity = self._gate.identity(context.auth_context())
+        namespace = identity.namespace if identity is not None else None
+        try:
+            answer = await status(self._hub, ClientStatusRequest.FromString(raw), namespace=namespace)
+        except DecodeError as error:
+            said = "the message is not a ClientStatusRequest"
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, said, "invalid") from error
+        except UnusableMatcherError as error:
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error), "invalid") from error
+        except TooLargeError as error:
+            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), "busy") from error
+        message: bytes = answer.SerializeToString()
+        return message
+
+
+def methods(hub: Hub, gate: Gatekeeper) -> Mapping[str, Any]:
     """The methods of the service."""
-
-    async def stream(_: Any, context: Any) -> None:
-        while (raw := await context.read()) is not END:
-            answer = await _answer(hub, raw, context)
-            await context.write(answer)
-
-    async def fetch(raw: bytes, context: Any) -> bytes:
-        return await _answer(hub, raw, context)
-
+    answers = Answers(hub, gate)
     return {
-        "StreamClientStatus": stream_method(stream),
-        "FetchClientStatus": grpc.unary_unary_rpc_method_handler(fetch),
+        "StreamClientStatus": stream_method(answers.stream),
+        "FetchClientStatus": grpc.unary_unary_rpc_method_handler(answers.fetch),
     }
 
 
-async def _answer(hub: Hub, raw: bytes, context: Any) -> bytes:
-    try:
-        request = ClientStatusRequest.FromString(raw)
-    except DecodeError:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is not a ClientStatusRequest")
-    message: bytes = status(hub, request).SerializeToString()
-    return message
+async def status(hub: Hub, request: Any, *, namespace: str | None = None, largest: int = _LARGEST) -> Any:
+    """The answer to a `ClientStatusRequest`: one `ClientConfig` per stream of a proxy that matches.
 
+    `namespace` limits it to the proxies there, `largest` the bytes of configuration in it.
 
-def status(hub: Hub, request: Any) -> Any:
-    """The answer to a `ClientStatusRequest`: one `ClientConfig` per stream of a proxy that matches."""
+    Raises:
+        UnusableMatcherError: a node matcher that is not understood.
+        TooLargeError: more than `largest` bytes.
+    """
+    fits = compiled(request.node_matchers)
     response = ClientStatusResponse()
+    size = 0
     for member in sorted(hub.members(), key=lambda member: member.proxy.node_id):
-        if matches(request.node_matchers, member.proxy.node):
-            _describe(response.config.add(), hub, member, with_contents=not request.exclude_resource_contents)
+        if namespace not in (None, member.proxy.audience.namespace) or not fits(member.proxy.node):
+            continue
+        described = _Described(response.config.add(), hub, member, with_contents=not request.exclude_resource_contents)
+        for number, (type_url, name) in enumerate(described.names()):
+            size += described.add(type_url, name)
+            if size > largest:
+                raise TooLargeError(
+                    f"the answer has more than {largest} bytes of configuration;"
+                    " ask for fewer proxies (node_matchers) or without it (exclude_resource_contents)"
+                )
+            if number % _PIECE == _PIECE - 1:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
     return response
 
 
-def matches(matchers: Iterable[Any], node: Any) -> bool:
-    """Whether a node fits one of the matchers; no matchers fit all (T7)."""
-    matchers = list(matchers)
-    return not matchers or any(_fits(matcher, node) for matcher in matchers)
+class _Described:
+    """One stream's `ClientConfig` in the making. What the stream holds is taken once: it may change between pieces."""
 
+    def __init__(self, config: Any, hub: Hub, member: Member, *, with_contents: bool) -> None:
+        self._config = config
+        self._version = member.proxy.version
+        self._with_contents = with_contents
+        config.node.CopyFrom(member.proxy.node)
+        self._types = {
+            type_url: (state, member.stream.wanted(state), hub.left_out(member, type_url))
+            for type_url, state in sorted(member.stream.types.items())
+        }
 
-def _fits(matcher: Any, node: Any) -> bool:
-    if matcher.HasField("node_id") and not _string_fits(matcher.node_id, node.id):
-        return False
-    return all(_metadata_fits(wanted, node.metadata) for wanted in matcher.node_metadatas)
+    def names(self) -> list[tuple[str, str]]:
+        """Type and name of everything to be described, sorted."""
+        found = []
+        for type_url, (state, wanted, left_out) in self._types.items():
+            names = left_out.keys() | state.held.entries.keys() | (wanted.entries.keys() if wanted is not None else set())
+            found += [(type_url, name) for name in sorted(names)]
+        return found
 
-
-def _metadata_fits(matcher: Any, metadata: Any) -> bool:
-    value: Any = None
-    fields = metadata.fields
-    for segment in matcher.path:
-        if segment.key not in fields:
-            return False
-        value = fields[segment.key]
-        fields = value.struct_value.fields
-    if value is None:
-        return False
-    wanted = matcher.value
-    if wanted.HasField("string_match"):
-        return value.HasField("string_value") and _string_fits(wanted.string_match, value.string_value)
-    if wanted.HasField("bool_match"):
-        return bool(value.HasField("bool_value") and value.bool_value == wanted.bool_match)
-    if wanted.HasField("present_match"):
-        return bool(wanted.present_match)
-    return False
-
-
-def _string_fits(matcher: Any, text: str) -> bool:
-    kind = matcher.WhichOneof("match_pattern")
-    if kind not in _STRING_MATCHES:
-        return False
-    pattern: str = getattr(matcher, kind)
-    if matcher.ignore_case:
-        pattern, text = pattern.lower(), text.lower()
-    return _STRING_MATCHES[kind](text, pattern)
-
-
-_STRING_MATCHES: Final[Mapping[str, Callable[[str, str], bool]]] = {
-    "exact": str.__eq__,
-    "prefix": str.startswith,
-    "suffix": str.endswith,
-    "contains": str.__contains__,
-}
-
-
-def _describe(config: Any, hub: Hub, member: Member, *, with_contents: bool) -> None:
-    config.node.CopyFrom(member.proxy.node)
-    for type_url, state in sorted(member.stream.types.items()):
-        wanted = member.stream.wanted(state)
-        left_out = hub.left_out(member, type_url)
-        names = left_out.keys() | state.held.entries.keys() | (wanted.entries.keys() if wanted is not None else set())
-        for name in sorted(names):
-            entry = state.held.get(name) or ABSENT
-            described = config.generic_xds_configs.add()
-            described.type_url = type_url
-            described.name = name
-            described.config_status = _status(state, name, wanted.get(name) if wanted is not None else None)
-            if entry is not ABSENT:
-                described.version_info = entry.version
-                # Secrets are never shown, to nobody.
-                if with_contents and entry.content and type_url != TYPE_SECRET:
-                    described.xds_config.MergeFromString(entry.content)
-            if described.config_status == ConfigStatus.Value("ERROR"):
-                described.error_state.details = state.detail
-                described.error_state.version_info = state.rejected[name]
-            elif name in left_out:
-                described.error_state.details = too_old(member.proxy.version, left_out[name])
+    def add(self, type_url: str, name: str) -> int:
+        """Describe one resource; returns about how many bytes that took."""
+        state, wanted, left_out = self._types[type_url]
+        entry = state.held.get(name) or ABSENT
+        described = self._config.generic_xds_configs.add()
+        described.type_url = type_url
+        described.name = name
+        described.config_status = _status(state, name, wanted.get(name) if wanted is not None else None)
+        size = len(type_url) + len(name)
+        if entry is not ABSENT:
+            described.version_info = entry.version
+            # Secrets are never shown, to nobody.
+            if self._with_contents and entry.content and type_url != TYPE_SECRET:
+                described.xds_config.MergeFromString(entry.content)
+                size += len(entry.content)
+        if described.config_status == ConfigStatus.Value("ERROR"):
+            described.error_state.details = state.detail
+            described.error_state.version_info = state.rejected[name]
+        elif name in left_out:
+            described.error_state.details = too_old(self._version, left_out[name])
+        return size
 
 
 def _status(state: Typed, name: str, wanted: Entry | None) -> int:

@@ -14,8 +14,11 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from mesh.model import Audience
 from xds.server import ads, csds, lrs, per_type
 from xds.server.admission import Admission, Rate
+from xds.server.authentication import TRUST_DOMAIN, Authentication, named_alike
+from xds.server.gatekeeper import Gatekeeper
 from xds.server.hub import Hub
 from xds.server.reflection import reflection_methods
 from xds.server.session import Session
@@ -60,6 +63,7 @@ class XdsServer:
     """Serves a hub at an address.
 
     `address` is `host:port`, port 0 for any free one. Without `tls` it serves plaintext, on loopback only.
+    With it proxies must be of `trust_domain`, and run as one of the `accounts` of their audience, where there are any.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class XdsServer:
         address: str,
         *,
         tls: Tls | None = None,
+        trust_domain: str = TRUST_DOMAIN,
+        accounts: Callable[[Audience], frozenset[str]] = named_alike,
         limits: Limits | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -81,7 +87,9 @@ class XdsServer:
         self.port = 0
         self.limits = limits if limits is not None else Limits()
         self.loads = lrs.Loads()
-        self.streams = ads.Streams(hub, Admission(self.limits.rate), authenticate=tls is not None)
+        authentication = Authentication(trust_domain, accounts) if tls is not None else None
+        self.gate = Gatekeeper(hub, Admission(self.limits.rate), authentication=authentication)
+        self.streams = ads.Streams(hub, self.gate)
         self._tls = tls
         self._jitter = jitter
         self._server: Any = None
@@ -107,7 +115,7 @@ class XdsServer:
 
     async def drain(self) -> None:
         """Let nobody in and close the streams one after the other, over `limits.drain` seconds."""
-        self.streams.drain()
+        self.gate.close()
         sessions = list(self.streams.sessions)
         pause = self.limits.drain / max(1, len(sessions))
         for session in sessions:
@@ -116,7 +124,7 @@ class XdsServer:
 
     async def stop(self, grace: float = 1.0) -> None:
         """Stop; streams that are still there get `grace` seconds to finish what they are writing."""
-        self.streams.drain()
+        self.gate.close()
         self.hub.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -131,8 +139,8 @@ class XdsServer:
         services = {
             ads.SERVICE: ads.methods(self.streams),
             **per_type.services(self.streams),
-            csds.SERVICE: csds.methods(self.hub),
-            lrs.SERVICE: lrs.methods(self.loads),
+            csds.SERVICE: csds.methods(self.hub, self.gate),
+            lrs.SERVICE: lrs.methods(self.loads, self.gate),
         }
         services.update(reflection_methods(self.hub, list(services)))
         return services

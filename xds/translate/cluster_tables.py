@@ -152,16 +152,19 @@ def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
 USES_BY_SCOPE = USES.index("scope", lambda key, _: ((key.scope, key.resource.type_url),))
 
 
-def _certificates(_key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
-    return (
-        ResourceKey(TYPE_SECRET, secret_name(certificate))
-        for listener in row.listeners
-        if listener.programmed
-        for certificate in listener.certificates
-    )
+def certificate_keys(gateway: Gateway) -> tuple[ResourceKey, ...]:
+    """The secrets that a Gateway's listeners use, sorted."""
+    used = {
+        certificate for listener in gateway.listeners if listener.programmed for certificate in listener.certificates
+    }
+    return tuple(sorted(ResourceKey(TYPE_SECRET, secret_name(certificate)) for certificate in used))
 
 
-@derived("secrets", each(GATEWAYS, _certificates))
+def _secrets(_key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
+    return certificate_keys(row)
+
+
+@derived("secrets", each(GATEWAYS, _secrets))
 def SECRETS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """The certificates of gateways' listeners."""
     pair = look(KEY_PAIRS, secret_key(key.name))

@@ -1,8 +1,9 @@
 """Proxyless gRPC clients: what `xds:///<service>.<namespace>:<port>` asks for (gRFC A27).
 
 A Listener of that name with an `api_listener`, a RouteConfiguration of the same name, and then the same clusters and
-endpoints that Envoys get. gRPC refuses what it does not know where Envoy would not: routes are built for it apart
-(`route_match`).
+endpoints that Envoys get. gRPC refuses what it does not know where Envoy would not, so that routes are built for it
+apart (`route_match`); and it passes over filters in silence, so that a rule with filters fails its calls
+(`mesh.unsupported`).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from xds.schema.types import Route
 from xds.translate.framing import encode_checked, framed
 from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
-from xds.translate.route_action import set_action
+from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
 from xds.translate.timeouts import limit_stream
 from xds.translate.weighted_clusters import Share
@@ -66,8 +66,8 @@ def build_route(look: Reader, at: RouteAt, route: HTTPRoute) -> BuiltRoute:
 def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> Iterator[OrderedRoute]:
     seniority = age(route.metadata)
     for number, rule in enumerate(route.spec.rules):
-        refused = bool(unsupported.of_rule(rule.filters))
-        shares = tuple(_shares(look, at.route, rule)) if not refused else ()
+        refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc))
+        shares = tuple(_shares(look, at, rule)) if not refused else ()
         mirrors = dict(_mirrors(look, at.route, rule)) if not refused else {}
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
@@ -75,7 +75,10 @@ def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> 
             made = Route()
             _identify(made, at.route, rule=rule.name or str(number), match=index)
             set_match(made.match, match, grpc=at.grpc)
-            set_action(made, rule, match, shares=shares, mirrors=mirrors, entrance=at.entrance)
+            if refused:
+                refuse(made)
+            else:
+                set_action(made, rule, match, shares=shares, mirrors=mirrors, entrance=at.entrance)
             if at.grpc and made.HasField("route"):
                 limit_stream(made.route)
             order = route_order(match, age=seniority, rule=number, index=index)
@@ -91,9 +94,10 @@ def _identify(made: Any, key: ObjectKey, *, rule: str, match: int) -> None:
     fields["rule"].string_value = rule
 
 
-def _shares(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> Iterator[Share]:
+def _shares(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[Share]:
     for ref in rule.backend_refs:
-        cluster = _cluster(look, route, ref) if not unsupported.of_backend(ref.filters) else None
+        refused = unsupported.of_backend(ref.filters, grpc=at.grpc)
+        cluster = _cluster(look, at.route, ref) if not refused else None
         yield Share(cluster=cluster, weight=ref.weight, filters=ref.filters if cluster is not None else ())
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from mesh.model import AUDIENCES, Audience, Connected
-from mesh.tables import Change, Engine
-from xds.resources import Resource, ResourceKey, ViewKey
+from mesh.tables import Change, Engine, Present
+from xds.resources import Resource, ViewKey
 from xds.schema import message, to_dict, unpack
 from xds.schema.type_urls import CODES
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
+from xds.translate.views import present
 
 
 def translate(changes: Iterable[Change], audience: Audience) -> dict[str, list[dict[str, Any]]]:
@@ -40,15 +41,11 @@ def resources(engine: Engine, audience: Audience, type_url: str) -> list[Resourc
     if view is None:
         return []
     overrides = dict(view.overrides)
-    found = (overrides[key] if key in overrides else _present(engine, key) for key in view.keys)
+    look = Present(engine)
+    found = (overrides[key] if key in overrides else present(look, key) for key in view.keys)
     return sorted((resource for resource in found if resource is not None), key=lambda resource: resource.name)
 
 
 def unpack_resource(resource: Resource) -> Any:
     """The message inside a resource."""
     return unpack(message("google.protobuf.Any").FromString(resource.any))
-
-
-def _present(engine: Engine, key: ResourceKey) -> Resource | None:
-    rows = (engine.get(table, key) for table in RESOURCE_TABLES[key.type_url])
-    return next((row for row in rows if row is not None), None)

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 from mesh.kinds.http_filters import HTTPRequestRedirectFilter
 from mesh.kinds.httproute import HTTPPathMatch
+from mesh.requests import WELL_KNOWN_PORTS
 from xds.schema.types import RedirectAction
 from xds.translate.rewrite import replace_prefix
-
-WELL_KNOWN_PORTS = {"http": 80, "https": 443}
 
 _STATUS = {
     301: RedirectAction.MOVED_PERMANENTLY,

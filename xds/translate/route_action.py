@@ -1,8 +1,8 @@
 """Route actions: what a rule does with a request that matched, redirects and answers of Envoy's own included.
 
-A redirect ends the request, so it comes before backends. A rule whose backends are all missing or weightless, or with a
-filter that is not supported, answers 500 without asking any cluster; a mirror gets its copies only where there is a
-request to copy.
+A redirect ends the request, so it comes before backends. A rule whose backends are all missing or weightless answers
+500 without asking any cluster; a mirror gets its copies only where there is a request to copy. A rule that asks for
+what cannot be done (`mesh.unsupported`) answers 500 to everything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mesh import unsupported
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
 from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
 from xds.translate.cors import set_cors
@@ -36,14 +35,12 @@ def set_action(
 ) -> None:
     """Fill the action of a `Route` for one match of a rule. `mirrors` has the clusters of those that resolve."""
     redirect = next((each.request_redirect for each in rule.filters if each.request_redirect is not None), None)
-    if unsupported.of_rule(rule.filters):
-        route.direct_response.status = UNABLE
-    elif redirect is not None:
+    if redirect is not None:
         set_redirect(route.redirect, redirect, match.path, entrance)
     elif has_backend(shares):
         _set_route(route.route, rule, match, shares, mirrors)
     else:
-        route.direct_response.status = UNABLE
+        refuse(route)
     for filter_ in rule.filters:
         if filter_.request_header_modifier is not None:
             modify_request_headers(route, filter_.request_header_modifier)
@@ -51,6 +48,11 @@ def set_action(
             modify_response_headers(route, filter_.response_header_modifier)
         if filter_.cors is not None:
             set_cors(route, filter_.cors)
+
+
+def refuse(route: Any) -> None:
+    """Let a `Route` answer that it is configured wrongly."""
+    route.direct_response.status = UNABLE
 
 
 def _set_route(

@@ -21,7 +21,7 @@ from mesh.audiences import SIGHTS, Sight
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import REJECTIONS, REJECTIONS_BY_AUDIENCE, Audience
 from mesh.services import ClientsKey
-from mesh.tables import Look, Table, derived, each
+from mesh.tables import Look, Reader, Table, derived, each
 from xds.resources import Resource, ResourceKey, View, ViewKey
 from xds.schema.type_urls import (
     TYPE_CLUSTER,
@@ -38,6 +38,7 @@ from xds.translate.cluster_tables import (
     SECRETS,
     USES_BY_SCOPE,
     WORKLOAD_CLUSTERS,
+    certificate_keys,
 )
 from xds.translate.listener_tables import (
     GATEWAY_LISTENERS,
@@ -53,7 +54,6 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS
-from xds.translate.secret import secret_name
 from xds.translate.sidecar import ingress_cluster
 
 RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
@@ -153,15 +153,7 @@ def _client_listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]
 
 def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
     gateway = look(GATEWAYS, GatewayKey(audience.namespace, audience.name)) if audience.kind == "gateway" else None
-    if gateway is None:
-        return ()
-    found = {
-        ResourceKey(TYPE_SECRET, secret_name(certificate))
-        for listener in gateway.listeners
-        if listener.programmed
-        for certificate in listener.certificates
-    }
-    return tuple(sorted(found))
+    return certificate_keys(gateway) if gateway is not None else ()
 
 
 _OWN: dict[str, Callable[[Look, Audience], tuple[ResourceKey, ...]]] = {
@@ -181,18 +173,19 @@ def _overrides(
     found: dict[ResourceKey, Resource | None] = {}
     for at in rejected:
         place = by_name.get(at.name)
-        present = _present(look, place) if place is not None else None
+        stands = present(look, place) if place is not None else None
         row = look(REJECTIONS, at)
-        if place is None or present is None or row is None or present.version != at.version:
+        if place is None or stands is None or row is None or stands.version != at.version:
             continue
         found[place] = (
-            Resource(key.type_url, at.name, row.last_good_version, row.last_good, present.needs, present.eds)
+            Resource(key.type_url, at.name, row.last_good_version, row.last_good, stands.needs, stands.eds)
             if row.last_good is not None
             else None
         )
     return tuple(sorted(found.items(), key=lambda item: item[0]))
 
 
-def _present(look: Look, key: ResourceKey) -> Resource | None:
+def present(look: Reader, key: ResourceKey) -> Resource | None:
+    """The resource at a key, as it was derived last."""
     rows = (look(table, key) for table in RESOURCE_TABLES[key.type_url])
     return next((row for row in rows if row is not None), None)

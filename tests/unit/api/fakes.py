@@ -135,7 +135,8 @@ class MemoryWorld:
         self.ready = Readiness(ready=True)
         self.found_problems: list[SourceProblem] = []
         self.asked: list[Question] = []
-        types = {"CDS": TypeView("SYNCED", 2, 2, "abc"), "RDS": TypeView("ERROR", 1, 0, "def", "bad <regex>")}
+        refused = TypeView("ERROR", 1, 0, "def", "bad <regex>", {"reviews": ("stats_matcher",)})
+        types = {"CDS": TypeView("SYNCED", 2, 2, "abc"), "RDS": refused}
         self.known_proxies = [
             ProxyView("gateway~default~edge~1", "gateway", "default", "edge", "2026-11-23T06:00:00Z", types)
         ]

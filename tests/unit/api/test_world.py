@@ -17,6 +17,7 @@ async def test_proxies_are_listed_with_envoys_words_and_shown_by_node(api: Fixtu
         "acked": 0,
         "version": "def",
         "rejected": "bad <regex>",
+        "leftOut": {"reviews": ["stats_matcher"]},
     }
     node = proxies[0]["node"]
     assert (await api.client.get(f"/api/v1/proxies/{node}")).json["proxy"]["connectedSince"] == "2026-11-23T06:00:00Z"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from mesh.model import DECLARED, DeclaredKey, ObjectKey
-from mesh.objects import OBJECTS, OBJECTS_BY_KIND, SHADOWED
+from mesh.objects import OBJECTS, SHADOWED
 from mesh.tables import Change
 from tests.support.model import Model, declared, objects
 
@@ -49,13 +49,6 @@ def test_a_shadowed_declaration_that_changes_changes_nothing_else() -> None:
     put(model, "files", "store")
     commit = model.apply(NAMESPACE.replace("SOURCE", "elsewhere"), source="files")
     assert list(commit.changes) == [DECLARED]
-
-
-def test_objects_are_grouped_by_kind() -> None:
-    model = Model()
-    put(model, "files", "store")
-    assert model.engine.group(OBJECTS_BY_KIND, "Namespace") == (KEY,)
-    assert model.engine.group(OBJECTS_BY_KIND, "Gateway") == ()
 
 
 def test_the_loser_s_status_says_shadowed() -> None:

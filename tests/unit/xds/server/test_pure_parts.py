@@ -6,7 +6,6 @@ from mesh.model import Audience
 from mesh.tables import Input
 from tests.support.xds_client import node, until
 from xds.server.admission import Admission, Rate
-from xds.server.authentication import Identity, NotAuthenticatedError, check, identity_of
 from xds.server.hub import Hub
 from xds.server.node_identity import InvalidNodeError, identify
 from xds.server.pacing import Pacer
@@ -41,25 +40,6 @@ def test_envoys_version_is_read_and_its_extensions_are_not_kept() -> None:
 def test_an_id_of_another_form_is_refused(node_id: str) -> None:
     with pytest.raises(InvalidNodeError, match=r"node\.id"):
         identify(node(node_id))
-
-
-def test_an_identity_is_one_spiffe_id_of_the_known_form() -> None:
-    assert identity_of({"peer_spiffe_id": [b"spiffe://mesh.local/ns/default/sa/edge"]}) == Identity(
-        "mesh.local", "default", "edge"
-    )
-    for found in ([], [b"spiffe://mesh.local/other"], [b"spiffe://a/ns/b/sa/c", b"spiffe://a/ns/b/sa/d"]):
-        with pytest.raises(NotAuthenticatedError):
-            identity_of({"peer_spiffe_id": found})
-
-
-def test_a_proxy_may_be_only_of_its_own_namespace_and_account() -> None:
-    identity = Identity("mesh.local", "default", "edge")
-    check(identity, identify(node()))
-    check(identity, identify(node(metadata={"service_account": "edge"})))
-    with pytest.raises(NotAuthenticatedError, match="for namespace default"):
-        check(identity, identify(node("gateway~other~edge~1")))
-    with pytest.raises(NotAuthenticatedError, match="claims service account root"):
-        check(identity, identify(node(metadata={"service_account": "root"})))
 
 
 def test_a_burst_is_let_in_the_rest_waits_in_order_and_too_long_a_queue_is_refused() -> None:

@@ -9,8 +9,8 @@ import pytest
 from mesh.model import AUDIENCES, DECLARED, Audience, Connected, DeclaredKey
 from mesh.tables import Change, Commit, Engine, Table
 from tests.support.model import declared, objects
-from xds.resources import Resource, ResourceKey
-from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER, TYPE_SCOPED_ROUTE
+from xds.resources import Resource, ResourceKey, ViewKey
+from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER, TYPE_ROUTE, TYPE_SCOPED_ROUTE
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 GATEWAY = """
@@ -76,6 +76,25 @@ def test_a_changed_route_touches_its_own_scope_whatever_else_there_is(routes: in
     commit = engine.commit([route(3, weight=7)])
     assert sent(commit) == {TYPE_SCOPED_ROUTE: 1}
     assert commit.computed < 10
+
+
+@pytest.mark.parametrize("services", [20, 200])
+def test_a_new_service_costs_the_same_among_few_and_many(services: int) -> None:
+    engine = Engine(TABLES)
+    engine.commit([*(service(n) for n in range(services)), Change(AUDIENCES, SIDECAR, Connected())])
+    commit = engine.commit([service(services)])
+    assert sent(commit) == {TYPE_CLUSTER: 1, TYPE_ENDPOINT: 1, TYPE_ROUTE: 1}
+    assert commit.computed < 40
+
+
+def test_sidecars_that_share_a_namespace_share_what_they_see() -> None:
+    engine = Engine(TABLES)
+    sidecars = [SIDECAR._replace(name=f"s{n}") for n in range(20)]
+    engine.commit([*(service(n) for n in range(50)), *(Change(AUDIENCES, at, Connected()) for at in sidecars)])
+    views = [engine.get(VIEWS, ViewKey(at, TYPE_ENDPOINT)) for at in sidecars]
+    assert len({id(view.keys) for view in views if view is not None}) == 1
+    commit = engine.commit([service(50)])
+    assert {key.type_url for key in commit.of(VIEWS)} == {TYPE_CLUSTER, TYPE_ENDPOINT}
 
 
 @pytest.mark.parametrize("hosts", ["'*.example.com'", "", "new.example.com"])

@@ -1,0 +1,39 @@
+"""What is refused rather than skipped, for whole rules and for single backends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from mesh import unsupported
+from mesh.kinds.http_filters import HTTPRouteFilter
+
+HEADERS = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x"]}}
+EXTENSION = {"type": "ExtensionRef", "extensionRef": {"group": "x.org", "kind": "Guard", "name": "strict"}}
+HOST = {"type": "URLRewrite", "urlRewrite": {"hostname": "b.org"}}
+PATH = {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/"}}}
+CORS: dict[str, Any] = {"type": "CORS", "cors": {}}
+
+
+def filters(*given: dict[str, Any]) -> tuple[HTTPRouteFilter, ...]:
+    return msgspec.convert(given, tuple[HTTPRouteFilter, ...])
+
+
+def test_a_rule_is_refused_for_a_filter_of_a_foreign_kind_and_for_no_other() -> None:
+    assert unsupported.of_rule(filters(HEADERS, HOST, PATH, CORS)) == ""
+    assert "Guard strict" in unsupported.of_rule(filters(HEADERS, EXTENSION))
+
+
+@pytest.mark.parametrize(("given", "refused"), [(HEADERS, ""), (HOST, ""), (PATH, "with a path"), (CORS, "CORS")])
+def test_a_backend_has_filters_of_headers_and_host_only(given: dict[str, Any], refused: str) -> None:
+    said = unsupported.of_backend(filters(given))
+    assert refused in said
+    assert bool(said) is bool(refused)
+
+
+def test_proxyless_grpc_clients_have_no_filters_at_all() -> None:
+    assert "gRPC" in unsupported.of_rule(filters(HEADERS), grpc=True)
+    assert "gRPC" in unsupported.of_backend(filters(HOST), grpc=True)
+    assert unsupported.of_rule((), grpc=True) == unsupported.of_backend((), grpc=True) == ""

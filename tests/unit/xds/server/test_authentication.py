@@ -1,0 +1,90 @@
+"""Which certificates may be which proxies."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.model import Audience
+from tests.support.xds_client import node
+from xds.server.authentication import Authentication, Identity, NotAuthenticatedError, identity_of, named_alike
+from xds.server.node_identity import Proxy, identify
+
+DOMAIN = "cluster.local"
+GATEWAY = identify(node("gateway~default~edge~1"))
+SIDECAR = identify(node("sidecar~default~reviews~1"))
+CLIENT = identify(node("grpc~default~shop~1"))
+
+
+def certificate(account: str = "edge", namespace: str = "default", domain: str = DOMAIN) -> dict[str, list[bytes]]:
+    return {"peer_spiffe_id": [f"spiffe://{domain}/ns/{namespace}/sa/{account}".encode()]}
+
+
+def accounts(audience: Audience) -> frozenset[str]:
+    """A model: the Gateway runs as `edge-proxy`, the endpoints of `reviews` as two accounts."""
+    known = {"edge": {"edge-proxy"}, "reviews": {"reviews-v1", "reviews-v2"}}
+    return frozenset(known.get(audience.name, set()))
+
+
+def refusal(authentication: Authentication, context: dict[str, list[bytes]], proxy: Proxy) -> str:
+    with pytest.raises(NotAuthenticatedError) as caught:
+        authentication.check(authentication.identity(context), proxy)
+    return str(caught.value)
+
+
+def test_an_identity_is_one_spiffe_id_of_the_known_form() -> None:
+    assert identity_of(certificate()) == Identity(DOMAIN, "default", "edge")
+    for found in ([], [b"spiffe://mesh.local/other"], [b"spiffe://a/ns/b/sa/c", b"spiffe://a/ns/b/sa/d"]):
+        with pytest.raises(NotAuthenticatedError):
+            identity_of({"peer_spiffe_id": found})
+
+
+@pytest.mark.parametrize("proxy", [GATEWAY, SIDECAR, CLIENT])
+def test_a_certificate_of_another_trust_domain_is_nobody(proxy: Proxy) -> None:
+    said = refusal(Authentication(DOMAIN), certificate(proxy.node_id.split("~")[2], domain="evil.example"), proxy)
+    assert "trust domain evil.example" in said
+    assert "cluster.local" in said
+
+
+@pytest.mark.parametrize("proxy", [GATEWAY, SIDECAR, CLIENT])
+def test_a_certificate_of_another_namespace_is_not_this_proxy(proxy: Proxy) -> None:
+    said = refusal(Authentication(DOMAIN), certificate(proxy.node_id.split("~")[2], namespace="other"), proxy)
+    assert "for namespace other" in said
+
+
+def test_a_pod_of_the_namespace_is_not_the_gateway() -> None:
+    assert "account some-pod" in refusal(Authentication(DOMAIN), certificate("some-pod"), GATEWAY)
+    Authentication(DOMAIN).check(Identity(DOMAIN, "default", "edge"), GATEWAY)
+
+
+def test_a_gateways_proxies_run_as_the_account_that_the_model_names() -> None:
+    checked = Authentication(DOMAIN, accounts)
+    checked.check(Identity(DOMAIN, "default", "edge-proxy"), GATEWAY)
+    assert "edge-proxy" in refusal(checked, certificate("edge"), GATEWAY)
+
+
+def test_a_claim_does_not_make_another_account_the_gateways() -> None:
+    claims = identify(node(metadata={"service_account": "some-pod"}))
+    assert "account some-pod" in refusal(Authentication(DOMAIN), certificate("some-pod"), claims)
+
+
+def test_a_sidecar_runs_as_one_of_the_accounts_of_its_services_endpoints() -> None:
+    checked = Authentication(DOMAIN, accounts)
+    checked.check(Identity(DOMAIN, "default", "reviews-v2"), SIDECAR)
+    assert "reviews-v1, reviews-v2" in refusal(checked, certificate("ratings"), SIDECAR)
+
+
+def test_where_the_model_names_no_account_the_one_that_a_node_claims_must_be_its_own() -> None:
+    checked = Authentication(DOMAIN)
+    checked.check(Identity(DOMAIN, "default", "anything"), SIDECAR)
+    claims = identify(node("sidecar~default~reviews~1", metadata={"service_account": "root"}))
+    checked.check(Identity(DOMAIN, "default", "root"), claims)
+    assert "claims service account root" in refusal(checked, certificate("reviews"), claims)
+
+
+def test_a_grpc_client_is_of_its_namespace_whatever_its_account() -> None:
+    Authentication(DOMAIN, accounts).check(Identity(DOMAIN, "default", "shop-account"), CLIENT)
+
+
+def test_without_a_model_a_gateways_account_has_its_name() -> None:
+    assert named_alike(GATEWAY.audience) == {"edge"}
+    assert named_alike(SIDECAR.audience) == frozenset()
