@@ -16,6 +16,7 @@ from api.objects import Objects
 from api.pages import page_routes
 from api.ports import Config, World, YamlParser
 from api.rendering import encoded
+from api.shared_renderings import SharedRenderings
 from api.traffic import Traffic
 from api.watching import Places
 from api.world_routes import world_routes
@@ -48,11 +49,13 @@ def create_app(
     async def description() -> Response:
         return Response(described(), media_type=JSON_TYPE)
 
+    objects = Objects(config)
     doors = Doors(
         config=config,
         world=world,
         feed=feed,
-        objects=Objects(config),
+        objects=objects,
+        renderings=SharedRenderings(objects=objects, world=world, feed=feed),
         places=Places(limits.watches),
         parse_yaml=parse_yaml,
         limits=limits,

@@ -25,12 +25,15 @@ YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a client may ask for: bytes of a body, seconds to send it, nesting, and watches at a time."""
+    """What a client may ask for: bytes of a body, seconds to send it, nesting, watches at a time, and seconds that a
+    watch may go unread.
+    """
 
     body_bytes: int = 1024 * 1024
     body_seconds: float = 10.0
     depth: int = 32
     watches: int = 1000
+    stalled_seconds: float = 30.0
 
 
 DEFAULT_LIMITS = Limits()

@@ -1,7 +1,7 @@
 """Conditional requests (RFC 9110 §13): what `If-Match`, `If-None-Match` and `metadata.resourceVersion` ask for.
 
-Pure. An ETag of ours is `"<revision>-<hash>"` on reads and `"<revision>"` on writes; for a condition of a write only the
-revision counts, since a status changes without one. Objects that the store does not hold are at revision 0.
+Pure. An ETag of ours is `"<revision>-<hash>"` on reads and `"<revision>"` on writes; for a condition of a write only
+the revision counts, since a status changes without one. Objects that the store does not hold are at revision 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from api.ports import Conflict
 from api.problems import Refusal, invalid
 from mesh.model import ObjectKey
 from mesh.problems import Problem, shown
@@ -41,7 +40,7 @@ class Condition(msgspec.Struct, frozen=True):
         return self != Condition()
 
     def check(self, key: ObjectKey, at: int | None) -> None:
-        """Raise Refusal (412) or, for the body's resourceVersion, Conflict, unless it holds. `at=None`: no object."""
+        """Raise Refusal unless it holds: 412, or 409 for the body's resourceVersion. `at=None`: there is no object."""
         met = (
             (self.match is None or at in self.match)
             and not (self.exists and at is None)
@@ -51,19 +50,22 @@ class Condition(msgspec.Struct, frozen=True):
         there = f"{shown(str(key), 300)} " + (
             "does not exist" if at is None else f"is at revision {at}" if at else "is not in the store"
         )
+        present = {"Fairlead-Revision": str(at or 0)}
         if not met:
             raise Refusal(
                 412,
                 "PreconditionFailed",
                 f"{there}, which is not what If-Match or If-None-Match ask for; nothing was done.",
                 fix="Read it again and repeat the change on that",
-                headers={"Fairlead-Revision": str(at or 0)},
+                headers=present,
             )
         if self.resource_version is not None and self.resource_version != (at or 0):
-            raise Conflict(
-                f"{there}, and metadata.resourceVersion says {self.resource_version}. Read it again and repeat the "
-                "change on that, or leave resourceVersion out.",
-                actual=at or 0,
+            raise Refusal(
+                409,
+                "Conflict",
+                f"{there}, and metadata.resourceVersion says {self.resource_version}; nothing was done.",
+                fix="Read it again and repeat the change on that, or leave resourceVersion out",
+                headers=present,
             )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
@@ -28,19 +29,26 @@ class KindRoutes(BaseRoute):
         return (route for routes in self._by_plural.values() for route in routes)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """The route that fits path and method, else the first that fits the path, as Starlette's router decides."""
+        """The route that fits path and method, else one that fits the path, with the methods `allowed` there."""
         best: tuple[Match, Scope] = Match.NONE, {}
         if scope["type"] != "http":
             return best
+        allowed: set[str] = set()
         for route in self._by_plural.get(_plural(scope["path"]), ()):
             match, found = route.matches(scope)
-            if match.value > best[0].value:
-                best = match, {**found, "route": route}
+            if match is Match.FULL:
+                return match, {**found, "route": route}
+            if match is Match.PARTIAL:
+                allowed |= route.methods or set()
+                best = match, {**found, "route": route, "allowed": allowed}
         return best
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what `matches` found."""
-        await scope["route"].handle(scope, receive, send)
+        """Serve what `matches` found; 405 names the methods of every route with that path, not of one."""
+        if scope["method"] in (scope["route"].methods or ()):
+            await scope["route"].handle(scope, receive, send)
+        else:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(scope["allowed"]))})
 
 
 def _plural(path: str) -> str:

@@ -11,26 +11,27 @@ Owns the mapping between HTTP and `Objects`, nothing more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
 from starlette.routing import Route
 
-from api import conditions
+from api import queries
 from api.bodies import Limits, read_value
+from api.conditions import condition, not_modified
 from api.feed import Feed
 from api.kind_routing import PREFIX, KindRoutes
-from api.labels import selected, selector
+from api.labels import Requirement, selected, selector
 from api.merge_patch import merged
-from api.objects import Objects, Removed, Written, as_written
+from api.objects import Objects, Removed, Written, as_written, key_of
 from api.ports import Config, Item, World, YamlParser
 from api.problems import Refusal, invalid, shown_problem
 from api.redaction import marks
 from api.rendering import encoded, etag, shown_name, shown_object, shown_past
-from api.watching import AT_ONCE, Places, Watch
+from api.shared_renderings import AT_ONCE, SharedRenderings
+from api.watching import EventStream, Places, Watch
 from api.weights import shifted
 from mesh.kinds import KINDS, Kind
 from mesh.kinds.httproute import HTTPRoute
@@ -41,6 +42,11 @@ from mesh.problems import Problem, shown
 MAX_LIST = 10_000
 MAX_HISTORY = 1000
 JSON_TYPE = "application/json"
+LIST_QUERY = ("labelSelector", "limit", "continue", "watch")
+WRITE_QUERY = ("dryRun",)
+_PAGING = frozenset({"limit", "continue"})
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Doors(msgspec.Struct, frozen=True):
@@ -50,6 +56,7 @@ class Doors(msgspec.Struct, frozen=True):
     world: World
     feed: Feed
     objects: Objects
+    renderings: SharedRenderings
     places: Places
     parse_yaml: YamlParser
     limits: Limits
@@ -64,20 +71,31 @@ def _routes(kind: Kind, doors: Doors) -> Iterator[Route]:
     handlers = _Handlers(kind, doors)
     root = f"{PREFIX}/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"{PREFIX}/{kind.plural}"
     one = f"{root}/{{name}}"
-    for path, method, handler in (
-        (root, "GET", handlers.list),
-        (one, "GET", handlers.read),
-        (one, "PUT", handlers.put),
-        (one, "PATCH", handlers.patch),
-        (one, "DELETE", handlers.delete),
-        (f"{one}/history", "GET", handlers.history),
-        (f"{one}/rollback", "POST", handlers.rollback),
+    for path, method, handler, query in (
+        (root, "GET", handlers.list, LIST_QUERY),
+        (one, "GET", handlers.read, ()),
+        (one, "PUT", handlers.put, WRITE_QUERY),
+        (one, "PATCH", handlers.patch, WRITE_QUERY),
+        (one, "DELETE", handlers.delete, WRITE_QUERY),
+        (f"{one}/history", "GET", handlers.history, ("limit",)),
+        (f"{one}/rollback", "POST", handlers.rollback, WRITE_QUERY),
     ):
-        yield Route(path, handler, methods=[method])
+        yield Route(path, _asked_rightly(handler, query), methods=[method])
     if kind.namespaced:
-        yield Route(f"{PREFIX}/{kind.plural}", handlers.list, methods=["GET"])
+        yield Route(f"{PREFIX}/{kind.plural}", _asked_rightly(handlers.list, LIST_QUERY), methods=["GET"])
     if kind.name == "HTTPRoute":
-        yield Route(f"{one}/split", handlers.split, methods=["POST"])
+        yield Route(f"{one}/split", _asked_rightly(handlers.split, WRITE_QUERY), methods=["POST"])
+
+
+def _asked_rightly(handler: Handler, query: Iterable[str]) -> Handler:
+    """A handler that refuses query parameters other than those."""
+    known = frozenset(query)
+
+    async def checked(request: Request) -> Response:
+        queries.only(request, known)
+        return await handler(request)
+
+    return checked
 
 
 class _Handlers:
@@ -91,9 +109,9 @@ class _Handlers:
         """All objects, or a page of them, or with `watch=true` a stream."""
         namespace = request.path_params.get("namespace")
         labels = selector(request.query_params.get("labelSelector", ""))
-        if conditions.flag(request, "watch"):
-            return self._watch(request, namespace)
-        limit = conditions.number(request, "limit", default=MAX_LIST, most=MAX_LIST)
+        if queries.flag(request, "watch"):
+            return self._watch(request, namespace, labels)
+        limit = queries.number(request, "limit", default=MAX_LIST, most=MAX_LIST)
         after = _continuation(request.query_params.get("continue", ""))
         found = [
             item
@@ -118,7 +136,11 @@ class _Handlers:
         }
         return Response(encoded(body), media_type=JSON_TYPE)
 
-    def _watch(self, request: Request, namespace: str | None) -> Response:
+    def _watch(self, request: Request, namespace: str | None, labels: tuple[Requirement, ...]) -> Response:
+        if paging := sorted(_PAGING & request.query_params.keys()):
+            raise Refusal(
+                400, "BadQuery", f"A watch has no pages: {paging[0]} means nothing with it.", fix="Leave it out"
+            )
         if not self._doors.places.free:
             raise Refusal(
                 503,
@@ -128,36 +150,37 @@ class _Handlers:
                 headers={"Retry-After": "10"},
             )
         watch = Watch(
-            objects=self._doors.objects,
-            world=self._doors.world,
+            renderings=self._doors.renderings,
             feed=self._doors.feed,
             kind=self._kind.name,
             namespace=namespace,
-            labels=selector(request.query_params.get("labelSelector", "")),
+            labels=labels,
             last_event_id=request.headers.get("last-event-id", ""),
         )
-        return StreamingResponse(self._doors.places.within(watch.events), media_type="text/event-stream")
+        pieces = self._doors.places.within(watch.pieces)
+        return EventStream(pieces, stalled_seconds=self._doors.limits.stalled_seconds)
 
     async def read(self, request: Request) -> Response:
         """One object with its status; 304 for a reader that has it."""
         item = await self._doors.objects.read(self._key(request))
         wire = self._shown(item)
         tag = etag(item, wire)
-        if conditions.not_modified(request.headers, tag):
+        if not_modified(request.headers, tag):
             return Response(status_code=304, headers={"ETag": tag})
         return Response(encoded(wire), media_type=JSON_TYPE, headers={"ETag": tag})
 
     async def put(self, request: Request) -> Response:
         """Create or replace."""
+        dry_run = queries.dry_run(request)
         raw = await read_value(request, parse_yaml=self._doors.parse_yaml, limits=self._doors.limits)
         written = await self._doors.objects.write(
             self._key(request),
             raw,
-            expected=conditions.expected_revision(request.headers),
+            condition=condition(request.headers, raw),
             by=request.state.by,
-            dry_run=conditions.dry_run(request),
+            dry_run=dry_run,
         )
-        return self._answer(written)
+        return self._answer(written, dry_run=dry_run)
 
     async def patch(self, request: Request) -> Response:
         """Change by JSON merge patch."""
@@ -166,7 +189,7 @@ class _Handlers:
             raise Refusal(422, "WrongType", "A merge patch must be an object.", fix='Send for example {"spec": {…}}')
         if redacted := list(marks({**patch, "kind": self._kind.name})):
             raise invalid(redacted, what="The patch")
-        return await self._changed(request, lambda made: merged(as_written(made), patch))
+        return await self._changed(request, lambda made: merged(as_written(made), patch), patch)
 
     async def split(self, request: Request) -> Response:
         """Shift weights between the backends of one rule."""
@@ -174,24 +197,25 @@ class _Handlers:
         rule, weights = wish.get("rule"), wish["weights"]
         return await self._changed(request, lambda made: as_written(shifted(cast("HTTPRoute", made), rule, weights)))
 
-    async def _changed(self, request: Request, change: Any) -> Response:
+    async def _changed(self, request: Request, change: Callable[[Object], Any], body: Any = None) -> Response:
+        dry_run = queries.dry_run(request)
         written = await self._doors.objects.change(
             self._key(request),
             change,
-            expected=conditions.expected_revision(request.headers),
+            condition=condition(request.headers, body),
             by=request.state.by,
-            dry_run=conditions.dry_run(request),
+            dry_run=dry_run,
         )
-        return self._answer(written)
+        return self._answer(written, dry_run=dry_run)
 
     async def delete(self, request: Request) -> Response:
         """Delete from the store."""
         key = self._key(request)
         removed: Removed = await self._doors.objects.remove(
             key,
-            expected=conditions.expected_revision(request.headers),
+            condition=condition(request.headers),
             by=request.state.by,
-            dry_run=conditions.dry_run(request),
+            dry_run=queries.dry_run(request),
         )
         body = {**shown_name(key), "revision": removed.revision}
         if removed.warnings:
@@ -201,7 +225,7 @@ class _Handlers:
     async def history(self, request: Request) -> Response:
         """The revisions of an object, newest first; of a deleted one too."""
         key = self._key(request)
-        limit = conditions.number(request, "limit", default=100, most=MAX_HISTORY)
+        limit = queries.number(request, "limit", default=100, most=MAX_HISTORY)
         found = await self._doors.config.history(key, limit=limit)
         if not found:
             await self._doors.objects.read(key)  # an object of another source has no history; anything else is 404
@@ -209,6 +233,7 @@ class _Handlers:
 
     async def rollback(self, request: Request) -> Response:
         """Write an older revision again."""
+        dry_run = queries.dry_run(request)
         wish = await self._fields(request, required=("revision",))
         revision = wish["revision"]
         if isinstance(revision, bool) or not isinstance(revision, int) or not 0 < revision < 2**63:
@@ -218,11 +243,11 @@ class _Handlers:
         written = await self._doors.objects.roll_back(
             self._key(request),
             revision,
-            expected=conditions.expected_revision(request.headers),
+            condition=condition(request.headers),
             by=request.state.by,
-            dry_run=conditions.dry_run(request),
+            dry_run=dry_run,
         )
-        return self._answer(written)
+        return self._answer(written, dry_run=dry_run)
 
     async def _fields(
         self, request: Request, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
@@ -251,14 +276,16 @@ class _Handlers:
     def _key(self, request: Request) -> ObjectKey:
         return ObjectKey(self._kind.name, request.path_params.get("namespace", ""), request.path_params["name"])
 
-    def _shown(self, item: Item, warnings: tuple[Problem, ...] = ()) -> dict[str, Any]:
-        made: Object = item.object
-        key = ObjectKey(self._kind.name, made.metadata.namespace, made.metadata.name)
-        return shown_object(item, self._doors.world.status(key), warnings=warnings)
+    def _shown(self, item: Item) -> dict[str, Any]:
+        return shown_object(item, self._doors.world.status(key_of(item)))
 
-    def _answer(self, written: Written) -> Response:
-        wire = self._shown(written.item, written.warnings)
-        headers = {"ETag": f'"{written.item.revision}"', **_warned(written.warnings)}
+    def _answer(self, written: Written, *, dry_run: bool) -> Response:
+        """What a write made. What was only tried has no status of its own, and no ETag that will ever be."""
+        status = None if dry_run else self._doors.world.status(key_of(written.item))
+        wire = shown_object(written.item, status, warnings=written.warnings)
+        headers = _warned(written.warnings)
+        if not dry_run:
+            headers["ETag"] = f'"{written.item.revision}"'
         return Response(encoded(wire), 201 if written.created else 200, headers, JSON_TYPE)
 
 

@@ -7,22 +7,32 @@ none (the store does).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
+from msgspec.structs import replace
 
+from api.conditions import Condition
 from api.ports import Config, Conflict, Item, NotFound, Unavailable
 from api.problems import Refusal, invalid
 from api.redaction import marks
 from mesh.kinds import KINDS, to_json
-from mesh.kinds.meta import Object
+from mesh.kinds.meta import Object, ObjectMeta
 from mesh.model import ObjectKey
 from mesh.problems import Problem, shown
 from mesh.validation import validate
 
-RETRIES = 5  # of a change that names no revision and finds that somebody else was faster
+ATTEMPTS = 10  # of a write that depends on what is there and finds that somebody else was faster
+PAUSE_SECONDS = 0.002  # before the second attempt; twice as long before each further one, up to
+LONGEST_PAUSE_SECONDS = 0.1
 STORE = "store"
+
+T = TypeVar("T")
+
 _STAMPS = frozenset({"creationTimestamp", "resourceVersion", "generation", "uid"})
 _ADDED_ON_READS = ("status", "origin", "warnings")
 
@@ -58,6 +68,7 @@ class Objects:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._turns: WeakValueDictionary[ObjectKey, asyncio.Lock] = WeakValueDictionary()
 
     async def read(self, key: ObjectKey) -> Item:
         """The object that counts. Raises NotFound."""
@@ -72,66 +83,90 @@ class Objects:
 
     async def list(self, kind: str, namespace: str | None) -> tuple[Item, ...]:
         """The objects that count, sorted by namespace and name."""
-        stored = {_key(item): item for item in await self._config.list(kind, namespace)}
+        stored = {key_of(item): item for item in await self._config.list(kind, namespace)}
         others: dict[ObjectKey, list[Item]] = {}
         for item in self._config.others_of_kind(kind, namespace):
-            others.setdefault(_key(item), []).append(item)
+            others.setdefault(key_of(item), []).append(item)
         found = ((key, winner(stored.get(key), others.get(key, ()))) for key in sorted(stored.keys() | others.keys()))
         return tuple(item for _, item in found if item is not None)
 
-    async def write(self, key: ObjectKey, raw: Any, *, expected: int | None, by: str, dry_run: bool) -> Written:
-        """Create or replace. `expected` as in `Config.put`; the body's resourceVersion serves where it is None."""
-        raw = _addressed(key, raw)
-        if expected is None:
-            expected = _expected_by_body(raw)
-        made, warnings = _judged(raw)
-        return await self._put(key, made, expected=expected, by=by, dry_run=dry_run, warnings=warnings)
+    async def write(self, key: ObjectKey, raw: Any, *, condition: Condition, by: str, dry_run: bool) -> Written:
+        """Create or replace. Raises Refusal or Conflict where the condition does not hold."""
+        made, warnings = _judged(_addressed(key, raw))
+        return await self._write(key, made, condition=condition, by=by, dry_run=dry_run, warnings=warnings)
+
+    async def _write(
+        self,
+        key: ObjectKey,
+        made: Object,
+        *,
+        condition: Condition,
+        by: str,
+        dry_run: bool,
+        warnings: tuple[Problem, ...],
+    ) -> Written:
+        if not condition.asks:
+            return await self._put(key, made, expected=None, by=by, dry_run=dry_run, warnings=warnings)
+
+        async def once() -> Written:
+            stored, _ = await self._present(key)
+            condition.check(key, self._at(key, stored))
+            return await self._put(key, made, expected=stored or 0, by=by, dry_run=dry_run, warnings=warnings)
+
+        return await _settled(once)
 
     async def change(
-        self, key: ObjectKey, change: Callable[[Object], Any], *, expected: int | None, by: str, dry_run: bool
+        self, key: ObjectKey, change: Callable[[Object], Any], *, condition: Condition, by: str, dry_run: bool
     ) -> Written:
         """Write what `change` makes of the object that counts: its new wire form.
 
-        With no `expected` a lost race is run again on what the other one wrote.
+        A race lost to another writer is run again on what that one wrote. Changes of one object take turns here, so
+        that only writers elsewhere, and those who replace it, can win one.
         """
-        for attempt in range(RETRIES):
+
+        async def once() -> Written:
             base = await self.read(key)
             at = base.revision if base.source == STORE else 0
-            if expected is not None and expected != at:
-                raise _conflict(key, expected, at)
+            condition.check(key, at)
             made, warnings = _judged(_addressed(key, change(base.object)))
-            try:
-                return await self._put(key, made, expected=at, by=by, dry_run=dry_run, warnings=warnings)
-            except Conflict:
-                if expected is not None or attempt == RETRIES - 1:
-                    raise
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            return await self._put(key, made, expected=at, by=by, dry_run=dry_run, warnings=warnings)
 
-    async def remove(self, key: ObjectKey, *, expected: int | None, by: str, dry_run: bool) -> Removed:
+        async with self._turns.setdefault(key, asyncio.Lock()):
+            return await _settled(once)
+
+    async def remove(self, key: ObjectKey, *, condition: Condition, by: str, dry_run: bool) -> Removed:
         """Delete from the store; what other sources declare stays, and is told of."""
-        others = self._config.others(key)
-        stored = await self._stored(key)
-        if stored is None and others:
-            raise _not_ours(key, others[0], "deleted")
-        if stored is None:
-            raise NotFound(f"{_named(key)} does not exist.")
-        if expected is not None and expected != stored:
-            raise _conflict(key, expected, stored)
-        revision = 0 if dry_run else await self._config.delete(key, expected=expected, by=by)
-        return Removed(revision, tuple(_uncovered(key, item) for item in others[:1]))
 
-    async def _stored(self, key: ObjectKey) -> int | None:
-        """The revision in the store, None where there is no such object."""
+        async def once() -> Removed:
+            others = self._config.others(key)
+            stored, _ = await self._present(key)
+            if stored is None and others:
+                raise _not_ours(key, others[0], "deleted")
+            if stored is None:
+                raise NotFound(f"{_named(key)} does not exist.")
+            condition.check(key, stored)
+            expected = stored if condition.asks else None
+            revision = 0 if dry_run else await self._config.delete(key, expected=expected, by=by)
+            return Removed(revision, tuple(_uncovered(key, item) for item in others[:1]))
+
+        return await _settled(once)
+
+    def _at(self, key: ObjectKey, stored: int | None) -> int | None:
+        """The revision of the object that counts, 0 for one of another source, None where there is none."""
+        return stored if stored is not None or not self._config.others(key) else 0
+
+    async def _present(self, key: ObjectKey) -> tuple[int | None, Object | None]:
+        """The revision in the store, None where there is no such object, and the object where it can be read."""
         try:
             item = await self._config.get(key)
         except Unavailable:
             # what cannot be read can still be replaced and deleted; a store that is away says so at the write
             newest = await self._config.history(key, limit=1)
-            return newest[0].revision if newest else None
-        return None if item is None else item.revision
+            return (newest[0].revision if newest else None), None
+        return (None, None) if item is None else (item.revision, item.object)
 
     async def roll_back(
-        self, key: ObjectKey, revision: int, *, expected: int | None, by: str, dry_run: bool
+        self, key: ObjectKey, revision: int, *, condition: Condition, by: str, dry_run: bool
     ) -> Written:
         """Write an older revision again, as a new one; it is judged by today's rules."""
         past = await self._config.past(key, revision)
@@ -143,7 +178,7 @@ class Objects:
                 422, "NotAnObject", f"Revision {revision} of {_named(key)} {what}.", fix="Choose another revision"
             )
         made, warnings = _judged(as_written(past.object))
-        return await self._put(key, made, expected=expected, by=by, dry_run=dry_run, warnings=warnings)
+        return await self._write(key, made, condition=condition, by=by, dry_run=dry_run, warnings=warnings)
 
     async def _put(
         self,
@@ -162,14 +197,39 @@ class Objects:
         if not dry_run:
             item = await self._config.put(made, expected=expected, by=by)
             return Written(item, created=item.created, warnings=warnings)
-        before = await self._stored(key)
-        at = before or 0
-        if expected is not None and expected != at:
-            raise _conflict(key, expected, at)
-        return Written(Item(made, STORE, at), created=before is None, warnings=warnings)
+        stored, present = await self._present(key)
+        return Written(Item(_tried(made, present), STORE, stored or 0), created=stored is None, warnings=warnings)
 
 
-def _key(item: Item) -> ObjectKey:
+async def _settled(once: Callable[[], Awaitable[T]]) -> T:
+    """The result of a write that reads first, run again where the store has changed in between."""
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return await once()
+        except Conflict:
+            pause = min(PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that they do not meet again
+    return await once()
+
+
+def _tried(made: Object, present: Object | None) -> Object:
+    """What a write would leave, as far as that is known before: the stamps that are there, a new generation."""
+    stamps = ObjectMeta(name=made.metadata.name) if present is None else present.metadata
+    generation = stamps.generation
+    if present is None or replace(made, metadata=present.metadata) != present:
+        generation += 1
+    metadata = replace(
+        made.metadata,
+        creation_timestamp=stamps.creation_timestamp,
+        generation=generation,
+        resource_version=stamps.resource_version,
+        uid=stamps.uid,
+    )
+    return replace(made, metadata=metadata)
+
+
+def key_of(item: Item) -> ObjectKey:
+    """The key of the object in an item."""
     return ObjectKey(item.object.kind, item.object.metadata.namespace, item.object.metadata.name)
 
 
@@ -216,27 +276,11 @@ def _contradiction(path: str, said: Any, there: str) -> Problem:
     )
 
 
-def _expected_by_body(raw: Any) -> int | None:
-    metadata = raw.get("metadata") if isinstance(raw, dict) else None
-    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-    if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 19:
-        return int(version)
-    return None
-
-
 def _judged(raw: Any) -> tuple[Object, tuple[Problem, ...]]:
     checked = validate(raw)
     if checked.object is None:
         raise invalid(checked.problems)
     return checked.object, checked.problems
-
-
-def _conflict(key: ObjectKey, expected: int, actual: int) -> Conflict:
-    there = f"is at revision {actual}" if actual else "is not in the store"
-    return Conflict(
-        f"{_named(key)} {there}, and revision {expected} was expected. Read it again and repeat the change on that.",
-        actual=actual,
-    )
 
 
 def _not_ours(key: ObjectKey, item: Item, what: str) -> Refusal:

@@ -122,9 +122,12 @@ def _kind_paths(kind: Kind) -> Iterator[tuple[str, JSON]]:
     at = [_path_parameter("namespace")] if kind.namespaced else []
     one = [*at, _path_parameter("name")]
     read = {"$ref": f"{_COMPONENTS}{kind.name}Read"}
-    written = _answers({"200": read, "201": read}, 400, 409, 422, 503)
+    written = _answers({"200": read, "201": read}, 400, 409, 412, 422, 503)
     dry = [_query("dryRun", "`All`: judge, but do not write.", {"enum": ["All"]})]
-    revision = [_header("If-Match", 'Only over this revision: `"7"`.')]
+    revision = [
+        _header("If-Match", 'Only over this revision: `"7"`, or the ETag of a read; `*`: only where something is.'),
+        _header("If-None-Match", "`*`: only where nothing is."),
+    ]
 
     def operation(verb: str, summary: str, parameters: list[JSON], answers: JSON, body: JSON | None = None) -> JSON:
         made: JSON = {
@@ -150,7 +153,8 @@ def _kind_paths(kind: Kind) -> Iterator[tuple[str, JSON]]:
     patch = {"application/merge-patch+json": {"schema": {"type": "object"}}}
     unchanged = _header("If-None-Match", "304 when the reader has this ETag already.")
     gone = {"type": "object", "properties": {"kind": _TEXT, "metadata": {"type": "object"}, "revision": _COUNT}}
-    answers = _answers({"200": read}, 404, 503)
+    deleted = _answers({"200": gone}, 400, 404, 409, 412, 503)
+    answers = _answers({"200": read}, 400, 404, 503)
     answers["304"] = {"description": "The reader has it already."}
     yield (
         f"{root}/{{name}}",
@@ -158,12 +162,10 @@ def _kind_paths(kind: Kind) -> Iterator[tuple[str, JSON]]:
             "get": operation("read", f"Read a {kind.name} with its status", [*one, unchanged], answers),
             "put": operation("put", f"Create or replace a {kind.name}", [*one, *dry, *revision], written, body),
             "patch": operation("patch", "Change it by JSON merge patch", [*one, *dry, *revision], written, patch),
-            "delete": operation(
-                "delete", "Delete it from the store", [*one, *dry, *revision], _answers({"200": gone}, 404, 409, 503)
-            ),
+            "delete": operation("delete", "Delete it from the store", [*one, *dry, *revision], deleted),
         },
     )
-    history = _answers({"200": _list_of({"type": "object"})}, 404, 503)
+    history = _answers({"200": _list_of({"type": "object"})}, 400, 404, 503)
     limit = _query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": 1000})
     yield f"{root}/{{name}}/history", {"get": operation("history", "Who changed it when", [*one, limit], history)}
     posted = [*one, *dry, *revision]

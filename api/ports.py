@@ -146,7 +146,6 @@ class EndpointView(msgspec.Struct, frozen=True, rename="camel"):
     ports: Mapping[str, int]
     health: str
     weight: int
-    source: str = ""
     labels: Mapping[str, str] = {}
     region: str = ""
     zone: str = ""
@@ -179,7 +178,6 @@ class ProxyView(msgspec.Struct, frozen=True, rename="camel"):
     types: Mapping[str, TypeView]
     protocol: Literal["delta", "sotw"] = "delta"
     version: str = ""
-    address: str = ""
 
 
 class ProxyDetail(msgspec.Struct, frozen=True, rename="camel"):

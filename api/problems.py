@@ -9,6 +9,7 @@ validator's findings. It never carries a traceback or anything of a secret.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +24,7 @@ from mesh.problems import Problem, shown
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
+REPEAT_SECONDS = 10.0  # in which the log tells of the same failure once
 _PLACE = frozenset({"file", "line"})
 
 log = logging.getLogger("fairlead.api")
@@ -109,15 +111,48 @@ def _of_framework(error: HTTPException, path: str) -> Refusal:
             fix=f"/openapi.json and /docs list every path; the kinds are {plurals}",
         )
     if error.status_code == 405:
-        return Refusal(405, "MethodNotAllowed", f"{shown(path)} does not take this method.", headers=error.headers)
+        allowed = (error.headers or {}).get("Allow", "")
+        fix = f"It takes {allowed}" if allowed else ""
+        return Refusal(
+            405, "MethodNotAllowed", f"{shown(path)} does not take this method.", fix=fix, headers=error.headers
+        )
     return Refusal(error.status_code, "Refused", str(error.detail), headers=error.headers)
+
+
+class Repeats:
+    """Which texts were said lately: a full disk is told of, but not for each of the writes it refuses.
+
+    `seconds` pass before the same text is new again. It keeps the latest `MOST`.
+    """
+
+    MOST = 100
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._said: dict[str, float] = {}
+
+    def is_new(self, text: str, now: float) -> bool:
+        """Whether a text should be said now; `now` in seconds of a monotonic clock."""
+        if now - self._said.get(text, -self._seconds) < self._seconds:
+            return False
+        self._said.pop(text, None)
+        self._said[text] = now
+        if len(self._said) > self.MOST:
+            del self._said[next(iter(self._said))]
+        return True
 
 
 def install(app: FastAPI) -> None:
     """Make every foreseen error of an app a problem document; `gate.py` sees to the others."""
 
+    said = Repeats(REPEAT_SECONDS)
+
     async def answer(request: Request, error: Exception) -> Response:
-        return response(understood(error, request.url.path))
+        refusal = understood(error, request.url.path)
+        if refusal.status >= 500 and said.is_new(refusal.detail, time.monotonic()):
+            where = shown(request.url.path, 300)
+            log.warning("refused %s %s: %s. %s", request.method, where, refusal.detail, refusal.fix)
+        return response(refusal)
 
     for kind in (Refusal, Conflict, NotFound, Unavailable, HTTPException):
         app.add_exception_handler(kind, answer)

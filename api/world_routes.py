@@ -5,15 +5,16 @@ All read-only. Owns the mapping between HTTP and the `World`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
-from api.conditions import number
 from api.object_routes import JSON_TYPE
 from api.ports import NotFound, Question, World
 from api.problems import Refusal
+from api.queries import number, only
 from api.rendering import encoded
 from mesh.kinds import KINDS, kind_named
 from mesh.model import ObjectKey
@@ -21,28 +22,42 @@ from mesh.problems import shown
 
 MAX_HEADERS = 100
 MAX_SERVICES = 10_000
+_REPEATED = frozenset({"header"})
 
 
 def world_routes(world: World) -> APIRouter:
     """The routes."""
     router = APIRouter(include_in_schema=False)
     handlers = _Handlers(world)
+    for path, handler, query in (
+        ("/api/v1/proxies", handlers.proxies, ()),
+        ("/api/v1/proxies/{node:path}", handlers.proxy, ()),
+        ("/api/v1/explain", handlers.explain, ("gateway", "header", "method", "url")),
+        ("/api/v1/distribution/{kind}/{namespace}/{name}", handlers.distribution, ()),
+        ("/api/v1/distribution/{kind}/{name}", handlers.distribution, ()),
+        ("/api/v1/discovered/services", handlers.services, ("limit", "namespace", "search")),
+        ("/api/v1/discovered/endpoints", handlers.endpoints, ("namespace", "service")),
+        ("/api/v1/load-reports", handlers.load_reports, ()),
+        ("/api/v1/problems", handlers.problems, ()),
+    ):
+        router.add_api_route(path, handler, methods=["GET"], dependencies=[Depends(_asked_rightly(query))])
+    # probes and scrapers add parameters of their own, such as `?verbose`
     for path, handler in (
-        ("/api/v1/proxies", handlers.proxies),
-        ("/api/v1/proxies/{node:path}", handlers.proxy),
-        ("/api/v1/explain", handlers.explain),
-        ("/api/v1/distribution/{kind}/{namespace}/{name}", handlers.distribution),
-        ("/api/v1/distribution/{kind}/{name}", handlers.distribution),
-        ("/api/v1/discovered/services", handlers.services),
-        ("/api/v1/discovered/endpoints", handlers.endpoints),
-        ("/api/v1/load-reports", handlers.load_reports),
-        ("/api/v1/problems", handlers.problems),
         ("/healthz", handlers.healthz),
         ("/readyz", handlers.readyz),
         ("/metrics", handlers.metrics),
     ):
         router.add_api_route(path, handler, methods=["GET"])
     return router
+
+
+def _asked_rightly(query: Iterable[str]) -> Callable[[Request], Awaitable[None]]:
+    known = frozenset(query)
+
+    async def check(request: Request) -> None:  # async: FastAPI gives any other a thread
+        only(request, known, several=_REPEATED)
+
+    return check
 
 
 class _Handlers:

@@ -131,7 +131,7 @@ def check_address(what: str, text: str, *, flag: str) -> Finding:
 def check_server(server: str, *, token: str) -> Finding:
     """A server answers and is ready."""
     try:
-        Client(server, token=token, timeout=5).request("GET", "/readyz")
+        Client(server, token=token, timeout=5).get("/readyz")
     except CommandError as failure:
         detail, _, fix = str(failure).partition(" Fix: ")
         return Finding("server", "warning", detail, fix)

@@ -17,7 +17,7 @@ import msgspec
 import typer
 
 from fairlead.errors import CommandError, UsageError, oserror_words
-from mesh.problems import Problem, shown
+from mesh.problems import Problem, sentence, shown
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -44,10 +44,10 @@ class RefusedError(CommandError):
 
 def _words(status: int, document: Mapping[str, Any]) -> str:
     title = str(document.get("detail") or document.get("title") or http.client.responses.get(status, "error"))
-    fix = str(document.get("fix") or "").rstrip(".")
+    fix = str(document.get("fix") or "")
     if status == http.client.UNAUTHORIZED:
         fix = "give a token with --token or FAIRLEAD_TOKEN" + (f"; {fix}" if fix else "")
-    lines = [f"{title} (HTTP {status})" + (f" Fix: {fix}." if fix else "")]
+    lines = [f"{title} (HTTP {status})" + (f". Fix: {sentence(fix)}" if fix else "")]
     lines.extend(f"  {problem_line(problem)}" for problem in document.get("problems", ()))
     return "\n".join(lines)
 
@@ -186,7 +186,7 @@ class Client:
             )
         if isinstance(error, TimeoutError):
             return CommandError(
-                f"{self.server} did not answer within {self.timeout:g} s. Fix: see its log, or whether the address is right"
+                f"{self.server} did not answer within {self.timeout:g} s. Fix: see its log, and check the address"
             )
         words = oserror_words(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         return CommandError(f"cannot talk to {self.server}: {words}")

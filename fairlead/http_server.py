@@ -9,14 +9,18 @@ from typing import Any
 
 import uvicorn
 
+from fairlead.http_protocol import DEFAULT_LIMITS, HttpLimits, protocol_with
+
 
 class HttpServer(uvicorn.Server):
     """Serves an ASGI application; `should_exit` ends it after the requests under way, within `drain` seconds."""
 
-    def __init__(self, app: Any, *, drain: float) -> None:
+    def __init__(self, app: Any, *, drain: float, limits: HttpLimits = DEFAULT_LIMITS) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=protocol_with(limits),
+                ws="none",
                 log_config=None,
                 access_log=False,
                 lifespan="off",

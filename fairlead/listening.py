@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 
 from fairlead.addresses import Address
@@ -33,6 +34,14 @@ def bind(address: Address, *, flag: str) -> socket.socket:
         raise cannot_listen(address, error, flag=flag) from None
     bound.setblocking(False)
     return bound
+
+
+def allow_many_connections() -> None:
+    """Let this process open as many files as it may: shells and containers start it with 1,024, and each proxy and each
+    user of the API takes one.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def cannot_listen(address: Address, error: OSError, *, flag: str) -> CommandError:

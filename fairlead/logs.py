@@ -1,16 +1,20 @@
 """Logging: one stream on stderr, for people on a terminal and as JSON lines elsewhere.
 
 Modules log with the standard library; here their records are given time, level and logger, and rendered by structlog.
+Tracebacks are shown without the values of variables, among which tokens and private keys may be.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import Final
 
 import structlog
 
 from fairlead.settings import LogFormat, LogLevel
+
+_TRACEBACKS: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure(*, level: LogLevel, form: LogFormat) -> None:
@@ -24,9 +28,11 @@ def configure(*, level: LogLevel, form: LogFormat) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(_TRACEBACKS), structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -1,17 +1,23 @@
 """What commands print: data on stdout as a table, JSON or YAML; everything else on stderr.
 
-Colours and boxes only on a terminal (rich honours `NO_COLOR`); off one, tables are plain columns that `awk` can read.
+Tables are plain columns that `awk` can read; a terminal gets a bold head (without `NO_COLOR`) and folded prose.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+
+_GAP = "  "
+_NARROWEST = 24  # characters; prose in a narrower column is worse to read than lines that are too long
 
 
 class Format(StrEnum):
@@ -59,34 +65,47 @@ def to_yaml(data: Any) -> str:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
     """Columns for people; with no rows, `empty` as a note instead.
 
-    Nothing is interpreted as markup: names and messages come from users and from Envoys.
+    Nothing is interpreted as markup: names and messages come from users and from Envoys. On a terminal the last column
+    is folded where it would not fit; no name is ever broken, so that it can be copied.
     """
     cells = [[_printable(cell) for cell in row] for row in rows]
     if not cells:
         note(empty)
-    elif sys.stdout.isatty():
-        _print_rich(columns, cells)
-    else:
-        sys.stdout.write("".join(f"{line}\n" for line in aligned([[column.upper() for column in columns], *cells])))
+        return
+    header = [column.upper() for column in columns]
+    terminal = sys.stdout.isatty()
+    first, *others = folded([header, *cells], width=shutil.get_terminal_size().columns if terminal else 0)
+    if terminal and not os.environ.get("NO_COLOR"):
+        first = f"\x1b[1m{first}\x1b[0m"
+    sys.stdout.write("".join(f"{line}\n" for line in (first, *others)))
 
 
-def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def folded(rows: Sequence[Sequence[str]], *, width: int) -> list[str]:
+    """Rows as lines, their cells in columns; the last one wrapped at spaces to stay within `width` (0: no limit).
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column.upper(), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    Where too little room is left for it, lines are longer than `width`.
+    """
+    indent = sum(max(map(len, column)) + len(_GAP) for column in list(zip(*rows, strict=True))[:-1])
+    room = width - indent
+    if room < _NARROWEST:
+        return aligned(rows)
+    lines: list[list[str]] = []
+    for *cells, last in rows:
+        first, *more = textwrap.wrap(last, room, break_long_words=False, break_on_hyphens=False) or [""]
+        lines.append([*cells, first])
+        lines.extend([*([""] * len(cells)), part] for part in more)
+    return aligned(lines)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines, their cells in columns."""
-    widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 error`, `2 errors`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _printable(text: str) -> str:

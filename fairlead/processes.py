@@ -21,6 +21,7 @@ from typing import Self
 from fairlead.errors import CommandError
 
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -99,16 +100,19 @@ class Children:
         return child
 
     def stop_all(self) -> None:
-        """End all of them; a second Ctrl-C during it does not stop it half-way."""
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        """End all of them; a second Ctrl-C, or another signal to end, does not stop it half-way."""
+        previous = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
         try:
             for child in reversed(self.started):
                 child.stop(timeout=5.0)
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
-    def wait_until(self, condition: Callable[[], bool], *, what: str, timeout: float = 20.0) -> None:
-        """Poll until the condition holds.
+    def wait_until(
+        self, condition: Callable[[], bool], *, what: str, timeout: float = 20.0, interval: float = 0.02
+    ) -> None:
+        """Poll every `interval` seconds until the condition holds.
 
         Raises:
             CommandError: it did not within `timeout` seconds, or a process ended meanwhile; quotes its log.
@@ -124,7 +128,7 @@ class Children:
             if time.monotonic() > deadline:
                 tails = "\n".join(f"--- {child.name}\n{child.log_tail(5)}" for child in self.started)
                 raise CommandError(f"gave up after {timeout:g} s waiting for {what}\n{tails}")
-            time.sleep(0.02)
+            time.sleep(interval)
 
 
 def free_port(preferred: int = 0, *, host: str = "127.0.0.1") -> int:

@@ -1,27 +1,47 @@
-"""What Envoys refused: kept as rows, so that the model puts the last good version back in force, for new proxies too.
+"""What Envoys refused: kept as rows, so that the model tells of it and puts the last good version back in force.
 
-A NACK comes in as a `NackReport`; out goes a row of `REJECTIONS` with the objects to blame and the version that stands
-meanwhile. The rows are kept in the store across restarts (DESIGN §2). One goes when its resource changes: the next
-version deserves its own trial.
+A NACK comes in as a `NackReport`. The stream that refused goes without that version from then on (`xds.protocol`); here
+it is decided whether the version or that one proxy is to blame. A version that any proxy of the audience has taken is
+good, and no row is made; where none has, there is a row at once, for people to see, and after a trial in which no other
+proxy took the version either, the row stands for all of them: they are given the last good version, new ones too.
+
+A row goes when its resource changes, when a proxy takes the version after all, and when those that refused it have been
+gone for long: the next may see things differently. The rows are kept in the store across restarts (DESIGN §2).
 """
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from mesh.model import AUDIENCES, DECLARED, REJECTIONS, Audience, ObjectKey, Rejection, RejectionKey
+from mesh.model import DECLARED, REJECTIONS, Audience, ObjectKey, Rejection, RejectionKey
 from mesh.tables import Change, Commit, Engine, Table
+from xds.protocol.contents import Entry
 from xds.protocol.rejections import NackReport
 from xds.resources import Resource, ResourceKey, View, ViewKey
 from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER
 
 COLLECTION = "rejections"  # of the store's documents
 
+TRIAL_SECONDS: Final = 5.0
+"""How long other proxies have to show that a version is good; after a restart of the server they come back by then."""
+ABSENT_SECONDS: Final = 600.0
+"""How long a rejection outlives the last connection of those that refused."""
+
+_SWEEP_SECONDS: Final = 1.0
+_NODES: Final = 1_000  # remembered of those that refused one version
+
 _NAMED_FOR = {TYPE_LISTENER: "Gateway", TYPE_CLUSTER: "Service", TYPE_ENDPOINT: "Service"}
 _NAMED_OTHERWISE = "HTTPRoute"
+
+# Envoy's words, from the system's errors, for what is the matter with its machine and not with what it was sent.
+_OWN_TROUBLE = re.compile(
+    r"cannot bind|Address already in use|Cannot assign requested address|Permission denied|Too many open files"
+)
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -31,32 +51,51 @@ class Kept(msgspec.Struct, frozen=True):
     row: Rejection
 
 
+class Proxies(Protocol):
+    """What is asked of the connected proxies (`xds.server.hub.Hub`)."""
+
+    doubted: Mapping[tuple[Audience, str], Mapping[str, str]]
+
+    def acknowledged(self, audience: Audience, type_url: str, name: str) -> Mapping[str, Entry]:
+        """What each proxy of an audience has acknowledged of a resource, by node id."""
+
+    def node_ids(self) -> set[str]:
+        """The proxies that are connected."""
+
+
 class Rejections:
     """Turns NACKs into rows, and rows that are over into removals.
 
     `tables` holds the tables of each resource type, `views` what each audience sees. `submit` takes changes of the
-    model, `save` changes of the store's documents (None: remove).
+    model, `save` changes of the store's documents (None: remove). `clock` is monotonic, in seconds.
     """
 
     def __init__(
         self,
         engine: Engine,
+        proxies: Proxies,
         *,
         tables: Mapping[str, tuple[Table[ResourceKey, Resource], ...]],
         views: Table[ViewKey, View],
         submit: Callable[[Iterable[Change]], None],
         save: Callable[[Mapping[str, bytes | None]], None],
+        clock: Callable[[], float],
     ) -> None:
         self._engine = engine
+        self._proxies = proxies
         self._tables = tables
         self._views = views
         self._submit = submit
         self._save = save
+        self._clock = clock
         self._rows: dict[tuple[str, str], dict[RejectionKey, Rejection]] = {}  # by type and resource name
-        self._before: dict[ResourceKey, Resource] = {}  # the version before the present one
-        self._good: dict[tuple[Audience, ResourceKey], Resource | None] = {}  # where that one had been refused
+        self._doubted: dict[tuple[Audience, str], dict[str, str]] = {}
+        self._nodes: dict[RejectionKey, set[str]] = {}  # those that refused
+        self._seen_at: dict[RejectionKey, float] = {}  # when one of them was last there
+        self._since: dict[RejectionKey, float] = {}
         self._blame: dict[ResourceKey, frozenset[ObjectKey]] = {}  # what changed when the present version came
         self._waiting: list[NackReport] = []
+        proxies.doubted = self._doubted
 
     def load(self, documents: Mapping[str, bytes]) -> list[str]:
         """Take back the rejections of an earlier run; returns the names of documents that could not be read."""
@@ -69,6 +108,8 @@ class Rejections:
                 continue
             self._put(kept.key, kept.row)
         return unreadable
+
+    # -- what proxies say ---------------------------------------------------------------------------------------
 
     def refused(self, report: NackReport, *, building: bool) -> None:
         """A proxy refused something. While a large build runs, provenance cannot be read: it waits for the commit."""
@@ -85,76 +126,111 @@ class Rejections:
         key, table, resource = found
         at = RejectionKey(report.audience, report.type_url, name, resource.version)
         known = self._rows.get((report.type_url, name), {}).get(at)
-        if version == resource.version:
-            if known is not None:
-                return
-            good = self._good.get((report.audience, key), self._before.get(key))
-            row = Rejection(
-                node=report.node,
-                detail=report.detail,
-                objects=self._to_blame(table, key),
-                last_good=good.any if good is not None else None,
-                last_good_version=good.version if good is not None else "",
-            )
-        elif known is not None and version == known.last_good_version:  # what we took for good had never been tried
-            row = msgspec.structs.replace(known, last_good=None, last_good_version="")
+        taken = self._proxies.acknowledged(report.audience, report.type_url, name)
+        if any(entry.version == version for entry in taken.values()):
+            return  # it is good, and the trouble that proxy's own
+        if known is not None and version == resource.version:
+            if len(self._nodes[at]) < _NODES:
+                self._nodes[at].add(report.node)
+            return
+        if known is not None and version == known.last_good_version and not _OWN_TROUBLE.search(report.detail):
+            # What one proxy took before, nobody has now, and another refuses.
+            row = msgspec.structs.replace(known, last_good=None, last_good_version="", last_good_needs=())
+        elif version == resource.version:
+            row = Rejection(report.node, report.detail, self._to_blame(table, key), everywhere=False)
+            row = _with_good(row, taken, first=report.node)
         else:
             return
-        self._put(at, row)
-        self._save({_document_name(at): msgspec.json.encode(Kept(at, row))})
+        self._keep(at, row)
+
+    def took(self, audience: Audience, type_url: str, versions: Mapping[str, str]) -> None:
+        """A proxy has taken what another refused, name → version: it is good."""
+        for name, version in sorted(versions.items()):
+            at = RejectionKey(audience, type_url, name, version)
+            if at in self._nodes:
+                self._drop(at)
+
+    # -- what time brings ---------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Sweep, without end."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Put rows in force whose trial is over, and lift those whose proxies are gone for good."""
+        if not self._rows:
+            return
+        now, connected = self._clock(), self._proxies.node_ids()
+        for at, row in [item for rows in self._rows.values() for item in rows.items()]:
+            if not connected.isdisjoint(self._nodes[at]):
+                self._seen_at[at] = now
+            if now - self._seen_at[at] > ABSENT_SECONDS:
+                self._drop(at)
+            elif not row.everywhere and now - self._since[at] >= TRIAL_SECONDS:
+                self._conclude(at, row)
+
+    def _conclude(self, at: RejectionKey, row: Rejection) -> None:
+        if _OWN_TROUBLE.search(row.detail):
+            return
+        taken = self._proxies.acknowledged(at.audience, at.type_url, at.name)
+        row = _with_good(row, taken, first=row.node)
+        # Proxies may hold a version that only they know, from before a restart. To withhold would take it from them.
+        if row.last_good is not None or not taken:
+            self._keep(at, msgspec.structs.replace(row, everywhere=True))
 
     def committed(self, commit: Commit) -> None:
-        """Remember what the new versions replaced and who made them; drop rejections of what is no more."""
-        self._forget_audiences({at for at, (_, row) in commit.of(AUDIENCES).items() if row is None})
+        """Remember who made the new versions; drop rejections of what is no more."""
         changed = frozenset(ObjectKey(key.kind, key.namespace, key.name) for key in commit.of(DECLARED))
+        resources: set[tuple[str, str]] = set()
         for tables in self._tables.values():
             for table in tables:
-                for key, (old, new) in commit.of(table).items():
-                    self._replaced(key, old, new, changed=changed)
+                for key, (_, new) in commit.of(table).items():
+                    resources.add((key.type_url, key.name))
+                    if new is not None and changed:
+                        self._blame[key] = changed
+                    else:
+                        self._blame.pop(key, None)
+        views = commit.of(self._views)
+        for at in [at for rows in self._rows.values() for at in rows]:
+            if (at.type_url, at.name) in resources or ViewKey(at.audience, at.type_url) in views:
+                self._drop_if_over(at)
         waiting, self._waiting = self._waiting, []
         for report in waiting:
             self.refused(report, building=False)
 
-    def _replaced(
-        self, key: ResourceKey, old: Resource | None, new: Resource | None, *, changed: frozenset[ObjectKey]
-    ) -> None:
-        for at, row in list(self._rows.get((key.type_url, key.name), {}).items()):
-            if self._engine.get(self._views, ViewKey(at.audience, at.type_url)) is None:
-                continue  # nobody of that audience is connected: kept for when it comes back
-            found = self._find(at.audience, at.type_url, at.name)
-            if found is not None and found[2].version == at.version:
-                continue
-            if found is not None and old is not None and found[0] == key and at.version == old.version:
-                self._good[at.audience, key] = _good_of(row, old)
+    def _drop_if_over(self, at: RejectionKey) -> None:
+        if self._engine.get(self._views, ViewKey(at.audience, at.type_url)) is None:
+            return  # nobody of that audience is connected: kept for when it comes back
+        found = self._find(at.audience, at.type_url, at.name)
+        if found is None or found[2].version != at.version:
             self._drop(at)
-        if new is None:
-            self._before.pop(key, None)
-            self._blame.pop(key, None)
-            for known in [known for known in self._good if known[1] == key]:
-                del self._good[known]
-            return
-        if old is not None:
-            self._before[key] = old
-        if changed:
-            self._blame[key] = changed
-        else:
-            self._blame.pop(key, None)
 
-    def _forget_audiences(self, gone: set[Audience]) -> None:
-        for at in [at for rows in self._rows.values() for at in rows if at.audience in gone]:
-            self._drop(at)
-        for known in [known for known in self._good if known[0] in gone]:
-            del self._good[known]
+    # -- the rows -----------------------------------------------------------------------------------------------
+
+    def _keep(self, at: RejectionKey, row: Rejection) -> None:
+        self._put(at, row)
+        self._save({_document_name(at): msgspec.json.encode(Kept(at, row))})
 
     def _put(self, at: RejectionKey, row: Rejection) -> None:
         self._rows.setdefault((at.type_url, at.name), {})[at] = row
+        self._doubted.setdefault((at.audience, at.type_url), {})[at.name] = at.version
+        self._nodes.setdefault(at, {row.node})
+        self._since.setdefault(at, self._clock())
+        self._seen_at.setdefault(at, self._clock())
         self._submit([Change(REJECTIONS, at, row)])
 
     def _drop(self, at: RejectionKey) -> None:
         rows = self._rows[at.type_url, at.name]
-        del rows[at]
+        del rows[at], self._nodes[at], self._since[at], self._seen_at[at]
         if not rows:
             del self._rows[at.type_url, at.name]
+        doubted = self._doubted[at.audience, at.type_url]
+        if doubted.get(at.name) == at.version:
+            del doubted[at.name]
+            if not doubted:
+                del self._doubted[at.audience, at.type_url]
         self._submit([Change(REJECTIONS, at, None)])
         self._save({_document_name(at): None})
 
@@ -178,10 +254,20 @@ class Rejections:
         return tuple(sorted({at for at in candidates if at.kind == fitting} or candidates))
 
 
-def _good_of(row: Rejection, refused: Resource) -> Resource | None:
-    if row.last_good is None:
-        return None
-    return msgspec.structs.replace(refused, any=row.last_good, version=row.last_good_version)
+def _with_good(row: Rejection, taken: Mapping[str, Entry], *, first: str) -> Rejection:
+    """The rejection with what proxies of the audience have taken before, if it can still be had: best what `first` has.
+
+    What the row knows already stays: it was taken from them when the version came.
+    """
+    if row.last_good is not None:
+        return row
+    for node in sorted(taken, key=lambda node: (node != first, node)):
+        entry = taken[node]
+        if entry.content:
+            return msgspec.structs.replace(
+                row, last_good=entry.content, last_good_version=entry.version, last_good_needs=entry.needs
+            )
+    return row
 
 
 def _document_name(at: RejectionKey) -> str:

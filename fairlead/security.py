@@ -1,14 +1,20 @@
-"""Who may talk to the server: what settings must say before an address is opened to others (DESIGN §6)."""
+"""Who may talk to the server: what settings must say before an address is opened, and the model of who (DESIGN §6)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from api import access as api_access
 from fairlead.addresses import parse_address
 from fairlead.errors import CommandError, UsageError
 from fairlead.settings import Settings
+from mesh.gateways import GATEWAYS, GatewayKey
+from mesh.model import Audience, ServiceKey
+from mesh.services import ENDPOINTS
+from mesh.tables import Engine
+from xds.server.authentication import named_alike
 from xds.server.serve import Tls
 
 
@@ -43,6 +49,26 @@ def xds_security(settings: Settings) -> Tls | None:
         if not os.access(path, os.R_OK):
             raise CommandError(f"{flag}: cannot read {path}")
     return Tls(Path(settings.xds_cert), Path(settings.xds_key), Path(settings.xds_client_ca))
+
+
+def accounts_of(engine: Engine) -> Callable[[Audience], frozenset[str]]:
+    """The service accounts that proxies of an audience run as, as the model says now; none where it does not say.
+
+    A gateway's is told by its Gateway (as long as there is none, by its name), a sidecar's by the endpoints of its
+    service. Reads single rows only, so that it may be asked while a large build runs.
+    """
+
+    def accounts(audience: Audience) -> frozenset[str]:
+        if audience.kind == "gateway":
+            gateway = engine.get(GATEWAYS, GatewayKey(audience.namespace, audience.name))
+            return frozenset({gateway.service_account}) if gateway is not None else named_alike(audience)
+        if audience.kind != "sidecar":
+            return frozenset()
+        row = engine.get(ENDPOINTS, ServiceKey(audience.namespace, audience.name))
+        endpoints = row.endpoints if row is not None else ()
+        return frozenset(endpoint.service_account for endpoint in endpoints if endpoint.service_account)
+
+    return accounts
 
 
 def api_security(settings: Settings) -> api_access.Access:

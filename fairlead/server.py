@@ -28,7 +28,7 @@ from discovery.files.yaml_documents import documents
 from discovery.source import Source
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
-from fairlead import memory, rejections
+from fairlead import audiences, memory, rejections
 from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
@@ -36,10 +36,11 @@ from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
 from fairlead.lanes import Batch, Lanes
-from fairlead.listening import bind, cannot_listen
+from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
 from fairlead.rejections import Rejections
+from fairlead.security import accounts_of
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
 from fairlead.tasks import Tasks
@@ -75,7 +76,14 @@ class Server:
             VIEWS,
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
-        self._xds = XdsServer(self._hub, settings.xds, tls=tls, limits=_limits(settings))
+        self._xds = XdsServer(
+            self._hub,
+            settings.xds,
+            tls=tls,
+            trust_domain=settings.trust_domain,
+            accounts=accounts_of(self._engine),
+            limits=_limits(settings),
+        )
         self._sources: list[Source] = (
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )
@@ -84,12 +92,17 @@ class Server:
         self._documents = DocumentWriter(store, rejections.COLLECTION)
         self._rejections = Rejections(
             self._engine,
+            self._hub,
             tables=RESOURCE_TABLES,
             views=VIEWS,
             submit=self._builder.submit,
             save=self._documents.save,
+            clock=time.monotonic,
         )
-        self._audiences = Audiences(self._builder.submit, linger=settings.audience_linger)
+        self._known_audiences = DocumentWriter(store, audiences.COLLECTION)
+        self._audiences = Audiences(
+            self._builder.submit, linger=settings.audience_linger, save=self._known_audiences.save
+        )
         self._feed = Feed(epoch=f"{time.time_ns():x}")
         self._builds = Builds()
         self._problem_log = ProblemLog(time.monotonic)
@@ -101,6 +114,7 @@ class Server:
         self._http = self._api(access)
         self._hub.on_audience = self._audiences.present
         self._hub.on_nack = self._refused
+        self._hub.on_taken = self._rejections.took
         self._builder.listen(self._committed)
 
     def _api(self, access: Access) -> HttpServer:
@@ -152,6 +166,7 @@ class Server:
             stack.push_async_callback(self._xds.stop)
             stack.callback(self._audiences.stop)
             stack.push_async_callback(self._documents.flush)
+            stack.push_async_callback(self._known_audiences.flush)
             stack.push_async_callback(self._tasks.stop)
             http = self._tasks.start("api", self._http.run_on(api_socket))
             self._announce(Address(api_address.host, api_socket.getsockname()[1]))
@@ -193,6 +208,7 @@ class Server:
         self._waiting_for = ["store", *(source.name for source in self._sources), "the first build"]
         unreadable = self._rejections.load(await self._store.documents(rejections.COLLECTION))
         self._documents.save(dict.fromkeys(unreadable))
+        self._audiences.load(await self._store.documents(audiences.COLLECTION))
         await self._store_source.load()
         self._waiting_for.remove("store")
         following: list[tuple[str, AsyncIterator[tuple[Change, ...]]]] = []
@@ -210,6 +226,8 @@ class Server:
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
+        self._tasks.start("audiences", self._known_audiences.run())
+        self._tasks.start("rejections", self._rejections.watch())
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
         for name, batches in following:
             self._tasks.start(name, self._follow(batches))
@@ -292,6 +310,7 @@ async def run(settings: Settings, *, tls: Tls | None, access: Access) -> None:
         UsageError: the xDS address may not be served as asked for.
     """
     memory.tune()
+    allow_many_connections()
     path = store_path(settings)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

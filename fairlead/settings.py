@@ -13,6 +13,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -26,11 +27,14 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 
 
+_PREFIX = "FAIRLEAD_"
 _SECRETS = frozenset({"api_tokens"})
 _OTHER_VARIABLES = frozenset({"FAIRLEAD_CONFIG", "FAIRLEAD_SERVER", "FAIRLEAD_TOKEN"})
 # What Kubernetes puts into a pod's environment for a Service named `fairlead` or `fairlead-…`:
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
-_OF_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+_OF_KUBERNETES = re.compile(
+    r"FAIRLEAD(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 
 
 def _about(description: str) -> msgspec.Meta:
@@ -63,6 +67,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     xds_client_ca: Annotated[
         str, _about("PEM file with the authorities whose client certificates proxies must show.")
     ] = ""
+    trust_domain: Annotated[
+        str,
+        Meta(pattern=r"^[a-z0-9._-]{1,255}\Z"),
+        _about("The trust domain that the SPIFFE IDs in proxies' certificates must be of."),
+    ] = "cluster.local"
     api_tokens: Annotated[
         str,
         _about("Tokens for the API, one `name:role:token` per line; role is `read` or `write`."),
@@ -113,7 +122,7 @@ class SettingInfo(msgspec.Struct, frozen=True):
     @property
     def variable(self) -> str:
         """The environment variable."""
-        return "FAIRLEAD_" + self.name.upper()
+        return _PREFIX + self.name.upper()
 
 
 def describe() -> tuple[SettingInfo, ...]:
@@ -180,12 +189,7 @@ def _explain(error: msgspec.ValidationError, *, merged: Mapping[str, Any], origi
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     infos = describe()
-    known = [*(info.variable for info in infos), *sorted(_OTHER_VARIABLES)]
-    for name in sorted(environ):
-        if name.startswith("FAIRLEAD_") and name not in known and not _OF_KUBERNETES.search(name):
-            near = difflib.get_close_matches(name, known, n=1)
-            fix = f"did you mean {near[0]}?" if near else "unset it; `fairlead serve --help` lists the settings"
-            raise UsageError(f"the environment has {name}, and there is no such setting. Fix: {fix}")
+    _refuse_unknown(environ, {info.variable for info in infos} | _OTHER_VARIABLES)
     for info in infos:
         value = environ.get(info.variable)
         if value is None or value == "":
@@ -201,18 +205,30 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+def _refuse_unknown(environ: Mapping[str, str], known: AbstractSet[str]) -> None:
+    begun = {name for name in environ if name.startswith(_PREFIX)}
+    for name in sorted(begun - known):
+        if not _OF_KUBERNETES.fullmatch(name):
+            ends = [one.removeprefix(_PREFIX) for one in sorted(known)]
+            near = difflib.get_close_matches(name.removeprefix(_PREFIX), ends, n=1)
+            fix = (
+                f"did you mean {_PREFIX}{near[0]}?" if near else "unset it; `fairlead serve --help` lists the settings"
+            )
+            raise UsageError(f"the environment has {name}, and there is no such setting. Fix: {fix}")
+
+
 def _read_file(path: str) -> dict[str, Any]:
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise UsageError(
-            f"{path}: cannot read the settings file: {oserror_words(error)}. Fix: name a file that is there and readable"
+            f"{path}: cannot read the settings file: {oserror_words(error)}. Fix: name a file that can be read"
         ) from None
     try:
         values = tomllib.loads(raw.decode()) if path.endswith(".toml") else msgspec.yaml.decode(raw)
     except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
         form = "TOML (`name = value`)" if path.endswith(".toml") else "YAML (`name: value`)"
-        raise UsageError(f"{path}: it cannot be parsed: {error}. Fix: write it as {form}, or end its name as it is") from None
+        raise UsageError(f"{path}: it cannot be parsed: {error}. Fix: its name says {form}; write it so") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

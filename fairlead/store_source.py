@@ -165,7 +165,7 @@ def _item(stored: stores.Stored) -> ports.Item:
 
 
 def _past(past: stores.Past) -> ports.Past:
-    return ports.Past(past.revision, past.object, past.by, past.at)
+    return ports.Past(past.revision, past.object, past.by, past.at, past.error)
 
 
 @contextmanager

@@ -31,6 +31,8 @@ from mesh.model import (
     DISCOVERED_SERVICES_BY_NAME,
     REJECTIONS,
     ObjectKey,
+    Rejection,
+    RejectionKey,
     ServiceKey,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
@@ -110,9 +112,13 @@ class World:
         withheld = {
             at.type_url: f"{at.name}: {row.detail}"
             for at, row in list(self._engine.rows(REJECTIONS).items())
-            if at.audience == state.audience
+            if at.audience == state.audience and row.everywhere and self._refused(state.node_id, at, row)
         }
         return proxy_view(state, withheld=withheld)
+
+    def _refused(self, node: str, at: RejectionKey, row: Rejection) -> bool:
+        """Whether a proxy itself refused what is withheld; others of its audience have what they should have."""
+        return node == row.node or node in self._hub.refusers(at.audience, at.type_url, at.name, at.version)
 
     def proxy(self, node: str) -> ProxyDetail | None:
         """See `api.ports.World.proxy`."""
@@ -181,7 +187,7 @@ class World:
         refused = {
             at.audience: row.detail
             for at, row in list(self._engine.rows(REJECTIONS).items())
-            if (at.type_url, at.name) in named
+            if row.everywhere and (at.type_url, at.name) in named
         }
         audiences = {member.proxy.node_id: member.proxy.audience for member in self._hub.members()}
         return {node: refused[audience] for node, audience in sorted(audiences.items()) if audience in refused}

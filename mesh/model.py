@@ -149,7 +149,9 @@ class Rejection(msgspec.Struct, frozen=True):
     """What the proxy said, who is to blame, and what stands meanwhile.
 
     `last_good` is the serialised `google.protobuf.Any` of the version that stays in force (None: there was none, the
-    resource is withheld) and `last_good_version` its version. `objects` are the config objects that made the change.
+    resource is withheld), `last_good_version` its version and `last_good_needs` the clusters that it routes to.
+    `objects` are the config objects that made the change. `everywhere` tells whether that stands for every proxy of the
+    audience; if not, the trouble is the refusing proxy's own, which goes without, and others are given the version.
     """
 
     node: str
@@ -157,6 +159,8 @@ class Rejection(msgspec.Struct, frozen=True):
     objects: tuple[ObjectKey, ...] = ()
     last_good: bytes | None = None
     last_good_version: str = ""
+    last_good_needs: tuple[str, ...] = ()
+    everywhere: bool = True
 
 
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")

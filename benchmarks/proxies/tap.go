@@ -31,6 +31,7 @@ type tap struct {
 
 	mu     sync.Mutex
 	routes map[string][]byte // the last RouteConfiguration seen, by name
+	scopes map[string][]byte // the last ScopedRouteConfiguration seen, by name
 }
 
 func newTap(t *tracker, upstream string) (*tap, error) {
@@ -49,7 +50,10 @@ func newTap(t *tracker, upstream string) (*tap, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := &tap{tracker: t, address: socket.Addr().String(), upstream: connection, routes: map[string][]byte{}}
+	result := &tap{
+		tracker: t, address: socket.Addr().String(), upstream: connection,
+		routes: map[string][]byte{}, scopes: map[string][]byte{},
+	}
 	result.server = grpc.NewServer(
 		grpc.ForceServerCodec(wire.Codec{}), grpc.UnknownServiceHandler(result.forward),
 		grpc.MaxRecvMsgSize(1<<30), grpc.MaxSendMsgSize(1<<30),
@@ -154,6 +158,10 @@ func (t *tap) observe(response *wire.Response, size int) []seen {
 		case kind == rds:
 			t.mu.Lock()
 			t.routes[string(resource.Name)] = resource.Body
+			t.mu.Unlock()
+		case kind == srds:
+			t.mu.Lock()
+			t.scopes[string(resource.Name)] = resource.Body
 			t.mu.Unlock()
 		}
 	}

@@ -286,8 +286,9 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
         line = text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
     parts = [getattr(error, "context", None), getattr(error, "problem", None) or getattr(error, "reason", None)]
     message = ", ".join(part for part in parts if part) or "it cannot be parsed"
-    if begin is not None and begin.line + 1 != line:
-        message += f" (begun in line {begin.line + 1})"
+    begun = min(begin.line + 1, last) if begin is not None else line
+    if begun != line:
+        message += f" (begun in line {begun})"
     wrong = text.split("\n", line)[line - 1] if line else ""
     tab = "\t" in wrong[: len(wrong) - len(wrong.lstrip())]
     fix = (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http
 from typing import Annotated, Any
 
 import typer
 
-from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption
+from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption, problem_line
+from fairlead.commands.diff import comparable, present
 from fairlead.commands.flags import command_app, examples
 from fairlead.commands.inputs import FilesOption
 from fairlead.output import Format, OutputOption, emit, note, say
@@ -29,7 +31,6 @@ def apply(
     output: OutputOption = Format.table,
 ) -> None:
     """Create or replace objects in the server's store. All files are checked first; with an error nothing is sent."""
-    from fairlead.client import problem_line
     from fairlead.commands.inputs import read_valid
     from fairlead.commands.names import object_path, title
     from mesh.kinds import KINDS, to_json
@@ -38,18 +39,32 @@ def apply(
     done: list[dict[str, Any]] = []
     for each in read_valid(filename):
         kind, metadata = KINDS[each.kind], each.metadata
-        answer = client.request(
-            "PUT",
-            object_path(kind, metadata.namespace, metadata.name),
-            query={"dryRun": "All"} if dry_run else None,
-            body=to_json(each),
-        )
-        wire = answer.json()
-        for warning in wire.get("warnings", ()):
-            note(problem_line(warning))
-        what = "created" if answer.status == 201 else "configured"
-        done.append({"kind": each.kind, "namespace": metadata.namespace, "name": metadata.name, "result": what})
+        result = _put(client, object_path(kind, metadata.namespace, metadata.name), to_json(each), dry_run=dry_run)
+        name = {"kind": each.kind, "namespace": metadata.namespace, "name": metadata.name}
+        done.append({**name, "result": result, "dryRun": dry_run})
         if output is Format.table:
-            say(f"{title(each.kind, metadata.namespace, metadata.name)} {what}{' (dry run)' if dry_run else ''}")
+            say(f"{title(each.kind, metadata.namespace, metadata.name)} {result}{' (dry run)' if dry_run else ''}")
     if output is not Format.table:
         emit(done, output=output, table=lambda: None)
+
+
+def _put(client: Client, path: str, wire: dict[str, Any], *, dry_run: bool) -> str:
+    """Send one object: `created`, `configured` or `unchanged`.
+
+    A real write of what is there already keeps the store's revision, which tells of secrets too. A dry run writes
+    nothing, so that contents are compared; a secret's are hidden, and it counts as configured.
+    """
+    before = present(client, path)
+    answer = client.request("PUT", path, query={"dryRun": "All"} if dry_run else None, body=wire)
+    after = answer.json()
+    for warning in after.get("warnings", ()):
+        note(problem_line(warning))
+    if answer.status == http.HTTPStatus.CREATED:
+        return "created"
+    if dry_run:
+        return "unchanged" if before and comparable(before) == comparable(wire) else "configured"
+    return "unchanged" if _revision(before) == _revision(after) else "configured"
+
+
+def _revision(wire: dict[str, Any]) -> str:
+    return str(wire.get("metadata", {}).get("resourceVersion", ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,6 +16,7 @@ from fairlead.output import Format, OutputOption, emit
 if TYPE_CHECKING:
     from fairlead.demo.scene import Ports
     from fairlead.demo.story import Claim
+    from fairlead.processes import Children
 
 app = command_app()
 
@@ -36,7 +38,8 @@ def demo(
     from fairlead.demo.story import CHAPTERS
     from fairlead.processes import Children
 
-    signal.signal(signal.SIGTERM, _ended)
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes says SIGHUP
+        signal.signal(ending, _ended)
     tell = _teller(to_stdout=output is Format.table)
     started = time.monotonic()
     claims: list[Claim] = []
@@ -56,7 +59,8 @@ def demo(
         summary = {"ok": ok, "seconds": seconds, "claims": [_wire(claim) for claim in claims]}
         emit(summary, output=output, table=lambda: None)
         if keep:
-            _stay(scene.ports, tell)
+            sys.stdout.flush()
+            _stay(scene.ports, children, tell)
     if not ok:
         raise CommandError("the demo's claims are not all true; what is not is marked NO above")
 
@@ -77,7 +81,8 @@ def _wire(claim: Claim) -> dict[str, Any]:
     return {"name": claim.name, "title": claim.title, "ok": claim.ok, **claim.facts}
 
 
-def _stay(ports: Ports, tell: Callable[[str, str], None]) -> None:
+def _stay(ports: Ports, children: Children, tell: Callable[[str, str], None]) -> None:
+    """Until a signal, or until something of the scene ends: without it the rest would only look alive."""
     tell(
         f"""
 Still running, until Ctrl-C:
@@ -88,7 +93,7 @@ Still running, until Ctrl-C:
   the commands  export FAIRLEAD_SERVER=http://127.0.0.1:{ports.api}; fairlead proxies""",
         "",
     )
-    signal.pause()
+    children.wait_until(lambda: False, what="Ctrl-C", timeout=float("inf"), interval=0.5)
 
 
 def _ended(number: int, _frame: Any) -> NoReturn:

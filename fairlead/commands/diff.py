@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import http
 from typing import Any
 
 import typer
@@ -31,7 +32,7 @@ def diff(filename: FilesOption, server: ServerOption = DEFAULT_SERVER, token: To
     for each in read_valid(filename):
         path = object_path(KINDS[each.kind], each.metadata.namespace, each.metadata.name)
         name = title(each.kind, each.metadata.namespace, each.metadata.name)
-        lines = unified(present(client, path), comparable(to_json(each)), name=name)
+        lines = unified(comparable(present(client, path)), comparable(to_json(each)), name=name)
         differs = differs or bool(lines)
         for line in lines:
             say(line)
@@ -40,18 +41,19 @@ def diff(filename: FilesOption, server: ServerOption = DEFAULT_SERVER, token: To
 
 
 def present(client: Client, path: str) -> dict[str, Any]:
-    """The object on the server without what the server adds; empty if it is not there."""
+    """The object on the server; empty if it is not there."""
     try:
-        wire: dict[str, Any] = client.get(path)
+        return client.get(path)
     except RefusedError as refused:
-        if refused.status == 404:
+        if refused.status == http.HTTPStatus.NOT_FOUND:
             return {}
         raise
-    return comparable(wire)
 
 
 def comparable(wire: dict[str, Any]) -> dict[str, Any]:
-    """What a person wrote of an object, keys sorted."""
+    """What a person wrote of an object, without what the server adds, keys sorted; empty for none."""
+    if not wire:
+        return {}
     kept = {key: value for key, value in wire.items() if key not in _SERVER_SIDE}
     kept["metadata"] = {key: value for key, value in kept["metadata"].items() if key not in _STAMPS}
     ordered: dict[str, Any] = _sorted(kept)

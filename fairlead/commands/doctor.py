@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from fairlead.client import DEFAULT_SERVER, ServerOption, TokenOption
 from fairlead.commands.flags import command_app, examples
 from fairlead.errors import FAILED
 from fairlead.output import Format, OutputOption, emit, print_table
+from mesh.problems import sentence
+
+if TYPE_CHECKING:
+    from fairlead.checks import Finding
 
 app = command_app()
 
@@ -25,10 +31,14 @@ def doctor(server: ServerOption = DEFAULT_SERVER, token: TokenOption = "", outpu
         msgspec.to_builtins(findings),
         output=output,
         table=lambda: print_table(
-            ("check", "result", "detail", "fix"),
-            [(found.check, found.result, found.detail, found.fix) for found in findings],
+            ("check", "result", "detail"),
+            [(found.check, found.result, _words(found)) for found in findings],
             empty="",
         ),
     )
     if any(found.result == "failed" for found in findings):
         raise typer.Exit(FAILED)
+
+
+def _words(found: Finding) -> str:
+    return f"{sentence(found.detail)} Fix: {found.fix}" if found.fix else found.detail

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
 
 from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption
 from fairlead.commands.flags import command_app, examples
-from fairlead.errors import UsageError
+from fairlead.errors import CommandError, UsageError
 from fairlead.output import Format, OutputOption, emit, say
 
 app = command_app()
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 
 
 @app.command(
@@ -36,9 +39,11 @@ def explain(
     for each in header or ():
         if ":" not in each:
             raise UsageError(f"-H: {each!r} is no header. Fix: write it as 'name: value'")
+    if not _TOKEN.fullmatch(method):
+        raise UsageError(f"METHOD: {method!r} is no method of HTTP. Fix: GET, POST or another single word")
     query = [("method", method.upper()), ("url", url), ("gateway", gateway)]
     query += [("header", each) for each in header or ()]
-    data = Client(server, token=token).request("GET", "/api/v1/explain", query=query).json()
+    data = Client(server, token=token).fetch("/api/v1/explain", query)
 
     def table() -> None:
         for number, answer in enumerate(data["gateways"]):
@@ -48,6 +53,11 @@ def explain(
                 say(line)
 
     emit(data, output=output, table=table)
+    if not data["gateways"]:
+        raise CommandError(
+            "the server has no Gateway of ours, so no request has anywhere to go."
+            " Fix: apply one whose gatewayClassName is fairlead"
+        )
 
 
 def lines(answer: dict[str, Any]) -> list[str]:

@@ -25,9 +25,12 @@ from fairlead.errors import UsageError, oserror_words
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
-_PORT: Mapping[str, Any] = {"min": 1, "max": 65535}
 _SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port")
-_ENVOYS_ONLY = ("sotw", "admin_port")
+_ENVOYS_ONLY = ("sotw", "admin_port", "xds_server_name")  # gRPC takes the name from the address
+
+
+def _port(about: str, *, least: int = 1) -> Any:
+    return Annotated[int | None, Option(min=least, max=65535, metavar="PORT", help=about)]
 
 
 class ProxyKind(StrEnum):
@@ -42,23 +45,13 @@ PROXY_FLAGS = (
     parameter("name", Annotated[str, Option(help="Name of the Gateway, or of the workload beside the sidecar.")], ...),
     parameter("namespace", Annotated[str, Option("--namespace", "-n", help="Its namespace.")], "default"),
     parameter("service", Annotated[str, Option(help="Sidecar: the Service it stands beside; default: the name.")], ""),
-    parameter("port", Annotated[int | None, Option(**_PORT, help="Sidecar: where that service listens on loopback.")], None),
-    parameter(
-        "ingress_port",
-        Annotated[int | None, Option(**_PORT, help=f"Sidecar: port for requests from others; default: {INGRESS_PORT}.")],
-        None,
-    ),
-    parameter(
-        "egress_port",
-        Annotated[int | None, Option(**_PORT, help=f"Sidecar: port for the service's own requests; default: {EGRESS_PORT}.")],
-        None,
-    ),
+    parameter("port", _port("Sidecar: where that service listens on loopback."), None),
+    parameter("ingress_port", _port(f"Sidecar: port for requests from others; default: {INGRESS_PORT}."), None),
+    parameter("egress_port", _port(f"Sidecar: port for the service's own requests; default: {EGRESS_PORT}."), None),
     parameter("instance", Annotated[str, Option(help="Tells replicas apart; default: the host's name.")], ""),
     parameter("xds", Annotated[str, Option(metavar="HOST:PORT", help="The control plane.")], "127.0.0.1:18000"),
     parameter("sotw", Annotated[bool, Option("--sotw", help="State-of-the-world ADS instead of delta.")], False),
-    parameter(
-        "admin_port", Annotated[int | None, Option(min=0, max=65535, help="Envoy's admin port on loopback. 0: any free one.")], None
-    ),
+    parameter("admin_port", _port("Envoy's admin port on loopback. 0: any free one.", least=0), None),
     parameter("cert", Annotated[str, Option(metavar="FILE", help="Mutual TLS: the proxy's certificate chain.")], ""),
     parameter("key", Annotated[str, Option(metavar="FILE", help="Mutual TLS: its private key.")], ""),
     parameter("ca", Annotated[str, Option(metavar="FILE", help="Mutual TLS: who signs the control plane.")], ""),
@@ -66,6 +59,7 @@ PROXY_FLAGS = (
         "xds_server_name", Annotated[str, Option(help="Name in its certificate; default: the host of --xds.")], ""
     ),
 )
+_ABSENT: Mapping[str, Any] = {flag.name: flag.default for flag in PROXY_FLAGS}
 
 
 def bootstrap_from(kind: ProxyKind, flags: Mapping[str, Any], *, default_instance: str = "") -> dict[str, Any]:
@@ -98,7 +92,9 @@ def _identity(kind: ProxyKind, flags: Mapping[str, Any], *, default_instance: st
             raise UsageError(f"--{flag}: {flags[flag]!r} is no name. Fix: small letters, digits, '-' and '.'")
     instance = flags["instance"] or default_instance or socket.gethostname()
     if "~" in instance or not instance.isprintable():
-        raise UsageError(f"--instance: {instance!r}: '~' and control characters cannot be part of a node id. Fix: another name")
+        raise UsageError(
+            f"--instance: {instance!r}: '~' and control characters cannot be part of a node id. Fix: another name"
+        )
     if kind is ProxyKind.sidecar:
         return _sidecar(flags, instance=instance)
     return ProxyIdentity(
@@ -140,7 +136,7 @@ def _refuse_misplaced(kind: ProxyKind, flags: Mapping[str, Any]) -> None:
         ProxyKind.grpc: (_SIDECARS_ONLY + _ENVOYS_ONLY, "Envoys"),
     }
     names, owners = misplaced[kind]
-    given = [f"--{name.replace('_', '-')}" for name in names if flags[name] not in (None, "", False)]
+    given = [f"--{name.replace('_', '-')}" for name in names if flags[name] != _ABSENT[name]]
     if given:
         what = "a gRPC client" if kind is ProxyKind.grpc else "a gateway"
         raise UsageError(f"{', '.join(given)}: for {owners}, and this is {what}. Fix: leave it out")
@@ -150,7 +146,7 @@ def _certificates(flags: Mapping[str, Any], *, default_name: str) -> Certificate
     given = {flag: flags[flag] for flag in ("cert", "key", "ca")}
     if not any(given.values()):
         if flags["xds_server_name"]:
-            raise UsageError("--xds-server-name: without mutual TLS nothing asks for it. Fix: add --cert, --key and --ca")
+            raise UsageError("--xds-server-name needs mutual TLS. Fix: add --cert, --key and --ca")
         return None
     missing = [f"--{flag}" for flag, value in given.items() if not value]
     if missing:

@@ -41,7 +41,13 @@ def _metavar(info: SettingInfo) -> str | None:
         return "HOST:PORT"
     if info.type is float:
         return "NUMBER"
-    known = {"files": "DIR", "store": "sqlite:PATH", "log_level": "LEVEL", "log_format": "FORMAT"}
+    known = {
+        "files": "DIR",
+        "store": "sqlite:PATH",
+        "log_level": "LEVEL",
+        "log_format": "FORMAT",
+        "trust_domain": "NAME",
+    }
     return known.get(info.name, "FILE")
 
 

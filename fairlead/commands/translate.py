@@ -8,8 +8,8 @@ import typer
 
 from fairlead.commands.flags import command_app, examples
 from fairlead.commands.inputs import FilesOption
-from fairlead.errors import UsageError
-from fairlead.output import Format, OutputOption, emit, note, say, to_yaml
+from fairlead.errors import CommandError, UsageError
+from fairlead.output import Format, OutputOption, emit, say, to_yaml
 
 app = command_app()
 
@@ -29,26 +29,47 @@ def translate(
     only: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only CDS, EDS, LDS, RDS, SRDS or SDS.")] = "",
     output: OutputOption = Format.table,
 ) -> None:
-    """Print the Envoy resources, type by type, that a proxy would be sent if these files were all there is."""
+    """Print the Envoy resources, type by type, that a proxy would be sent if these files were all there is.
+
+    Private keys are not shown. Exit code 1 if the files make nothing for that proxy.
+    """
     from fairlead.commands.inputs import read_valid
     from mesh.model import DECLARED, Declared, DeclaredKey
     from mesh.tables import Change
-    from xds.schema.type_urls import CODES
-    from xds.translate.offline import translate as offline
 
     audience = _audience(gateway=gateway, sidecar=sidecar, port=port, grpc=grpc)
     changes = [
         Change(DECLARED, DeclaredKey(each.kind, each.metadata.namespace, each.metadata.name, "files"), Declared(each))
         for each in read_valid(filename)
     ]
-    found = {CODES[type_url]: resources for type_url, resources in offline(changes, audience).items()}
+    found = _shown(changes, audience)
+    if not any(found.values()):
+        who = f"{audience.kind} {audience.namespace}/{audience.name}".rstrip("/")
+        raise CommandError(f"no {who} follows from these files. Fix: name one that they declare, of a class of ours")
     if only:
         if only.upper() not in found:
             raise UsageError(f"--type: there is no {only!r}. The types are {', '.join(found)}")
         found = {only.upper(): found[only.upper()]}
-    if not any(found.values()):
-        note(f"nothing: no {audience.kind} {audience.namespace}/{audience.name} follows from these files")
     emit(found, output=output, table=lambda: say(to_yaml(found).rstrip("\n")))
+
+
+def _shown(changes: list[Any], audience: Any) -> dict[str, list[dict[str, Any]]]:
+    """The resources by short type name, in the order of sending, without the secrets in them."""
+    from mesh.model import AUDIENCES, Connected
+    from mesh.tables import Change, Engine
+    from xds.schema import to_dict
+    from xds.schema.redact import redacted
+    from xds.schema.type_urls import CODES
+    from xds.translate.offline import resources, unpack_resource
+    from xds.translate.tables import RESOURCE_TABLES, TABLES
+
+    engine = Engine(TABLES)
+    engine.commit([*changes, Change(AUDIENCES, audience, Connected())])
+    return {
+        code: [to_dict(redacted(unpack_resource(each))) for each in resources(engine, audience, type_url)]
+        for type_url, code in CODES.items()
+        if type_url in RESOURCE_TABLES
+    }
 
 
 def _audience(*, gateway: str, sidecar: str, port: int, grpc: str) -> Any:
@@ -59,7 +80,10 @@ def _audience(*, gateway: str, sidecar: str, port: int, grpc: str) -> Any:
         raise UsageError("say for whom: one of --gateway NS/NAME, --sidecar NS/NAME, --grpc NS")
     if grpc:
         return Audience("grpc", grpc)
-    namespace, _, name = (gateway or sidecar).rpartition("/")
+    flag, text = ("--gateway", gateway) if gateway else ("--sidecar", sidecar)
+    namespace, slash, name = text.rpartition("/")
+    if not name or "/" in namespace or (slash and not namespace):
+        raise UsageError(f"{flag}: {text!r} is no NS/NAME. Fix: write it like default/edge")
     if gateway:
         return Audience("gateway", namespace or "default", name)
     return Audience("sidecar", namespace or "default", name, port, INGRESS_PORT, EGRESS_PORT)

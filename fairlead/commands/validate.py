@@ -7,7 +7,7 @@ import typer
 from fairlead.commands.flags import command_app, examples
 from fairlead.commands.inputs import FilesOption
 from fairlead.errors import FAILED
-from fairlead.output import Format, OutputOption, emit, note, say
+from fairlead.output import Format, OutputOption, emit, note, plural, say
 
 app = command_app()
 
@@ -20,8 +20,9 @@ app = command_app()
     )
 )
 def validate(filename: FilesOption, output: OutputOption = Format.table) -> None:
-    """Check objects as the server would: every problem with file, line, path and fix. Exit code 1 if there is an error.
+    """Check objects as the server would: every problem with file, line, path and fix.
 
+    Exit code 1 if there is an error, or nothing to check.
     What depends on other objects (does the backend exist?) is told by their status, or by `fairlead translate`.
     """
     import msgspec
@@ -34,7 +35,8 @@ def validate(filename: FilesOption, output: OutputOption = Format.table) -> None
         for problem in problems:
             say(str(problem))
         errors = sum(problem.level == "error" for problem in problems)
-        note(f"{len(found)} objects, {errors} errors, {len(problems) - errors} warnings")
+        counts = (len(found), "object"), (errors, "error"), (len(problems) - errors, "warning")
+        note(", ".join(plural(number, noun) for number, noun in counts))
 
     emit(msgspec.to_builtins(problems), output=output, table=lines)
     if any(problem.level == "error" for problem in problems):

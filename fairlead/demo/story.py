@@ -17,6 +17,7 @@ from fairlead.demo.scene import REVIEWS, ROUTES, SHOP, Scene, split
 from fairlead.demo.traffic import Background
 from fairlead.output import aligned
 
+REPEATS = 20
 REQUESTS = 1000
 DEVIATIONS = 5
 
@@ -33,20 +34,23 @@ class Claim(msgspec.Struct, frozen=True):
 
 def routing(scene: Scene) -> Claim:
     """Requests go where host, path and header say."""
+    both, canary = {"reviews v1", "reviews v2"}, {"x-canary": "yes"}
     asked: tuple[tuple[str, tuple[str, str], dict[str, str], set[str]], ...] = (
-        ("host reviews.example.com", (REVIEWS, "/"), {}, {"reviews v1", "reviews v2"}),
+        ("host reviews.example.com", (REVIEWS, "/"), {}, both),
+        ("  with header x-canary: yes", (REVIEWS, "/"), canary, {"reviews v2"}),
         ("host shop.example.com", (SHOP, "/"), {}, {"shop v1"}),
-        ("path /reviews of the shop", (SHOP, "/reviews/7"), {}, {"reviews v1", "reviews v2"}),
-        ("header x-canary: yes", (REVIEWS, "/"), {"x-canary": "yes"}, {"reviews v2"}),
+        ("  under the path /reviews", (SHOP, "/reviews/7"), {}, both),
         ("a host nobody serves", ("nobody.example.com", "/"), {}, {"HTTP 404"}),
     )
     ok, lines, facts = True, [], {}
     for what, (host, path), headers, expected in asked:
-        who = scene.visitor.ask(host, path, headers=headers).who
-        ok = ok and who in expected
-        lines.append(f"{what:<28} → {who}")
-        facts[what] = who
-    return Claim("routing", "Requests go by host, path and header", ok, tuple(lines), facts)
+        found = Counter(scene.visitor.ask(host, path, headers=headers).who for _ in range(REPEATS))
+        # Without the header a few of v2 are the split's; that all are, as with it, has a chance of one in 10^20.
+        ok = ok and set(found) <= expected and (expected != both or found["reviews v1"] > 0)
+        lines.append(f"{what:<28} → {', '.join(f'{who}: {count}' for who, count in sorted(found.items()))}")
+        facts[what.strip()] = dict(found)
+    title = f"Requests go by host, path and header, {REPEATS} of each"
+    return Claim("routing", title, ok, tuple(lines), facts)
 
 
 def first_split(scene: Scene) -> Claim:

@@ -32,14 +32,29 @@ def processes_of(demo: int) -> list[int]:
     return found
 
 
-def start() -> subprocess.Popen[str]:
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def start(*flags: str, tmp: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        DEMO,
+        [*DEMO, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TEST_OF_FAIRLEAD_DEMO": str(os.getpid())},
+        env={**os.environ, "TEST_OF_FAIRLEAD_DEMO": str(os.getpid()), "TMPDIR": str(tmp)},
     )
+
+
+def wait_for(demo: subprocess.Popen[str], words: str) -> None:
+    """Read what the demo tells until a line begins with these words."""
+    assert demo.stderr is not None
+    told = []
+    for line in demo.stderr:
+        if line.startswith(words):
+            return
+        told.append(line)
+    raise AssertionError("".join(told))
 
 
 def gone(demo: int) -> bool:
@@ -51,8 +66,8 @@ def gone(demo: int) -> bool:
     return True
 
 
-def test_every_claim_of_the_demo_holds_and_nothing_is_left_behind() -> None:
-    demo = start()
+def test_every_claim_of_the_demo_holds_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    demo = start(tmp=tmp_path)
     out, err = demo.communicate(timeout=100)
     assert demo.returncode == 0, err
     summary = json.loads(out)
@@ -68,12 +83,16 @@ def test_every_claim_of_the_demo_holds_and_nothing_is_left_behind() -> None:
     assert "spec.rules[0].matches[0].path.value" in claims["refusal"]["said"]
     [proxy] = claims["proxies"]["proxies"].values()
     assert proxy["CDS"].startswith("synced")
+    routing = claims["routing"]
+    assert routing["with header x-canary: yes"] == {"reviews v2": 20}
+    assert routing["host reviews.example.com"]["reviews v1"] > 0
     assert gone(demo.pid)
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_in_the_middle_leaves_no_process_behind(number: signal.Signals) -> None:
-    demo = start()
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_in_the_middle_leaves_no_process_behind(number: signal.Signals, tmp_path: Path) -> None:
+    demo = start(tmp=tmp_path)
     assert demo.stderr is not None
     deadline = time.monotonic() + 60
     while len(processes_of(demo.pid)) < 4:  # three backends, and Fairlead or Envoy
@@ -83,4 +102,28 @@ def test_a_signal_in_the_middle_leaves_no_process_behind(number: signal.Signals)
     demo.send_signal(number)
     demo.communicate(timeout=60)
     assert demo.returncode != 0
+    assert gone(demo.pid)
+    assert number is signal.SIGKILL or list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("chapter", [1, 2, 3, 4, 5])
+def test_ctrl_c_after_any_chapter_leaves_nothing_behind(chapter: int, tmp_path: Path) -> None:
+    demo = start(tmp=tmp_path)
+    wait_for(demo, f"{chapter}. ")
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert gone(demo.pid)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kept_running_it_ends_when_envoy_does_and_says_so(tmp_path: Path) -> None:
+    demo = start("--keep", tmp=tmp_path)
+    wait_for(demo, "Still running")
+    [envoy] = [pid for pid in processes_of(demo.pid) if b"--disable-hot-restart" in command_line(pid)]
+    os.kill(envoy, signal.SIGKILL)
+    out, err = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert json.loads(out)["ok"] is True
+    assert "envoy ended with exit code -9" in err
     assert gone(demo.pid)

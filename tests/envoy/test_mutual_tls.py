@@ -55,14 +55,21 @@ def test_a_proxy_whose_certificate_fits_is_served(children: Children, gateway_po
     assert [proxy["namespace"] for proxy in client.get("/api/v1/proxies")["items"]] == ["shop"]
 
 
-@pytest.mark.parametrize("wrong", ["namespace", "authority"])
+WRONG = {
+    "namespace": "spiffe://cluster.local/ns/elsewhere/sa/edge",
+    "account": "spiffe://cluster.local/ns/shop/sa/some-pod",
+    "trust domain": "spiffe://evil.example/ns/shop/sa/edge",
+}
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, "authority"])
 def test_a_proxy_that_claims_to_be_another_or_that_nobody_vouches_for_is_not(
     children: Children, gateway_port: int, wrong: str
 ) -> None:
     authority = Authority(children.folder)
     xds, client = start_with_tls(children, authority, files=children.folder / "config")
-    if wrong == "namespace":
-        pair = authority.proxy("edge", "spiffe://cluster.local/ns/elsewhere/sa/edge")
+    if wrong in WRONG:
+        pair = authority.proxy("edge", WRONG[wrong])
     else:
         pair = Authority(children.folder, "stranger").proxy("edge", "spiffe://cluster.local/ns/shop/sa/edge")
     flags = tls_flags(pair, authority)
@@ -75,3 +82,5 @@ def test_a_proxy_that_claims_to_be_another_or_that_nobody_vouches_for_is_not(
     children.wait_until(lambda: attempts() >= 2, what="Envoy to have tried twice")
     assert client.get("/api/v1/proxies")["items"] == []
     assert "LIVE" not in envoy.get("/ready")
+    if wrong in WRONG:
+        assert WRONG[wrong] in (children.folder / "serve.log").read_text()

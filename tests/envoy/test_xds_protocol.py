@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from fairlead.envoy_binary import find_envoy
 from fairlead.processes import Children, free_port
 from tests.support.programs import RunningEnvoy, ask, start_backend, start_envoy
 from tests.support.xds_client import TinyMesh, assignment, cluster, resource, serving, until
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.envoy
 
 T = TypeVar("T")
 
+BINARY = Path(find_envoy())
 PATIENCE = Patience(grace=0.3, leave=5)
 ADS = {"ads": {}, "resource_api_version": "V3"}
 
@@ -80,7 +83,7 @@ async def stat(envoy: RunningEnvoy, name: str) -> int:
     return await asyncio.to_thread(envoy.stat, name)
 
 
-async def test_s17_a_changed_cluster_is_warm_again_at_once(children: Children, flags: list[str]) -> None:
+async def test_s17_t10_a_changed_cluster_is_warm_again_at_once(children: Children, flags: list[str]) -> None:
     mesh, port = TinyMesh(patience=PATIENCE), free_port()
     one = await backend(children, "one")
     async with serving(mesh) as server:
@@ -179,6 +182,29 @@ async def test_d8_envoy_comes_back_to_another_server_and_is_sent_nothing(childre
         resources = second.hub.telemetry.resources
     assert resources[TYPE_CLUSTER] == 1
     assert (resources[TYPE_LISTENER], resources[TYPE_ROUTE], resources[TYPE_SECRET]) == (0, 0, 0)
+
+
+async def test_t9_an_envoy_that_may_seldom_ask_or_answer_gets_everything_and_fails_no_request(
+    children: Children, flags: list[str]
+) -> None:
+    mesh, port = TinyMesh(patience=PATIENCE), free_port()
+    ok = await backend(children, "ok")
+    limit = "dynamic_resources: {ads_config: {rate_limit_settings: {max_tokens: 1, fill_rate: 8}}}"
+    arguments = ["--log-level", "warning", "--concurrency", "1", "--config-yaml", limit]
+    async with serving(mesh) as server:
+        mesh.put(cluster("c0"), assignment("c0", ok), listener(port), routes("c0"))
+        envoy = await asyncio.to_thread(
+            start_envoy, children, "gateway", "edge", *flags, xds=server.port, binary=BINARY, arguments=arguments
+        )
+        await becomes(port, "200 ok")
+        for number in range(1, 4):
+            gone = [(TYPE_CLUSTER, f"c{number - 1}"), (TYPE_ENDPOINT, f"c{number - 1}")]
+            mesh.put(cluster(f"c{number}"), assignment(f"c{number}", ok), routes(f"c{number}"), remove=gone)
+            while await stat(envoy, "cluster_manager.cluster_removed") < number:
+                assert await text(port) == "200 ok"
+        assert await stat(envoy, "control_plane.rate_limit_enforced") > 0
+        for name in ("cluster_manager.cds", "listener_manager.lds", "http.in.rds.routes"):
+            assert await stat(envoy, f"{name}.init_fetch_timeout") == 0
 
 
 async def test_a_proxy_is_told_of_the_next_change_after_the_first(children: Children, flags: list[str]) -> None:

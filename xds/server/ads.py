@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -28,6 +29,8 @@ class Streams:
         self._hub = hub
         self._gate = gate
         self.sessions: dict[Session, None] = {}
+        self._none = asyncio.Event()
+        self._none.set()
 
     def handler(self, variant: Variant, implied_type: str = "") -> Handler:
         """A gRPC handler over raw bytes; `implied_type` for the per-type services."""
@@ -36,6 +39,10 @@ class Streams:
             await self._serve(context, variant, implied_type)
 
         return serve
+
+    async def ended(self) -> None:
+        """Wait until there is no stream."""
+        await self._none.wait()
 
     async def _serve(self, context: Any, variant: Variant, implied_type: str) -> None:
         try:
@@ -46,6 +53,7 @@ class Streams:
             return
         session = Session(self._hub, context, self._hub.stream_for(variant, proxy), proxy, implied_type)
         self.sessions[session] = None
+        self._none.clear()
         self._hub.join(session)
         try:
             await session.run(first)
@@ -54,6 +62,8 @@ class Streams:
             await context.abort(_code(error), str(error))
         finally:
             del self.sessions[session]
+            if not self.sessions:
+                self._none.set()
             self._hub.leave(session)
             self._hub.telemetry.streams_ended[session.closing or "closed"] += 1
 

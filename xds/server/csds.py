@@ -142,7 +142,9 @@ class _Described:
         """Type and name of everything to be described, sorted."""
         found = []
         for type_url, (state, wanted, left_out) in self._types.items():
-            names = left_out.keys() | state.held.entries.keys() | (wanted.entries.keys() if wanted is not None else set())
+            names = left_out.keys() | state.held.entries.keys()
+            if wanted is not None:
+                names |= wanted.entries.keys()
             found += [(type_url, name) for name in sorted(names)]
         return found
 

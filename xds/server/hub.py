@@ -1,8 +1,8 @@
 """Who is connected, what they should have, and the moment they are told.
 
 The one meeting point between the program and the streams: commits go in at `publish`, questions are answered from
-memory, and two callbacks tell of audiences that come and go and of NACKs. Everything runs on the event loop, nothing
-here waits, and callbacks must not either.
+memory, and callbacks tell of audiences that come and go, of NACKs, and of proxies that take what another refused.
+Everything runs on the event loop, nothing here waits, and callbacks must not either.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Final, Protocol
 
 from mesh.model import Audience
 from mesh.tables import Commit, Engine, Table
-from xds.protocol.contents import Contents, Entry
+from xds.protocol import doubts
+from xds.protocol.contents import ABSENT, Contents, Entry
 from xds.protocol.ordering import PATIENCE, Patience
 from xds.protocol.rejections import NackReport
-from xds.protocol.stream import Stream
+from xds.protocol.requests import DeltaRequest, SotwRequest
+from xds.protocol.stream import Heard, Stream
 from xds.protocol.transitions import Transitions, Variant
 from xds.resources import Resource, ResourceKey, View, ViewKey
 from xds.server.node_identity import Proxy
@@ -49,6 +51,10 @@ def _nobody_cares(report: NackReport) -> None:
     """Stand in for a callback that was not given."""
 
 
+def _nobody_doubts(audience: Audience, type_url: str, taken: Mapping[str, str]) -> None:
+    """Stand in for a callback that was not given."""
+
+
 _NOT_YET: Final = "the control plane has not read all its sources yet"
 
 
@@ -69,6 +75,9 @@ class Hub:
         self.not_ready_because = _NOT_YET
         self.on_audience: Callable[[Audience, bool], None] = _nobody_listens
         self.on_nack: Callable[[NackReport], None] = _nobody_cares
+        # Versions that proxies refused, by audience and type: name → version. Whoever takes one is told of.
+        self.doubted: Mapping[tuple[Audience, str], Mapping[str, str]] = {}
+        self.on_taken: Callable[[Audience, str, Mapping[str, str]], None] = _nobody_doubts
         self._patience = patience
         self._shelves = Shelves(resources, views)
         self._older = Older(self.telemetry)
@@ -165,6 +174,12 @@ class Hub:
             del self._members[audience]
             self.on_audience(audience, False)
 
+    def heard(self, member: Member, request: DeltaRequest | SotwRequest, heard: Heard) -> None:
+        """A stream took a request: does it show that the client has taken a version which is in doubt?"""
+        doubted = self.doubted.get((member.proxy.audience, request.type_url))
+        if doubted and (taken := doubts.taken(doubted, member.stream, request, heard)):
+            self.on_taken(member.proxy.audience, request.type_url, taken)
+
     def done(self, round_number: int) -> None:
         """A stream that was told of a round has sent what it could."""
         self._pacer.done(round_number)
@@ -174,6 +189,10 @@ class Hub:
     def members(self) -> list[Member]:
         """Every stream."""
         return [member for members in self._members.values() for member in members]
+
+    def node_ids(self) -> set[str]:
+        """The proxies that are connected."""
+        return {member.proxy.node_id for members in self._members.values() for member in members}
 
     def audiences(self) -> list[Audience]:
         """The audiences that are connected, sorted."""
@@ -206,6 +225,27 @@ class Hub:
         self._take_commits()
         contents = self._shelves.contents(audience, type_url)
         return {} if contents is None else dict(sorted(contents.entries.items()))
+
+    def acknowledged(self, audience: Audience, type_url: str, name: str) -> dict[str, Entry]:
+        """What each proxy of an audience that subscribes to a name has acknowledged of it: node id → resource.
+
+        The content is empty where a proxy came back with a version that the server no longer has.
+        """
+        found = {}
+        for member in self._members.get(audience, ()):
+            state = member.stream.types.get(type_url)
+            entry = state.acked.get(name) if state is not None else None
+            if entry is not None and entry is not ABSENT:
+                found[member.proxy.node_id] = entry
+        return found
+
+    def refusers(self, audience: Audience, type_url: str, name: str, version: str) -> set[str]:
+        """The node ids of the connected proxies of an audience that refused a version."""
+        return {
+            member.proxy.node_id
+            for member in self._members.get(audience, ())
+            if (state := member.stream.types.get(type_url)) is not None and state.rejected.get(name) == version
+        }
 
     def left_out(self, member: Member, type_url: str) -> dict[str, tuple[str, ...]]:
         """What a proxy asks for and is too old for: name → paths of the fields that it does not know."""

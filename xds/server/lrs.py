@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from xds.schema.types import LoadStatsRequest, LoadStatsResponse
-from xds.server.node_identity import InvalidNodeError, identify
+from xds.server.gatekeeper import Gatekeeper, RefusedError
 from xds.server.rpc import END, stream_method
 
 SERVICE: Final = "envoy.service.load_stats.v3.LoadReportingService"
@@ -18,7 +19,9 @@ SERVICE: Final = "envoy.service.load_stats.v3.LoadReportingService"
 _INTERVAL_SECONDS: Final = 10
 # Envoy's name for a client that can be told "all clusters" (docs/root/api/client_features.rst).
 _ALL_CLUSTERS: Final = "envoy.lrs.supports_send_all_clusters"
+# What is kept of a report, at most.
 _CLUSTERS: Final = 20_000
+_NAME_LENGTH: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,56 +38,76 @@ class Load:
 
 
 class Loads:
-    """The last report of every connected proxy, by node id and cluster."""
+    """The last report of every stream, so that no stream touches what another told, whatever node it says it is."""
 
     def __init__(self) -> None:
-        self._of: dict[str, dict[str, Load]] = {}
+        self._of: dict[Hashable, tuple[str, dict[str, Load]]] = {}
 
     def of(self, node_id: str) -> tuple[Load, ...]:
-        """What a proxy last reported, sorted by cluster."""
-        return tuple(load for _, load in sorted(self._of.get(node_id, {}).items()))
+        """What a proxy last reported, sorted by cluster; of several streams of one id, each cluster's latest."""
+        found = {name: load for node, loads in self._of.values() if node == node_id for name, load in loads.items()}
+        return tuple(load for _, load in sorted(found.items()))
 
     def nodes(self) -> list[str]:
         """The proxies that report, sorted."""
-        return sorted(self._of)
+        return sorted({node for node, _ in self._of.values()})
 
     def cluster(self, name: str) -> Mapping[str, Load]:
         """Node id → its last report about a cluster."""
-        return {node: loads[name] for node, loads in sorted(self._of.items()) if name in loads}
+        return {node: loads[name] for node, loads in sorted(self._of.values(), key=_node) if name in loads}
 
-    def take(self, node_id: str, cluster_stats: Any) -> None:
+    def take(self, stream: Hashable, node_id: str, cluster_stats: Any) -> None:
         """Keep the report in a request."""
-        self._of[node_id] = {
-            stats.cluster_name: _load(stats) for stats in list(cluster_stats)[:_CLUSTERS] if stats.cluster_name
+        loads = {
+            stats.cluster_name: _load(stats)
+            for stats in islice(cluster_stats, _CLUSTERS)
+            if 0 < len(stats.cluster_name) <= _NAME_LENGTH
         }
+        self._of.pop(stream, None)
+        self._of[stream] = node_id, loads
 
-    def forget(self, node_id: str) -> None:
-        """A proxy has gone."""
-        self._of.pop(node_id, None)
+    def forget(self, stream: Hashable) -> None:
+        """A stream has ended."""
+        self._of.pop(stream, None)
 
 
-def methods(loads: Loads) -> Mapping[str, Any]:
+def _node(kept: tuple[str, dict[str, Load]]) -> str:
+    return kept[0]
+
+
+def methods(loads: Loads, gate: Gatekeeper) -> Mapping[str, Any]:
     """The method of the service."""
 
     async def stream_load_stats(_: Any, context: Any) -> None:
-        await _serve(loads, context)
+        try:
+            await gate.admit()
+            await _serve(loads, gate, context)
+        except RefusedError as refusal:
+            await gate.refuse(refusal, context)
 
     return {"StreamLoadStats": stream_method(stream_load_stats)}
 
 
-async def _serve(loads: Loads, context: Any) -> None:
-    node_id = ""
+async def _serve(loads: Loads, gate: Gatekeeper, context: Any) -> None:
+    stream = object()
+    first = _read(await gate.first_message(context))
+    node_id = gate.proxy(first.node, context.auth_context()).node_id
+    await context.write(_instructions(first))
     try:
+        loads.take(stream, node_id, first.cluster_stats)
+        del first
         while (raw := await context.read()) is not END:
-            request = LoadStatsRequest.FromString(raw)
-            if not node_id:
-                node_id = identify(request.node).node_id
-                await context.write(_instructions(request))
-            loads.take(node_id, request.cluster_stats)
-    except (DecodeError, InvalidNodeError) as error:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            loads.take(stream, node_id, _read(raw).cluster_stats)
     finally:
-        loads.forget(node_id)
+        loads.forget(stream)
+
+
+def _read(raw: bytes) -> Any:
+    try:
+        return LoadStatsRequest.FromString(raw)
+    except DecodeError as error:
+        said = "the message is not a LoadStatsRequest"
+        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, said, "invalid") from error
 
 
 def _instructions(request: Any) -> bytes:

@@ -20,8 +20,10 @@ _KINDS: Final = ("gateway", "sidecar", "grpc")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _NAME_LENGTH: Final = 253
 _ID_LENGTH: Final = 1_024
-# Bytes of what is kept of a node; an Envoy's own, with a pod's labels, has a few thousand.
-_NODE_BYTES: Final = 65_536
+# Bytes of what is kept of a node; an Envoy's has some hundreds.
+_NODE_BYTES: Final = 8_192
+# What `node.metadata.fairlead` may say; nothing else of it is kept.
+_CLAIMS: Final = ("kind", "namespace", "name", "service", "service_account", "port", "ingress_port", "egress_port")
 _FORM: Final = "gateway|sidecar|grpc~<namespace>~<name>~<instance>"
 
 
@@ -133,19 +135,24 @@ def _version(node: Any) -> str:
 
 
 def _slim(node: Any) -> Any:
-    """What status reports show of a node: Envoy's list of extensions alone is 60 kB.
+    """What is kept of a node, for status reports: who it is, where it runs and which Envoy it is.
+
+    Envoy's list of extensions alone is 60 kB, and metadata may hold a whole pod.
 
     Raises `InvalidNodeError` when even that is large.
     """
     slim = Node()
     slim.id, slim.cluster = node.id, node.cluster
-    slim.metadata.CopyFrom(node.metadata)
     slim.locality.CopyFrom(node.locality)
     slim.user_agent_name = node.user_agent_name
-    slim.user_agent_build_version.CopyFrom(node.user_agent_build_version)
+    slim.user_agent_build_version.version.CopyFrom(node.user_agent_build_version.version)
+    if "fairlead" in node.metadata.fields:
+        claims, kept = node.metadata.fields["fairlead"].struct_value.fields, slim.metadata.fields["fairlead"]
+        kept.struct_value.SetInParent()
+        for name in _CLAIMS:
+            if name in claims:
+                kept.struct_value.fields[name].CopyFrom(claims[name])
     size: int = slim.ByteSize()
     if size > _NODE_BYTES:
-        raise InvalidNodeError(
-            f"node has {size} bytes of metadata, locality and names; at most {_NODE_BYTES} are taken"
-        )
+        raise InvalidNodeError(f"node has {size} bytes of names and locality; at most {_NODE_BYTES} are taken")
     return slim

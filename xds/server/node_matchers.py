@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import re2
 
-# As Envoy and Gateway API bound what is read into a program.
-_PATTERN_LENGTH: Final = 1_024
+from mesh.validations.regexes import fault
+
 _MATCHERS: Final = 100
 
 NodeTest = Callable[[Any], bool]
@@ -28,9 +28,10 @@ def compiled(matchers: Iterable[Any]) -> NodeTest:
 
     Raises `UnusableMatcherError`.
     """
-    tests = [_node(matcher) for matcher in matchers]
-    if len(tests) > _MATCHERS:
-        raise UnusableMatcherError(f"there are {len(tests)} node_matchers; at most {_MATCHERS} are taken")
+    given = list(matchers)
+    if len(given) > _MATCHERS:
+        raise UnusableMatcherError(f"there are {len(given)} node_matchers; at most {_MATCHERS} are taken")
+    tests = [_node(matcher) for matcher in given]
     return lambda node: not tests or any(test(node) for test in tests)
 
 
@@ -53,7 +54,7 @@ def _metadata(matcher: Any) -> Callable[[Any], bool]:
                 return False
             found = fields[key]
             fields = found.struct_value.fields
-        return found is not None and value(found) is not matcher.invert
+        return found is not None and value(found)
 
     return fits
 
@@ -76,7 +77,7 @@ def _text(matcher: Any, *, where: str) -> TextTest:
     kind = matcher.WhichOneof("match_pattern")
     if kind == "safe_regex":
         return _regex(matcher.safe_regex.regex, where=where)
-    compare = _COMPARISONS.get(kind)
+    compare = _COMPARISONS.get(kind or "")
     if compare is None:
         raise UnusableMatcherError(
             f"{where}: {kind or 'nothing'} is not understood; use {', '.join(_COMPARISONS)} or safe_regex"
@@ -88,7 +89,7 @@ def _text(matcher: Any, *, where: str) -> TextTest:
     return lambda text: compare(text, pattern)
 
 
-_COMPARISONS: Final[dict[str | None, Callable[[str, str], bool]]] = {
+_COMPARISONS: Final[dict[str, Callable[[str, str], bool]]] = {
     "exact": str.__eq__,
     "prefix": str.startswith,
     "suffix": str.endswith,
@@ -98,17 +99,7 @@ _COMPARISONS: Final[dict[str | None, Callable[[str, str], bool]]] = {
 
 def _regex(pattern: str, *, where: str) -> TextTest:
     """As Envoy reads `safe_regex`: RE2, the whole text, case as it is written."""
-    if len(pattern) > _PATTERN_LENGTH:
-        raise UnusableMatcherError(f"{where}.safe_regex has {len(pattern)} characters; at most {_PATTERN_LENGTH} are taken")
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        program = re2.compile(pattern, options)
-    except re2.error as error:
-        raise UnusableMatcherError(f"{where}.safe_regex: {_words(error)}") from error
+    if reason := fault(pattern):
+        raise UnusableMatcherError(f"{where}.safe_regex: {reason}")
+    program = re2.compile(pattern)
     return lambda text: program.fullmatch(text) is not None
-
-
-def _words(error: Exception) -> str:
-    said = error.args[0] if error.args else ""
-    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)

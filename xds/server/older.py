@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -27,6 +28,8 @@ from xds.server.telemetry import Telemetry
 
 # Verdicts remembered; one per older version and resource.
 _KEPT: Final = 100_000
+# Contents remembered of a version and type, so that their successors are judged at the cost of what changed.
+_RECENT: Final = 16
 # Resources named in one line of the log.
 _NAMED: Final = 5
 _NOTHING: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
@@ -49,6 +52,7 @@ class Older:
         self._telemetry = telemetry
         self._verdicts: dict[tuple[str, str, str, str], tuple[str, ...]] = {}
         self._filtered: weakref.WeakKeyDictionary[Contents, dict[str, _Filtered]] = weakref.WeakKeyDictionary()
+        self._recent: dict[tuple[str, str], deque[weakref.ref[Contents]]] = {}
 
     def concerns(self, version: str) -> bool:
         """Whether an Envoy of this version is older than our schema; what is not Envoy says no version."""
@@ -73,9 +77,10 @@ class Older:
         return found
 
     def _judge(self, version: str, type_url: str, contents: Contents) -> _Filtered:
-        left_out: dict[str, tuple[str, ...]] = {}
+        left_out, names = self._known_of(version, type_url, contents)
         news: list[str] = []
-        for name, entry in contents.entries.items():
+        for name in names:
+            entry = contents.entries[name]
             key = (version, type_url, name, entry.version)
             unknown = self._verdicts.get(key)
             if unknown is None:
@@ -90,6 +95,21 @@ class Older:
             self._telemetry.left_out[version, type_url] += len(news)
             _tell(version, type_url, {name: left_out[name] for name in news})
         return _Filtered(contents.without(left_out) if left_out else None, left_out)
+
+    def _known_of(
+        self, version: str, type_url: str, contents: Contents
+    ) -> tuple[dict[str, tuple[str, ...]], Iterable[str]]:
+        """What is left out of contents as far as an ancestor tells, and the names that have yet to be judged."""
+        recent = self._recent.setdefault((version, type_url), deque(maxlen=_RECENT))
+        ancestors = [known for reference in recent if (known := reference()) is not None]
+        recent.appendleft(weakref.ref(contents))
+        for known in ancestors:
+            changed = contents.changed_since(known)
+            if changed is not None:
+                before = self._filtered[known][version].left_out
+                left_out = {name: paths for name, paths in before.items() if name not in changed}
+                return left_out, changed & contents.entries.keys()
+        return {}, contents.entries
 
 
 def _tell(version: str, type_url: str, left_out: Mapping[str, tuple[str, ...]]) -> None:

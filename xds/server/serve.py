@@ -114,13 +114,20 @@ class XdsServer:
         return self.port
 
     async def drain(self) -> None:
-        """Let nobody in and close the streams one after the other, over `limits.drain` seconds."""
+        """Let nobody in, close the streams one after the other, and return once all have ended.
+
+        It takes `limits.drain` seconds at most. The first stream is closed at once, so a lone one holds nobody up.
+        """
         self.gate.close()
+        loop = asyncio.get_running_loop()
         sessions = list(self.streams.sessions)
         pause = self.limits.drain / max(1, len(sessions))
-        for session in sessions:
-            session.close("drained")
-            await asyncio.sleep(pause)
+        closing = [loop.call_later(n * pause, session.close, "drained") for n, session in enumerate(sessions)]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.drain):
+                await self.streams.ended()
+        for timer in closing:
+            timer.cancel()
 
     async def stop(self, grace: float = 1.0) -> None:
         """Stop; streams that are still there get `grace` seconds to finish what they are writing."""

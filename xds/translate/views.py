@@ -5,7 +5,8 @@ sidecars and gRPC clients have theirs while they are connected. An audience that
 view of it, which is an answer; an unknown audience has none. What audiences with the same routes share is listed once
 for them all (`SHARED_VIEWS`), to which each adds its own few.
 
-What a proxy rejected in its present version is overridden by what stands instead (`REJECTIONS`, DESIGN §5 S6).
+What a proxy rejected in its present version is overridden by what stands instead (`REJECTIONS`, DESIGN §5 S6), unless
+the trouble is that proxy's own.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ import heapq
 from bisect import insort
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
-
-import msgspec
 
 from mesh.audiences import SIGHTS, Sight
 from mesh.gateways import GATEWAYS, GatewayKey
@@ -76,17 +75,14 @@ _BY_SCOPE = {
 }
 
 
+_NOTHING = View(())
+
+
 class SharedKey(NamedTuple):
     """What all audiences that follow the routes of a scope see of one type."""
 
     scope: str
     type_url: str
-
-
-class Shared(msgspec.Struct, frozen=True):
-    """Keys into the resource tables, sorted."""
-
-    keys: tuple[ResourceKey, ...]
 
 
 def _shared(key: Audience, _row: Sight) -> Iterable[SharedKey]:
@@ -95,12 +91,12 @@ def _shared(key: Audience, _row: Sight) -> Iterable[SharedKey]:
 
 
 @derived("shared_views", each(SIGHTS, _shared))
-def SHARED_VIEWS(key: SharedKey, look: Look) -> Shared | None:  # noqa: N802
+def SHARED_VIEWS(key: SharedKey, look: Look) -> View | None:  # noqa: N802
     """What audiences share, once: among a thousand sidecars of a namespace a new service is listed a single time."""
     if key.type_url in (TYPE_CLUSTER, TYPE_ENDPOINT):
-        return Shared(tuple(used for _, used in look.keys(USES_BY_SCOPE, (key.scope, key.type_url))))
+        return View(tuple(used for _, used in look.keys(USES_BY_SCOPE, (key.scope, key.type_url))))
     found = [look.keys(index, key.scope) for index in _BY_SCOPE.get(key.type_url, ())]
-    return Shared(tuple(heapq.merge(*found)))
+    return View(tuple(heapq.merge(*found)))
 
 
 def _views(key: Audience, _row: Sight) -> Iterable[ViewKey]:
@@ -110,20 +106,21 @@ def _views(key: Audience, _row: Sight) -> Iterable[ViewKey]:
 @derived("views", each(SIGHTS, _views))
 def VIEWS(key: ViewKey, look: Look) -> View | None:  # noqa: N802
     """What each audience sees of each type."""
-    keys = _keys(look, key.audience, key.type_url)
-    return View(keys=keys, overrides=_overrides(look, key, keys))
+    view = _of_audience(look, key.audience, key.type_url)
+    overrides = _overrides(look, key, view.keys)
+    return View(view.keys, overrides) if overrides else view
 
 
-def _keys(look: Look, audience: Audience, type_url: str) -> tuple[ResourceKey, ...]:
-    shared = look(SHARED_VIEWS, SharedKey(routes_scope(audience), type_url))
-    keys = shared.keys if shared is not None else ()
+def _of_audience(look: Look, audience: Audience, type_url: str) -> View:
+    """What is shared, as the very same row where there is nothing else: a view of thousands is then compared once."""
+    shared = look(SHARED_VIEWS, SharedKey(routes_scope(audience), type_url)) or _NOTHING
     own = _OWN[type_url](look, audience) if type_url in _OWN else ()
     if not own:
-        return keys
-    joined = list(keys)
+        return shared
+    joined = list(shared.keys)
     for key in own:
         insort(joined, key)
-    return tuple(joined)
+    return View(tuple(joined))
 
 
 def routes_scope(audience: Audience) -> str:
@@ -175,10 +172,10 @@ def _overrides(
         place = by_name.get(at.name)
         stands = present(look, place) if place is not None else None
         row = look(REJECTIONS, at)
-        if place is None or stands is None or row is None or stands.version != at.version:
+        if place is None or stands is None or row is None or stands.version != at.version or not row.everywhere:
             continue
         found[place] = (
-            Resource(key.type_url, at.name, row.last_good_version, row.last_good, stands.needs, stands.eds)
+            Resource(key.type_url, at.name, row.last_good_version, row.last_good, row.last_good_needs, stands.eds)
             if row.last_good is not None
             else None
         )

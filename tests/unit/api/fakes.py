@@ -55,6 +55,7 @@ class MemoryConfig:
         self.log: dict[ObjectKey, list[Past]] = {}
         self.elsewhere: list[Item] = []
         self.failure: Exception | None = None
+        self.reads = 0
         self.before_put: list[Any] = []  # run one before each put: the other writer of a race
 
     def _check(self) -> None:
@@ -63,6 +64,8 @@ class MemoryConfig:
 
     async def get(self, key: ObjectKey) -> Item | None:
         self._check()
+        self.reads += 1
+        await asyncio.sleep(0)  # as a store that reads in a thread: others get their turn meanwhile
         return self.items.get(key)
 
     async def list(self, kind: str, namespace: str | None) -> Sequence[Item]:
@@ -149,7 +152,7 @@ class MemoryWorld:
         return [ServiceView("default", name, ports, ("files",), 3, 2) for name in ("ratings", "reviews")]
 
     def endpoints(self, namespace: str | None, service: str | None) -> Sequence[EndpointView]:
-        rows = [EndpointView("default", "reviews", "127.0.0.1", {"http": 9001}, "Healthy", 1, "files")]
+        rows = [EndpointView("default", "reviews", "127.0.0.1", {"http": 9001}, "Healthy", 1)]
         return [row for row in rows if namespace in {None, row.namespace} and service in {None, row.service}]
 
     def proxies(self) -> Sequence[ProxyView]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from api.ports import Item, Past, Unavailable
+from api.problems import Repeats
 from mesh.kinds import KINDS
 from mesh.model import ObjectKey
 from tests.unit.api.fakes import Fixture, made, route, service
@@ -65,7 +67,7 @@ async def test_if_match_guards_every_write(api: Fixture) -> None:
         await api.client.put(SERVICE, service(port=82), if_none_match="*"),
         await api.client.put(f"{SERVICE}?dryRun=All", service(port=82), if_match=tag),
     ):
-        assert answer.status == 409
+        assert (answer.status, answer.json["code"]) == (412, "PreconditionFailed")
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["fairlead-revision"] == "2"
     assert (await api.client.get(SERVICE)).json["spec"]["ports"][0]["port"] == 81
@@ -73,11 +75,122 @@ async def test_if_match_guards_every_write(api: Fixture) -> None:
     assert (await api.client.put(SERVICE, service(), if_match="seven")).status == 400
 
 
+async def test_what_is_not_there_matches_nothing(api: Fixture) -> None:
+    assert (await api.client.put(SERVICE, service(), if_match="*")).status == 412
+    assert (await api.client.put(SERVICE, service(), if_match='"1"')).status == 412
+    assert (await api.client.put(f"{SERVICE}?dryRun=All", service(), if_match="*")).status == 412
+    assert (await api.client.patch(SERVICE, {"spec": {}}, if_match="*")).status == 404
+    assert (await api.client.delete(SERVICE, if_match="*")).status == 404
+    assert (await api.client.put(SERVICE, service(), if_none_match="*")).status == 201
+
+
+async def test_if_match_compares_strongly_and_takes_a_list(api: Fixture) -> None:
+    await api.client.put(SERVICE, service())
+    for weak in ('W/"1"', 'W/"1", "7"', '"of-another-server"'):
+        assert (await api.client.put(SERVICE, service(port=81), if_match=weak)).status == 412, weak
+    assert (await api.client.put(SERVICE, service(port=81), if_match='"7", "1"')).status == 200
+    assert (await api.client.put(SERVICE, service(port=82), if_none_match='W/"2"')).status == 412
+    assert (await api.client.put(SERVICE, service(port=82), if_none_match='"1"')).status == 200
+    for garbage in ('"1', '"1" "2"', "W/1", '"1",', '"' * 5000):
+        assert (await api.client.put(SERVICE, service(), if_match=garbage)).status == 400, garbage
+
+
+async def test_an_object_of_a_file_is_there_for_conditions_too(api: Fixture) -> None:
+    api.config.elsewhere = [file_item(service())]
+    tag = (await api.client.get(SERVICE)).headers["etag"]
+    assert (await api.client.put(SERVICE, service(port=81), if_none_match="*")).status == 412
+    assert (await api.client.put(SERVICE, service(port=81), if_match=tag)).status == 201
+    assert (await api.client.put(SERVICE, service(port=82), if_match=tag)).status == 412
+
+
+async def test_a_write_that_is_overtaken_after_its_condition_was_checked_does_not_happen(api: Fixture) -> None:
+    await api.client.put(SERVICE, service())
+
+    def other_writer() -> None:
+        api.config.revision += 1
+        api.config.items[KEY] = Item(made(service(port=99)), "store", api.config.revision)
+
+    api.config.before_put = [other_writer]
+    assert (await api.client.put(SERVICE, service(port=81), if_match='"1"')).status == 412
+    api.config.before_put = [other_writer]
+    assert (await api.client.put(SERVICE, service(port=81), if_match="*")).status == 200
+
+
 async def test_a_body_with_an_old_resource_version_is_a_conflict(api: Fixture) -> None:
     await api.client.put(SERVICE, service())
     old = (await api.client.get(SERVICE)).json
     await api.client.put(SERVICE, service(port=81))
     assert (await api.client.put(SERVICE, old)).status == 409
+    for version, status in (("1", 409), ("2", 200)):
+        change = {"metadata": {"resourceVersion": version, "labels": {"by": f"v{version}"}}}
+        assert (await api.client.patch(SERVICE, change)).status == status
+    assert (await api.client.get(SERVICE)).json["metadata"]["labels"] == {"by": "v2"}
+
+
+@pytest.mark.parametrize("version", ["abc", "-1", "1.0", "\u0661", "9" * 40])
+async def test_a_resource_version_that_no_store_gave_is_refused(api: Fixture, version: str) -> None:
+    for answer in (
+        await api.client.put(SERVICE, service(resourceVersion=version)),
+        await api.client.patch(SERVICE, {"metadata": {"resourceVersion": version}}),
+    ):
+        assert (answer.status, codes(answer)) == (422, ["BadResourceVersion"])
+        assert answer.json["problems"][0]["path"] == "metadata.resourceVersion"
+    assert api.config.items == {}
+
+
+async def test_writers_who_patch_one_object_at_once_all_succeed(api: Fixture) -> None:
+    await api.client.put(SERVICE, service())
+    answers = await asyncio.gather(
+        *(api.client.patch(SERVICE, {"metadata": {"labels": {f"l{n}": "x"}}}) for n in range(80))
+    )
+    assert {answer.status for answer in answers} == {200}
+    assert len((await api.client.get(SERVICE)).json["metadata"]["labels"]) == 80
+
+
+@pytest.mark.parametrize("query", ["dryrun=All", "dryRun", "dryRun=", "dry_run=All", "dryRun=All&dryRun=no", "x=1"])
+async def test_a_query_that_is_not_understood_writes_nothing(api: Fixture, query: str) -> None:
+    await api.client.put(SERVICE, service())
+    for answer in (
+        await api.client.put(f"{SERVICE}?{query}", service(port=99)),
+        await api.client.patch(f"{SERVICE}?{query}", {"metadata": {"labels": {"a": "b"}}}),
+        await api.client.delete(f"{SERVICE}?{query}"),
+        await api.client.post(f"{SERVICE}/rollback?{query}", {"revision": 1}),
+        await api.client.post(f"{ROUTE}/split?{query}", {"weights": {"reviews": 1}}),
+    ):
+        assert answer.status == 400
+        assert answer.json["fix"]
+    assert (await api.client.get(SERVICE)).json["metadata"]["resourceVersion"] == "1"
+
+
+async def test_an_unknown_query_parameter_is_told_what_was_probably_meant(api: Fixture) -> None:
+    answer = await api.client.put(f"{SERVICE}?dryrun=All", service())
+    assert (answer.status, answer.json["code"]) == (400, "UnknownParameter")
+    assert "dryRun" in answer.json["fix"]
+    assert "labelSelector" in (await api.client.get(f"{SERVICES}?labelSelectors=a")).json["fix"]
+    assert (await api.client.get(f"{SERVICE}?watch=true")).status == 400
+    assert (await api.client.get(f"{SERVICES}?watch=true&limit=1")).status == 400
+
+
+async def test_a_refused_method_is_told_which_there_are(api: Fixture) -> None:
+    answer = await api.client.post(SERVICE, {})
+    assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET, HEAD, PATCH, PUT")
+    assert "PATCH" in answer.json["fix"]
+    assert (await api.client.delete(SERVICES)).headers["allow"] == "GET, HEAD"
+    assert (await api.client.put(f"{ROUTE}/split", {})).headers["allow"] == "POST"
+
+
+async def test_a_dry_run_answers_with_the_stamps_and_without_a_status(api: Fixture) -> None:
+    first = (await api.client.put(f"{SERVICE}?dryRun=All", service(uid="mine", resourceVersion="0"))).json["metadata"]
+    assert first == {"name": "reviews", "namespace": "default", "generation": 1}
+    await api.client.put(SERVICE, service())
+    api.world.statuses[KEY] = {"conditions": []}
+    there = (await api.client.get(SERVICE)).json["metadata"]
+    tried = await api.client.put(f"{SERVICE}?dryRun=All", service(port=81))
+    assert tried.json["metadata"] == {**there, "generation": 2}
+    assert "status" not in tried.json
+    assert "etag" not in tried.headers
+    same = await api.client.patch(f"{SERVICE}?dryRun=All", {"metadata": {"labels": {"a": "b"}}})
+    assert same.json["metadata"] == {**there, "labels": {"a": "b"}}
 
 
 async def test_an_invalid_object_is_refused_with_every_problem_and_its_path(api: Fixture) -> None:
@@ -260,6 +373,25 @@ async def test_a_store_that_is_away_is_503_with_the_fix_and_a_time_to_come_back(
     ):
         assert (answer.status, answer.json["fix"]) == (503, "Free some space")
         assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_write_that_the_store_refuses_is_in_the_log_once(
+    api: Fixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.config.failure = Unavailable("The store is full", fix="Free some space")
+    for _ in range(20):
+        await api.client.put(SERVICE, service())
+    assert [record.getMessage() for record in caplog.records] == [
+        f"refused PUT {SERVICE}: The store is full. Free some space"
+    ]
+
+
+def test_a_failure_is_told_of_again_after_a_while_and_few_are_remembered() -> None:
+    said = Repeats(10.0)
+    assert [said.is_new("full", now) for now in (0.0, 5.0, 9.9, 10.0, 11.0)] == [True, False, False, True, False]
+    for number in range(Repeats.MOST):
+        assert said.is_new(f"other {number}", 11.0)
+    assert said.is_new("full", 12.0), "the oldest was forgotten"
 
 
 async def test_the_split_shifts_weights_of_one_rule(api: Fixture) -> None:

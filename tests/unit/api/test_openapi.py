@@ -62,6 +62,20 @@ def test_every_path_is_described_and_every_described_path_is_there() -> None:
     assert served == described
 
 
+async def test_each_path_takes_the_parameters_that_are_described_and_no_others() -> None:
+    client = fixture().client
+    for path, operations in DESCRIPTION["paths"].items():
+        if not path.startswith("/api/"):
+            continue  # what probes and scrapers ask for
+        for method, operation in operations.items():
+            for name in [one["name"] for one in operation["parameters"] if one["in"] == "query"]:
+                if name != "watch":
+                    answer = await client.request(method.upper(), f"{path}?{name}=1")
+                    assert b"UnknownParameter" not in answer.body, (method, path, name)
+            answer = await client.request(method.upper(), f"{path}?nonsense=1")
+            assert (answer.status, answer.json["code"]) == (400, "UnknownParameter"), (method, path)
+
+
 def test_every_reference_leads_somewhere() -> None:
     schemas = DESCRIPTION["components"]["schemas"]
     text = json.dumps(DESCRIPTION)

@@ -12,8 +12,9 @@ import pytest
 import uvicorn
 
 from api.bodies import Limits
+from mesh.kinds.meta import Object
 from mesh.model import ObjectKey
-from tests.unit.api.fakes import Fixture, fixture, service
+from tests.unit.api.fakes import Fixture, fixture, made, service
 
 KEY = ObjectKey("Service", "default", "reviews")
 URL = "/api/v1/namespaces/default/services/reviews"
@@ -47,7 +48,7 @@ class Served(msgspec.Struct):
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    api = fixture(limits=Limits(body_seconds=0.2, body_bytes=10_000), ring=1000)
+    api = fixture(limits=Limits(body_seconds=0.2, body_bytes=10_000, stalled_seconds=0.2), ring=1000)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = _Server(uvicorn.Config(api.app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
         task = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
@@ -117,5 +118,58 @@ async def test_a_client_that_never_reads_its_watch_does_not_hold_up_the_others(s
     for port in range(1, 400):
         await served.api.client.put(URL, service(port=port, annotations={"note": "x" * 5000}))
     assert await served.still_serves()
-    assert served.api.feed.since(0) == (KEY,), "what waits for it is a key, not a queue of objects"
+    assert served.api.feed.since(0, "Service") == (KEY,), "what waits for it is a key, not a queue of objects"
     writer.close()
+
+
+async def next_data(reader: asyncio.StreamReader) -> bytes:
+    """The data of the next event that has any, out of the chunks of HTTP."""
+    text = b""
+    while b"\n\n" not in text.partition(b"event: ADDED")[2]:
+        size = int(await asyncio.wait_for(reader.readline(), 10) or b"0", 16)
+        text += (await asyncio.wait_for(reader.readexactly(size + 2), 10))[:-2]
+    return text.partition(b"event: ADDED\ndata: ")[2].partition(b"\n\n")[0]
+
+
+def large(port: int) -> Object:
+    """A Service of 200 kB."""
+    endpoints = [
+        {"address": f"10.0.{n // 250}.{n % 250}", "ports": {"http": port}, "labels": {"note": "x" * 60}}
+        for n in range(1500)
+    ]
+    return made({**service(), "spec": {"ports": [{"name": "http", "port": port}], "endpoints": endpoints}})
+
+
+async def test_a_large_object_comes_whole_to_every_watcher_and_is_read_once(served: Served) -> None:
+    watchers = [await served.connect() for _ in range(20)]
+    for reader, writer in watchers:
+        writer.write(head("GET", "/api/v1/services?watch=true"))
+        await asyncio.wait_for(reader.readuntil(b"data: {}\n\n\r\n"), 10)
+    await served.api.config.put(large(81), expected=None, by="")
+    for reader, writer in watchers:
+        data = await next_data(reader)
+        assert len(msgspec.json.decode(data)["spec"]["endpoints"]) == 1500
+        writer.close()
+    assert served.api.config.reads == 1
+
+
+async def test_many_watchers_that_never_read_hold_up_nobody_and_are_dropped(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    sleepers = [await served.connect() for _ in range(20)]
+    for reader, writer in sleepers:
+        writer.write(head("GET", "/api/v1/services?watch=true"))
+        await asyncio.wait_for(reader.readuntil(b"event: SYNCED"), 10)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+    port, writes = 1, 0
+    async with asyncio.timeout(60):
+        while served.api.feed.watchers:
+            port = port % 60_000 + 1
+            writes += 1
+            await served.api.config.put(large(port), expected=None, by="")
+            assert await served.still_serves()
+    assert served.api.config.reads <= writes, "each change is read once at most, however many watch"
+    assert "dropped a watcher that did not read for 0.2 s" in caplog.text
+    assert (await served.ask(head("GET", "/api/v1/services", "Connection: close"))).startswith(b"HTTP/1.1 200")
+    for _, writer in sleepers:
+        writer.transport.abort()

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from contextlib import aclosing
+
 import pytest
 
 from api.bodies import Limits
 from api.feed import Feed
+from api.objects import Objects
 from api.ports import Item
+from api.shared_renderings import SharedRenderings
+from api.watching import Watch
 from mesh.model import ObjectKey
-from tests.unit.api.fakes import Event, Fixture, fixture, made, service
+from tests.unit.api.fakes import Event, Fixture, MemoryConfig, MemoryWorld, fixture, made, service
 
 SERVICES = "/api/v1/namespaces/default/services"
 KEY = ObjectKey("Service", "default", "reviews")
@@ -96,8 +101,8 @@ async def test_a_place_that_fell_out_of_the_ring_starts_over() -> None:
 async def test_a_slow_watcher_gets_the_latest_state_once() -> None:
     feed = Feed("e1")
     feed.publish([KEY] * 50 + [ObjectKey("Service", "default", "b"), KEY])
-    assert feed.since(0) == (ObjectKey("Service", "default", "b"), KEY)
-    assert feed.since(feed.place) == ()
+    assert feed.since(0, "Service") == (ObjectKey("Service", "default", "b"), KEY)
+    assert feed.since(feed.place, "Service") == ()
 
 
 async def test_a_file_behind_a_deleted_object_comes_forward(api: Fixture) -> None:
@@ -127,3 +132,47 @@ async def test_a_client_that_goes_leaves_nothing_behind_and_too_many_are_refused
     assert api.feed.watchers == 0
     async with api.client.stream(f"{SERVICES}?watch=true") as events:
         await events.until("SYNCED")
+
+
+async def test_changes_of_other_kinds_wake_nobody_and_move_the_place_when_it_is_quiet() -> None:
+    feed = Feed("e1")
+    config = MemoryConfig(feed)
+    shared = SharedRenderings(objects=Objects(config), world=MemoryWorld(), feed=feed)
+    watch = Watch(renderings=shared, feed=feed, kind="Service", namespace=None, labels=(), keepalive=0.01)
+    async with aclosing(watch.pieces()) as pieces:
+        assert await anext(pieces) == b"id: e1-0\nevent: SYNCED\ndata: {}\n\n"
+        assert await anext(pieces) == b": still here\n\n"
+        feed.publish([ObjectKey("HTTPRoute", "default", "reviews")])
+        while (piece := await anext(pieces)) == b": still here\n\n":
+            pass
+        assert piece == b"id: e1-1\nevent: SYNCED\ndata: {}\n\n"
+        assert await anext(pieces) == b": still here\n\n"
+
+
+async def test_an_object_that_comes_goes_and_comes_again_is_told_as_that(api: Fixture) -> None:
+    await put(api, "reviews")
+    async with api.client.stream(f"{SERVICES}?watch=true") as events:
+        await events.until("SYNCED")
+        for _ in range(2):
+            await api.client.delete(f"{SERVICES}/reviews")
+            assert told([await events.change()]) == [("DELETED", "reviews")]
+            await put(api, "reviews")
+            assert told([await events.change()]) == [("ADDED", "reviews")]
+        await put(api, "reviews", labels={"a": "b"})
+        assert told([await events.change()]) == [("MODIFIED", "reviews")]
+
+
+async def test_two_watches_of_one_kind_hold_what_each_selects(api: Fixture) -> None:
+    await put(api, "reviews", labels={"app": "web"})
+    async with (
+        api.client.stream(f"{SERVICES}?watch=true") as all_of_them,
+        api.client.stream(f"{SERVICES}?watch=true&labelSelector=app%3Dweb") as web,
+    ):
+        await all_of_them.until("SYNCED")
+        await web.until("SYNCED")
+        await put(api, "reviews", labels={"app": "db"})
+        assert told([await all_of_them.change()]) == [("MODIFIED", "reviews")]
+        assert told([await web.change()]) == [("DELETED", "reviews")]
+        await put(api, "reviews", labels={"app": "web"})
+        assert told([await all_of_them.change()]) == [("MODIFIED", "reviews")]
+        assert told([await web.change()]) == [("ADDED", "reviews")]

@@ -39,6 +39,13 @@ def test_envoy_accepts_the_template(root: Path, name: str) -> None:
     subprocess.run([find_envoy(), "--mode", "validate", "-c", str(path)], check=True, capture_output=True, timeout=60)
 
 
+def test_t9_an_envoy_waits_for_its_clusters_and_listeners_without_a_time_limit_and_asks_as_often_as_it_likes() -> None:
+    for name in ("gateway.yaml", "gateway-sotw.yaml", "sidecar.yaml"):
+        dynamic = TEMPLATES[name]["dynamic_resources"]
+        assert {dynamic[kind]["initial_fetch_timeout"] for kind in ("cds_config", "lds_config")} == {"0s"}
+        assert "rate_limit_settings" not in dynamic["ads_config"]
+
+
 def test_a_sidecar_says_which_service_it_stands_beside_and_where() -> None:
     assert CART.node() == {
         "id": "sidecar~default~cart~1",

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,3 +46,22 @@ def test_an_envoy_that_does_not_start_is_a_failure_with_a_fix(tmp_path: Path, mo
 
 def test_no_server_is_only_a_warning() -> None:
     assert check_server("http://127.0.0.1:1", token="").result == "warning"
+
+
+def test_what_answers_but_is_not_fairlead_is_a_warning() -> None:
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<h1>hello</h1>")
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class' name
+            """Keep quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Stranger) as httpd, ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(httpd.handle_request)
+        found = check_server(f"http://127.0.0.1:{httpd.server_port}", token="")
+        serving.result(10)
+    assert found.result == "warning"
+    assert "is that Fairlead's API?" in found.detail
+    assert "--server" in found.fix

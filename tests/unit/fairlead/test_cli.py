@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
 import sys
@@ -62,7 +64,19 @@ def test_every_command_teaches_by_example(command: str) -> None:
         (["explain", "GET", "http://x/", "-H", "nocolon"], "'nocolon' is no header"),
         (["bootstrap", "gateway", "--name", "edge", "--xds", "18000"], "--xds: '18000' is not HOST:PORT"),
         (["get", "gateways", "--server", "ftp://x"], "is no http:// or https:// URL"),
+        (["explain", "FOO BAR", "http://x/"], "'FOO BAR' is no method of HTTP"),
         (["translate", "-f", "x"], "say for whom"),
+        (["translate", "-f", "x", "--gateway", "a/b/c"], "--gateway: 'a/b/c' is no NS/NAME"),
+        (["translate", "-f", "x", "--sidecar", "a/"], "--sidecar: 'a/' is no NS/NAME"),
+        (["bootstrap", "gateway", "--name", "edge", "--ingress-port", "9"], "--ingress-port: for sidecars"),
+        (["bootstrap", "gateway", "--name", "edge", "--admin-port", "65536"], "--admin-port"),
+        (["bootstrap", "gateway", "--name", "edge", "--xds", "h:0"], "cannot connect to port 0"),
+        (["bootstrap", "grpc", "--name", "a", "--sotw", "--admin-port", "0"], "--sotw, --admin-port: for Envoys"),
+        (["bootstrap", "sidecar", "--name", "a"], "a sidecar needs --port"),
+        (["bootstrap", "sidecar", "--name", "a", "--port", "0"], "--port"),
+        (["bootstrap", "sidecar", "--name", "a", "--port", "15006"], "are the same"),
+        (["serve", "--api-tokens", "a:read:0123456789abcdef"], "No such option: --api-tokens"),
+        (["serve", "--insecure-xds", "--store", "sqlite::memory:"], "names no file"),
         (["serve", "--log-level", "loud", "--insecure-xds"], "--log-level = 'loud'"),
     ],
 )
@@ -99,7 +113,7 @@ def test_validate_tells_file_line_path_and_fix_and_ends_with_1(tmp_path: Path) -
     assert f"{file}:5: error" in made.stdout
     assert "spec.prots" in made.stdout
     assert "did you mean" in made.stdout.lower()
-    assert made.stderr == "1 objects, 2 errors, 0 warnings\n"
+    assert made.stderr == "1 object, 2 errors, 0 warnings\n"
 
 
 def test_validate_reads_stdin_and_folders(root: Path) -> None:
@@ -116,8 +130,80 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         file.write_bytes(content)
     made = run("validate", "-f", str(file))
     assert made.returncode == 1
-    assert str(file) in made.stderr
-    assert words in made.stderr
+    assert f"{file}: error" in made.stdout
+    assert words in made.stdout
+    assert "Fix: " in made.stdout
+
+
+def test_one_unreadable_file_does_not_keep_the_others_from_being_checked(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xff")
+    (tmp_path / "b.yaml").write_text("kind: Nonsense\n")
+    with (tmp_path / "c.yaml").open("wb") as large:
+        large.truncate(17 * 1024 * 1024)
+    made = run("validate", "-f", str(tmp_path), "-f", str(tmp_path / "none.yaml"), "-o", "json")
+    assert made.returncode == 1
+    problems = [(Path(each["file"]).name, each["code"]) for each in json.loads(made.stdout)]
+    assert problems == [
+        ("a.yaml", "NotUTF8"),
+        ("b.yaml", "MissingField"),
+        ("c.yaml", "TooLarge"),
+        ("none.yaml", "Unreadable"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["validate", "apply"])
+@pytest.mark.parametrize("where", ["-", "folder", "file"])
+def test_nothing_to_do_is_an_error_wherever_it_was_looked_for(tmp_path: Path, command: str, where: str) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text("# nothing\n")
+    (tmp_path / "folder").mkdir()
+    path = {"-": "-", "folder": str(tmp_path / "folder"), "file": str(file)}[where]
+    made = run(command, "-f", path)
+    assert made.returncode == 1
+    assert f"there are no objects in {path}" in made.stdout + made.stderr
+
+
+def test_an_object_that_two_files_declare_is_an_error_that_names_both(tmp_path: Path) -> None:
+    text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "b.yaml").write_text("\n" + text)
+    made = run("validate", "-f", str(tmp_path))
+    assert made.returncode == 1
+    assert f"{tmp_path}/b.yaml:2: error [DuplicateObject] Namespace a is declared twice" in made.stdout
+    assert f"first in {tmp_path}/a.yaml:1" in made.stdout
+    assert run("apply", "-f", str(tmp_path), "--server", "http://127.0.0.1:1").stderr.endswith("nothing was done\n")
+
+
+def test_what_follows_from_files_for_nobody_is_an_error(root: Path) -> None:
+    example = str(root / "envoy-configs/examples/first")
+    made = run("translate", "-f", example, "--gateway", "default/nope")
+    assert (made.returncode, made.stdout) == (1, "")
+    assert "no gateway default/nope follows from these files. Fix: " in made.stderr
+
+
+def test_translate_shows_no_private_key(root: Path) -> None:
+    made = run("translate", "-f", str(root / "tests/golden/https/in.yaml"), "--gateway", "default/edge", "-o", "json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["SDS"]
+    assert "PRIVATE KEY" not in made.stdout
+    assert base64.b64encode(b"PRIVATE KEY").decode()[:10] not in made.stdout
+    assert "[redacted]" in made.stdout or base64.b64encode(b"[redacted]").decode() in made.stdout
+
+
+def test_a_certificate_that_is_not_there_stops_envoy_and_is_told_with_a_bootstrap(tmp_path: Path) -> None:
+    flags = [word for flag in ("cert", "key", "ca") for word in (f"--{flag}", str(tmp_path / flag))]
+    made = run("envoy", "gateway", "--name", "edge", *flags)
+    assert (made.returncode, made.stdout) == (1, "")
+    assert f"--cert: cannot read {tmp_path}/cert: No such file or directory" in made.stderr
+    printed = run("bootstrap", "gateway", "--name", "edge", *flags)
+    assert printed.returncode == 0
+    assert f"--key: cannot read {tmp_path}/key" in printed.stderr
+
+
+def test_a_misspelt_variable_is_an_error() -> None:
+    made = run("serve", "--insecure-xds", env={"FAIRLEAD_LOG_LEVLE": "debug"})
+    assert made.returncode == 2
+    assert "FAIRLEAD_LOG_LEVLE, and there is no such setting. Fix: did you mean FAIRLEAD_LOG_LEVEL?" in made.stderr
 
 
 def test_apply_sends_nothing_when_one_of_the_files_is_wrong(tmp_path: Path) -> None:
@@ -131,7 +217,7 @@ def test_apply_sends_nothing_when_one_of_the_files_is_wrong(tmp_path: Path) -> N
 def test_completion_knows_the_commands() -> None:
     assert "_FAIRLEAD_COMPLETE=complete_bash" in run("completion", "bash").stdout.replace("\\\n", "")
     env = {"_FAIRLEAD_COMPLETE": "complete_bash", "COMP_WORDS": "fairlead pro", "COMP_CWORD": "1"}
-    assert run(env=env).stdout.split() == ["proxies", "proxy"]
+    assert run(env=env).stdout.split() == ["proxies", "proxy", "problems"]
 
 
 def test_doctor_and_version_speak_json(tmp_path: Path) -> None:

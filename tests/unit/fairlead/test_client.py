@@ -34,6 +34,9 @@ class Handler(BaseHTTPRequestHandler):
             "/empty": (204, "application/json", b""),
             "/invalid": (422, "application/problem+json", json.dumps(INVALID).encode()),
             "/proxy-error": (502, "text/html", b"<h1>Bad Gateway</h1>"),
+            "/html": (200, "text/html", b"<h1>Welcome to nginx</h1>"),
+            "/list": (200, "application/json", b"[1]"),
+            "/denied": (401, "application/problem+json", json.dumps(DENIED).encode()),
             "/events": (200, "text/event-stream", EVENTS),
         }[self.path.partition("?")[0]]
         self.send_response(status)
@@ -45,6 +48,7 @@ class Handler(BaseHTTPRequestHandler):
 
 PROBLEM = {"code": "InvalidPath", "level": "error", "path": "spec.x", "message": "it is wrong", "fix": "mend it"}
 INVALID = {"type": "about:blank", "title": "Invalid", "status": 422, "detail": "Not valid", "problems": [PROBLEM]}
+DENIED = {"detail": "A token is needed.", "status": 401, "fix": "ask the operator for one"}
 EVENTS = b': hello\n\nid: 1\nevent: ADDED\ndata: {"n":\ndata: 1}\n\nevent: SYNCED\ndata: {}\n\nevent: cut off\ndata: {'
 
 
@@ -81,6 +85,24 @@ def test_a_problem_document_becomes_lines_that_name_field_and_fix(server: tuple[
 def test_an_error_that_is_no_problem_document_is_shown_as_it_is(server: tuple[str, list[Any]]) -> None:
     with pytest.raises(RefusedError, match=r"<h1>Bad Gateway</h1> \(HTTP 502\)"):
         Client(server[0]).get("/proxy-error")
+
+
+def test_what_answers_without_being_fairlead_is_told_of(server: tuple[str, list[Any]]) -> None:
+    client = Client(server[0])
+    with pytest.raises(CommandError, match=r"not JSON \('<h1>Welcome.*is that Fairlead's API\? Fix: "):
+        client.get("/html")
+    with pytest.raises(CommandError, match=r"JSON that is not an object.*Fix: "):
+        client.get("/list")
+    with pytest.raises(CommandError, match=r"to /ok without `items`.*Fix: "):
+        client.items("/ok")
+
+
+def test_the_servers_fix_is_passed_on_and_401_names_the_flag(server: tuple[str, list[Any]]) -> None:
+    with pytest.raises(RefusedError) as raised:
+        Client(server[0]).get("/denied")
+    assert str(raised.value) == (
+        "A token is needed. (HTTP 401). Fix: give a token with --token or FAIRLEAD_TOKEN; ask the operator for one."
+    )
 
 
 def test_events_are_read_until_the_server_ends_and_half_an_event_is_none(server: tuple[str, list[Any]]) -> None:

@@ -48,7 +48,7 @@ def test_a_line_counts_what_is_left_out_and_a_remark_names_it_with_the_fields() 
     assert "synced 2, 1 left out" in row
     assert remarks(shown()) == [
         f"{NODE} LDS: no such filter",
-        f"{NODE} CDS: default/reviews:80 is not sent: Envoy 1.38.3 does not know stats_matcher, queuing_policies",
+        f"{NODE} CDS: default/reviews:80 is too new for it: it does not know stats_matcher, queuing_policies",
     ]
 
 

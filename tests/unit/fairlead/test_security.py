@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import CommandError, UsageError
-from fairlead.security import api_security, xds_security
-from fairlead.settings import Settings
+from fairlead.security import accounts_of, api_security, xds_security
+from fairlead.settings import Settings, load
+from mesh.model import Audience
+from mesh.tables import Engine
+from tests.support.model import declared, objects
+from xds.translate.tables import TABLES
 
 TOKEN = "alice:write:0123456789abcdef0123456789abcdef"
 
@@ -66,3 +70,34 @@ def test_a_bad_token_is_told_of_without_showing_it() -> None:
     with pytest.raises(UsageError, match="FAIRLEAD_API_TOKENS:1") as raised:
         api_security(Settings(api_tokens="alice:write:secret"))
     assert "secret" not in str(raised.value)
+
+
+def test_the_model_says_as_which_accounts_proxies_run() -> None:
+    engine = Engine(TABLES)
+    config = """
+kind: Gateway
+metadata: {name: edge}
+spec: {gatewayClassName: fairlead, listeners: [{name: http, port: 10000, protocol: HTTP}]}
+---
+kind: Service
+metadata: {name: reviews}
+spec:
+  ports: [{name: http, port: 80}]
+  endpoints:
+  - {address: 10.0.0.1, serviceAccount: reviews-v1}
+  - {address: 10.0.0.2, serviceAccount: reviews-v2}
+  - {address: 10.0.0.3}
+"""
+    engine.commit([declared(each) for each in objects(config)])
+    accounts = accounts_of(engine)
+    assert accounts(Audience("gateway", "default", "edge")) == {"edge"}
+    assert accounts(Audience("gateway", "default", "not-there-yet")) == {"not-there-yet"}
+    assert accounts(Audience("sidecar", "default", "reviews", 80)) == {"reviews-v1", "reviews-v2"}
+    assert accounts(Audience("sidecar", "default", "unknown", 80)) == frozenset()
+    assert accounts(Audience("grpc", "default")) == frozenset()
+
+
+@pytest.mark.parametrize("domain", ["", "Cluster.Local", "a/b", "spiffe://x", "x\n"])
+def test_a_trust_domain_has_the_form_that_spiffe_gives_it(domain: str) -> None:
+    with pytest.raises(UsageError, match="trust-domain"):
+        load({"trust_domain": domain}, environ={})

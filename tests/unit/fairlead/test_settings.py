@@ -35,6 +35,14 @@ def test_an_unknown_key_in_the_file_is_named_with_the_nearest(tmp_path: Path) ->
         load({}, environ={}, config_file=str(tmp_path / "s.yaml"))
 
 
+@pytest.mark.parametrize("text", [None, "a: ["])
+def test_every_fault_of_the_file_comes_with_its_fix(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(UsageError, match="Fix: "):
+        load({}, environ={}, config_file=str(tmp_path / "s.yaml"))
+
+
 @pytest.mark.parametrize("text", ["[1]", "a: [", "\x00", "just words"])
 def test_a_file_that_is_no_settings_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.yaml").write_text(text)
@@ -70,6 +78,31 @@ def test_the_store_is_in_the_users_state_directory_unless_said_otherwise() -> No
     assert default_store_path({"XDG_STATE_HOME": "/s"}) == Path("/s/fairlead/fairlead.db")
     assert default_store_path({"HOME": "/h"}) == Path("/h/.local/state/fairlead/fairlead.db")
     assert store_path(Settings(store="sqlite:/x/y.db")) == Path("/x/y.db")
+
+
+def test_what_kubernetes_adds_for_a_service_of_our_name_is_not_taken_for_a_setting() -> None:
+    names = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_XDS", "PORT", "PORT_18000_TCP", "PORT_18000_TCP_ADDR")
+    environ = {f"FAIRLEAD_{name}": "x" for name in (*names, "XDS_SERVICE_HOST", "SERVER", "TOKEN")}
+    assert load({}, environ=environ) == Settings()
+
+
+def test_an_unknown_variable_is_named_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"FAIRLEAD_QUIET_PEROID.*did you mean FAIRLEAD_QUIET_PERIOD"):
+        load({}, environ={"FAIRLEAD_QUIET_PEROID": "1"})
+    with pytest.raises(UsageError, match=r"FAIRLEAD_UNICORN.*Fix: unset it"):
+        load({}, environ={"FAIRLEAD_UNICORN": "1"})
+
+
+def test_tokens_have_no_flag() -> None:
+    flags = {info.name: info.flag for info in describe()}
+    assert flags["api_tokens"] == ""
+    assert all(flag.startswith("--") for name, flag in flags.items() if name != "api_tokens")
+
+
+@pytest.mark.parametrize("store", ["sqlite::memory:", "sqlite::x"])
+def test_a_store_that_is_no_file_is_refused(store: str) -> None:
+    with pytest.raises(UsageError, match="names no file"):
+        store_path(Settings(store=store))
 
 
 @pytest.mark.parametrize("store", ["y.db", "etcd:http://x", "sqlite:"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -106,6 +107,17 @@ async def test_history_remembers_who(setting: Setting) -> None:
     assert past is not None
     assert past.object is not None
     assert past.object.metadata.labels == {"x": "1"}
+
+
+async def test_a_revision_that_cannot_be_read_is_told_with_its_error(setting: Setting, tmp_path: Path) -> None:
+    item = await setting.source.put(namespace(), expected=None, by="ann")
+    with sqlite3.connect(tmp_path / "f.db") as connection:
+        connection.execute("UPDATE revisions SET body = x'7b'")
+    connection.close()
+    [past] = await setting.source.history(KEY, limit=10)
+    assert past.object is None
+    assert past.error
+    assert await setting.source.past(KEY, item.revision) == past
 
 
 async def test_what_other_sources_declare_is_told_apart_and_kubernetes_comes_first(setting: Setting) -> None:

@@ -167,6 +167,8 @@ def test_a_listener_whose_port_an_envoy_refused_is_not_programmed_and_its_neighb
     model.engine.commit([Change(REJECTIONS, key, row)])
     assert programmed()["one"] == "True "
     assert programmed()["two"].startswith("False edge-1 refused it: cannot bind '[::]:81'")
+    model.engine.commit([Change(REJECTIONS, key, msgspec.structs.replace(row, everywhere=False))])
+    assert programmed()["two"].endswith("Address already in use It goes without; other proxies are given it.")
     model.engine.commit([Change(REJECTIONS, key, None)])
     assert programmed() == {"one": "True ", "two": "True "}
 

@@ -186,3 +186,20 @@ JSON = st.recursive(
 def test_what_is_written_as_yaml_or_json_is_read_back(value: Any) -> None:
     assert only(yaml.safe_dump(value)) == value
     assert documents(json.dumps(value), "x.json").documents[0].value == value
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "begun"),
+    [
+        ("a: [1,", 1, ""),
+        ("a: [1,\n", 1, ""),
+        ("a: 1\n---\nb: [1,\n", 3, ""),
+        ("x: 1\na: [1,\nb: 2\n", 3, "(begun in line 2)"),
+    ],
+)
+def test_an_unended_list_is_told_with_lines_that_the_text_has(text: str, line: int, begun: str) -> None:
+    problem = documents(text, "x.yaml").problem
+    assert problem is not None
+    assert problem.line == line
+    assert ("begun in line" in problem.message) == bool(begun)
+    assert begun in problem.message

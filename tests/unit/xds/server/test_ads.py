@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Mapping
 
 import grpc
 import grpc.aio
@@ -9,6 +11,7 @@ import pytest
 from mesh.model import Audience
 from tests.support.xds_client import (
     EDGE,
+    WAIT,
     Client,
     TinyMesh,
     assignment,
@@ -74,6 +77,32 @@ async def test_the_program_is_told_of_audiences_that_come_and_go(mesh: TinyMesh)
             assert heard == [(EDGE, True)]
         await until(lambda: len(heard) == 2)
     assert heard[1] == (EDGE, False)
+
+
+async def test_what_proxies_of_an_audience_acknowledged_and_refused_can_be_asked_for(mesh: TinyMesh) -> None:
+    async with serving(mesh) as server, Client(server.port) as good, Client(server.port) as bad:
+        await good.send(TYPE_CLUSTER, node=node())
+        await bad.send(TYPE_CLUSTER, node=node("gateway~default~edge~2"))
+        await good.receive_and_ack()
+        first = versions(await bad.receive_and_ack())["c0"]
+        changed = cluster("c0", timeout=9)
+        taken: list[tuple[Audience, str, Mapping[str, str]]] = []
+        mesh.hub.on_taken = lambda audience, type_url, found: taken.append((audience, type_url, found))
+        mesh.hub.doubted = {(EDGE, TYPE_CLUSTER): {"c0": changed.version}}
+        mesh.put(changed)
+        await bad.ack(await bad.receive(), error="cluster(s) c0: no")
+        await good.receive_and_ack()
+        await until(lambda: taken)
+        await until(lambda: mesh.hub.refusers(EDGE, TYPE_CLUSTER, "c0", changed.version))
+        assert taken == [(EDGE, TYPE_CLUSTER, {"c0": changed.version})]
+        assert mesh.hub.refusers(EDGE, TYPE_CLUSTER, "c0", changed.version) == {"gateway~default~edge~2"}
+        acknowledged = mesh.hub.acknowledged(EDGE, TYPE_CLUSTER, "c0")
+        assert {node_id[-1]: entry.version for node_id, entry in acknowledged.items()} == {
+            "1": changed.version,
+            "2": first,
+        }
+        assert mesh.hub.acknowledged(Audience("gateway", "default", "other"), TYPE_CLUSTER, "c0") == {}
+        assert mesh.hub.node_ids() == {"gateway~default~edge~1", "gateway~default~edge~2"}
 
 
 async def test_a_nack_reaches_the_program_with_names_versions_and_words(mesh: TinyMesh) -> None:
@@ -236,6 +265,54 @@ async def test_draining_closes_the_streams_and_lets_nobody_in(mesh: TinyMesh) ->
             code, details = await late.ended()
             assert code is grpc.StatusCode.UNAVAILABLE
             assert "shutting down" in details
+
+
+async def test_a_drain_without_streams_or_with_one_takes_no_time(mesh: TinyMesh) -> None:
+    async with asyncio.timeout(WAIT), serving(mesh, limits=Limits(drain=600)) as server:
+        await server.drain()
+    async with (
+        asyncio.timeout(WAIT),
+        serving(mesh, limits=Limits(drain=600)) as server,
+        Client(server.port) as client,
+    ):
+        await client.send(TYPE_CLUSTER, node=node())
+        await client.receive_and_ack()
+        await server.drain()
+        assert mesh.hub.telemetry.streams_ended == {"drained": 1}
+
+
+async def test_a_drain_closes_streams_one_after_the_other_and_ends_with_the_last(mesh: TinyMesh) -> None:
+    ends: list[float] = []
+    async with asyncio.timeout(WAIT), contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(mesh, limits=Limits(drain=1.5)))
+        for number in range(3):
+            client = await stack.enter_async_context(Client(server.port))
+            await client.send(TYPE_CLUSTER, node=node(f"gateway~default~edge~{number}"))
+            await client.receive_and_ack()
+        leave, clock = mesh.hub.leave, asyncio.get_running_loop().time
+        mesh.hub.leave = lambda member: (ends.append(clock()), leave(member))[1]  # type: ignore[method-assign]
+        began = clock()
+        await server.drain()
+        took = clock() - began
+    assert all(end - began > number * 0.49 for number, end in enumerate(ends))
+    assert (len(ends), took < 1.5) == (3, True)
+
+
+async def test_a_drain_ends_when_the_clients_go_by_themselves(mesh: TinyMesh) -> None:
+    async with (
+        asyncio.timeout(WAIT),
+        serving(mesh, limits=Limits(drain=600)) as server,
+        Client(server.port) as first,
+        Client(server.port) as second,
+    ):
+        for client in (first, second):
+            await client.send(TYPE_CLUSTER, node=node())
+            await client.receive_and_ack()
+        draining = asyncio.get_running_loop().create_task(server.drain())
+        await until(lambda: len(server.streams.sessions) == 1)
+        first.cancel()
+        second.cancel()
+        await draining
 
 
 async def test_a_client_that_reconnects_many_times_leaves_nothing_behind(mesh: TinyMesh) -> None:

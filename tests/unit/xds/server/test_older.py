@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from random import Random
 from typing import Any
 
 import pytest
 
 from tests.support.xds_client import Client, TinyMesh, cluster, names, node, resource, serving, until
+from xds.protocol.contents import Contents, Entry
 from xds.resources import Resource, ResourceKey
 from xds.schema import from_dict
 from xds.schema.type_urls import TYPE_CLUSTER
 from xds.schema.types import ClientStatusRequest, Cluster, ConfigStatus
 from xds.server import csds
+from xds.server.older import Older
+from xds.server.telemetry import Telemetry
 
 NODE = "gateway~default~edge~1"
 FIELD = "stats_matcher"  # of clusters, since Envoy 1.40
@@ -69,7 +73,7 @@ async def test_csds_says_of_what_is_left_out_that_it_is_not_sent_and_why(mesh: T
     async with serving(mesh) as server, Client(server.port) as client:
         await client.send(TYPE_CLUSTER, node=introduced(1, 39, 3))
         await client.receive_and_ack()
-        [config] = csds.status(mesh.hub, ClientStatusRequest()).config
+        [config] = (await csds.status(mesh.hub, ClientStatusRequest())).config
         told = {one.name: one for one in config.generic_xds_configs}["c1"]
         assert ConfigStatus.Name(told.config_status) == "NOT_SENT"
         assert told.error_state.details == "not sent: Envoy 1.39.3 does not know stats_matcher"
@@ -117,3 +121,23 @@ async def test_newer_and_unknown_versions_are_sent_everything(mesh: TinyMesh, wh
         await client.send(TYPE_CLUSTER, node=who)
         assert names(await client.receive_and_ack()) == ["c0", "c1"]
         assert mesh.hub.proxies()[0].types[0].left_out == {}
+
+
+def test_contents_that_follow_others_are_judged_as_if_they_stood_alone() -> None:
+    entries = [Entry.of(ResourceKey(TYPE_CLUSTER, one.name), one) for one in (cluster("a"), new_cluster("a"))]
+    followed, random = Older(Telemetry()), Random(7)
+    contents = Contents({})
+    kept = [contents]
+    for _ in range(200):
+        name = random.choice("abcdefgh")
+        made = random.choice([None, *entries])
+        entry = None if made is None else Entry(name, made.version, made.content)
+        contents = contents.replace({name: entry} if entry or contents.get(name) else {})
+        kept.append(contents)
+        if random.random() < 0.7:
+            alone = Older(Telemetry())
+            assert followed.left_out("1.39.3", TYPE_CLUSTER, contents) == alone.left_out(
+                "1.39.3", TYPE_CLUSTER, contents
+            )
+            filtered = followed.without_unknown("1.39.3", TYPE_CLUSTER, contents)
+            assert filtered.versions() == alone.without_unknown("1.39.3", TYPE_CLUSTER, contents).versions()

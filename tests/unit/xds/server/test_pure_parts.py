@@ -34,6 +34,20 @@ def test_envoys_version_is_read_and_its_extensions_are_not_kept() -> None:
     assert not proxy.node.extensions
 
 
+def test_of_a_nodes_metadata_only_what_it_says_to_us_is_kept() -> None:
+    made = node(metadata={"kind": "gateway", "service_account": "edge", "chatter": "x" * 100_000})
+    made.metadata.update({"pod": {"labels": ["x" * 100_000]}})
+    kept = identify(made).node
+    assert kept.ByteSize() < 500
+    assert dict(kept.metadata.fields["fairlead"].struct_value) == {"kind": "gateway", "service_account": "edge"}
+
+
+@pytest.mark.parametrize("field", ["cluster", "user_agent_name"])
+def test_a_node_that_is_large_in_what_is_kept_is_refused(field: str) -> None:
+    with pytest.raises(InvalidNodeError, match="at most 8192"):
+        identify(node(**{field: "x" * 100_000}))
+
+
 @pytest.mark.parametrize(
     "node_id", ["", "a", "x~a~b~c", "gateway~A~b~c", "gateway~a~b~", "gateway~a~b~c~d", "gateway~a~b~" + "c" * 2000]
 )

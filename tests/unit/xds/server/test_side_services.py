@@ -21,6 +21,7 @@ from xds.schema.types import (
     LoadStatsResponse,
 )
 from xds.server import csds, lrs
+from xds.server.node_matchers import compiled
 from xds.server.per_type import SERVICES
 
 
@@ -122,8 +123,68 @@ async def test_t7_csds_shows_contents_unless_it_is_told_not_to(mesh: TinyMesh) -
 )
 def test_t7_node_matchers_choose_proxies(matcher: dict[str, Any], expected: bool) -> None:
     made = message("envoy.type.matcher.v3.NodeMatcher")(**matcher)
-    assert csds.matches([made], node(metadata={"kind": "gateway"})) is expected
-    assert csds.matches([], node())
+    assert compiled([made])(node(metadata={"kind": "gateway"})) is expected
+    assert compiled([])(node())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("gateway~.*~[0-9]", True), ("gateway~default", False), ("GATEWAY~.*", False), ("(?i)GATEWAY~.*", True)],
+)
+def test_t7_a_regular_expression_fits_the_whole_id_as_in_envoy(pattern: str, expected: bool) -> None:
+    made = message("envoy.type.matcher.v3.NodeMatcher")(node_id={"safe_regex": {"regex": pattern}})
+    assert compiled([made])(node()) is expected
+
+
+@pytest.mark.parametrize(
+    ("matcher", "said"),
+    [
+        ({"node_id": {"safe_regex": {"regex": "("}}}, "safe_regex"),
+        ({"node_id": {"safe_regex": {"regex": "a" * 2_000}}}, "2000 characters"),
+        ({"node_id": {}}, "nothing is not understood"),
+        ({"node_id": {"custom": {"name": "x"}}}, "custom is not understood"),
+        ({"node_metadatas": [{"path": [{"key": "a"}], "value": {"double_match": {"exact": 1}}}]}, "double_match"),
+    ],
+)
+async def test_t7_a_matcher_that_is_not_understood_is_an_error_and_not_silence(
+    mesh: TinyMesh, matcher: dict[str, Any], said: str
+) -> None:
+    async with serving(mesh) as server:
+        with pytest.raises(grpc.aio.AioRpcError, match=said) as caught:
+            await client_status(server.port, node_matchers=[matcher])
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_t7_an_answer_that_would_be_too_large_is_refused(mesh: TinyMesh) -> None:
+    async with serving(mesh) as server, Client(server.port) as client:
+        await client.send(TYPE_CLUSTER, node=node())
+        await client.receive_and_ack()
+        with pytest.raises(csds.TooLargeError, match="exclude_resource_contents"):
+            await csds.status(mesh.hub, ClientStatusRequest(), largest=100)
+
+
+async def test_t7_other_work_goes_on_while_a_large_answer_is_made(mesh: TinyMesh) -> None:
+    mesh.put(*(cluster(f"many-{number}") for number in range(2_000)))
+    async with serving(mesh) as server, Client(server.port) as client:
+        await client.send(TYPE_CLUSTER, node=node())
+        await client.receive_and_ack()
+        answer = asyncio.get_running_loop().create_task(csds.status(mesh.hub, ClientStatusRequest()))
+        turns = 0
+        while not answer.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= 2_000 / 100
+        assert len(answer.result().config[0].generic_xds_configs) == 2_002
+
+
+@pytest.mark.parametrize("method", [f"/{csds.SERVICE}/StreamClientStatus", f"/{lrs.SERVICE}/StreamLoadStats"])
+async def test_side_services_are_closed_while_the_server_is_not_ready(mesh: TinyMesh, method: str) -> None:
+    mesh.hub.ready = False
+    async with serving(mesh) as server, Client(server.port, method=method) as client:
+        await client.send_raw(LoadStatsRequest(node=node()).SerializeToString())
+        code, said = await client.ended()
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert "not ready" in said
 
 
 async def test_t6_load_reports_are_asked_for_first_kept_and_forgotten_with_the_stream(mesh: TinyMesh) -> None:
@@ -146,6 +207,26 @@ async def test_t6_load_reports_are_asked_for_first_kept_and_forgotten_with_the_s
         [load] = server.loads.of("gateway~default~edge~1")
         assert (load.succeeded, load.failed, load.issued, load.dropped) == (5, 1, 6, 2)
         call.cancel()
+        await until(lambda: not server.loads.nodes())
+
+
+async def test_t6_a_stream_that_says_it_is_another_proxy_leaves_its_reports_alone(mesh: TinyMesh) -> None:
+    async with (
+        serving(mesh) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        asyncio.timeout(WAIT),
+    ):
+        real, forged = (channel.stream_stream(f"/{lrs.SERVICE}/StreamLoadStats")() for _ in range(2))
+        for call, name in ((real, "c0"), (forged, "c1")):
+            report = LoadStatsRequest(node=node())
+            report.cluster_stats.add(cluster_name=name)
+            await call.write(report.SerializeToString())
+            await call.read()
+        await until(lambda: server.loads.cluster("c0") and server.loads.cluster("c1"))
+        forged.cancel()
+        await until(lambda: not server.loads.cluster("c1"))
+        assert [load.cluster for load in server.loads.of("gateway~default~edge~1")] == ["c0"]
+        real.cancel()
         await until(lambda: not server.loads.nodes())
 
 

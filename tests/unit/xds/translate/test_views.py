@@ -43,10 +43,17 @@ def view(engine: Engine, audience: Audience, type_url: str) -> View:
     return found
 
 
-def rejected(engine: Engine, last_good: bytes | None) -> Change:
+def rejected(engine: Engine, last_good: bytes | None, *, everywhere: bool = True) -> Change:
     [resource] = [each for each in resources(engine, EDGE, TYPE_SCOPED_ROUTE) if each.name == SCOPE]
     key = RejectionKey(EDGE, TYPE_SCOPED_ROUTE, SCOPE, resource.version)
-    row = Rejection(node="n", detail="no", last_good=last_good, last_good_version="good" if last_good else "")
+    row = Rejection(
+        node="n",
+        detail="no",
+        last_good=last_good,
+        last_good_version="good" if last_good else "",
+        last_good_needs=("default/before:80",) if last_good else (),
+        everywhere=everywhere,
+    )
     return Change(REJECTIONS, key, row)
 
 
@@ -75,12 +82,19 @@ def test_a_rejected_version_is_replaced_by_the_last_good_one() -> None:
     engine.commit([rejected(engine, b"good bytes")])
     [stands] = [each for each in resources(engine, EDGE, TYPE_SCOPED_ROUTE) if each.name == SCOPE]
     assert (stands.version, stands.any) == ("good", b"good bytes")
+    assert stands.needs == ("default/before:80",)
 
 
 def test_a_rejected_version_without_a_good_one_is_withheld() -> None:
     engine = engine_with()
     engine.commit([rejected(engine, None)])
     assert SCOPE not in [each.name for each in resources(engine, EDGE, TYPE_SCOPED_ROUTE)]
+
+
+def test_a_rejection_that_is_one_proxys_own_trouble_overrides_nothing() -> None:
+    engine = engine_with()
+    engine.commit([rejected(engine, None, everywhere=False)])
+    assert view(engine, EDGE, TYPE_SCOPED_ROUTE).overrides == ()
 
 
 def test_a_rejection_ends_with_the_version_it_was_about() -> None:
