@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from api.ports import Conflict, NotFound, Unavailable
 from mesh.kinds import KINDS
-from mesh.problems import Problem, shown
+from mesh.problems import Problem, sentence, shown
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
@@ -56,7 +56,7 @@ def invalid(problems: Iterable[Problem], *, what: str = "The object") -> Refusal
     first = next((problem for problem in found if problem.level == "error"), None)
     where = f": {first.path}: {first.message}" if first and first.path else f": {first.message}" if first else ""
     more = f" (and {errors - 1} more)" if errors > 1 else ""
-    return Refusal(422, "Invalid", f"{what} is not valid{where}{more}.", problems=found)
+    return Refusal(422, "Invalid", sentence(f"{what} is not valid{where}{more}"), problems=found)
 
 
 def document(status: int, code: str, detail: str, fix: str = "", problems: Iterable[Problem] = ()) -> dict[str, Any]:

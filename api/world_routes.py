@@ -5,6 +5,7 @@ All read-only. Owns the mapping between HTTP and the `World`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from mesh.problems import shown
 
 MAX_HEADERS = 100
 MAX_SERVICES = 10_000
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]{1,40}")  # a token of RFC 9110
 _REPEATED = frozenset({"header"})
 
 
@@ -92,7 +94,15 @@ class _Handlers:
                 fix="Give for example url=http://reviews.example.com/path",
             )
         headers = tuple(_header(one) for one in query.getlist("header")[:MAX_HEADERS])
-        question = Question(query.get("method", "GET").upper(), url, headers, query.get("gateway", ""))
+        method = query.get("method", "GET").upper()
+        if not _METHOD.fullmatch(method):
+            raise Refusal(
+                400,
+                "BadQuery",
+                f"method={shown(method, 40)!r} is not a method that a request can have.",
+                fix="Give for example method=GET",
+            )
+        question = Question(method, url, headers, query.get("gateway", ""))
         try:
             return _json(self._world.explain(question))
         except ValueError as error:

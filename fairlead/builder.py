@@ -45,8 +45,9 @@ class Builder:
     def submit(self, changes: Iterable[Change]) -> None:
         """Take changes in; they are derived and sent when their lane says so."""
         now = self._clock()
-        for change in changes:
-            self._lanes.add(change, present=self._present(change), now=now)
+        batch = tuple(changes)
+        for change in batch:
+            self._lanes.add(change, present=self._present(change), now=now, alone=len(batch) == 1)
         self._bell.set()
 
     def _present(self, change: Change) -> Declared | None:

@@ -3,13 +3,15 @@
 Endpoint changes do not wait: they are what makes requests fail while they are old; nor does what proxies tell (that
 they are there, that they refuse something), for they wait for the answer. Everything else waits for a quiet
 period, because rules come in bursts (a file with ten objects, a rollout) and each burst is worth one push; but never
-longer than a maximum, so that constant change is no way to starve anybody.
+longer than a maximum, so that constant change is no way to starve anybody. The change of one object that is there
+already, out of the quiet, does not wait either: it is whole by itself, and only what follows it may be a burst.
 
 Pure: no clock of its own, `now` is handed in (seconds, any monotonic origin).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -40,12 +42,18 @@ class Lanes:
         self._waiting: dict[RowKey, Change] = {}
         self._at_once_since = 0.0
         self._waiting_since = 0.0
-        self._last_arrival = 0.0
+        self._last_arrival = -math.inf
 
-    def add(self, change: Change, *, present: Any, now: float) -> None:
-        """Take in a change; `present` is what it may replace: see `goes_at_once`."""
+    def add(self, change: Change, *, present: Any, now: float, alone: bool = False) -> None:
+        """Take in a change; `present` is what it may replace: see `goes_at_once`. `alone`: it came without others."""
         row = (change.table, change.key)
-        if row not in self._waiting and goes_at_once(change, present=present):
+        if goes_at_once(change, present=present):
+            swift = row not in self._waiting
+        else:
+            quiet = not self._waiting and now - self._last_arrival >= self._quiet_period
+            swift = alone and quiet and present is not None and change.row is not None
+            self._last_arrival = now
+        if swift:
             if not self._at_once:
                 self._at_once_since = now
             self._at_once[row] = change

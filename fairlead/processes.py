@@ -7,11 +7,11 @@ kernel for SIGKILL when we die (`PR_SET_PDEATHSIG`, prctl(2)), so that not even 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +20,15 @@ from typing import Self
 
 from fairlead.errors import CommandError
 
-_PR_SET_PDEATHSIG = 1
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_libc = ctypes.CDLL(None, use_errno=True)
 
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+# Asks for SIGKILL at our death (PR_SET_PDEATHSIG is 1), unless that came first, and becomes the program. Not a
+# `preexec_fn`: that makes Python fork instead of vfork, and gRPC's fork handlers then run in a half-made child of a
+# test that uses gRPC itself.
+_LAUNCH = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
+    "os.getppid() == int(sys.argv[1]) and os.execvp(sys.argv[2], sys.argv[2:])"
+)
 
 
 class Child:
@@ -37,13 +39,12 @@ class Child:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                list(command),
+                [sys.executable, "-ISc", _LAUNCH, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - a single libc call, and children start from one thread
             )
 
     @property

@@ -47,7 +47,7 @@ def xds_security(settings: Settings) -> Tls | None:
         )
     for flag, path in given.items():
         if not os.access(path, os.R_OK):
-            raise CommandError(f"{flag}: cannot read {path}")
+            raise CommandError(f"{flag}: cannot read {path}. Fix: give a file that this user may read")
     return Tls(Path(settings.xds_cert), Path(settings.xds_key), Path(settings.xds_client_ca))
 
 
@@ -87,5 +87,7 @@ def api_security(settings: Settings) -> api_access.Access:
     except api_access.AccessError as error:
         raise UsageError(str(error)) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--api-tokens-file: cannot read {settings.api_tokens_file}: {error}") from None
+        raise UsageError(
+            f"--api-tokens-file: cannot read {settings.api_tokens_file}: {error}. Fix: give a text file that this user may read"
+        ) from None
     return access

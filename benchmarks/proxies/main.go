@@ -11,9 +11,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"fairlead.dev/benchmarks/wire"
 )
 
 // command is one line of input; which fields count depends on Op.

@@ -95,3 +95,9 @@ async def test_a_defect_is_500_as_a_problem_and_tells_nothing(api: Fixture) -> N
     assert (answer.status, answer.json["code"]) == (500, "InternalError")
     assert b"secret detail" not in answer.body
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_explain_refuses_a_method_that_no_request_can_have(api: Fixture) -> None:
+    answer = await api.client.get(f"{EXPLAIN}&method=FOO%20BAR")
+    assert answer.status == 400
+    assert "FOO BAR" in answer.json["detail"]

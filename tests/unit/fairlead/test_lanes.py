@@ -21,6 +21,7 @@ from mesh.model import (
 from mesh.tables import Change
 
 KEY = DeclaredKey("Service", "default", "reviews", "store")
+OTHER = DeclaredKey("Service", "default", "ratings", "store")
 MOVED = Change(DISCOVERED_ENDPOINTS, DiscoveredEndpointsKey("k", "default", "a", "1"), DiscoveredEndpoints(()))
 
 
@@ -126,3 +127,35 @@ def test_a_put_of_new_endpoints_over_a_service_from_a_file_is_due_at_once() -> N
     metadata = replace(stamped.object.metadata, creation_timestamp="2026-11-23T06:00:00Z")
     put(made, Declared(replace(stamped.object, metadata=metadata), "store@1"), present=service("10.0.0.1"), now=0)
     assert made.take(0) is not None
+
+
+def test_a_change_of_one_object_out_of_the_quiet_goes_at_once_and_what_follows_it_waits() -> None:
+    made = lanes()
+    first, second = Change(DECLARED, KEY, service(port=81)), Change(DECLARED, OTHER, service(port=82))
+    made.add(first, present=service(), now=10, alone=True)
+    made.add(second, present=service(), now=10.5, alone=True)
+    batch = made.take(10.5)
+    assert batch is not None
+    assert batch.changes == (first,)
+    assert made.due() == 11.5
+
+
+def test_what_waits_is_not_overtaken_by_a_change_that_may_build_on_it() -> None:
+    made = lanes()
+    new, changed = Change(DECLARED, OTHER, service()), Change(DECLARED, KEY, service(port=81))
+    made.add(new, present=None, now=10, alone=True)
+    made.add(changed, present=service(), now=10.1, alone=True)
+    assert made.take(10.1) is None
+    batch = made.take(11.1)
+    assert batch is not None
+    assert batch.changes == (new, changed)
+
+
+def test_objects_that_come_together_stay_together() -> None:
+    made = lanes()
+    for key in (KEY, OTHER):
+        made.add(Change(DECLARED, key, service(port=81)), present=service(), now=10)
+    assert made.take(10) is None
+    batch = made.take(11)
+    assert batch is not None
+    assert len(batch.changes) == 2

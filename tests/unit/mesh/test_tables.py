@@ -172,6 +172,24 @@ def test_a_derived_key_named_by_several_rows_lives_until_the_last_of_them_goes()
     assert words.engine.get(words.longest, "a") is None
 
 
+def test_one_more_row_that_names_a_key_does_not_compute_it_again() -> None:
+    computed: list[str] = []
+    words: Input[str, str] = Input("words")
+
+    def greet(key: str, _look: Look) -> str:
+        computed.append(key)
+        return f"hello {key}"
+
+    greetings = derived("greetings", each(words, lambda _, word: word[:1]))(greet)
+    engine = Engine([words, greetings])
+    put(engine, words, one="apple")
+    put(engine, words, two="ant")
+    put(engine, words, one=None)
+    assert computed == ["a"]
+    put(engine, words, two=None)
+    assert engine.rows(greetings) == {}
+
+
 def test_origins_are_the_inputs_that_a_row_was_made_from() -> None:
     words = Words()
     words.put(one="apple", two="avocado", three="banana")
