@@ -88,6 +88,7 @@ def api_security(settings: Settings) -> api_access.Access:
         raise UsageError(str(error)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"--api-tokens-file: cannot read {settings.api_tokens_file}: {error}. Fix: give a text file that this user may read"
+            f"--api-tokens-file: cannot read {settings.api_tokens_file}: {error}."
+            " Fix: give a text file that this user may read"
         ) from None
     return access

@@ -86,8 +86,10 @@ func (t *tap) forward(_ any, down grpc.ServerStream) error {
 		return err
 	}
 	observer := firstTap + int(t.streams.Add(1))
-	t.tracker.join(observer)
-	defer t.tracker.leave(observer)
+	if strings.HasSuffix(method, "AggregatedResources") { // others, like load reports, carry no configuration
+		t.tracker.join(observer)
+		defer t.tracker.leave(observer)
+	}
 
 	var mu sync.Mutex
 	unanswered := map[string][]seen{} // by nonce
