@@ -7,6 +7,7 @@ new.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE = "store"
+# Turns of the loop that a write leaves to others before it is answered: one in which the builder derives what follows,
+# one in which the streams send it. Making the answer first would keep Envoy waiting 0.6 ms longer, of 6.
+_TURNS_FOR_OTHERS = 2
 
 
 class StoreSource:
@@ -111,6 +115,8 @@ class StoreSource:
         with _translated_errors():
             stored = await self._store.put(object, expected=expected, by=by)
         self._take(_key(stored.object), stored.object, stored.revision)
+        for _ in range(_TURNS_FOR_OTHERS):
+            await asyncio.sleep(0)
         return _item(stored)
 
     async def delete(self, key: ObjectKey, *, expected: int | None, by: str) -> int:
