@@ -20,7 +20,7 @@ from mesh.tables import Change, Commit, Engine
 
 LARGE = 300  # changed input rows; a batch of as many takes some tens of milliseconds
 _SWITCH_INTERVAL = 0.0005
-_MANY_ROWS = 2_000  # derived rows after which they are put out of the garbage collector's sight
+_MANY_ROWS = 2_000  # new rows after which they are put out of the garbage collector's sight
 
 Listener = Callable[[Commit, Batch, float], None]
 
@@ -91,7 +91,7 @@ class Builder:
         took = self._clock() - started
         for listener in self._listeners:
             listener(commit, batch, took)
-        self._unfrozen = 0 if large else self._unfrozen + commit.computed
+        self._unfrozen = 0 if large else self._unfrozen + _added(commit)
         if self._unfrozen > _MANY_ROWS:
             memory.freeze()
             self._unfrozen = 0
@@ -108,3 +108,7 @@ class Builder:
             self.building = False
             sys.setswitchinterval(before)
             self._built = True
+
+
+def _added(commit: Commit) -> int:
+    return sum(old is None for rows in commit.changes.values() for old, _ in rows.values())

@@ -152,7 +152,7 @@ class Session:
     def _look(self) -> None:
         """Find what a request made way for, on behalf of the writer if it sleeps.
 
-        Mostly that is nothing, for most requests are ACKs; to wake the writer for that costs 15 µs each.
+        Mostly that is nothing, for most requests are ACKs, and then the writer's task need not wake up for it.
         """
         waiter = self._waiter
         if waiter is None or waiter.done():
