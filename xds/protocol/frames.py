@@ -8,10 +8,9 @@ Field numbers are those of envoy/service/discovery/v3/discovery.proto.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from xds.protocol.contents import Entry
+from xds.schema.wire import delimited, varint
 
 _VERSION_INFO: Final = b"\x0a"  # DiscoveryResponse.version_info = 1
 _RESOURCES: Final = b"\x12"  # resources = 2, in both kinds of response
@@ -27,21 +26,18 @@ _RESOURCE_NAME: Final = b"\x1a"  # Resource.name = 3
 _CONTROL_PLANE: Final = b"\x0a\x08fairlead"
 
 
-def varint(value: int) -> bytes:
-    """A protobuf varint of a number ≥ 0."""
-    if value < 0x80:
-        return bytes((value,))
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+class Framed(Protocol):
+    """A resource as responses carry it: an encoded `Any` and what precedes it in either kind of response."""
 
+    content: bytes
 
-def field(tag: bytes, content: bytes) -> bytes:
-    """A length-delimited field."""
-    return tag + varint(len(content)) + content
+    @property
+    def delta_head(self) -> bytes:
+        """See the function of that name."""
+
+    @property
+    def sotw_head(self) -> bytes:
+        """See the function of that name."""
 
 
 def sotw_head(length: int) -> bytes:
@@ -51,32 +47,32 @@ def sotw_head(length: int) -> bytes:
 
 def delta_head(name: str, version: str, length: int) -> bytes:
     """What precedes an `Any` of so many bytes in `DeltaDiscoveryResponse.resources`."""
-    inner = field(_RESOURCE_NAME, name.encode()) + field(_RESOURCE_VERSION, version.encode())
+    inner = delimited(_RESOURCE_NAME, name.encode()) + delimited(_RESOURCE_VERSION, version.encode())
     inner += _RESOURCE_BODY + varint(length)
     return _RESOURCES + varint(len(inner) + length) + inner
 
 
 def claim(name: str, version: str) -> bytes:
     """An entry of `DeltaDiscoveryRequest.initial_resource_versions` (a map: key 1, value 2), as clients write it."""
-    return field(b"\x0a", name.encode()) + field(b"\x12", version.encode())
+    return delimited(b"\x0a", name.encode()) + delimited(b"\x12", version.encode())
 
 
-def delta_body(type_url: str, resources: Iterable[Entry], removed: Iterable[str]) -> bytes:
+def delta_body(type_url: str, resources: Iterable[Framed], removed: Iterable[str]) -> bytes:
     """A `DeltaDiscoveryResponse` but for its nonce."""
-    parts = [field(_DELTA_CONTROL_PLANE, _CONTROL_PLANE), field(_TYPE_URL, type_url.encode())]
+    parts = [delimited(_DELTA_CONTROL_PLANE, _CONTROL_PLANE), delimited(_TYPE_URL, type_url.encode())]
     for entry in resources:
         parts.append(entry.delta_head)
         parts.append(entry.content)
-    parts.extend(field(_REMOVED, name.encode()) for name in removed)
+    parts.extend(delimited(_REMOVED, name.encode()) for name in removed)
     return b"".join(parts)
 
 
-def sotw_body(type_url: str, version: str, resources: Iterable[Entry]) -> bytes:
+def sotw_body(type_url: str, version: str, resources: Iterable[Framed]) -> bytes:
     """A `DiscoveryResponse` but for its nonce."""
     parts = [
-        field(_VERSION_INFO, version.encode()),
-        field(_SOTW_CONTROL_PLANE, _CONTROL_PLANE),
-        field(_TYPE_URL, type_url.encode()),
+        delimited(_VERSION_INFO, version.encode()),
+        delimited(_SOTW_CONTROL_PLANE, _CONTROL_PLANE),
+        delimited(_TYPE_URL, type_url.encode()),
     ]
     for entry in resources:
         parts.append(entry.sotw_head)
@@ -86,4 +82,4 @@ def sotw_body(type_url: str, version: str, resources: Iterable[Entry]) -> bytes:
 
 def with_nonce(body: bytes, nonce: str) -> bytes:
     """A body made complete."""
-    return body + field(_NONCE, nonce.encode())
+    return body + delimited(_NONCE, nonce.encode())

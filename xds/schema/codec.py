@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from xds.schema.errors import SchemaError
 from xds.schema.pool import loaded_pool, message
 from xds.schema.type_urls import PREFIX
+from xds.schema.wire import delimited
 
 
 def encode(value: Any) -> bytes:
@@ -59,9 +60,8 @@ def any_bytes(value: Any) -> bytes:
 
 def frame_any(type_url: str, content: bytes) -> bytes:
     """The wire form of an `Any` from an already encoded message, without decoding it."""
-    url = type_url.encode()
-    framed = b"\x0a" + _varint(len(url)) + url
-    return framed + b"\x12" + _varint(len(content)) + content if content else framed
+    url = delimited(b"\x0a", type_url.encode())  # Any.type_url = 1, Any.value = 2
+    return url + delimited(b"\x12", content) if content else url
 
 
 def to_dict(value: Any, *, json_names: bool = False) -> dict[str, Any]:
@@ -102,12 +102,3 @@ def _plain(shown: Any) -> Any:
     if isinstance(shown, dict):
         return {key: _plain(item) for key, item in shown.items()}
     return [_plain(item) for item in shown] if isinstance(shown, list) else shown
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -20,8 +20,9 @@ from pathlib import Path
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import DecodeError
 
-from xds.schema.descriptor_set import PROTOS, WHEEL, frame, unframe, varint
+from xds.schema.descriptor_set import PROTOS, WHEEL, frame, unframe
 from xds.schema.errors import SchemaError
+from xds.schema.wire import read_varint
 
 # Envoy's current API and the xDS standard; the rest of the binary's files are kept only where these import them.
 _ROOTS = re.compile(r"(?:envoy|xds|udpa|validate)/(?!.*/v2(?:alpha\d*)?/)")
@@ -76,7 +77,7 @@ def embedded(binary: Path) -> dict[str, FileDescriptorProto]:
     shortest: dict[str, bytes] = {}
     with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
         for match in _START.finditer(memory):
-            length, _ = varint(match[1], 0)
+            length, _ = read_varint(match[1], 0)
             if length != len(match[2]):
                 continue
             candidate = _file_descriptor_at(memory, match.start())
@@ -145,9 +146,9 @@ def _file_descriptor_at(memory: mmap.mmap, start: int) -> bytes:
     end, named = start, False
     while True:
         try:
-            tag, position = varint(memory, end)
+            tag, position = read_varint(memory, end)
             field, wire = tag >> 3, tag & 7
-            value, position = varint(memory, position)
+            value, position = read_varint(memory, position)
         except (IndexError, ValueError):
             return memory[start:end]
         if wire == 2 and field in _LENGTH_DELIMITED and not (field == 1 and named):

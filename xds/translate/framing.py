@@ -12,13 +12,14 @@ from typing import Any
 from xds.resources import Resource
 from xds.schema import SchemaError, encode, frame_any, version_of
 from xds.schema.rules import violations
+from xds.schema.wire import delimited, varint
 
 _LENGTH_DELIMITED = 2
 
 
 def framed(number: int, content: bytes) -> bytes:
     """A length-delimited field (message, string or bytes) of that field number."""
-    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(content)) + content
+    return delimited(varint(number << 3 | _LENGTH_DELIMITED), content)
 
 
 def encode_checked(message: Any) -> bytes:
@@ -46,14 +47,3 @@ def resource(
         needs=tuple(sorted(needs)),
         eds=eds,
     )
-
-
-def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

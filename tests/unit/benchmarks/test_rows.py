@@ -7,21 +7,16 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.bench import SYSTEMS, Bench, Row
-from benchmarks.envoy import ENVOY
-from benchmarks.ours import FAIRLEAD
 from benchmarks.report import Result
 from benchmarks.rows import ROWS, derivation
 from benchmarks.size import SMALL
 
-NEEDS_ENVOY = {"endpoint-to-envoy", "route-to-envoy"}
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="the peer is a Go program, and there is no `go`")
 # The first build of the Go programs takes minutes on a busy machine.
 patient = pytest.mark.timeout(900)
 
 
 def measured(row: Row, system: str) -> list[Result]:
-    if row.NAME in NEEDS_ENVOY and not ENVOY.exists():
-        pytest.skip(f"{ENVOY} is missing")
     return row.run(Bench(size=SMALL, systems={system: SYSTEMS[system]}))
 
 
@@ -42,7 +37,6 @@ def test_a_row_measures_the_peer_at_the_smallest_size(row: Row) -> None:
 @pytest.mark.slow
 @patient
 @needs_go
-@pytest.mark.skipif(not FAIRLEAD.exists(), reason=f"{FAIRLEAD} is missing")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.NAME)
 def test_a_row_measures_fairlead_at_the_smallest_size(row: Row) -> None:
     results = measured(row, "ours")
