@@ -21,13 +21,13 @@ class HttpServer(uvicorn.Server):
                 app,
                 http=protocol_with(limits),
                 ws="none",
+                proxy_headers=False,  # who asks is told by the socket; nothing here believes X-Forwarded-For
                 log_config=None,
                 access_log=False,
                 lifespan="off",
                 server_header=False,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=max(1, round(drain)),
-                h11_max_incomplete_event_size=64 * 1024,
             )
         )
 

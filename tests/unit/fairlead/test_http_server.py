@@ -99,6 +99,20 @@ async def test_the_second_request_of_a_connection_has_to_be_in_time_too() -> Non
         assert (await answer(streams, b"GET / HTTP/1.1\r\nHost: loc")).startswith(b"HTTP/1.1 408 ")
 
 
+async def test_blank_lines_between_requests_do_not_hold_a_connection() -> None:
+    async with served(HttpLimits(head_seconds=0.2)) as connect:
+        streams = await connect()
+        assert await status(streams) == b"HTTP/1.1 200 OK"
+        assert (await answer(streams, b"\r\n")).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_two_requests_in_one_packet_are_answered_both() -> None:
+    async with served(HttpLimits()) as connect:
+        streams = await connect()
+        assert await status(streams, REQUEST + REQUEST) == b"HTTP/1.1 200 OK"
+        assert await status(streams, b"") == b"HTTP/1.1 200 OK"
+
+
 async def test_a_slow_answer_is_not_a_slow_client() -> None:
     go = asyncio.Event()
     async with served(HttpLimits(head_seconds=0.1), go) as connect:
