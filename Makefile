@@ -30,7 +30,12 @@ demo: $(READY) ## show the main job with real Envoy and real requests; KEEP=1 le
 
 .PHONY: test
 test: $(READY) ## all tests that need no root, in under 10 minutes on 2 cores
-	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
+	$(BIN)/python -m pytest tests -m "not kubernetes" -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
+
+.PHONY: test-kubernetes
+test-kubernetes: $(READY) ## tests in a real Kubernetes: KUBECONFIG's, or a local node (root, Go 1.26; built once, 8 minutes)
+	@test -n "$${KUBECONFIG:-}" || tests/kube-node/kube-node up
+	$(BIN)/python -m pytest tests/kubernetes -m kubernetes -n 0 --durations 10 --durations-min 5
 
 .PHONY: lint
 lint: $(READY) ## style, types, and who may import whom
@@ -44,6 +49,10 @@ docs: $(READY) ## write the reference pages that are made from the code
 	$(BIN)/python -m fairlead.settings > docs/reference/settings.md
 	$(BIN)/python -m fairlead.metrics > docs/reference/metrics.md
 	$(BIN)/python -m tests.docs.reference
+
+.PHONY: crds
+crds: $(READY) ## write the CustomResourceDefinitions of kind-cluster/crds from the model
+	$(BIN)/python -m scripts.crds
 
 .PHONY: bench
 bench: $(READY) ## measure beside go-control-plane (needs Go 1.26, takes about 20 minutes); ROW="a b" for some rows
