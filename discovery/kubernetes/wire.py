@@ -11,7 +11,7 @@ The structs hold no cycles, so they opt out of the garbage collector. What objec
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw, field
@@ -19,13 +19,12 @@ from msgspec import Raw, field
 Strings = dict[str, str]
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
 AddressType = Literal["IPv4", "IPv6", "FQDN"]
+PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 EXPORT_TO = "fairlead.dev/export-to"
 SERVICE_NAME = "kubernetes.io/service-name"
 REGION = "topology.kubernetes.io/region"
 ZONE = "topology.kubernetes.io/zone"
-
-_NO_LABELS: Strings = {}
 
 
 class UnreadableError(ValueError):
@@ -79,7 +78,7 @@ class ServiceMeta(Meta, frozen=True, gc=False):
 class ServicePort(Wire, frozen=True, gc=False):
     """A port that clients name. Its `targetPort` is not read: EndpointSlices carry the numbers."""
 
-    port: int
+    port: PortNumber
     name: str | None = None
     protocol: str | None = None
     app_protocol: str | None = None
@@ -145,7 +144,7 @@ class SlicePort(Wire, frozen=True, gc=False):
     """A port by the Service port's name; without a number it means "all ports", which names none to send to."""
 
     name: str | None = None
-    port: int | None = None
+    port: PortNumber | None = None
     protocol: str | None = None
 
 
@@ -265,7 +264,11 @@ class Failure(Wire, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, Generic[T], frozen=True):
-    """One line of a watch. A bookmark has only the `resource_version`, an error only the `failure`."""
+    """One line of a watch: an `object`, or what is `malformed` about it.
+
+    A bookmark has the `resource_version` only, an error the `failure` only. A malformed object that is DELETED is gone
+    all the same: its key is in `malformed`.
+    """
 
     type: EventType
     resource_version: str = ""
@@ -281,8 +284,11 @@ class Reader(Generic[T]):
     use from several threads.
     """
 
+    __slots__ = ("_item", "_page")
+
     def __init__(self, kind: type[T]) -> None:
-        raise NotImplementedError
+        self._item: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind)
+        self._page: msgspec.json.Decoder[_List[T]] = msgspec.json.Decoder(_List[kind])  # type: ignore[valid-type]
 
     def page(self, body: bytes) -> Page[T]:
         """A page of a list; objects keep the server's order.
@@ -290,7 +296,11 @@ class Reader(Generic[T]):
         Raises:
             UnreadableError: the body is no list of Kubernetes.
         """
-        raise NotImplementedError
+        try:
+            page = self._page.decode(body)
+        except _ERRORS:
+            return self._page_one_by_one(body)
+        return _made(page.metadata, tuple(page.items or ()), ())
 
     def object(self, body: bytes) -> T | Malformed:
         """A single object, as a GET answers it.
@@ -298,7 +308,12 @@ class Reader(Generic[T]):
         Raises:
             UnreadableError: the body is no JSON.
         """
-        raise NotImplementedError
+        try:
+            return self._item.decode(body)
+        except msgspec.ValidationError as error:
+            return _malformed(body, error)
+        except _ERRORS as error:
+            raise UnreadableError(f"the API server's answer is no JSON object: {error}") from error
 
     def event(self, line: bytes) -> Event[T]:
         """A line of a watch.
@@ -306,4 +321,95 @@ class Reader(Generic[T]):
         Raises:
             UnreadableError: the line is no watch event.
         """
-        raise NotImplementedError
+        try:
+            envelope = _ENVELOPE.decode(line)
+            if envelope.type == "ERROR":
+                return Event("ERROR", failure=_failure(envelope.object))
+            version = _head(envelope.object).resource_version
+            if envelope.type == "BOOKMARK":
+                return Event("BOOKMARK", version)
+        except _ERRORS as error:
+            raise UnreadableError(f"a line of a watch is no event of Kubernetes: {error}") from error
+        found = self.object(bytes(envelope.object))
+        if isinstance(found, Malformed):
+            return Event(envelope.type, version, malformed=found)
+        return Event(envelope.type, version, found)
+
+    def _page_one_by_one(self, body: bytes) -> Page[T]:
+        """A page of which some object is not as it should be: each is judged alone."""
+        try:
+            page = _RAW_LIST.decode(body)
+            found = [self.object(bytes(raw)) for raw in page.items or ()]
+        except _ERRORS as error:
+            raise UnreadableError(f"the API server's answer is no list of Kubernetes: {error}") from error
+        good = tuple(item for item in found if not isinstance(item, Malformed))
+        return _made(page.metadata, good, tuple(item for item in found if isinstance(item, Malformed)))
+
+
+# Invalid UTF-8 and nesting without end are no `DecodeError`.
+_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _ListMeta(Wire, frozen=True, gc=False):
+    resource_version: str
+    token: str | None = field(default=None, name="continue")
+    remaining: int | None = field(default=None, name="remainingItemCount")
+
+
+class _List(msgspec.Struct, Generic[T], frozen=True, gc=False):
+    metadata: _ListMeta
+    items: list[T] | None
+
+
+class _Envelope(msgspec.Struct, frozen=True, gc=False):
+    type: EventType
+    object: Raw
+
+
+class _HeadMeta(Wire, frozen=True, gc=False):
+    """What names an object, of whatever type its fields turn out to be."""
+
+    name: Any = ""
+    namespace: Any = ""
+    resource_version: Any = ""
+
+
+class _Head(Wire, frozen=True, gc=False):
+    metadata: _HeadMeta | None = None
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_HEAD = msgspec.json.Decoder(_Head)
+_FAILURE = msgspec.json.Decoder(Failure)
+_RAW_LIST = msgspec.json.Decoder(_List[Raw])
+_NO_META = Meta("")
+
+
+def _made(meta: _ListMeta, items: tuple[T, ...], malformed: tuple[Malformed, ...]) -> Page[T]:
+    return Page(items, malformed, meta.resource_version, meta.token or "", meta.remaining or 0)
+
+
+def _head(body: bytes | Raw) -> Meta:
+    """The names in an object of any shape; what is no string counts as empty."""
+    try:
+        meta = _HEAD.decode(body).metadata
+    except msgspec.ValidationError:
+        return _NO_META
+    if meta is None:
+        return _NO_META
+    name, namespace, version = (
+        text if isinstance(text, str) else "" for text in (meta.name, meta.namespace, meta.resource_version)
+    )
+    return Meta(name, namespace, version)
+
+
+def _malformed(body: bytes, error: msgspec.ValidationError) -> Malformed:
+    head = _head(body)
+    return Malformed(head.key, str(error), head.resource_version)
+
+
+def _failure(body: Raw) -> Failure:
+    try:
+        return _FAILURE.decode(body)
+    except msgspec.ValidationError:
+        return Failure(message="the API server gave no reason that can be read")
