@@ -13,6 +13,7 @@ import msgspec
 from mesh.attachments import ATTACHED, ATTACHMENTS, ListenerKey, Parent
 from mesh.backends import Invalid, resolve
 from mesh.conditions import Condition
+from mesh.features import NAMES as FEATURES
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds import to_json as wire
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
@@ -51,6 +52,7 @@ class Status(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     listeners: tuple[ListenerStatus, ...] = ()
     parents: tuple[ParentStatus, ...] = ()
+    supported_features: tuple[str, ...] = ()
     shadowed: tuple[str, ...] = ()
 
     def to_json(self) -> JSON:
@@ -64,6 +66,8 @@ class Status(msgspec.Struct, frozen=True):
             status["listeners"] = [self._listener(listener) for listener in self.listeners]
         if self.parents:
             status["parents"] = [self._parent(parent) for parent in self.parents]
+        if self.supported_features:
+            status["supportedFeatures"] = [{"name": name} for name in self.supported_features]
         if self.shadowed:
             status["shadowed"] = list(self.shadowed)
         return status
@@ -149,11 +153,15 @@ def _gateway_class(look: Look, key: ObjectKey) -> Status | None:
     found = find(look, GatewayClass, key)
     if found is None or found.spec.controller_name != CONTROLLER_NAME:
         return None
+    return Status(conditions=(_class_accepted(found),), supported_features=FEATURES)
+
+
+def _class_accepted(found: GatewayClass) -> Condition:
     ref = found.spec.parameters_ref
     if ref is None:
-        return Status(conditions=(Condition("Accepted", True, "Accepted"),))
+        return Condition("Accepted", True, "Accepted")
     said = f"parametersRef names {ref.kind} {ref.name}, but there are no kinds of parameters; remove it."
-    return Status(conditions=(Condition("Accepted", False, "InvalidParameters", said),))
+    return Condition("Accepted", False, "InvalidParameters", said)
 
 
 def _http_route(look: Look, key: ObjectKey) -> Status | None:

@@ -1,0 +1,65 @@
+"""Which features of Gateway API v1.6.3 are served: what a GatewayClass says in `status.supportedFeatures`.
+
+One row per feature, by its name in Gateway API's `pkg/features`, with what serves it and where that is shown. Users and
+the conformance suite take the list at its word, so a row comes in with the test that shows the whole of the feature,
+and what is served in part (addresses of a user's choice, say) is not in it. Nothing here decides what is served.
+
+Not in it though fields of the API exist: session persistence and external authorization have no feature's name.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Feature(msgspec.Struct, frozen=True):
+    """A feature's name, how it is served, and the file or folder of tests that shows it."""
+
+    name: str
+    served_by: str
+    shown_in: str
+
+
+FEATURES: tuple[Feature, ...] = (
+    Feature("Gateway", "Listeners with conditions, routes attached to them", "tests/unit/mesh/test_gateways.py"),
+    Feature("GatewayHTTPListenerIsolation", "A scope for each listener's hostname", "tests/envoy/test_scopes.py"),
+    Feature(
+        "GatewayHTTPSListenerDetectMisdirectedRequests",
+        "Hosts of other listeners answer 421 on a connection's own routes",
+        "tests/envoy/test_https.py",
+    ),
+    Feature("GatewayPort8080", "Any port is served", "tests/golden/two-gateways"),
+    Feature("HTTPRoute", "Matches, backends, core filters", "tests/envoy/test_routing.py"),
+    Feature("HTTPRoute303RedirectStatusCode", "Envoy's redirect", "tests/golden/redirects"),
+    Feature("HTTPRoute307RedirectStatusCode", "Envoy's redirect", "tests/golden/redirects"),
+    Feature("HTTPRoute308RedirectStatusCode", "Envoy's redirect", "tests/golden/redirects"),
+    Feature("HTTPRouteBackendProtocolH2C", "appProtocol kubernetes.io/h2c is HTTP/2", "tests/golden/http2-backends"),
+    Feature("HTTPRouteBackendProtocolWebSocket", "Upgrades are on for all routes", "tests/envoy/test_websocket.py"),
+    Feature(
+        "HTTPRouteBackendRequestHeaderModification", "Headers of one weighted cluster", "tests/golden/header-modifiers"
+    ),
+    Feature("HTTPRouteBackendTimeout", "The lesser timeout, or that of each try", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteCORS", "Envoy's CORS filter, one policy per route", "tests/golden/cors"),
+    Feature("HTTPRouteDestinationPortMatching", "parentRef.port", "tests/unit/mesh/test_attachments.py"),
+    Feature("HTTPRouteHostRewrite", "A literal host", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteMethodMatching", "The pseudo-header :method", "tests/golden/header-query-method-matches"),
+    Feature("HTTPRouteNamedRouteRule", "Rules keep their names in Envoy's routes", "tests/golden/named-rules"),
+    Feature("HTTPRouteParentRefPort", "parentRef.port", "tests/unit/mesh/test_attachments.py"),
+    Feature("HTTPRoutePathRedirect", "Whole paths and prefixes", "tests/envoy/test_routing.py"),
+    Feature("HTTPRoutePathRewrite", "Whole paths and prefixes", "tests/envoy/test_routing.py"),
+    Feature("HTTPRoutePortRedirect", "The port is always decided here", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteQueryParamMatching", "Query parameters", "tests/golden/header-query-method-matches"),
+    Feature("HTTPRouteRequestMirror", "A mirror policy", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteRequestMultipleMirrors", "A mirror policy for each", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteRequestPercentageMirror", "A mirror policy's share", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteRequestTimeout", "A route's timeout", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteResponseHeaderModification", "A route's response headers", "tests/golden/header-modifiers"),
+    Feature("HTTPRouteRetry", "Retry on codes, with attempts and backoff", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteRetryBackendTimeout", "Each try has its own time", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteRetryConnectionError", "Failed and reset connections are retried", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteSchemeRedirect", "Scheme, and the port that goes with it", "tests/envoy/test_routing.py"),
+    Feature("ReferenceGrant", "References across namespaces", "tests/golden/reference-grants"),
+)
+
+NAMES: tuple[str, ...] = tuple(sorted(feature.name for feature in FEATURES))
+"""As `supportedFeatures` lists them: in alphabetical order, as the specification demands."""

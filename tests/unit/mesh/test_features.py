@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from mesh.features import FEATURES, NAMES
+from tests.support.model import Model
+
+ROOT = Path(__file__).resolve().parents[3]
+CLASS = "{kind: GatewayClass, metadata: {name: ours}, spec: {controllerName: fairlead.dev/gateway-controller}}"
+
+
+def test_every_feature_that_is_claimed_has_a_test_that_shows_it() -> None:
+    assert [feature.name for feature in FEATURES if not (ROOT / feature.shown_in).exists()] == []
+    assert all(feature.served_by for feature in FEATURES)
+
+
+def test_the_features_are_claimed_once_in_alphabetical_order_and_fit_into_a_status() -> None:
+    assert list(NAMES) == sorted(set(NAMES))
+    assert len(NAMES) <= 64
+
+
+def test_the_core_features_that_the_conformance_suite_infers_its_profile_from_are_claimed() -> None:
+    assert {"Gateway", "HTTPRoute", "ReferenceGrant"} <= set(NAMES)
+
+
+def test_a_gateway_class_tells_the_features() -> None:
+    model = Model()
+    model.apply(CLASS)
+    told = model.status("GatewayClass", "ours", "").to_json()["supportedFeatures"]
+    assert told == [{"name": name} for name in NAMES]
