@@ -1,0 +1,80 @@
+"""Tests in a real Kubernetes: that of KUBECONFIG, else the local node (`tests/kube-node`).
+
+Each test works in a namespace of its own, so that tests can run beside each other and beside whatever the cluster does.
+Everything here carries the marker `kubernetes`; `make test` leaves it out, `make test-kubernetes` runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.kubernetes import INSTALL, Cluster, kubectl, local_kubeconfig, why_no_node
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker("kubernetes")
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """The kubeconfig of the cluster; skips where there is none and none can be started."""
+    pytest.importorskip("kubernetes", reason="needs the extra `kubernetes`: pip install 'fairlead[kubernetes]'")
+    if named := os.environ.get("KUBECONFIG"):
+        return Path(named)
+    if why := why_no_node():
+        pytest.skip(why)
+    return local_kubeconfig()
+
+
+@pytest.fixture(scope="session")
+def cluster(kubeconfig: Path) -> Iterator[Cluster]:
+    """The cluster, as its administrator."""
+    started = Cluster(kubeconfig)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def crds(cluster: Cluster) -> None:
+    """Gateway API's CRDs (experimental channel) and ours are in the cluster."""
+    done = subprocess.run(
+        [str(INSTALL), "crds"],
+        env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "KUBECTL": " ".join(kubectl())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def new_namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
+    """Makes namespaces of the test's own, with labels; they go with the test."""
+    made: list[str] = []
+    part = request.path.stem.removeprefix("test_").replace("_", "-")[:30]
+
+    def make(**labels: str) -> str:
+        name = f"test-{part}-{secrets.token_hex(3)}"
+        cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        cluster.delete({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+@pytest.fixture
+def namespace(new_namespace: Callable[..., str]) -> str:
+    """A namespace of the test's own."""
+    return new_namespace()
