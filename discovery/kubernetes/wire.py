@@ -238,10 +238,11 @@ T = TypeVar("T")
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """An object that is not what its kind's API says. `message` names the field; the key may be empty."""
+    """An object that is not what its kind's API says: what is wrong, and at which field. The key may be empty."""
 
     key: Key
     message: str
+    path: str = ""
     resource_version: str = ""
 
 
@@ -405,7 +406,9 @@ def _head(body: bytes | Raw) -> Meta:
 
 def _malformed(body: bytes, error: msgspec.ValidationError) -> Malformed:
     head = _head(body)
-    return Malformed(head.key, str(error), head.resource_version)
+    # msgspec says: Expected `int`, got `str` - at `$.spec.ports[0].port`
+    message, _, path = str(error).partition(" - at `$")
+    return Malformed(head.key, message, path.removesuffix("`").removeprefix("."), head.resource_version)
 
 
 def _failure(body: Raw) -> Failure:
