@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from mesh.conditions import Condition
+from mesh.conditions import Condition, holds
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.listeners import GatewayListener, listeners, unserved
 from mesh.model import Declared, ObjectKey
-from mesh.objects import OBJECTS, find
+from mesh.objects import OBJECTS, find, source_of
+from mesh.provisioning import PLATFORM_PREFIX, parameters_problem, resource_name
 from mesh.tables import Look, Reader, derived, each
 
 OUR_CLASS = "fairlead"
@@ -33,13 +34,21 @@ class Gateway(msgspec.Struct, frozen=True):
     """A Gateway that is ours.
 
     `addresses` are IP addresses to bind, empty for all. `service_account` is the account its proxies run as.
-    `conditions` speak of the Gateway as a whole.
+    `conditions` speak of the Gateway as a whole. `platform` is the source whose platform runs its proxies, empty where
+    whoever likes starts an Envoy for it; `requested` are the addresses asked of the platform.
     """
 
     listeners: tuple[GatewayListener, ...]
     addresses: tuple[str, ...]
     service_account: str
     conditions: tuple[Condition, ...]
+    platform: str = ""
+    requested: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the Gateway as a whole is accepted."""
+        return holds(self.conditions, "Accepted")
 
     def listener(self, name: str) -> GatewayListener | None:
         """The listener of that name, or None."""
@@ -63,27 +72,34 @@ def GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
     if gateway is None or not is_ours(look, gateway.spec.gateway_class_name):
         return None
     judged = listeners(look, gateway)
-    addresses, problem = _addresses(gateway)
-    problem = problem or _parameters(gateway)
+    source = source_of(look, ObjectKey("Gateway", key.namespace, key.name))
+    platform = source if source.startswith(PLATFORM_PREFIX) else ""
+    addresses, problem = _addresses(gateway, ("IPAddress", "Hostname") if platform else ("IPAddress",))
+    problem = problem or _parameters(look, gateway)
     if problem is not None:
         judged = tuple(unserved(listener, problem.message) for listener in judged)
     accepted = problem or _accepted(judged)
     return Gateway(
         listeners=judged,
-        addresses=addresses,
-        service_account=key.name,
+        addresses=() if platform else addresses,
+        service_account=resource_name(key.name, gateway.spec.gateway_class_name) if platform else key.name,
         conditions=(accepted, _programmed(judged, accepted)),
+        platform=platform,
+        requested=addresses if platform else (),
     )
 
 
-def _addresses(gateway: GatewayObject) -> tuple[tuple[str, ...], Condition | None]:
+def _addresses(gateway: GatewayObject, types: tuple[str, ...]) -> tuple[tuple[str, ...], Condition | None]:
     found: set[str] = set()
     for address in gateway.spec.addresses:
-        if address.type != "IPAddress":
-            said = f"Addresses of type {address.type} are not supported; use IPAddress."
+        if address.type not in types:
+            said = f"Addresses of type {address.type} are not supported; use {' or '.join(types)}."
             return (), Condition("Accepted", False, "UnsupportedAddress", said)
         if not address.value:
             continue  # one is to be assigned: all addresses of the machine will do
+        if address.type == "Hostname":
+            found.add(address.value.lower())
+            continue
         try:
             found.add(str(ipaddress.ip_address(address.value)))
         except ValueError:
@@ -92,13 +108,12 @@ def _addresses(gateway: GatewayObject) -> tuple[tuple[str, ...], Condition | Non
     return tuple(sorted(found)), None
 
 
-def _parameters(gateway: GatewayObject) -> Condition | None:
+def _parameters(look: Reader, gateway: GatewayObject) -> Condition | None:
     infrastructure = gateway.spec.infrastructure
     if infrastructure is None or infrastructure.parameters_ref is None:
         return None
-    ref = infrastructure.parameters_ref
-    said = f"infrastructure.parametersRef names {ref.kind} {ref.name}, but there are no kinds of parameters; remove it."
-    return Condition("Accepted", False, "InvalidParameters", said)
+    said = parameters_problem(look, infrastructure.parameters_ref, gateway.metadata.namespace)
+    return Condition("Accepted", False, "InvalidParameters", f"infrastructure.{said}") if said else None
 
 
 def _accepted(judged: tuple[GatewayListener, ...]) -> Condition:

@@ -163,11 +163,35 @@ class Rejection(msgspec.Struct, frozen=True):
     everywhere: bool = True
 
 
+class ProvisionedKey(NamedTuple):
+    """A Gateway whose proxies a platform runs, and the source that runs them (`kubernetes:<cluster>`)."""
+
+    namespace: str
+    name: str
+    source: str
+
+
+class Provisioned(msgspec.Struct, frozen=True):
+    """What a platform made to run a Gateway.
+
+    `addresses` are those at which clients reach it, IP addresses or host names; `ready` says that a proxy takes
+    requests there. `problem` tells why it is not as it should be, `reason` is the specification's word for it.
+    `service_account` is the account its proxies run as.
+    """
+
+    addresses: tuple[str, ...] = ()
+    ready: bool = False
+    problem: str = ""
+    reason: Literal["Pending", "Invalid", "NoResources", "AddressNotAssigned", "AddressNotUsable"] = "Pending"
+    service_account: str = ""
+
+
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")
 DISCOVERED_SERVICES: Input[DiscoveredServiceKey, DiscoveredService] = Input("discovered_services")
 DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input("discovered_endpoints")
 AUDIENCES: Input[Audience, Connected] = Input("audiences")
 REJECTIONS: Input[RejectionKey, Rejection] = Input("rejections")
+PROVISIONED: Input[ProvisionedKey, Provisioned] = Input("provisioned")
 
 DISCOVERED_SERVICES_BY_NAME = DISCOVERED_SERVICES.index("name", lambda key, _: (ServiceKey(key.namespace, key.name),))
 DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
@@ -176,4 +200,4 @@ DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
 REJECTIONS_BY_AUDIENCE = REJECTIONS.index("audience", lambda key, _: (key.audience,))
 REJECTIONS_BY_OBJECT = REJECTIONS.index("object", lambda _, row: row.objects)
 
-INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS)
+INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, PROVISIONED)

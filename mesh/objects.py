@@ -38,7 +38,7 @@ def source_rank(source: str) -> tuple[int, str]:
     return (1, source) if source == "store" else (2, source)
 
 
-def _winner(look: Look, key: ObjectKey) -> DeclaredKey | None:
+def _winner(look: Reader, key: ObjectKey) -> DeclaredKey | None:
     return min(look.keys(DECLARED_BY_OBJECT, key), key=lambda declared: source_rank(declared.source), default=None)
 
 
@@ -57,6 +57,12 @@ def SHADOWED(key: DeclaredKey, look: Look) -> Shadowed | None:  # noqa: N802
         return None
     row = look(DECLARED, winner)
     return Shadowed(by=winner.source, location=row.location if row is not None else "")
+
+
+def source_of(look: Reader, key: ObjectKey) -> str:
+    """The source whose declaration of an object counts; empty where there is no such object."""
+    winner = _winner(look, key)
+    return winner.source if winner is not None else ""
 
 
 def find(look: Reader, struct: type[ObjectT], key: ObjectKey) -> ObjectT | None:

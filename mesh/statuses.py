@@ -6,15 +6,16 @@ transition and the conditions of other controllers. A message names what to mend
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from mesh.attachments import ATTACHED, ATTACHMENTS, ListenerKey, Parent
 from mesh.backends import Invalid, resolve
-from mesh.conditions import Condition
+from mesh.conditions import Condition, holds
 from mesh.features import NAMES as FEATURES
-from mesh.gateways import GATEWAYS, GatewayKey
+from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds import to_json as wire
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.http_filters import HTTPRouteFilter
@@ -22,8 +23,18 @@ from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import JSON
 from mesh.kinds.references import BackendObjectReference, ParentReference
 from mesh.listeners import RouteKind
-from mesh.model import REJECTIONS, REJECTIONS_BY_AUDIENCE, REJECTIONS_BY_OBJECT, Audience, ObjectKey, Rejection
+from mesh.model import (
+    PROVISIONED,
+    REJECTIONS,
+    REJECTIONS_BY_AUDIENCE,
+    REJECTIONS_BY_OBJECT,
+    Audience,
+    ObjectKey,
+    ProvisionedKey,
+    Rejection,
+)
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, find
+from mesh.provisioning import class_parameters_problem, programmed
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
 
@@ -61,7 +72,7 @@ class Status(msgspec.Struct, frozen=True):
         if self.conditions:
             status["conditions"] = self._conditions(self.conditions)
         if self.addresses:
-            status["addresses"] = [{"type": "IPAddress", "value": address} for address in self.addresses]
+            status["addresses"] = [{"type": _address_type(address), "value": address} for address in self.addresses]
         if self.listeners:
             status["listeners"] = [self._listener(listener) for listener in self.listeners]
         if self.parents:
@@ -100,6 +111,14 @@ class Status(msgspec.Struct, frozen=True):
         }
 
 
+def _address_type(address: str) -> str:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return "Hostname"
+    return "IPAddress"
+
+
 @derived("statuses", each(OBJECTS))
 def STATUSES(key: ObjectKey, look: Look) -> Status | None:  # noqa: N802
     """What is said of each object; no row where there is nothing to say (a foreign Gateway, a Namespace)."""
@@ -124,19 +143,43 @@ def _gateway(look: Look, key: ObjectKey) -> Status | None:
     if gateway is None:
         return None
     refused = _refused_listeners(look, key)
+    pending, addresses = _run_by_platform(look, key, gateway)
+    waiting = msgspec.structs.replace(pending, reason="Pending") if pending is not None else None
     return Status(
-        conditions=_with_rejections(look, key, gateway.conditions),
-        addresses=gateway.addresses,
+        conditions=_with_rejections(look, key, _but(gateway.conditions, pending)),
+        addresses=addresses,
         listeners=tuple(
             ListenerStatus(
                 name=listener.name,
                 attached_routes=look(ATTACHED, ListenerKey(GatewayKey(key.namespace, key.name), listener.name)) or 0,
                 supported_kinds=listener.supported_kinds,
-                conditions=_rejected(listener.conditions, refused.get(str(listener.port), ())),
+                conditions=_rejected(
+                    _but(listener.conditions, waiting) if listener.programmed else listener.conditions,
+                    refused.get(str(listener.port), ()),
+                ),
             )
             for listener in gateway.listeners
         ),
     )
+
+
+def _run_by_platform(look: Look, key: ObjectKey, gateway: Gateway) -> tuple[Condition | None, tuple[str, ...]]:
+    """What keeps a Gateway that a platform runs from being programmed, and its addresses; nothing of any other."""
+    if not gateway.platform:
+        return None, gateway.addresses
+    row = look(PROVISIONED, ProvisionedKey(key.namespace, key.name, gateway.platform))
+    addresses = row.addresses if row is not None else ()
+    if not holds(gateway.conditions, "Programmed"):
+        return None, addresses
+    condition = programmed(row, gateway.requested)
+    return (None if condition.status else condition), addresses
+
+
+def _but(conditions: tuple[Condition, ...], instead: Condition | None) -> tuple[Condition, ...]:
+    """The conditions, with one of them told otherwise."""
+    if instead is None:
+        return conditions
+    return tuple(instead if condition.type == instead.type else condition for condition in conditions)
 
 
 def _refused_listeners(look: Look, key: ObjectKey) -> Mapping[str, list[Rejection]]:
@@ -153,14 +196,13 @@ def _gateway_class(look: Look, key: ObjectKey) -> Status | None:
     found = find(look, GatewayClass, key)
     if found is None or found.spec.controller_name != CONTROLLER_NAME:
         return None
-    return Status(conditions=(_class_accepted(found),), supported_features=FEATURES)
+    return Status(conditions=(_class_accepted(look, found),), supported_features=FEATURES)
 
 
-def _class_accepted(found: GatewayClass) -> Condition:
-    ref = found.spec.parameters_ref
-    if ref is None:
+def _class_accepted(look: Look, found: GatewayClass) -> Condition:
+    said = class_parameters_problem(look, found)
+    if not said:
         return Condition("Accepted", True, "Accepted")
-    said = f"parametersRef names {ref.kind} {ref.name}, but there are no kinds of parameters; remove it."
     return Condition("Accepted", False, "InvalidParameters", said)
 
 
@@ -224,7 +266,8 @@ def _filter_references(
             yield f"{path}[{at}].extensionRef", item
 
 
-def _service(look: Look, key: ObjectKey) -> Status:
+def _plain(look: Look, key: ObjectKey) -> Status:
+    """The status of a kind that is right wherever it is valid."""
     return Status(conditions=_with_rejections(look, key, (Condition("Accepted", True, "Accepted"),)))
 
 
@@ -262,7 +305,11 @@ def _rejected(conditions: tuple[Condition, ...], rejections: Sequence[Rejection]
 _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "Gateway": _gateway,
     "GatewayClass": _gateway_class,
+    "GatewayParameters": _plain,
     "HTTPRoute": _http_route,
-    "Service": _service,
+    "Service": _plain,
     "ServiceSubset": _service_subset,
 }
+
+KINDS_WITH_STATUS = frozenset(_TELL)
+"""The kinds of which something is said beside who shadows them."""

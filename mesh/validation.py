@@ -17,6 +17,7 @@ from mesh.kinds import KINDS, Kind
 from mesh.kinds.meta import Object
 from mesh.problems import Problem, Report, shown
 from mesh.validations.gateway import check_gateway
+from mesh.validations.gatewayparameters import check_gatewayparameters
 from mesh.validations.httproute import check_httproute
 from mesh.validations.metadata import check_metadata
 from mesh.validations.salvage import certain, sound_part
@@ -29,6 +30,7 @@ DEFAULT_NAMESPACE = "default"
 _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
     {
         "Gateway": check_gateway,
+        "GatewayParameters": check_gatewayparameters,
         "HTTPRoute": check_httproute,
         "Secret": check_secret,
         "Service": check_service,

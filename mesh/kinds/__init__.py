@@ -16,6 +16,7 @@ import msgspec
 from mesh.kinds.fields import END
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayclass import GatewayClass
+from mesh.kinds.gatewayparameters import GatewayParameters
 from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import JSON, Object
 from mesh.kinds.namespace import Namespace
@@ -65,6 +66,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("subset",),
                 True,
                 ServiceSubset,
+            ),
+            Kind(
+                "GatewayParameters",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "gatewayparameters",
+                ("gwparams",),
+                True,
+                GatewayParameters,
             ),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
             Kind("Namespace", "v1", ("v1",), "namespaces", ("ns",), False, Namespace),

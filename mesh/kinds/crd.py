@@ -42,6 +42,12 @@ _WHY = Column("Why", '.status.conditions[?(@.status=="False")].message', priorit
 
 _COLUMNS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
     {
+        "GatewayParameters": (
+            Column("Replicas", ".spec.replicas", "integer"),
+            Column("Type", ".spec.serviceType"),
+            Column("Image", ".spec.envoyImage", priority=1),
+            _ACCEPTED,
+        ),
         "Service": (Column("Port", ".spec.ports[0].port", "integer"), _ACCEPTED),
         "ServiceSubset": (Column("Service", ".spec.service"), _ACCEPTED, _RESOLVED),
     }

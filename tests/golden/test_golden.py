@@ -1,8 +1,9 @@
 """Golden cases: `<feature>/in.yaml` is what people and platforms declare, `out.yaml` what must come of it.
 
 `out.yaml` holds every audience's Envoy resources and the objects' statuses. A new case is a new directory; nothing is
-registered anywhere. The first document of `in.yaml` may be `{connected: [...], discovered: [...]}` without a kind: the
-sidecars and gRPC clients that are connected, and what platforms report.
+registered anywhere. The first document of `in.yaml` may be `{connected: [...], discovered: [...], provisioned: [...]}`
+without a kind: the sidecars and gRPC clients that are connected, and what platforms report; its `source` is who
+declares the objects, by default `files`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mesh.model import (
     DECLARED,
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
+    PROVISIONED,
     Audience,
     Connected,
     Declared,
@@ -30,6 +32,8 @@ from mesh.model import (
     DiscoveredService,
     DiscoveredServiceKey,
     Endpoint,
+    Provisioned,
+    ProvisionedKey,
     ServicePort,
 )
 from mesh.statuses import STATUSES
@@ -82,20 +86,25 @@ def _engine(case: str) -> Engine:
 
 
 def _changes(path: Path) -> Any:
+    source = "files"
     for line, document in enumerate(yaml.safe_load_all(path.read_text())):
         if "kind" not in document:
+            source = document.get("source", source)
             yield from _surroundings(document)
             continue
         checked = validate(document)
         assert checked.object is not None, checked.problems
         metadata = checked.object.metadata
-        key = DeclaredKey(checked.object.kind, metadata.namespace, metadata.name, "files")
+        key = DeclaredKey(checked.object.kind, metadata.namespace, metadata.name, source)
         yield Change(DECLARED, key, Declared(checked.object, location=f"in.yaml#{line}"))
 
 
 def _surroundings(document: dict[str, Any]) -> Any:
     for audience in document.get("connected", ()):
         yield Change(AUDIENCES, Audience(**audience), Connected())
+    for told in document.get("provisioned", ()):
+        key = ProvisionedKey(told.pop("namespace", "default"), told.pop("name"), told.pop("source"))
+        yield Change(PROVISIONED, key, msgspec.convert(told, Provisioned))
     for told in document.get("discovered", ()):
         source, namespace, name = told["source"], told.get("namespace", "default"), told["name"]
         ports = msgspec.convert(told["ports"], tuple[ServicePort, ...])
@@ -103,8 +112,8 @@ def _surroundings(document: dict[str, Any]) -> Any:
         yield Change(DISCOVERED_SERVICES, DiscoveredServiceKey(source, namespace, name), service)
         each = ({**endpoint, "ports": list(endpoint["ports"].items())} for endpoint in told["endpoints"])
         endpoints = tuple(sorted(msgspec.convert(endpoint, Endpoint) for endpoint in each))
-        key = DiscoveredEndpointsKey(source, namespace, name, "all")
-        yield Change(DISCOVERED_ENDPOINTS, key, DiscoveredEndpoints(endpoints))
+        part = DiscoveredEndpointsKey(source, namespace, name, "all")
+        yield Change(DISCOVERED_ENDPOINTS, part, DiscoveredEndpoints(endpoints))
 
 
 def _audiences(engine: Engine) -> list[Audience]:

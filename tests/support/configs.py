@@ -13,6 +13,7 @@ from mesh.model import (
     DECLARED,
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
+    PROVISIONED,
     Audience,
     Connected,
     Declared,
@@ -22,6 +23,8 @@ from mesh.model import (
     DiscoveredService,
     DiscoveredServiceKey,
     Endpoint,
+    Provisioned,
+    ProvisionedKey,
     ServicePort,
 )
 from mesh.tables import Change
@@ -120,7 +123,15 @@ gateways = st.fixed_dictionaries(
     {
         "gatewayClassName": st.sampled_from(("fairlead", "fairlead", "other")),
         "listeners": st.lists(listeners, min_size=1, max_size=3).map(_numbered),
-    }
+    },
+    optional={
+        "addresses": st.lists(
+            st.sampled_from(({"value": "10.9.0.1"}, {"type": "Hostname", "value": "a.com"})), max_size=1
+        ),
+        "infrastructure": st.just(
+            {"parametersRef": {"group": "fairlead.dev", "kind": "GatewayParameters", "name": "x"}}
+        ),
+    },
 )
 grants = st.fixed_dictionaries(
     {
@@ -211,6 +222,7 @@ declarations = st.one_of(
     _kind("Service", services, _spec(service_specs)),
     _kind("ServiceSubset", services, _spec(subsets)),
     _kind("ReferenceGrant", names, _spec(grants)),
+    _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
     _kind("Secret", st.just("cert"), secrets),
     _kind("GatewayClass", st.sampled_from(("fairlead", "other")), _controllers),
     _kind("Namespace", namespaces, _labels),
@@ -245,6 +257,12 @@ _discovered_endpoints = st.builds(
         st.sets(st.sampled_from(("10.1.0.1", "10.1.0.2")), max_size=2),
     ),
 )
+_provisioned = st.builds(
+    lambda namespace, name, row: Change(PROVISIONED, ProvisionedKey(namespace, name, "kubernetes:one"), row),
+    namespaces,
+    names,
+    st.none() | st.builds(Provisioned, addresses=st.sampled_from(((), ("10.9.0.1",))), ready=st.booleans()),
+)
 _audiences = st.builds(
     lambda audience, row: Change(AUDIENCES, audience, row),
     st.one_of(
@@ -255,7 +273,9 @@ _audiences = st.builds(
     st.none() | st.just(Connected()),
 )
 
-changes = st.one_of(declarations, declarations, declarations, _discovered, _discovered_endpoints, _audiences)
+changes = st.one_of(
+    declarations, declarations, declarations, _discovered, _discovered_endpoints, _audiences, _provisioned
+)
 
 
 def _declare(kind: str, namespace: str, name: str, spec: dict[str, Any]) -> Change:

@@ -16,6 +16,7 @@ from mesh.model import (
     DECLARED,
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
+    PROVISIONED,
     Audience,
     Connected,
     Declared,
@@ -26,6 +27,8 @@ from mesh.model import (
     DiscoveredServiceKey,
     Endpoint,
     ObjectKey,
+    Provisioned,
+    ProvisionedKey,
     ServicePort,
 )
 from mesh.statuses import STATUSES, Status
@@ -76,6 +79,10 @@ class Model:
     def connect(self, audience: Audience) -> Commit:
         """A proxy of an audience connects."""
         return self.engine.commit([Change(AUDIENCES, audience, Connected())])
+
+    def provision(self, name: str, row: Provisioned | None, *, namespace: str = "default") -> Commit:
+        """What the platform `kubernetes:one` tells of what runs a Gateway."""
+        return self.engine.commit([Change(PROVISIONED, ProvisionedKey(namespace, name, "kubernetes:one"), row)])
 
     def status(self, kind: str, name: str, namespace: str = "default") -> Status:
         """The status of an object, which must have one."""

@@ -27,6 +27,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     },
     "Service": {"spec": {"ports": [{"name": "http", "port": 80}]}},
     "ServiceSubset": {"spec": {"service": "reviews", "labels": {"version": "v2"}}},
+    "GatewayParameters": {"spec": {}},
     "Secret": {"stringData": {"a": "b"}},
     "Namespace": {"metadata": {"name": "x", "labels": {"team": "red"}}},
 }
