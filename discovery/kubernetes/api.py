@@ -54,7 +54,7 @@ class Api(Protocol):
         """
 
     def lines(self, path: str, *, query: Mapping[str, str], idle_timeout: float) -> AsyncIterator[bytes]:
-        """A watch: yield its lines, each one JSON document, until the server ends it.
+        """A watch: yield its lines, each one JSON document, until the server ends it; first an empty one: it is open.
 
         Ends with UnreachableError where the connection breaks or nothing comes for `idle_timeout` seconds.
 

@@ -89,6 +89,7 @@ class Connection:
         except (aiohttp.ClientError, OSError) as error:
             raise UnreachableError(_words(error)) from None
         async with contextlib.aclosing(_Closing(answer)):
+            yield b""
             async for line in _lines(answer, path, idle_timeout):
                 yield line
 
