@@ -105,7 +105,7 @@ METRICS = (
     Described(
         "xds_streams_refused",
         "counter",
-        "Streams that were not let in: not_ready, busy, unauthenticated, invalid.",
+        "Streams that were not let in: not_ready, busy, unauthenticated, unreviewed, invalid.",
         lambda n: _by(n.xds.streams_refused),
         ("reason",),
     ),

@@ -11,6 +11,7 @@ import grpc
 
 from xds.protocol.requests import DeltaRequest, ProtocolError, SotwRequest, read_delta, read_sotw
 from xds.protocol.transitions import Variant
+from xds.server.authentication import Proof
 from xds.server.gatekeeper import Gatekeeper, RefusedError
 from xds.server.hub import Hub
 from xds.server.node_identity import Proxy
@@ -47,11 +48,13 @@ class Streams:
     async def _serve(self, context: Any, variant: Variant, implied_type: str) -> None:
         try:
             await self._gate.admit()
-            first, proxy = await self._introduce(context, variant, implied_type)
+            proof = await self._gate.proof(context)
+            first, proxy = await self._introduce(context, variant, implied_type, proof)
         except RefusedError as refusal:
             await self._gate.refuse(refusal, context)
             return
-        session = Session(self._hub, context, self._hub.stream_for(variant, proxy), proxy, implied_type)
+        stream = self._hub.stream_for(variant, proxy)
+        session = Session(self._hub, context, stream, proxy, implied_type, lasts=self._gate.lasts(proof))
         self.sessions[session] = None
         self._none.clear()
         self._hub.join(session)
@@ -67,7 +70,9 @@ class Streams:
             self._hub.leave(session)
             self._hub.telemetry.streams_ended[session.closing or "closed"] += 1
 
-    async def _introduce(self, context: Any, variant: Variant, implied_type: str) -> tuple[Request, Proxy]:
+    async def _introduce(
+        self, context: Any, variant: Variant, implied_type: str, proof: Proof | None
+    ) -> tuple[Request, Proxy]:
         """The first request and who sent it (S1)."""
         first = await self._gate.first_message(context)
         read = read_delta if variant == "delta" else read_sotw
@@ -78,7 +83,7 @@ class Streams:
         if request.node is None:
             said = "the first request of a stream must carry `node`"
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, said, "invalid")
-        proxy = self._gate.proxy(request.node, context.auth_context())
+        proxy = self._gate.proxy(request.node, proof)
         # The request lives as long as its stream; the node in it, up to megabytes, need not.
         return replace(request, node=None), proxy
 

@@ -1,9 +1,10 @@
 """Who a connection has proved to be, and whether it may be the proxy that it says it is.
 
-Over TLS a client certificate carries a SPIFFE URI `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`. Its
-trust domain must be ours, its namespace the proxy's, and its account one that proxies of that audience run as: what an
-audience sees (a gateway's private keys) is only for those. Without TLS nobody proves anything, which is for loopback
-and demos.
+Over TLS a client certificate carries a SPIFFE URI `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`, or a
+stream carries a bearer token that a `Reviewer` (a platform) vouches for. The trust domain must be ours, the namespace
+the proxy's, and the account one that proxies of that audience run as: what an audience sees (a gateway's private keys)
+is only for those. Without TLS nobody proves anything, which is for loopback and demos. A token is never logged, kept
+or shown.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from mesh.model import Audience
 from xds.server.node_identity import Proxy
@@ -21,8 +22,18 @@ TRUST_DOMAIN: Final = "cluster.local"
 _SPIFFE: Final = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]+)/ns/(?P<namespace>[^/]+)/sa/(?P<account>[^/]+)")
 
 
+# A projected service account token has about 1 kB; signed by a large key with long names, a few.
+_TOKEN_LENGTH: Final = 16_384
+# RFC 6750 §2.1: the scheme, and the characters of a token.
+_BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9._~+/-]+=*)")
+
+
 class NotAuthenticatedError(Exception):
     """The connection proves no identity, or another one than the proxy claims."""
+
+
+class CannotReviewError(Exception):
+    """Whether a token is good cannot be told now: nobody is there who could, or too many ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,61 @@ class Identity:
 
     def __str__(self) -> str:
         return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """An identity and how long it is proved: `expires_at` in seconds since the epoch, None for as long as it lasts."""
+
+    identity: Identity
+    expires_at: float | None = None
+    by_token: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What a platform says of a good token. The trust domain is not its to say."""
+
+    namespace: str
+    service_account: str
+    expires_at: float
+
+
+class Reviewer(Protocol):
+    """Tells whose a token is."""
+
+    async def review(self, token: str, *, caller: str) -> Vouched:
+        """Whose it is; `caller` is the address that showed it.
+
+        Raises:
+            NotAuthenticatedError: nobody's, or not meant for us; the text is for the log.
+            CannotReviewError: it cannot be told now.
+        """
+
+
+def over_tls(auth_context: Mapping[str, Sequence[bytes]]) -> bool:
+    """Whether a connection is encrypted, from gRPC's authentication context."""
+    return list(auth_context.get("transport_security_type", ())) == [b"ssl"]
+
+
+def bearer_token(metadata: Sequence[tuple[str, str | bytes]]) -> str:
+    """The token in a stream's metadata; empty where it has none.
+
+    Raises:
+        NotAuthenticatedError: several, or something else than a bearer token.
+    """
+    found = [value for key, value in metadata if key == "authorization"]
+    if not found:
+        return ""
+    value = found[0]
+    if len(found) > 1 or not isinstance(value, str):
+        raise NotAuthenticatedError("a stream may carry one `authorization`")
+    match = _BEARER.fullmatch(value) if len(value) <= _TOKEN_LENGTH else None
+    if match is None:
+        raise NotAuthenticatedError(
+            f"`authorization` is no bearer token of at most {_TOKEN_LENGTH} characters (it has {len(value)})"
+        )
+    return match[1]
 
 
 def identity_of(auth_context: Mapping[str, Sequence[bytes]]) -> Identity:
@@ -60,7 +126,7 @@ def named_alike(audience: Audience) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """Checks clients that came over TLS.
+    """Checks clients that came over TLS; with a `reviewer` they may show a token instead of a certificate.
 
     `accounts` tells the service accounts that proxies of an audience run as, as far as the model knows; where it knows
     none, the namespace decides, and what the node claims must be true.
@@ -68,6 +134,29 @@ class Authentication:
 
     trust_domain: str = TRUST_DOMAIN
     accounts: Callable[[Audience], frozenset[str]] = named_alike
+    reviewer: Reviewer | None = None
+
+    async def proof(
+        self,
+        auth_context: Mapping[str, Sequence[bytes]],
+        metadata: Sequence[tuple[str, str | bytes]],
+        *,
+        caller: str = "",
+    ) -> Proof:
+        """What a TLS client proved, by its certificate or, where it showed none, by its token.
+
+        Raises:
+            NotAuthenticatedError: nothing; the text is for the log.
+            CannotReviewError: it cannot be told now.
+        """
+        if self.reviewer is None or "x509_pem_cert" in auth_context:
+            return Proof(self.identity(auth_context))
+        token = bearer_token(metadata)
+        if not token:
+            raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
+        vouched = await self.reviewer.review(token, caller=caller)
+        identity = Identity(self.trust_domain, vouched.namespace, vouched.service_account)
+        return Proof(identity, expires_at=vouched.expires_at, by_token=True)
 
     def identity(self, auth_context: Mapping[str, Sequence[bytes]]) -> Identity:
         """The identity that a client proved, which is of our trust domain.
@@ -89,7 +178,7 @@ class Authentication:
         """
         may_not = f"{identity} may not be {proxy.node_id}"
         if proxy.audience.namespace != identity.namespace:
-            raise NotAuthenticatedError(f"{may_not}: the certificate is for namespace {identity.namespace}")
+            raise NotAuthenticatedError(f"{may_not}: it is for namespace {identity.namespace}")
         account = identity.service_account
         if proxy.service_account and proxy.service_account != account:
             raise NotAuthenticatedError(f"{may_not}: it claims service account {proxy.service_account}")

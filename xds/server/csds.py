@@ -18,6 +18,7 @@ from xds.protocol.contents import ABSENT, Entry
 from xds.protocol.typed import Typed
 from xds.schema.type_urls import TYPE_SECRET
 from xds.schema.types import ClientStatusRequest, ClientStatusResponse, ConfigStatus
+from xds.server.authentication import Proof
 from xds.server.gatekeeper import Gatekeeper, RefusedError
 from xds.server.hub import Hub, Member
 from xds.server.node_matchers import UnusableMatcherError, compiled
@@ -53,8 +54,9 @@ class Answers:
             await self._gate.admit()
             raw = await self._gate.first_message(context)
             while raw is not END:
+                proof = await self._gate.proof(context)  # anew for every answer: a stream may outlive it
                 async with self._places, asyncio.timeout(_WRITE_SECONDS):
-                    await context.write(await self._answer(raw, context))
+                    await context.write(await self._answer(raw, proof))
                 raw = await context.read()
         except RefusedError as refusal:
             await self._gate.refuse(refusal, context)
@@ -65,15 +67,15 @@ class Answers:
         """Answer one request."""
         try:
             await self._gate.admit()
+            proof = await self._gate.proof(context)
             async with self._places:
-                return await self._answer(raw, context)
+                return await self._answer(raw, proof)
         except RefusedError as refusal:
             await self._gate.refuse(refusal, context)
             raise
 
-    async def _answer(self, raw: bytes, context: Any) -> bytes:
-        identity = self._gate.identity(context.auth_context())
-        namespace = identity.namespace if identity is not None else None
+    async def _answer(self, raw: bytes, proof: Proof | None) -> bytes:
+        namespace = proof.identity.namespace if proof is not None else None
         try:
             answer = await status(self._hub, ClientStatusRequest.FromString(raw), namespace=namespace)
         except DecodeError as error:

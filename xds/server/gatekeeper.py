@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
 
 from xds.server.admission import Admission
-from xds.server.authentication import Authentication, Identity, NotAuthenticatedError
+from xds.server.authentication import Authentication, CannotReviewError, NotAuthenticatedError, Proof, over_tls
 from xds.server.hub import Hub
 from xds.server.node_identity import InvalidNodeError, Proxy, identify
 from xds.server.rpc import END
@@ -25,27 +27,45 @@ _FIRST_REQUEST_SECONDS: Final = 30.0
 # A refused proxy comes again every few seconds: its reason is logged once in this time, and of all not too many.
 _LOG_SECONDS: Final = 60.0
 _LOG_LINES: Final = 50
-_TOLD_TO_OPERATORS: Final = frozenset({"unauthenticated", "invalid"})
+_TOLD_TO_OPERATORS: Final = frozenset({"unauthenticated", "unreviewed", "invalid"})
+# What a caller who showed a token, or nothing, is told: no more than that. The log has the reason.
+_NOT_ACCEPTED: Final = "not authenticated"
+_NOT_THIS_PROXY: Final = "this identity may not be the proxy that it says it is"
+_COME_AGAIN: Final = "tokens cannot be reviewed now: retry in some seconds"
 
 _log = logging.getLogger(__name__)
 
 
 class RefusedError(Exception):
-    """A stream that is not served: the gRPC status, and the reason under which it is counted."""
+    """A stream that is not served: the gRPC status, what its caller is told, and the reason under which it is counted.
 
-    def __init__(self, code: grpc.StatusCode, message: str, reason: str) -> None:
+    `log` is for operators only; by default they read what the caller is told.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str, reason: str, *, log: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
+        self.log = log or message
 
 
 class Gatekeeper:
-    """Lets streams in. Without `authentication` (plaintext) clients are believed."""
+    """Lets streams in. Only with `plaintext`, and where they came without TLS, are clients believed."""
 
-    def __init__(self, hub: Hub, admission: Admission, *, authentication: Authentication | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        admission: Admission,
+        *,
+        authentication: Authentication,
+        plaintext: bool,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._hub = hub
         self._admission = admission
         self._authentication = authentication
+        self._plaintext = plaintext
+        self._wall_clock = wall_clock
         self._closed = False
         self._refusals = RefusalLog()
 
@@ -87,40 +107,61 @@ class Gatekeeper:
         message: bytes = first
         return message
 
-    def identity(self, auth_context: Mapping[str, Sequence[bytes]]) -> Identity | None:
+    async def proof(self, context: Any) -> Proof | None:
         """Who the client has proved to be; None in plaintext, where nobody proves anything.
 
         Raises `RefusedError`.
         """
-        if self._authentication is None:
+        auth_context = context.auth_context()
+        if self._plaintext and not over_tls(auth_context):
             return None
+        by_certificate = self._authentication.reviewer is None or "x509_pem_cert" in auth_context
         try:
-            return self._authentication.identity(auth_context)
+            return await self._authentication.proof(
+                auth_context, context.invocation_metadata() or (), caller=host_of(context.peer())
+            )
         except NotAuthenticatedError as error:
-            raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, str(error), "unauthenticated") from error
+            if by_certificate:
+                raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, str(error), "unauthenticated") from error
+            unauthenticated = grpc.StatusCode.UNAUTHENTICATED
+            raise RefusedError(unauthenticated, _NOT_ACCEPTED, "unauthenticated", log=str(error)) from error
+        except CannotReviewError as error:
+            raise RefusedError(grpc.StatusCode.UNAVAILABLE, _COME_AGAIN, "unreviewed", log=str(error)) from error
 
-    def proxy(self, node: Any, auth_context: Mapping[str, Sequence[bytes]]) -> Proxy:
+    def proxy(self, node: Any, proof: Proof | None) -> Proxy:
         """The proxy that a node says it is, if it may be (S1).
 
         Raises `RefusedError`.
         """
-        identity = self.identity(auth_context)
         try:
             proxy = identify(node)
-            if self._authentication is not None and identity is not None:
-                self._authentication.check(identity, proxy)
+            if proof is not None:
+                self._authentication.check(proof.identity, proxy)
         except InvalidNodeError as error:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error), "invalid") from error
         except NotAuthenticatedError as error:
-            raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, str(error), "unauthenticated") from error
+            told = _NOT_THIS_PROXY if proof is not None and proof.by_token else str(error)
+            denied = grpc.StatusCode.PERMISSION_DENIED
+            raise RefusedError(denied, told, "unauthenticated", log=str(error)) from error
         return proxy
+
+    def lasts(self, proof: Proof | None) -> float:
+        """Seconds that a stream may live on a proof: until the token ends."""
+        if proof is None or proof.expires_at is None:
+            return math.inf
+        return max(0.0, proof.expires_at - self._wall_clock())
 
     async def refuse(self, refusal: RefusedError, context: Any) -> None:
         """Count a refusal, log it and end the stream with it."""
         self._hub.telemetry.streams_refused[refusal.reason] += 1
         if refusal.reason in _TOLD_TO_OPERATORS:
-            self._refusals.note(str(refusal), peer=context.peer(), now=self._hub.clock())
+            self._refusals.note(refusal.log, peer=context.peer(), now=self._hub.clock())
         await context.abort(refusal.code, str(refusal))
+
+
+def host_of(peer: str) -> str:
+    """The address in gRPC's name of a peer (`ipv4:192.0.2.1:4711`, `ipv6:%5B::1%5D:4711`), without the port."""
+    return peer.partition(":")[2].rpartition(":")[0]
 
 
 class RefusalLog:

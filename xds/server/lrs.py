@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from xds.schema.types import LoadStatsRequest, LoadStatsResponse
+from xds.server.authentication import Proof
 from xds.server.gatekeeper import Gatekeeper, RefusedError
 from xds.server.rpc import END, stream_method
 
@@ -81,17 +85,22 @@ def methods(loads: Loads, gate: Gatekeeper) -> Mapping[str, Any]:
     async def stream_load_stats(_: Any, context: Any) -> None:
         try:
             await gate.admit()
-            await _serve(loads, gate, context)
+            proof = await gate.proof(context)
+            lasts = gate.lasts(proof)
+            # A report is as much a claim to be somebody as a subscription: it ends with what proved it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(lasts if lasts < math.inf else None):
+                    await _serve(loads, gate, context, proof)
         except RefusedError as refusal:
             await gate.refuse(refusal, context)
 
     return {"StreamLoadStats": stream_method(stream_load_stats)}
 
 
-async def _serve(loads: Loads, gate: Gatekeeper, context: Any) -> None:
+async def _serve(loads: Loads, gate: Gatekeeper, context: Any, proof: Proof | None) -> None:
     stream = object()
     first = _read(await gate.first_message(context))
-    node_id = gate.proxy(first.node, context.auth_context()).node_id
+    node_id = gate.proxy(first.node, proof).node_id
     await context.write(_instructions(first))
     try:
         loads.take(stream, node_id, first.cluster_stats)

@@ -17,7 +17,7 @@ import grpc.aio
 from mesh.model import Audience
 from xds.server import ads, csds, lrs, per_type
 from xds.server.admission import Admission, Rate
-from xds.server.authentication import TRUST_DOMAIN, Authentication, named_alike
+from xds.server.authentication import TRUST_DOMAIN, Authentication, Reviewer, named_alike
 from xds.server.gatekeeper import Gatekeeper
 from xds.server.hub import Hub
 from xds.server.reflection import reflection_methods
@@ -44,6 +44,33 @@ class Tls:
     client_ca: Path
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class ServerCertificate:
+    """A certificate chain and its key (PEM)."""
+
+    chain: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        """Keep the key out of logs."""
+        return "ServerCertificate([redacted])"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A way in for proxies that show a token instead of a certificate: TLS that asks for no client certificate.
+
+    `certificate` is asked for every new connection, from threads of gRPC's, so that a renewed one needs no restart; it
+    does not fail.
+    `address` is one beside the server's own; empty: the server's own. An address has one of the two ways in, for
+    grpcio either demands a client's certificate or does not ask for it.
+    """
+
+    certificate: Callable[[], ServerCertificate]
+    reviewer: Reviewer
+    address: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What bounds the server's streams, in seconds unless said otherwise."""
@@ -60,10 +87,11 @@ class Limits:
 
 
 class XdsServer:
-    """Serves a hub at an address.
+    """Serves a hub at an address, and at a second one for `tokens` that have their own.
 
-    `address` is `host:port`, port 0 for any free one. Without `tls` it serves plaintext, on loopback only.
-    With it proxies must be of `trust_domain`, and run as one of the `accounts` of their audience, where there are any.
+    `address` is `host:port`, port 0 for any free one. Without `tls`, and without tokens there, it serves plaintext, on
+    loopback only. Over TLS proxies must be of `trust_domain`, and run as one of the `accounts` of their audience, where
+    there are any.
     """
 
     def __init__(
@@ -72,12 +100,19 @@ class XdsServer:
         address: str,
         *,
         tls: Tls | None = None,
+        tokens: Tokens | None = None,
         trust_domain: str = TRUST_DOMAIN,
         accounts: Callable[[Audience], frozenset[str]] = named_alike,
         limits: Limits | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        if tls is None and not _is_loopback(address):
+        tokens_here = tokens is not None and not tokens.address
+        if tls is not None and tokens_here:
+            raise InsecureAddressError(
+                f"{address} cannot both demand client certificates and do without: give tokens an address of their own"
+            )
+        plaintext = tls is None and not tokens_here
+        if plaintext and not _is_loopback(address):
             raise InsecureAddressError(
                 f"xDS in plaintext is served on loopback only, not on {address}: "
                 "give a certificate, a key and a client CA, or bind to 127.0.0.1"
@@ -85,12 +120,14 @@ class XdsServer:
         self.hub = hub
         self.address = address
         self.port = 0
+        self.tokens_port = 0
         self.limits = limits if limits is not None else Limits()
         self.loads = lrs.Loads()
-        authentication = Authentication(trust_domain, accounts) if tls is not None else None
-        self.gate = Gatekeeper(hub, Admission(self.limits.rate), authentication=authentication)
+        authentication = Authentication(trust_domain, accounts, tokens.reviewer if tokens is not None else None)
+        self.gate = Gatekeeper(hub, Admission(self.limits.rate), authentication=authentication, plaintext=plaintext)
         self.streams = ads.Streams(hub, self.gate)
         self._tls = tls
+        self._tokens = tokens
         self._jitter = jitter
         self._server: Any = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -101,13 +138,14 @@ class XdsServer:
         server = grpc.aio.server(options=_OPTIONS)
         for name, methods in self._services().items():
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
-        try:
-            if self._tls is None:
-                self.port = server.add_insecure_port(self.address)
-            else:
-                self.port = server.add_secure_port(self.address, _credentials(self._tls))
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self.address}: {error}") from error
+        tokens = self._tokens
+        if self._tls is not None:
+            self.port = _listen(server, self.address, _credentials(self._tls))
+        elif tokens is None or tokens.address:
+            self.port = _listen(server, self.address, None)
+        if tokens is not None:
+            self.tokens_port = _listen(server, tokens.address or self.address, _credentials_for_tokens(tokens))
+            self.port = self.port or self.tokens_port
         await server.start()
         self._server = server
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
@@ -169,8 +207,13 @@ class XdsServer:
         age = self._ages.get(session)
         if age is None:
             spread = 1.0 + self.limits.age_jitter * (2.0 * self._jitter() - 1.0)
-            age = self._ages[session] = self.limits.max_age * spread
+            age = self._ages[session] = min(self.limits.max_age * spread, _within(session.lasts, self._jitter()))
         return age
+
+
+def _within(lasts: float, jitter: float) -> float:
+    """When a stream that may live for `lasts` seconds is closed: before, and not with all others of its age."""
+    return max(0.0, lasts * (0.95 - 0.2 * jitter) - _SWEEP_SECONDS)
 
 
 _OPTIONS: Final = (
@@ -183,6 +226,17 @@ _OPTIONS: Final = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.max_concurrent_streams", 1_000),
 )
+
+
+def _listen(server: Any, address: str, credentials: Any) -> int:
+    """Bind an address, in plaintext where there are no credentials; its port. Raises `OSError`."""
+    try:
+        port: int = (
+            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+        )
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}: {error}") from error
+    return port
 
 
 def _is_loopback(address: str) -> bool:
@@ -214,3 +268,11 @@ def _credentials(tls: Tls) -> Any:
         return None
 
     return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=True)
+
+
+def _credentials_for_tokens(tokens: Tokens) -> Any:
+    def read() -> Any:
+        certificate = tokens.certificate()
+        return grpc.ssl_server_certificate_configuration([(certificate.key, certificate.chain)])
+
+    return grpc.dynamic_ssl_server_credentials(read(), read, require_client_authentication=False)

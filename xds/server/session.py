@@ -8,6 +8,7 @@ itself: what it misses meanwhile is not queued but computed when it reads again.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -38,13 +39,16 @@ class Session:
         "_waiter",
         "closing",
         "connected_since",
+        "lasts",
         "opened_at",
         "proxy",
         "stream",
         "writing_since",
     )
 
-    def __init__(self, hub: Hub, context: Any, stream: Stream, proxy: Proxy, implied_type: str) -> None:
+    def __init__(
+        self, hub: Hub, context: Any, stream: Stream, proxy: Proxy, implied_type: str, *, lasts: float = math.inf
+    ) -> None:
         self._hub = hub
         self._context = context
         self._implied_type = implied_type
@@ -61,6 +65,8 @@ class Session:
         self.proxy = proxy
         self.connected_since = time.time()
         self.opened_at = hub.clock()
+        # Seconds from then until what the proxy proved its identity with is no proof any more.
+        self.lasts = lasts
         self.writing_since: float | None = None
 
     # -- from the hub -------------------------------------------------------------------------------------------

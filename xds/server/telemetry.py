@@ -42,7 +42,7 @@ class Telemetry:
         self.nacks: Counter[str] = Counter()
         # Streams ended, by reason: closed (by the client), aged, drained, stuck, refused, error.
         self.streams_ended: Counter[str] = Counter()
-        # Streams not admitted, by reason: not_ready, busy, unauthenticated, invalid.
+        # Streams not admitted, by reason: not_ready, busy, unauthenticated, unreviewed, invalid.
         self.streams_refused: Counter[str] = Counter()
         # Resources kept from an older Envoy, by (version, type URL).
         self.left_out: Counter[tuple[str, str]] = Counter()
