@@ -32,6 +32,7 @@ from fairlead import audiences, memory, rejections
 from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
+from fairlead.clusters import Clusters
 from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
@@ -59,6 +60,7 @@ from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 _log = logging.getLogger(__name__)
 
+_TELL_SECONDS = 1.0
 _ENVOY_TABLES = frozenset(table for tables in RESOURCE_TABLES.values() for table in tables)
 
 
@@ -87,6 +89,8 @@ class Server:
         self._sources: list[Source] = (
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )
+        self._clusters = Clusters(settings, store, self._engine)
+        self._sources.extend(self._clusters.sources)
         names = [source.name for source in self._sources]
         self._store_source = StoreSource(store, self._engine, self._builder.submit, other_sources=names)
         self._documents = DocumentWriter(store, rejections.COLLECTION)
@@ -167,6 +171,7 @@ class Server:
             stack.callback(self._audiences.stop)
             stack.push_async_callback(self._documents.flush)
             stack.push_async_callback(self._known_audiences.flush)
+            stack.push_async_callback(self._clusters.close)
             stack.push_async_callback(self._tasks.stop)
             http = self._tasks.start("api", self._http.run_on(api_socket))
             self._announce(Address(api_address.host, api_socket.getsockname()[1]))
@@ -212,17 +217,20 @@ class Server:
         await self._store_source.load()
         self._waiting_for.remove("store")
         following: list[tuple[str, AsyncIterator[tuple[Change, ...]]]] = []
+        telling = self._tasks.start("problems", self._tell_problems())
         for source in self._sources:
             batches = source.batches()
             self._builder.submit(await anext(batches))
             self._waiting_for.remove(source.name)
             following.append((source.name, batches))
+        telling.cancel()
         self._problem_log.note(self._source_problems())
         await self._builder.build_first()
         self._waiting_for = []
         self._hub.open()
         counts = len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES))
         _log.info("ready: %d objects, %d services", *counts)
+        self._clusters.start(self._tasks)
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
@@ -231,6 +239,12 @@ class Server:
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
         for name, batches in following:
             self._tasks.start(name, self._follow(batches))
+
+    async def _tell_problems(self) -> None:
+        """Say what keeps the server from being ready, while it waits for a source that cannot be read."""
+        while True:
+            await asyncio.sleep(_TELL_SECONDS)
+            self._problem_log.note(self._source_problems())
 
     async def _follow(self, batches: AsyncIterator[tuple[Change, ...]]) -> None:
         async for batch in batches:
@@ -250,6 +264,7 @@ class Server:
         self._hub.publish(commit, self._engine, event_at=batch.since)
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
+        self._clusters.committed(commit)
         self._log_faults()
 
     def _log_faults(self) -> None:

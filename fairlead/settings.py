@@ -47,6 +47,31 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     files: Annotated[
         tuple[str, ...], _about("A folder of YAML or JSON objects to read and watch; may be given several times.")
     ] = ()
+    kubernetes: Annotated[
+        tuple[str, ...],
+        _about(
+            "A Kubernetes cluster to watch: `in-cluster` (the one this program runs in) or `KUBECONFIG[#CONTEXT]`, named"
+            " as in `east=~/.kube/config#east`; without a name it is `default`. May be given several times."
+        ),
+    ] = ()
+    kubernetes_namespaces: Annotated[
+        tuple[str, ...],
+        _about("Watch only these namespaces of the clusters; may be given several times. Without: all."),
+    ] = ()
+    kubernetes_optional: Annotated[
+        tuple[str, ...],
+        _about(
+            "The name of a cluster without which the server may start, even if nothing was ever seen of it; may be"
+            " given several times."
+        ),
+    ] = ()
+    kubernetes_lease: Annotated[
+        str,
+        _about(
+            "The Lease, as `NAMESPACE/NAME`, by which replicas agree on who writes to a cluster. Empty: `fairlead` in"
+            " the pod's own namespace, outside a cluster in `default`."
+        ),
+    ] = ""
     store: Annotated[
         str,
         _about(
@@ -195,7 +220,9 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if value is None or value == "":
             continue
         if get_origin(info.type) is tuple:
-            found[info.name] = [part for part in value.split(os.pathsep) if part]
+            # Paths are separated as in PATH; the names of contexts may have colons in them.
+            separator = os.pathsep if info.name == "files" else ","
+            found[info.name] = [part for part in value.split(separator) if part]
         elif info.type is bool:
             found[info.name] = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
                 value.lower(), value

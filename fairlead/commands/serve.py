@@ -43,6 +43,10 @@ def _metavar(info: SettingInfo) -> str | None:
         return "NUMBER"
     known = {
         "files": "DIR",
+        "kubernetes": "CLUSTER",
+        "kubernetes_namespaces": "NAME",
+        "kubernetes_optional": "NAME",
+        "kubernetes_lease": "NAMESPACE/NAME",
         "store": "sqlite:PATH",
         "log_level": "LEVEL",
         "log_format": "FORMAT",
@@ -54,6 +58,7 @@ def _metavar(info: SettingInfo) -> str | None:
 @app.command(
     epilog=examples(
         "fairlead serve --files ./config --insecure-xds",
+        "fairlead serve --kubernetes ~/.kube/config --insecure-xds",
         "fairlead serve --xds 0.0.0.0:18000 --xds-cert c.pem --xds-key k.pem --xds-client-ca ca.pem",
         "FAIRLEAD_LOG_LEVEL=debug fairlead serve --config fairlead.toml",
     )

@@ -1,0 +1,193 @@
+"""The Kubernetes clusters that settings name: each with its connection, its source, and what only a leader does there.
+
+`cluster_places` reads the setting; `Clusters` is what `fairlead/server.py` sees. Nothing of Kubernetes is imported
+where no cluster is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from discovery.source import Source
+from discovery.stores.store import Store
+from fairlead.errors import UsageError
+from fairlead.settings import Settings
+from fairlead.tasks import Tasks
+from mesh.objects import OBJECTS
+from mesh.tables import Commit, Engine
+
+if TYPE_CHECKING:
+    from discovery.kubernetes.connection import Connection
+
+DEFAULT = "default"
+IN_CLUSTER = "in-cluster"
+_NAMED = re.compile(r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)=(.*)", re.DOTALL)
+_LEASE_NAME = "fairlead"
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a cluster is: `kubeconfig` empty means the one we run in, `context` empty the kubeconfig's own."""
+
+    name: str
+    kubeconfig: str = ""
+    context: str = ""
+
+
+def cluster_places(settings: Settings) -> tuple[Place, ...]:
+    """The clusters that `--kubernetes` names, in their order.
+
+    Raises:
+        UsageError: a value has not the form, two have one name, or an optional one is not among them.
+    """
+    places = [_place(value) for value in settings.kubernetes]
+    names = [place.name for place in places]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"--kubernetes: two clusters are named {name!r}. Fix: name them, as in east=~/.kube/config#east"
+            )
+    for name in settings.kubernetes_optional:
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise UsageError(f"--kubernetes-optional: there is no cluster {name!r}. Fix: name one of those: {known}")
+    return tuple(places)
+
+
+def _place(value: str) -> Place:
+    named = _NAMED.fullmatch(value)
+    name, where = (named[1], named[2]) if named is not None else (DEFAULT, value)
+    if where == IN_CLUSTER:
+        return Place(name)
+    path, _, context = where.partition("#")
+    if not path or "\0" in path:
+        raise UsageError(
+            f"--kubernetes: {value!r} names no cluster. Fix: write {IN_CLUSTER}, or a kubeconfig like ~/.kube/config,"
+            " ~/.kube/config#my-context or east=~/.kube/config#east"
+        )
+    return Place(name, path, context)
+
+
+class Cluster:
+    """One cluster at work."""
+
+    def __init__(self, place: Place, settings: Settings, store: Store, identity: str) -> None:
+        from discovery.kubernetes.connection import Connection
+        from discovery.kubernetes.copies import Copies
+        from discovery.kubernetes.credentials import InCluster, KubeConfig
+        from discovery.kubernetes.lease import Lease
+        from discovery.kubernetes.source import KubernetesSource
+        from discovery.kubernetes.status_writer import StatusWriter
+
+        credentials = KubeConfig(place.kubeconfig, place.context) if place.kubeconfig else InCluster()
+        source = f"kubernetes:{place.name}"
+        namespace, name = _lease(settings)
+        self.api: Connection = Connection(credentials)
+        self._copies = Copies(store, source)
+        self._writer = StatusWriter(self.api, source=source)
+        self.source = KubernetesSource(
+            place.name,
+            self.api,
+            namespaces=settings.kubernetes_namespaces,
+            optional=place.name in settings.kubernetes_optional,
+            copies=self._copies,
+            observer=self._writer.observe,
+        )
+        self._lease = Lease(self.api, namespace=namespace, name=name, identity=identity, changed=self._writer.lead)
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin what is done once the first build is there."""
+        name = self.source.name
+        tasks.start(f"{name} copies", self._copies.run())
+        tasks.start(f"{name} statuses", self._writer.run())
+        tasks.start(f"{name} lease", self._lease.run())
+
+    def committed(self, commit: Commit) -> None:
+        """Hear of a commit of the engine."""
+        self._writer.note(commit)
+
+    async def close(self) -> None:
+        """Keep what was not kept yet, and let go of the API server."""
+        await self._copies.flush(most=1_000_000)
+        await self.api.close()
+
+
+class Clusters:
+    """All clusters. Make it, hand its `sources` to the builder, `start` when ready, `close` at the end."""
+
+    def __init__(self, settings: Settings, store: Store, engine: Engine) -> None:
+        """Raises UsageError for settings that cannot be, and where the client of Kubernetes is not installed."""
+        places = cluster_places(settings)
+        if places:
+            _need_client()
+        identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+        self._engine = engine
+        self._clusters = tuple(Cluster(place, settings, store, identity) for place in places)
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """Each cluster as a source."""
+        return [cluster.source for cluster in self._clusters]
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin what is done once the first build is there."""
+        for cluster in self._clusters:
+            cluster.start(tasks)
+
+    def committed(self, commit: Commit) -> None:
+        """Hear of a commit of the engine."""
+        if not self._clusters:
+            return
+        self._refer(commit)
+        for cluster in self._clusters:
+            cluster.committed(commit)
+
+    async def close(self) -> None:
+        """Let go of all API servers."""
+        for cluster in self._clusters:
+            await cluster.close()
+
+    def _refer(self, commit: Commit) -> None:
+        """Have every cluster read the Secrets that Gateways of any source refer to."""
+        from discovery.kubernetes.secrets import TELLING, referenced
+
+        if any(key.kind in TELLING for key in commit.of(OBJECTS)):
+            rows = self._engine.rows(OBJECTS)
+            wanted = referenced({key: row for key, row in rows.items() if key.kind in TELLING})
+            for cluster in self._clusters:
+                cluster.source.want(wanted)
+
+
+def _lease(settings: Settings) -> tuple[str, str]:
+    if not settings.kubernetes_lease:
+        return _own_namespace(), _LEASE_NAME
+    namespace, slash, name = settings.kubernetes_lease.partition("/")
+    if not namespace or not slash or not name or "/" in name:
+        raise UsageError(
+            f"--kubernetes-lease: {settings.kubernetes_lease!r} names no Lease. Fix: write NAMESPACE/NAME, like"
+            " fairlead-system/fairlead"
+        )
+    return namespace, name
+
+
+def _own_namespace() -> str:
+    try:
+        return _POD_NAMESPACE.read_text().strip() or "default"
+    except (OSError, UnicodeDecodeError):
+        return "default"
+
+
+def _need_client() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("kubernetes") is None or find_spec("aiohttp") is None:
+        raise UsageError(
+            "--kubernetes: the client of Kubernetes is not installed. Fix: pip install 'fairlead[kubernetes]'"
+        )
