@@ -1,0 +1,164 @@
+"""Leader election against a real API server: two replicas, and what becomes of the lease when one goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discovery.kubernetes.api import UnreachableError
+from discovery.kubernetes.connection import Connection
+from discovery.kubernetes.credentials import KubeConfig
+from discovery.kubernetes.lease import LEASE_DURATION, RETRY_PERIOD, Lease
+from tests.support.kubernetes import Cluster
+
+NAME = "fairlead"
+REPLICA = """
+import asyncio, sys
+from discovery.kubernetes.connection import Connection
+from discovery.kubernetes.credentials import KubeConfig
+from discovery.kubernetes.lease import Lease
+
+async def main():
+    api = Connection(KubeConfig(sys.argv[1]))
+    told = lambda leading: print("leading" if leading else "following", flush=True)
+    await Lease(api, namespace=sys.argv[2], name="fairlead", identity="victim", changed=told).run()
+
+asyncio.run(main())
+"""
+
+
+class Cut:
+    """An API whose line can be cut."""
+
+    def __init__(self, api: Connection) -> None:
+        self._api = api
+        self.cut = False
+
+    async def request(self, *arguments: Any, **named: Any) -> bytes:
+        if self.cut:
+            raise UnreachableError("the line is cut")
+        return await self._api.request(*arguments, **named)
+
+    def lines(self, *arguments: Any, **named: Any) -> AsyncIterator[bytes]:
+        return self._api.lines(*arguments, **named)
+
+
+@pytest.fixture
+async def api(kubeconfig: Path) -> AsyncIterator[Cut]:
+    connection = Connection(KubeConfig(str(kubeconfig)))
+    yield Cut(connection)
+    await connection.close()
+
+
+async def until(ask: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not ask():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def running(lease: Lease) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.get_running_loop().create_task(lease.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def spec(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    found = cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{NAME}")["spec"]
+    assert isinstance(found, dict)
+    return found
+
+
+def replica(api: Any, namespace: str, identity: str, told: list[tuple[str, bool]]) -> Lease:
+    return Lease(
+        api,
+        namespace=namespace,
+        name=NAME,
+        identity=identity,
+        changed=lambda leading: told.append((identity, leading)),
+    )
+
+
+async def test_one_of_two_replicas_leads_and_the_other_takes_over_at_once_when_it_is_released(
+    cluster: Cluster, api: Cut, namespace: str
+) -> None:
+    told: list[tuple[str, bool]] = []
+    one, two = (replica(api, namespace, name, told) for name in ("one", "two"))
+    async with running(two) as second, running(one) as first:
+        await until(lambda: one.leading or two.leading, "a leader")
+        leader, follower = (one, two) if one.leading else (two, one)
+        await until(lambda: follower.holder == leader.holder, "the follower to know")
+        assert not follower.leading
+        held = spec(cluster, namespace)
+        assert held["holderIdentity"] == leader.holder
+        assert (held["leaseDurationSeconds"], held["leaseTransitions"]) == (LEASE_DURATION, 0)
+        (first if leader is one else second).cancel()
+        await until(lambda: follower.leading, "the other to lead", seconds=2 * RETRY_PERIOD)
+        assert not leader.leading
+    assert [leading for _, leading in told] == [True, False, True, False]
+    assert spec(cluster, namespace)["holderIdentity"] == "", "released by the last, too"
+    assert spec(cluster, namespace)["leaseTransitions"] == 1
+
+
+@pytest.mark.slow
+async def test_a_killed_leader_is_replaced_when_its_lease_has_run_out_and_not_before(
+    cluster: Cluster, api: Cut, kubeconfig: Path, namespace: str
+) -> None:
+    victim = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", REPLICA, str(kubeconfig), namespace, stdout=asyncio.subprocess.PIPE
+    )
+    assert victim.stdout is not None
+    assert await asyncio.wait_for(victim.stdout.readline(), 15) == b"leading\n"
+    told: list[tuple[str, bool]] = []
+    heir = replica(api, namespace, "heir", told)
+    async with running(heir):
+        await until(lambda: heir.holder == "victim", "the heir to know the leader")
+        renewed = spec(cluster, namespace)["renewTime"]
+        await until(lambda: spec(cluster, namespace)["renewTime"] != renewed, "a renewal")
+        victim.send_signal(signal.SIGKILL)
+        await victim.wait()
+        killed = time.monotonic()
+        await until(lambda: heir.leading, "the heir to lead", seconds=LEASE_DURATION + 3 * RETRY_PERIOD)
+        assert time.monotonic() - killed > LEASE_DURATION - 2 * RETRY_PERIOD
+        held = spec(cluster, namespace)
+        assert (held["holderIdentity"], held["leaseTransitions"]) == ("heir", 1)
+
+
+@pytest.mark.slow
+async def test_a_leader_that_is_cut_off_stops_leading_and_leads_again_when_it_can(api: Cut, namespace: str) -> None:
+    told: list[tuple[str, bool]] = []
+    lease = replica(api, namespace, "one", told)
+    async with running(lease):
+        await until(lambda: told == [("one", True)], "the lease")
+        api.cut = True
+        await until(lambda: told[1:] == [("one", False)], "the end of leading", seconds=12)
+        assert not lease.leading
+        api.cut = False
+        await until(lambda: lease.leading, "the lease again", seconds=5)
+
+
+async def test_a_lease_that_somebody_deletes_or_writes_is_had_again(cluster: Cluster, api: Cut, namespace: str) -> None:
+    told: list[tuple[str, bool]] = []
+    lease = replica(api, namespace, "one", told)
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{NAME}"
+    async with running(lease):
+        await until(lambda: lease.leading, "the lease")
+        cluster.request("DELETE", path)
+        await until(lambda: cluster.find(path) is not None and lease.leading, "the lease, made anew")
+        note = {"metadata": {"annotations": {"a": "b"}}}
+        cluster.request("PATCH", path, note, content_type="application/merge-patch+json")
+        renewed = spec(cluster, namespace)["renewTime"]
+        await until(lambda: spec(cluster, namespace)["renewTime"] != renewed, "a renewal after the conflict")
+        assert lease.leading
