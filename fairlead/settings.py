@@ -50,8 +50,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     kubernetes: Annotated[
         tuple[str, ...],
         _about(
-            "A Kubernetes cluster to watch: `in-cluster` (the one this program runs in) or `KUBECONFIG[#CONTEXT]`, named"
-            " as in `east=~/.kube/config#east`; without a name it is `default`. May be given several times."
+            "A Kubernetes cluster to watch: `in-cluster` (the one this program runs in) or `KUBECONFIG[#CONTEXT]`, with"
+            " a name as in `east=~/.kube/config#east`; without a name it is `default`. May be given several times."
         ),
     ] = ()
     kubernetes_namespaces: Annotated[
