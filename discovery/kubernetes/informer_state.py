@@ -41,6 +41,8 @@ class Resource(msgspec.Struct, frozen=True):
     paths: tuple[str, ...]
     fields: str = ""
     """A field selector."""
+    labels: str = ""
+    """A label selector."""
     page_size: int = 500
 
 
@@ -100,6 +102,8 @@ class InformerState:
             return Wait(self._not_before - now)
         path = self.resource.paths[self._version]
         query = {"fieldSelector": self.resource.fields} if self.resource.fields else {}
+        if self.resource.labels:
+            query["labelSelector"] = self.resource.labels
         if not self._resource_version:
             if self._paged:
                 query["limit"] = str(self.resource.page_size)
