@@ -41,9 +41,9 @@ class Resource(msgspec.Struct, frozen=True):
     paths: tuple[str, ...]
     fields: str = ""
     """A field selector."""
+    page_size: int = 500
     labels: str = ""
     """A label selector."""
-    page_size: int = 500
 
 
 class List(msgspec.Struct, frozen=True):
