@@ -6,10 +6,12 @@ Envoy with it, `envoy-configs/` holds the same documents (`tests/unit/fairlead/t
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any, Literal
 
 import msgspec
 
+from fairlead import ready
 from fairlead.addresses import Address
 from mesh.validations.regexes import MAX_PROGRAM_SIZE
 
@@ -19,7 +21,14 @@ JSON = dict[str, Any]
 XDS_CLUSTER = "fairlead"
 EGRESS_PORT = 15001
 INGRESS_PORT = 15006
-_UPSTREAM_HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+TOKEN_FILE = "token.yaml"  # noqa: S105 - the name of a file
+CA_FILE = "ca.yaml"
+_TYPE = "type.googleapis.com/"
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_UPSTREAM_CODEC: JSON = {
+    "name": "envoy.filters.http.upstream_codec",
+    "typed_config": {"@type": _TYPE + "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
+}
 _UPSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _CONNECTION_LIMIT = (
     "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
@@ -65,6 +74,31 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
         return {"id": self.node_id, "cluster": f"{self.name}.{self.namespace}", "metadata": {"fairlead": about}}
 
 
+class Token(msgspec.Struct, frozen=True):
+    """How a proxy without a certificate reaches the control plane: by what `token_files` describes, kept in `folder`.
+
+    `server_name` is the name (or address) that the control plane's certificate must carry.
+    """
+
+    folder: str
+    server_name: str
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """A port for probes: `GET /ready` answers 200 while the proxy takes traffic, 503 once it drains.
+
+    It listens only when the proxy has its configuration. With a `drain_key` (small letters, digits, dashes; nobody else
+    should know it) `GET /drain/KEY` makes the proxy drain, as `POST /healthcheck/fail` on the admin listener would, and
+    answers after `drain_seconds`: what a pod without a shell can do before it stops. `host` may be `::`, for both
+    families.
+    """
+
+    port: int = 15021
+    host: str = "0.0.0.0"  # noqa: S104 - probes come from outside
+    drain_key: str = ""
+    drain_seconds: int = 10
+
+
 class Certificates(msgspec.Struct, frozen=True):
     """PEM files for mutual TLS with the control plane, and the name its certificate must carry."""
 
@@ -81,8 +115,12 @@ def envoy_bootstrap(
     admin_port: int,
     sotw: bool = False,
     certificates: Certificates | None = None,
+    token: Token | None = None,
+    readiness: Readiness | None = None,
 ) -> JSON:
     """The bootstrap of an Envoy: where its control plane is, and a listener for its administrator on loopback.
+
+    It shows the control plane a certificate or a token, or nothing (which is for loopback).
 
     Clusters and listeners are waited for without a time limit (`initial_fetch_timeout: 0s`): a proxy that has no
     configuration is not ready, and says so at `/ready`. gRPC keepalive notices a control plane that vanished without
@@ -103,7 +141,7 @@ def envoy_bootstrap(
             "cds_config": over_ads,
             "lds_config": over_ads,
         },
-        "static_resources": {"clusters": [_xds_cluster(xds, certificates=certificates)]},
+        "static_resources": _static(xds, admin_port, certificates=certificates, token=token, readiness=readiness),
         "cluster_manager": {"load_stats_config": _grpc(api_type="GRPC")},
         "layered_runtime": {"layers": [_BASE_LAYER, {"name": "admin", "admin_layer": {}}]},
         "overload_manager": {
@@ -127,50 +165,146 @@ def _grpc(*, api_type: str) -> JSON:
     }
 
 
-def _xds_cluster(xds: Address, *, certificates: Certificates | None) -> JSON:
-    cluster: JSON = {
-        "name": XDS_CLUSTER,
-        "type": "STATIC" if xds.is_ip else "STRICT_DNS",
+def _static(
+    xds: Address,
+    admin_port: int,
+    *,
+    certificates: Certificates | None,
+    token: Token | None,
+    readiness: Readiness | None,
+) -> JSON:
+    clusters = [_xds_cluster(xds, certificates=certificates, token=token)]
+    if readiness is None:
+        return {"clusters": clusters}
+    if readiness.drain_key:
+        clusters.append(_cluster(ready.ADMIN_CLUSTER, Address("127.0.0.1", admin_port)))
+    listener = ready.listener(
+        readiness.host, readiness.port, drain_key=readiness.drain_key, drain_seconds=readiness.drain_seconds
+    )
+    return {"clusters": clusters, "listeners": [listener]}
+
+
+def _cluster(name: str, address: Address) -> JSON:
+    return {
+        "name": name,
+        "type": "STATIC" if address.is_ip else "STRICT_DNS",
         "connect_timeout": "2s",
         "load_assignment": {
-            "cluster_name": XDS_CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket_address(xds)}}]}],
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket_address(address)}}]}],
         },
+    }
+
+
+def _xds_cluster(xds: Address, *, certificates: Certificates | None, token: Token | None) -> JSON:
+    cluster: JSON = {
+        **_cluster(XDS_CLUSTER, xds),
         "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": _UPSTREAM_HTTP,
+            _HTTP_OPTIONS: {
+                "@type": _TYPE + _HTTP_OPTIONS,
                 "explicit_http_config": {
                     "http2_protocol_options": {"connection_keepalive": {"interval": "20s", "timeout": "10s"}}
                 },
             }
         },
     }
+    if token is not None:
+        cluster["transport_socket"] = _tls(token.server_name, _trust_by_file(token))
+        options: JSON = cluster["typed_extension_protocol_options"][_HTTP_OPTIONS]
+        options["http_filters"] = [_token_injector(token), _UPSTREAM_CODEC]
     if certificates is not None:
-        cluster["transport_socket"] = _tls(certificates)
+        cluster["transport_socket"] = _tls(certificates.server_name, _mutual(certificates))
     return cluster
 
 
-def _tls(certificates: Certificates) -> JSON:
-    name = certificates.server_name
-    is_ip = Address(name, 0).is_ip
-    context: JSON = {
-        "@type": _UPSTREAM_TLS,
-        "common_tls_context": {
-            "tls_certificates": [
-                {"certificate_chain": {"filename": certificates.cert}, "private_key": {"filename": certificates.key}}
-            ],
-            "validation_context": {
-                "trusted_ca": {"filename": certificates.ca},
-                "match_typed_subject_alt_names": [
-                    {"san_type": "IP_ADDRESS" if is_ip else "DNS", "matcher": {"exact": name}}
-                ],
-            },
-            "alpn_protocols": ["h2"],
+def _mutual(certificates: Certificates) -> JSON:
+    return {
+        "tls_certificates": [
+            {"certificate_chain": {"filename": certificates.cert}, "private_key": {"filename": certificates.key}}
+        ],
+        "validation_context": {
+            "trusted_ca": {"filename": certificates.ca},
+            "match_typed_subject_alt_names": [_name(certificates.server_name)],
         },
     }
-    if not is_ip:  # RFC 6066 §3: server_name holds a host name, never an address
-        context["sni"] = name
+
+
+def _trust_by_file(token: Token) -> JSON:
+    return {
+        "combined_validation_context": {
+            "default_validation_context": {"match_typed_subject_alt_names": [_name(token.server_name)]},
+            "validation_context_sds_secret_config": {"name": "ca", "sds_config": _file(f"{token.folder}/{CA_FILE}")},
+        }
+    }
+
+
+def _token_injector(token: Token) -> JSON:
+    """Puts the token into every stream to the control plane.
+
+    Not `google_grpc` with file-based metadata, which reads the token anew as well: it reads the authorities once and
+    never again, so that a new authority would ask for new proxies, and its pauses between attempts to connect grow to
+    30 s whatever is configured (both tried with Envoy 1.40).
+    """
+    secret = {"name": "token", "sds_config": _file(f"{token.folder}/{TOKEN_FILE}")}
+    return {
+        "name": "envoy.filters.http.credential_injector",
+        "typed_config": {
+            "@type": _TYPE + "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+            "overwrite": True,
+            "credential": {
+                "name": "envoy.http.injected_credentials.generic",
+                "typed_config": {
+                    "@type": _TYPE + "envoy.extensions.http.injected_credentials.generic.v3.Generic",
+                    "credential": secret,
+                    "header": "authorization",
+                    "header_value_prefix": "Bearer ",
+                },
+            },
+        },
+    }
+
+
+def _file(path: str) -> JSON:
+    return {"resource_api_version": "V3", "path_config_source": {"path": path}}
+
+
+def token_files(*, token: str, ca: str) -> dict[str, JSON]:
+    """The files that a `Token.folder` holds, name → document: where the token is and where the authorities (PEM).
+
+    Both are read again when something is moved into their folders, as the kubelet does with projected volumes.
+    """
+    secret = _TYPE + "envoy.extensions.transport_sockets.tls.v3.Secret"
+    return {
+        TOKEN_FILE: {"resources": [{"@type": secret, "name": "token", "generic_secret": {"secret": _watched(token)}}]},
+        CA_FILE: {
+            "resources": [
+                {
+                    "@type": secret,
+                    "name": "ca",
+                    "validation_context": {
+                        "trusted_ca": {"filename": ca},
+                        "watched_directory": {"path": posixpath.dirname(ca)},
+                    },
+                }
+            ]
+        },
+    }
+
+
+def _watched(path: str) -> JSON:
+    return {"filename": path, "watched_directory": {"path": posixpath.dirname(path)}}
+
+
+def _tls(server_name: str, common: JSON) -> JSON:
+    context: JSON = {"@type": _UPSTREAM_TLS, "common_tls_context": {**common, "alpn_protocols": ["h2"]}}
+    if not Address(server_name, 0).is_ip:  # RFC 6066 §3: server_name holds a host name, never an address
+        context["sni"] = server_name
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def _name(server_name: str) -> JSON:
+    kind = "IP_ADDRESS" if Address(server_name, 0).is_ip else "DNS"
+    return {"san_type": kind, "matcher": {"exact": server_name}}
 
 
 def _socket_address(address: Address) -> JSON:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fairlead.commands.flags import command_app, examples, with_flags
-from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from, unreadable
+from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from, token_files_from, unreadable
 from fairlead.errors import CommandError, UsageError
-from fairlead.output import note
+from fairlead.output import note, to_yaml
 
 app = command_app()
 
@@ -34,7 +36,12 @@ def envoy(
 
     if kind is ProxyKind.grpc:
         raise UsageError("a gRPC client needs no Envoy. Fix: fairlead bootstrap grpc --name NAME")
-    document = bootstrap_from(kind, flags, default_instance=f"{os.uname().nodename}-{os.getpid()}")
+    instance = f"{os.uname().nodename}-{os.getpid()}"
+    # Envoy reads these for as long as it runs, and this process becomes Envoy: nobody is left to remove them.
+    folder = tempfile.mkdtemp(prefix="fairlead-envoy-") if flags["token_file"] else ""
+    document = bootstrap_from(kind, flags, default_instance=instance, folder=folder)
+    for name, described in token_files_from(flags).items():
+        Path(folder, name).write_text(to_yaml(described))
     if missing := unreadable(flags):
         raise CommandError("; ".join(missing) + ". Fix: name files that this user can read")
     command = envoy_command(find_envoy(), document, arguments=arguments or ())

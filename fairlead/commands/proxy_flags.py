@@ -17,8 +17,10 @@ from fairlead.bootstrap import (
     INGRESS_PORT,
     Certificates,
     ProxyIdentity,
+    Token,
     envoy_bootstrap,
     grpc_bootstrap,
+    token_files,
 )
 from fairlead.commands.flags import parameter
 from fairlead.errors import UsageError, oserror_words
@@ -26,7 +28,7 @@ from fairlead.errors import UsageError, oserror_words
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
 _SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port")
-_ENVOYS_ONLY = ("sotw", "admin_port", "xds_server_name")  # gRPC takes the name from the address
+_ENVOYS_ONLY = ("sotw", "admin_port", "xds_server_name", "token_file")  # gRPC takes the name from the address
 
 
 def _port(about: str, *, least: int = 1) -> Any:
@@ -54,7 +56,12 @@ PROXY_FLAGS = (
     parameter("admin_port", _port("Envoy's admin port on loopback. 0: any free one.", least=0), None),
     parameter("cert", Annotated[str, Option(metavar="FILE", help="Mutual TLS: the proxy's certificate chain.")], ""),
     parameter("key", Annotated[str, Option(metavar="FILE", help="Mutual TLS: its private key.")], ""),
-    parameter("ca", Annotated[str, Option(metavar="FILE", help="Mutual TLS: who signs the control plane.")], ""),
+    parameter("ca", Annotated[str, Option(metavar="FILE", help="TLS: who signs the control plane.")], ""),
+    parameter(
+        "token_file",
+        Annotated[str, Option(metavar="FILE", help="The proxy's token, instead of a certificate and its key.")],
+        "",
+    ),
     parameter(
         "xds_server_name", Annotated[str, Option(help="Name in its certificate; default: the host of --xds.")], ""
     ),
@@ -62,8 +69,10 @@ PROXY_FLAGS = (
 _ABSENT: Mapping[str, Any] = {flag.name: flag.default for flag in PROXY_FLAGS}
 
 
-def bootstrap_from(kind: ProxyKind, flags: Mapping[str, Any], *, default_instance: str = "") -> dict[str, Any]:
-    """The bootstrap that the flags describe.
+def bootstrap_from(
+    kind: ProxyKind, flags: Mapping[str, Any], *, default_instance: str = "", folder: str = ""
+) -> dict[str, Any]:
+    """The bootstrap that the flags describe; with a token it refers to files in `folder` (`token_files_from`).
 
     Raises:
         UsageError: they do not fit together.
@@ -73,7 +82,8 @@ def bootstrap_from(kind: ProxyKind, flags: Mapping[str, Any], *, default_instanc
     if xds.port == 0:
         raise UsageError("--xds: a proxy cannot connect to port 0. Fix: name the port that `fairlead serve` listens on")
     proxy = _identity(kind, flags, default_instance=default_instance)
-    certificates = _certificates(flags, default_name=xds.host)
+    token = _token(flags, folder=folder, default_name=xds.host)
+    certificates = None if token is not None else _certificates(flags, default_name=xds.host)
     if kind is ProxyKind.grpc:
         return grpc_bootstrap(proxy, xds=xds, certificates=certificates)
     admin_port = flags["admin_port"]
@@ -83,7 +93,27 @@ def bootstrap_from(kind: ProxyKind, flags: Mapping[str, Any], *, default_instanc
         admin_port=_ADMIN_PORTS[kind.value] if admin_port is None else admin_port,
         sotw=flags["sotw"],
         certificates=certificates,
+        token=token,
     )
+
+
+def token_files_from(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The files that a bootstrap with a token refers to, name → document; none without."""
+    return token_files(token=flags["token_file"], ca=flags["ca"]) if flags["token_file"] else {}
+
+
+def _token(flags: Mapping[str, Any], *, folder: str, default_name: str) -> Token | None:
+    if not flags["token_file"]:
+        return None
+    if flags["cert"] or flags["key"]:
+        raise UsageError("--token-file and a certificate exclude each other. Fix: leave one of them out")
+    for flag in ("token-file", "ca"):
+        value = flags[flag.replace("-", "_")]
+        if not value:
+            raise UsageError("a token is for nobody but the control plane. Fix: add --ca, who signs its certificate")
+        if not value.startswith("/"):  # Envoy looks for it from wherever it is started
+            raise UsageError(f"--{flag}: with a token, Envoy needs the whole path, from /. Fix: not {value!r}")
+    return Token(folder, flags["xds_server_name"] or default_name)
 
 
 def _identity(kind: ProxyKind, flags: Mapping[str, Any], *, default_instance: str) -> ProxyIdentity:
@@ -146,21 +176,21 @@ def _certificates(flags: Mapping[str, Any], *, default_name: str) -> Certificate
     given = {flag: flags[flag] for flag in ("cert", "key", "ca")}
     if not any(given.values()):
         if flags["xds_server_name"]:
-            raise UsageError("--xds-server-name needs mutual TLS. Fix: add --cert, --key and --ca")
+            raise UsageError("--xds-server-name needs TLS. Fix: add --cert, --key and --ca, or --token-file and --ca")
         return None
     missing = [f"--{flag}" for flag, value in given.items() if not value]
     if missing:
-        raise UsageError(f"mutual TLS needs --cert, --key and --ca. Fix: add {', '.join(missing)}")
+        raise UsageError(f"mutual TLS needs --cert, --key and --ca. Fix: add {', '.join(missing)} (or --token-file)")
     return Certificates(**given, server_name=flags["xds_server_name"] or default_name)
 
 
 def unreadable(flags: Mapping[str, Any]) -> list[str]:
-    """The certificate files that cannot be read on this machine, each in a sentence."""
+    """The files of certificates and of the token that cannot be read on this machine, each in a sentence."""
     found = []
-    for flag in ("cert", "key", "ca"):
+    for flag in ("cert", "key", "ca", "token_file"):
         try:
             if flags[flag]:
                 Path(flags[flag]).open("rb").close()
         except OSError as error:
-            found.append(f"--{flag}: cannot read {flags[flag]}: {oserror_words(error)}")
+            found.append(f"--{flag.replace('_', '-')}: cannot read {flags[flag]}: {oserror_words(error)}")
     return found
