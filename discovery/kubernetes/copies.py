@@ -109,12 +109,12 @@ class Copies:
         found: list[Change] = []
         for name, body in self._loaded.items():
             table, *at = name.split("/")
-            if table == _SERVICES:
+            if table == _SERVICES and len(at) == len(DiscoveredServiceKey._fields) - 1:
                 service = self._read(_SERVICE_DECODER.decode, body)
                 if service is not None:
                     row = msgspec.structs.replace(service, stale=True)
                     found.append(Change(DISCOVERED_SERVICES, DiscoveredServiceKey(self._source, *at), row))
-            elif table == _ENDPOINTS:
+            elif table == _ENDPOINTS and len(at) == len(DiscoveredEndpointsKey._fields) - 1:
                 endpoints = self._read(_ENDPOINTS_DECODER.decode, body)
                 if endpoints is not None:
                     ends = msgspec.structs.replace(endpoints, stale=True)
