@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,7 @@ class Cluster:
         from discovery.kubernetes.status_writer import StatusWriter
 
         credentials = KubeConfig(place.kubeconfig, place.context) if place.kubeconfig else InCluster()
+        self.name = place.name
         source = f"kubernetes:{place.name}"
         namespace, name = _lease(settings)
         self.api: Connection = Connection(credentials)
@@ -136,6 +137,10 @@ class Clusters:
         """Each cluster as a source."""
         return [cluster.source for cluster in self._clusters]
 
+    def apis(self) -> Mapping[str, Connection]:
+        """Each cluster's API server, by the cluster's name; the first is where Fairlead keeps what is its own."""
+        return {cluster.name: cluster.api for cluster in self._clusters}
+
     def start(self, tasks: Tasks) -> None:
         """Begin what is done once the first build is there."""
         for cluster in self._clusters:
@@ -163,6 +168,15 @@ class Clusters:
             wanted = referenced({key: row for key, row in rows.items() if key.kind in TELLING})
             for cluster in self._clusters:
                 cluster.source.want(wanted)
+
+
+def home_namespace(settings: Settings) -> str:
+    """The namespace in which Fairlead keeps what is its own.
+
+    Raises:
+        UsageError: the setting that says so has not the form.
+    """
+    return _lease(settings)[0]
 
 
 def _lease(settings: Settings) -> tuple[str, str]:

@@ -18,8 +18,28 @@ from xds.server.authentication import named_alike
 from xds.server.serve import Tls
 
 
+def tokens_address(settings: Settings) -> str | None:
+    """Where proxies that show a token come in: an address, empty for that of `xds`; None for nowhere.
+
+    Raises:
+        UsageError: nobody is there to review tokens, or the address is already something else.
+    """
+    if not settings.xds_tokens:
+        certificates = settings.xds_cert or settings.xds_key or settings.xds_client_ca
+        return "" if settings.kubernetes and not settings.insecure_xds and not certificates else None
+    parse_address(settings.xds_tokens, what="--xds-tokens")
+    if not settings.kubernetes:
+        raise UsageError("--xds-tokens: a cluster reviews tokens, and none is given. Fix: --kubernetes")
+    if settings.xds_tokens == settings.xds:
+        raise UsageError(
+            "--xds-tokens and --xds are the same, and an address either demands certificates or does without."
+            " Fix: two addresses"
+        )
+    return settings.xds_tokens
+
+
 def xds_security(settings: Settings) -> Tls | None:
-    """How xDS is protected; None is plaintext, asked for and on loopback.
+    """How xDS is protected; None is plaintext, asked for and on loopback, or by tokens alone (`tokens_address`).
 
     Raises:
         UsageError: neither that nor certificates; says what to do.
@@ -39,6 +59,8 @@ def xds_security(settings: Settings) -> Tls | None:
                 f"--insecure-xds would serve xDS to everybody who can reach {address}."
                 " Fix: --xds 127.0.0.1:18000, or --xds-cert, --xds-key and --xds-client-ca"
             )
+        return None
+    if len(missing) == len(given) and tokens_address(settings) == "":
         return None
     if missing:
         raise UsageError(

@@ -32,7 +32,7 @@ from fairlead import audiences, memory, rejections
 from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
-from fairlead.clusters import Clusters
+from fairlead.clusters import Clusters, home_namespace
 from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
@@ -41,10 +41,11 @@ from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
 from fairlead.rejections import Rejections
-from fairlead.security import accounts_of
+from fairlead.security import accounts_of, tokens_address
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
 from fairlead.tasks import Tasks
+from fairlead.tokens import TokenWay
 from fairlead.versions import own_version
 from fairlead.world import World
 from mesh.objects import OBJECTS
@@ -78,10 +79,13 @@ class Server:
             VIEWS,
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
+        self._clusters = Clusters(settings, store, self._engine)
+        self._token_way = self._way_for_tokens()
         self._xds = XdsServer(
             self._hub,
             settings.xds,
             tls=tls,
+            tokens=self._token_way.tokens if self._token_way is not None else None,
             trust_domain=settings.trust_domain,
             accounts=accounts_of(self._engine),
             limits=_limits(settings),
@@ -89,7 +93,6 @@ class Server:
         self._sources: list[Source] = (
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )
-        self._clusters = Clusters(settings, store, self._engine)
         self._sources.extend(self._clusters.sources)
         names = [source.name for source in self._sources]
         self._store_source = StoreSource(store, self._engine, self._builder.submit, other_sources=names)
@@ -120,6 +123,14 @@ class Server:
         self._hub.on_nack = self._refused
         self._hub.on_taken = self._rejections.took
         self._builder.listen(self._committed)
+
+    def _way_for_tokens(self) -> TokenWay | None:
+        address = tokens_address(self._settings)
+        if address is None:
+            return None
+        [home, *_] = self._clusters.apis().values()
+        namespace = home_namespace(self._settings)
+        return TokenWay(self._settings, address, home=home, namespace=namespace, apis=self._clusters.apis)
 
     def _api(self, access: Access) -> HttpServer:
         world = World(
@@ -176,6 +187,8 @@ class Server:
             http = self._tasks.start("api", self._http.run_on(api_socket))
             self._announce(Address(api_address.host, api_socket.getsockname()[1]))
             self._catch_signals()
+            if self._token_way is not None:
+                self._tasks.start("xds authority", self._token_way.authority.run())
             self._tasks.start("start", self._load_and_build())
             await self._ended.wait()
             self._feed.close()
@@ -187,6 +200,8 @@ class Server:
     async def _start_xds(self) -> None:
         address = parse_address(self._settings.xds, what="--xds")
         bind(address, flag="--xds").close()  # gRPC does not say why it could not bind; this does
+        if self._settings.xds_tokens:
+            bind(parse_address(self._settings.xds_tokens, what="--xds-tokens"), flag="--xds-tokens").close()
         try:
             await self._xds.start()
         except OSError as error:
@@ -195,6 +210,9 @@ class Server:
     def _announce(self, api: Address) -> None:
         xds = Address(parse_address(self._settings.xds, what="--xds").host, self._xds.port)
         sys.stderr.write(f"xds listening on {xds}\napi listening on {api}\n")
+        if self._settings.xds_tokens:
+            tokens = parse_address(self._settings.xds_tokens, what="--xds-tokens")
+            sys.stderr.write(f"xds for tokens listening on {Address(tokens.host, self._xds.tokens_port)}\n")
         sys.stderr.flush()
 
     def _catch_signals(self) -> None:

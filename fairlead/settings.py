@@ -92,6 +92,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     xds_client_ca: Annotated[
         str, _about("PEM file with the authorities whose client certificates proxies must show.")
     ] = ""
+    xds_tokens: Annotated[
+        str,
+        _about(
+            "Address on which proxies in the clusters get their configuration and show a service account token instead"
+            " of a certificate. Empty, with a cluster and neither certificates nor `insecure_xds`: that of `xds`."
+        ),
+    ] = ""
+    xds_names: Annotated[
+        tuple[str, ...],
+        _about(
+            "A DNS name or address by which those proxies reach it, for its certificate; may be given several times."
+            " Without: `fairlead.NAMESPACE.svc` with the namespace of `kubernetes_lease`."
+        ),
+    ] = ()
+    xds_audience: Annotated[
+        str,
+        Meta(pattern=r"^[!-~]{1,253}\Z"),
+        _about("The audience that proxies' tokens must be for."),
+    ] = "fairlead"
     trust_domain: Annotated[
         str,
         Meta(pattern=r"^[a-z0-9._-]{1,255}\Z"),

@@ -39,6 +39,8 @@ def bootstrap(
 
     if flags["token_file"] and not into:
         raise UsageError("with --token-file there are three files. Fix: --into DIR, where the proxy shall find them")
+    if into and kind is ProxyKind.grpc:
+        raise UsageError("--into: a gRPC client is told by one file of JSON. Fix: > grpc.json")
     document = bootstrap_from(kind, flags, folder=str(Path(into).absolute()))
     for each in unreadable(flags):  # no error: the proxy may run elsewhere
         note(f"{each}. It must be there where the proxy runs")

@@ -37,7 +37,7 @@ def _flag(info: SettingInfo) -> inspect.Parameter:
 def _metavar(info: SettingInfo) -> str | None:
     if info.type is bool:
         return None
-    if info.name in ("xds", "api"):
+    if info.name in ("xds", "xds_tokens", "api"):
         return "HOST:PORT"
     if info.type is float:
         return "NUMBER"
@@ -51,6 +51,8 @@ def _metavar(info: SettingInfo) -> str | None:
         "log_level": "LEVEL",
         "log_format": "FORMAT",
         "trust_domain": "NAME",
+        "xds_names": "NAME",
+        "xds_audience": "NAME",
     }
     return known.get(info.name, "FILE")
 

@@ -1,0 +1,70 @@
+"""The way in for proxies that show a service account token: who reviews it, with which certificate the server answers.
+
+Wires `discovery/kubernetes/token_review.py` and `fairlead/xds_authority.py` to what the xDS server asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from fairlead.addresses import parse_address
+from fairlead.settings import Settings
+from fairlead.xds_authority import XdsAuthority
+from xds.server.authentication import CannotReviewError, NotAuthenticatedError, Vouched
+from xds.server.serve import Tokens
+
+if TYPE_CHECKING:
+    from discovery.kubernetes.api import Api
+    from discovery.kubernetes.token_review import TokenReviews
+
+
+class Reviews:
+    """What the xDS server asks, answered by clusters."""
+
+    def __init__(self, reviews: TokenReviews) -> None:
+        self._reviews = reviews
+
+    async def review(self, token: str, *, caller: str) -> Vouched:
+        """Whose a token is.
+
+        Raises:
+            NotAuthenticatedError: nobody's, or not meant for us.
+            CannotReviewError: it cannot be told now.
+        """
+        from discovery.kubernetes.token_review import BadTokenError, NoReviewError
+
+        try:
+            account = await self._reviews.account(token, caller=caller)
+        except BadTokenError as error:
+            raise NotAuthenticatedError(str(error)) from None
+        except NoReviewError as error:
+            raise CannotReviewError(str(error)) from None
+        return Vouched(account.namespace, account.name, account.expires_at)
+
+
+class TokenWay:
+    """The way in, for the server to open: `tokens`, and the authority behind its certificate to `run`."""
+
+    def __init__(
+        self, settings: Settings, address: str, *, home: Api, namespace: str, apis: Callable[[], Mapping[str, Api]]
+    ) -> None:
+        from discovery.kubernetes.token_review import TokenReviews
+
+        self.authority = XdsAuthority(home, namespace=namespace, names=server_names(settings, address, namespace))
+        self.tokens = Tokens(
+            certificate=self.authority.certificate,
+            reviewer=Reviews(TokenReviews(apis, audience=settings.xds_audience)),
+            address=address,
+        )
+
+
+def server_names(settings: Settings, address: str, namespace: str) -> tuple[str, ...]:
+    """What proxies may call the server: what the settings say, else the Service `fairlead` in our namespace.
+
+    And where it listens, as far as that is an address that can be asked for.
+    """
+    host = parse_address(address or settings.xds, what="--xds-tokens").host
+    reachable = () if host in ("0.0.0.0", "::") else (host,)  # noqa: S104 - compared, not bound
+    given = settings.xds_names or (f"fairlead.{namespace}.svc", f"fairlead.{namespace}.svc.cluster.local")
+    return tuple(dict.fromkeys((*given, *reachable)))
