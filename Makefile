@@ -54,6 +54,15 @@ docs: $(READY) ## write the reference pages that are made from the code
 crds: $(READY) ## write the CustomResourceDefinitions of kind-cluster/crds from the model
 	$(BIN)/python -m scripts.crds
 
+.PHONY: manifests
+manifests: $(READY) ## write kind-cluster/manifests from the chart (needs Go)
+	$(BIN)/python -m scripts.manifests
+
+.PHONY: images
+images: $(READY) ## make the images of server and proxy and load them into the local node
+	tests/kube-node/kube-node up
+	$(BIN)/python kind-cluster/images
+
 .PHONY: bench
 bench: $(READY) ## measure beside go-control-plane (needs Go 1.26, takes about 20 minutes); ROW="a b" for some rows
 	$(BIN)/python -m benchmarks $(ROW)

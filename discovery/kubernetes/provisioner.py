@@ -1,0 +1,424 @@
+"""Keeps what runs the Gateways of one cluster in place: the loop around `provision.py` and `provisioned.py`.
+
+It hears of every commit of the engine (`note`), of whether this replica leads (`lead`), and watches what it made. Every
+replica tells the model what is there (rows of `PROVISIONED`); only the leader makes, changes and removes. Objects are
+applied server-side, only where the manifest has changed since or somebody else changed the object; a Gateway that is
+not accepted keeps what it has. What is no longer wanted is removed once the source has read everything.
+
+What RBAC must permit, in every namespace with Gateways:
+    serviceaccounts, configmaps, services ("")       get, list, watch, create, patch, delete
+    deployments (apps)                               get, list, watch, create, patch, delete
+    poddisruptionbudgets (policy)                    get, list, watch, create, patch, delete
+    nodes ("", for Services of type NodePort)        list
+Lists and watches are by the label `fairlead.dev/provisioned=gateway`, gets by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from discovery.kubernetes.api import APPLY, MANAGER, Api, ApiError, UnreachableError
+from discovery.kubernetes.informer import Informer
+from discovery.kubernetes.informer_state import Resource
+from discovery.kubernetes.provision import SELECTOR, Files, Settings, content_of, manifests
+from discovery.kubernetes.provisioned import (
+    PARTS,
+    Live,
+    LiveNode,
+    Part,
+    Trouble,
+    must_be_replaced,
+    node_addresses,
+    refusal,
+    row_of,
+    strange,
+)
+from discovery.kubernetes.wire import Key, Malformed, Reader, UnreadableError
+from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.kinds.gateway import Gateway as GatewayObject
+from mesh.kinds.gatewayclass import GatewayClass
+from mesh.kinds.gatewayparameters import GatewayParametersSpec, ServiceType
+from mesh.kinds.meta import JSON
+from mesh.model import PROVISIONED, ObjectKey, Provisioned, ProvisionedKey
+from mesh.objects import OBJECTS, find
+from mesh.provisioning import class_parameters_problem, parameters, resource_name
+from mesh.tables import Change, Commit, Engine, Present
+
+_log = logging.getLogger(__name__)
+
+PARALLEL = 4
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+NODES_AGE = 30.0
+_SHARED = frozenset({"GatewayClass", "GatewayParameters"})
+
+Render = Callable[[GatewayObject, GatewayParametersSpec], Files]
+"""Makes what the proxies of a Gateway read."""
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """What should run a Gateway. `manifests` None: leave what is there; `trouble` says why."""
+
+    name: str
+    service_type: ServiceType
+    requested: bool
+    manifests: tuple[JSON, ...] | None
+    trouble: Trouble | None = None
+
+
+class _Sink:
+    """What an informer of one kind of object tells, handed on."""
+
+    def __init__(self, owner: Provisioner, part: Part) -> None:
+        self._owner = owner
+        self._part = part
+
+    def key(self, item: Live) -> Key:
+        return item.metadata.key
+
+    def put(self, item: Live) -> None:
+        self._owner.saw(self._part, item.metadata.key, item)
+
+    def reject(self, malformed: Malformed) -> None:
+        self._owner.saw(self._part, malformed.key, None)
+
+    def remove(self, key: Key) -> None:
+        self._owner.saw(self._part, key, None)
+
+    def retain(self, keys: frozenset[Key]) -> None:
+        self._owner.saw_only(self._part, keys)
+
+
+class Provisioner:
+    """One cluster's gateways. `source` is the cluster's name as a source, `submit` takes changes of the model.
+
+    `settled` says whether the source has read everything: before, nothing is removed. `namespaces` empty: all.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        engine: Engine,
+        *,
+        source: str,
+        settings: Settings,
+        render: Render,
+        submit: Callable[[Iterable[Change]], None],
+        settled: Callable[[], bool] = lambda: True,
+        namespaces: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._engine = engine
+        self._source = source
+        self._settings = settings
+        self._render = render
+        self._submit = submit
+        self._settled = settled
+        self._clock = clock
+        self._leading = False
+        self._wanted: dict[GatewayKey, _Wanted] = {}
+        self._live: dict[Part, dict[Key, Live]] = {part: {} for part in PARTS}
+        self._applied: dict[tuple[Part, Key], str] = {}
+        self._told: dict[GatewayKey, Provisioned] = {}
+        self._troubles: dict[GatewayKey, Trouble] = {}
+        self._due: dict[GatewayKey, float] = {}
+        self._pauses: dict[GatewayKey, float] = {}
+        self._running: dict[GatewayKey, asyncio.Task[None]] = {}
+        self._nodes: tuple[str, ...] = ()
+        self._nodes_at = float("-inf")
+        self._bell = asyncio.Event()
+        self._informers = [
+            Informer(api, resource, Reader(Live), _Sink(self, part), self._bell.set)
+            for part in PARTS
+            for resource in _resources(part, namespaces)
+        ]
+        self.writes = 0
+
+    # -- what is heard ------------------------------------------------------------------------------------------
+
+    def note(self, commit: Commit) -> None:
+        """Take in what a commit changed; to be called before the engine is written again."""
+        touched = {key for key, _ in self._gateways(commit)}
+        changed = commit.of(OBJECTS)
+        touched |= {GatewayKey(key.namespace, key.name) for key in changed if key.kind == "Gateway"}
+        if any(key.kind in _SHARED for key in changed):
+            touched |= self._wanted.keys()
+        for key in touched:
+            self._want(key)
+
+    def _gateways(self, commit: Commit) -> list[tuple[GatewayKey, Gateway | None]]:
+        return [(key, new) for key, (_, new) in commit.of(GATEWAYS).items()]
+
+    def lead(self, leading: bool) -> None:  # noqa: FBT001 - the callback of a lease
+        """Take over, or leave it to others."""
+        self._leading = leading
+        if leading:
+            for key in {*self._wanted, *self._owners()}:
+                self._touch(key)
+
+    def saw(self, part: Part, key: Key, live: Live | None) -> None:
+        """An object is there, or gone."""
+        before = self._live[part].get(key)
+        if live is None:
+            self._live[part].pop(key, None)
+        else:
+            self._live[part][key] = live
+        for owner in {one.gateway for one in (before, live) if one is not None}:
+            if owner is not None:
+                self._tell(owner)
+                self._touch(owner)
+
+    def saw_only(self, part: Part, keys: frozenset[Key]) -> None:
+        """Nothing else is there."""
+        for key in self._live[part].keys() - keys:
+            self.saw(part, key, None)
+
+    # -- what follows -------------------------------------------------------------------------------------------
+
+    def _want(self, key: GatewayKey) -> None:
+        """Say anew what should run a Gateway."""
+        look = Present(self._engine)
+        row = self._engine.get(GATEWAYS, key)
+        gateway = find(look, GatewayObject, ObjectKey("Gateway", key.namespace, key.name))
+        if row is None or gateway is None or row.platform != self._source:
+            if self._wanted.pop(key, None) is None:
+                return
+            self._troubles.pop(key, None)
+        else:
+            wanted = self._made(look, gateway, row)
+            if wanted == self._wanted.get(key):
+                return
+            self._wanted[key] = wanted
+            self._pauses.pop(key, None)
+        self._tell(key)
+        self._touch(key)
+
+    def _made(self, look: Present, gateway: GatewayObject, row: Gateway) -> _Wanted:
+        merged = parameters(look, gateway)
+        name = resource_name(gateway.metadata.name, gateway.spec.gateway_class_name)
+        service_type = merged.service_type or self._settings.service_type
+        found = find(look, GatewayClass, ObjectKey("GatewayClass", "", gateway.spec.gateway_class_name))
+        problem = class_parameters_problem(look, found) if found is not None else ""
+        if problem or not row.accepted:
+            trouble = Trouble("Invalid", f"GatewayClass {found.metadata.name}: {problem}") if problem and found else None
+            return _Wanted(name, service_type, bool(row.requested), None, trouble)
+        made = manifests(gateway, row, merged, self._settings, self._render(gateway, merged))
+        return _Wanted(name, service_type, bool(row.requested), made or None)
+
+    def _tell(self, key: GatewayKey) -> None:
+        """Give the model the row of a Gateway, if it has changed."""
+        wanted = self._wanted.get(key)
+        row = None
+        if wanted is not None:
+            at = Key(key.namespace, wanted.name)
+            row = row_of(
+                name=wanted.name,
+                service_type=wanted.service_type,
+                service=self._mine("Service", at, key),
+                deployment=self._mine("Deployment", at, key),
+                node_addresses=self._nodes,
+                trouble=self._troubles.get(key) or wanted.trouble,
+            )
+        if row == self._told.get(key):
+            return
+        if row is None:
+            del self._told[key]
+        else:
+            self._told[key] = row
+        self._submit([Change(PROVISIONED, ProvisionedKey(key.namespace, key.name, self._source), row)])
+
+    def _mine(self, kind: str, at: Key, key: GatewayKey) -> Live | None:
+        live = self._live[next(part for part in PARTS if part.kind == kind)].get(at)
+        return live if live is not None and live.gateway == key else None
+
+    def _touch(self, key: GatewayKey, *, after: float = 0.0) -> None:
+        due = self._clock() + after
+        self._due[key] = min(due, self._due.get(key, due)) if not after else due
+        self._bell.set()
+
+    def _owners(self) -> set[GatewayKey]:
+        """The Gateways that something is there of."""
+        owners = (live.gateway for lives in self._live.values() for live in lives.values())
+        return {owner for owner in owners if owner is not None}
+
+    # -- what is done -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Watch and keep in place, without end."""
+        async with asyncio.TaskGroup() as tasks:
+            for informer in self._informers:
+                tasks.create_task(informer.run())
+            while True:
+                self._bell.clear()
+                pause = self._start(tasks)
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._bell.wait()
+                except TimeoutError:
+                    pass
+
+    def _start(self, tasks: asyncio.TaskGroup) -> float | None:
+        """Begin what is due; the seconds until more is, None where nothing waits."""
+        if not self._leading or not all(informer.synced for informer in self._informers):
+            return None
+        now = self._clock()
+        for key in [key for key, due in self._due.items() if due <= now and key not in self._running]:
+            if len(self._running) >= PARALLEL:
+                return None  # the end of one rings the bell
+            del self._due[key]
+            task = tasks.create_task(self._keep(key))
+            self._running[key] = task
+            task.add_done_callback(lambda _, key=key: self._done(key))
+        waiting = [due for key, due in self._due.items() if key not in self._running]
+        return max(0.0, min(waiting) - now) if waiting else None
+
+    def _done(self, key: GatewayKey) -> None:
+        self._running.pop(key, None)
+        self._bell.set()
+
+    async def _keep(self, key: GatewayKey) -> None:
+        """Bring what runs a Gateway to what it should be; what went wrong is told and tried again."""
+        trouble: Trouble | None = None
+        try:
+            trouble = await self._reconcile(key)
+        except (UnreachableError, UnreadableError) as error:
+            trouble = self._troubles.get(key)  # what is known stands; the source tells of the API server
+            self._again(key, str(error))
+        except ApiError as error:
+            trouble = refusal("What runs the Gateway", "", error.reason, error.message, requested=False)
+            self._again(key, str(error))
+        else:
+            if trouble is None:
+                self._pauses.pop(key, None)
+            else:
+                self._again(key, trouble.message)
+        if key not in self._wanted:
+            return
+        if trouble is None:
+            self._troubles.pop(key, None)
+        else:
+            self._troubles[key] = trouble
+        self._tell(key)
+
+    def _again(self, key: GatewayKey, why: str) -> None:
+        pause = self._pauses.get(key, 0.0)
+        if not pause:
+            _log.warning("Gateway %s/%s cannot be provisioned: %s", *key, why)
+        self._pauses[key] = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
+        self._touch(key, after=self._pauses[key])
+
+    async def _reconcile(self, key: GatewayKey) -> Trouble | None:
+        wanted = self._wanted.get(key)
+        if wanted is not None and wanted.manifests is None:
+            return None
+        if wanted is not None:
+            if wanted.service_type == "NodePort":
+                await self._read_nodes()
+            for part, manifest in zip(PARTS, wanted.manifests or (), strict=True):
+                trouble = await self._apply(key, part, manifest, requested=wanted.requested)
+                if trouble is not None:
+                    return trouble
+        await self._prune(key, wanted.name if wanted is not None else "")
+        return None
+
+    async def _apply(self, key: GatewayKey, part: Part, manifest: JSON, *, requested: bool) -> Trouble | None:
+        at = Key(key.namespace, manifest["metadata"]["name"])
+        live = self._live[part].get(at) or await self._get(part, at)
+        if live is not None and live.gateway != key:
+            return strange(part.kind, at.name)
+        if live is not None and must_be_replaced(live, manifest):
+            await self._delete(part, at, live)
+            live = None
+        if live is not None and live.metadata.deletion_timestamp is None and live.content == content_of(manifest):
+            if self._applied.setdefault((part, at), live.version) == live.version:
+                return None
+        try:
+            body = await self._api.request(
+                "PATCH",
+                _path(part, at),
+                query={"fieldManager": MANAGER, "force": "true"},
+                body=msgspec.json.encode(manifest),
+                content_type=APPLY,
+            )
+        except ApiError as error:
+            return refusal(part.kind, at.name, error.reason, error.message, requested=requested)
+        self.writes += 1
+        self._answered(part, at, body)
+        return None
+
+    def _answered(self, part: Part, at: Key, body: bytes) -> None:
+        """Take in an object as the API server answered it, unless something newer was seen."""
+        answered = Reader(Live).object(body)
+        if isinstance(answered, Malformed):
+            return
+        self._applied[part, at] = answered.version
+        known = self._live[part].get(at)
+        if known is None or _newer(answered, known):
+            self._live[part][at] = answered
+
+    async def _get(self, part: Part, at: Key) -> Live | None:
+        try:
+            found = Reader(Live).object(await self._api.request("GET", _path(part, at)))
+        except ApiError as error:
+            if error.status == 404:  # noqa: PLR2004
+                return None
+            raise
+        return found if isinstance(found, Live) else None
+
+    async def _prune(self, key: GatewayKey, name: str) -> None:
+        """Remove what is there of a Gateway under other names than the one that it has now."""
+        if not self._settled():
+            self._touch(key, after=FIRST_PAUSE)
+            return
+        for part in reversed(PARTS):
+            for at, live in list(self._live[part].items()):
+                if live.gateway == key and at.name != name and live.metadata.deletion_timestamp is None:
+                    await self._delete(part, at, live)
+
+    async def _delete(self, part: Part, at: Key, live: Live) -> None:
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": live.metadata.uid}}
+        try:
+            await self._api.request("DELETE", _path(part, at), body=msgspec.json.encode(body))
+            self.writes += 1
+        except ApiError as error:
+            if error.status not in (404, 409):  # gone, or another one by now
+                raise
+        self._applied.pop((part, at), None)
+
+    async def _read_nodes(self) -> None:
+        now = self._clock()
+        if now - self._nodes_at < NODES_AGE:
+            return
+        page = Reader(LiveNode).page(await self._api.request("GET", "/api/v1/nodes"))
+        self._nodes, self._nodes_at = node_addresses(page.items), now
+
+
+def _resources(part: Part, namespaces: Sequence[str]) -> list[Resource]:
+    what = f"{part.kind}s of Gateways"
+    if not namespaces:
+        return [Resource(what, (f"{part.root}/{part.plural}",), labels=SELECTOR)]
+    return [
+        Resource(f"{what} in {namespace}", (f"{part.root}/namespaces/{namespace}/{part.plural}",), labels=SELECTOR)
+        for namespace in namespaces
+    ]
+
+
+def _path(part: Part, at: Key) -> str:
+    return f"{part.root}/namespaces/{quote(at.namespace)}/{part.plural}/{quote(at.name)}"
+
+
+def _newer(one: Live, other: Live) -> bool:
+    versions = one.metadata.resource_version, other.metadata.resource_version
+    return all(version.isdigit() for version in versions) and int(versions[0]) > int(versions[1])
+
+
+def _unused(_: Any) -> None:
+    """Nothing."""

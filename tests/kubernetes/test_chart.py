@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mesh.kinds import KINDS
+from scripts.manifests import FILE, made
+from tests.support.helm import CHART, ChartError, render
+from tests.support.kubernetes import JSON, Cluster
+
+
+def objects(values: JSON | None = None) -> dict[str, JSON]:
+    return {item["kind"]: item for item in yaml.safe_load_all(render(values)) if item}
+
+
+def container(values: JSON | None = None) -> JSON:
+    (found,) = objects(values)["Deployment"]["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def test_the_plain_manifests_are_what_the_chart_makes() -> None:
+    assert FILE.read_text() == made(), "the manifests are old: run `make manifests`"
+
+
+def test_the_defaults_make_everything() -> None:
+    assert set(objects()) == {
+        "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Secret", "Deployment", "Service",
+        "PodDisruptionBudget", "NetworkPolicy", "GatewayClass",
+    }  # fmt: skip
+
+
+def test_optional_parts_can_be_left_out() -> None:
+    fewer = objects(
+        {
+            "podDisruptionBudget": {"enabled": False},
+            "networkPolicy": {"enabled": False},
+            "gatewayClass": {"create": False},
+            "apiTokensSecret": "mine",
+        }
+    )
+    assert not {"PodDisruptionBudget", "NetworkPolicy", "GatewayClass", "Secret"} & set(fewer)
+    volumes = fewer["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "api-tokens", "secret": {"secretName": "mine"}} in volumes
+
+
+def test_settings_become_environment_variables_that_the_server_knows() -> None:
+    from fairlead.settings import describe
+
+    known = {info.variable for info in describe()}
+    given = {
+        one["name"]: one["value"]
+        for one in container({"settings": {"quiet_period": 0.5, "log_level": "debug"}})["env"]
+        if "value" in one
+    }
+    assert given["FAIRLEAD_QUIET_PERIOD"] == "0.5"
+    assert given["FAIRLEAD_LOG_LEVEL"] == "debug"
+    assert [name for name in given if name not in known] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"replicas": "two"}, "/replicas"),
+        ({"replica": 2}, "'replica' not allowed"),
+        ({"gateway": {"serviceType": "Loadbalancer"}}, "/gateway/serviceType"),
+        ({"settings": {"logLevel": "debug"}}, "'logLevel' does not match"),
+        ({"settings": {"files": ["a"]}}, "/settings/files"),
+        ({"gatewayClass": {"name": "A B"}}, "/gatewayClass/name"),
+        ({"image": {"tag": 1}}, "/image/tag"),
+    ],
+)
+def test_wrong_values_are_refused_with_their_path(values: JSON, says: str) -> None:
+    with pytest.raises(ChartError) as refused:
+        render(values)
+    assert says in str(refused.value)
+
+
+def test_every_value_has_a_place_in_the_schema() -> None:
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+
+    def missing(values: Any, node: JSON, path: str) -> list[str]:
+        if not isinstance(values, dict) or "properties" not in node:
+            return []
+        return [
+            problem
+            for name, value in values.items()
+            for problem in (
+                missing(value, node["properties"][name], f"{path}.{name}")
+                if name in node["properties"]
+                else [f"{path}.{name}"]
+            )
+        ]
+
+    assert missing(yaml.safe_load((CHART / "values.yaml").read_text()), schema, "") == []
+
+
+def test_every_kind_that_is_watched_may_be_read() -> None:
+    rules = objects()["ClusterRole"]["rules"]
+    granted = {(group, name) for rule in rules for group in rule["apiGroups"] for name in rule["resources"]}
+    assert [kind.name for kind in KINDS.values() if (kind.group, kind.plural) not in granted] == []
+
+
+def test_pods_are_restricted_as_kubernetes_asks(cluster: Cluster, new_namespace: Any) -> None:
+    """The strictest of Kubernetes' standards for pods, enforced by the API server, has nothing against ours."""
+    namespace = new_namespace(**{"pod-security.kubernetes.io/enforce": "restricted"})
+    template = objects()["Deployment"]["spec"]["template"]
+    spec = {**template["spec"], "serviceAccountName": "default", "automountServiceAccountToken": False}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "try"}, "spec": spec}
+    cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod)
+
+
+def test_the_api_server_takes_every_object(cluster: Cluster, crds: None, tmp_path: Path) -> None:
+    path = tmp_path / "all.yaml"
+    path.write_text(
+        "\n---\n".join(yaml.safe_dump(item) for item in objects().values()).replace("fairlead-system", "default")
+    )
+    said = cluster.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", str(path))
+    assert said.count("serverside-applied") == len(objects())
