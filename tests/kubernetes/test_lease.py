@@ -7,17 +7,17 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from discovery.kubernetes.api import UnreachableError
 from discovery.kubernetes.connection import Connection
 from discovery.kubernetes.credentials import KubeConfig
 from discovery.kubernetes.lease import LEASE_DURATION, RETRY_PERIOD, Lease
 from tests.support.kubernetes import Cluster
+from tests.support.kubernetes_api import Line, until
 
 NAME = "fairlead"
 REPLICA = """
@@ -35,34 +35,11 @@ asyncio.run(main())
 """
 
 
-class Cut:
-    """An API whose line can be cut."""
-
-    def __init__(self, api: Connection) -> None:
-        self._api = api
-        self.cut = False
-
-    async def request(self, *arguments: Any, **named: Any) -> bytes:
-        if self.cut:
-            raise UnreachableError("the line is cut")
-        return await self._api.request(*arguments, **named)
-
-    def lines(self, *arguments: Any, **named: Any) -> AsyncIterator[bytes]:
-        return self._api.lines(*arguments, **named)
-
-
 @pytest.fixture
-async def api(kubeconfig: Path) -> AsyncIterator[Cut]:
+async def api(kubeconfig: Path) -> AsyncIterator[Line]:
     connection = Connection(KubeConfig(str(kubeconfig)))
-    yield Cut(connection)
+    yield Line(connection)
     await connection.close()
-
-
-async def until(ask: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not ask():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager
@@ -92,7 +69,7 @@ def replica(api: Any, namespace: str, identity: str, told: list[tuple[str, bool]
 
 
 async def test_one_of_two_replicas_leads_and_the_other_takes_over_at_once_when_it_is_released(
-    cluster: Cluster, api: Cut, namespace: str
+    cluster: Cluster, api: Line, namespace: str
 ) -> None:
     told: list[tuple[str, bool]] = []
     one, two = (replica(api, namespace, name, told) for name in ("one", "two"))
@@ -114,7 +91,7 @@ async def test_one_of_two_replicas_leads_and_the_other_takes_over_at_once_when_i
 
 @pytest.mark.slow
 async def test_a_killed_leader_is_replaced_when_its_lease_has_run_out_and_not_before(
-    cluster: Cluster, api: Cut, kubeconfig: Path, namespace: str
+    cluster: Cluster, api: Line, kubeconfig: Path, namespace: str
 ) -> None:
     victim = await asyncio.create_subprocess_exec(
         sys.executable, "-c", REPLICA, str(kubeconfig), namespace, stdout=asyncio.subprocess.PIPE
@@ -137,7 +114,7 @@ async def test_a_killed_leader_is_replaced_when_its_lease_has_run_out_and_not_be
 
 
 @pytest.mark.slow
-async def test_a_leader_that_is_cut_off_stops_leading_and_leads_again_when_it_can(api: Cut, namespace: str) -> None:
+async def test_a_leader_that_is_cut_off_stops_leading_and_leads_again_when_it_can(api: Line, namespace: str) -> None:
     told: list[tuple[str, bool]] = []
     lease = replica(api, namespace, "one", told)
     async with running(lease):
@@ -149,7 +126,9 @@ async def test_a_leader_that_is_cut_off_stops_leading_and_leads_again_when_it_ca
         await until(lambda: lease.leading, "the lease again", seconds=5)
 
 
-async def test_a_lease_that_somebody_deletes_or_writes_is_had_again(cluster: Cluster, api: Cut, namespace: str) -> None:
+async def test_a_lease_that_somebody_deletes_or_writes_is_had_again(
+    cluster: Cluster, api: Line, namespace: str
+) -> None:
     told: list[tuple[str, bool]] = []
     lease = replica(api, namespace, "one", told)
     path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{NAME}"
