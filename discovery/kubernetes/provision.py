@@ -1,16 +1,16 @@
 """The Kubernetes objects that run the proxies of a Gateway, as manifests. Pure: equal inputs give equal manifests.
 
-Per Gateway, in its namespace and all of one name (`mesh.provisioning.resource_name`): ServiceAccount, ConfigMap (Envoy's
-bootstrap), Deployment, Service, PodDisruptionBudget; each owned by the Gateway, so that they go with it. What depends
-on listeners is in the Service alone: a new listener restarts no proxy. What Envoy is told in its bootstrap is not
-known here: `Files` are handed in.
+Per Gateway, in its namespace and all of one name (`mesh.provisioning.resource_name`): ServiceAccount, ConfigMap (what
+Envoy reads at its start), Deployment, Service, PodDisruptionBudget; each owned by the Gateway, so that they go with it.
+What depends on listeners is in the Service alone: a new listener restarts no proxy. What Envoy is told in its
+bootstrap is not known here: `Files` are handed in.
 
 How a proxy ends. `/healthcheck/fail` makes Envoy close HTTP connections with its next answers, so that clients go
 elsewhere, and turns `/ready` into 503; only its administrator may post that, at the pod's loopback. The image may hold
-nothing but Envoy (no shell, no curl), a kubelet's `httpGet` can neither post nor reach the loopback, and a `sleep` tells
-Envoy nothing. So the hook before the end is Envoy once more, with a bootstrap of its own (`Files.drain`): it posts, waits
-for the drain time, and ends. The administrator's port stays closed to the network; a listener of the bootstrap at
-`READY_PORT` passes on `/ready` alone.
+nothing but Envoy (no shell, no curl), a kubelet's `httpGet` can neither post nor reach the loopback, and a `sleep`
+tells Envoy nothing. So the hook before the end is Envoy once more, with a bootstrap of its own (`DRAIN`): it posts,
+waits for the drain time, and ends. Nothing that can be reached from the network makes a proxy drain; a listener of the
+bootstrap at `READY_PORT` answers `/ready` alone.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ CONTENT = "fairlead.dev/content"
 ENVOY = "/usr/local/bin/envoy"
 CONFIG_DIR = "/etc/fairlead"
 BOOTSTRAP, DRAIN, CA = "bootstrap.json", "drain.json", "ca.pem"
+"""The files that there must be in `CONFIG_DIR`."""
 TOKEN_DIR = "/var/run/secrets/fairlead"  # noqa: S105 - where it is, not what it is
 TOKEN = "token"  # noqa: S105
 ADMIN_PORT = 15000
@@ -59,18 +60,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     image: str
     image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
     service_type: ServiceType = "LoadBalancer"
-    token_audience: str = "fairlead"
+    token_audience: str = "fairlead"  # noqa: S105 - who tokens are for
     token_seconds: int = 3600
 
 
 class Files(msgspec.Struct, frozen=True):
-    """What a proxy reads: its bootstrap, that of the hook at its end, and the authority of the control plane (PEM).
+    """What a proxy finds in `CONFIG_DIR`: at its start, by name, and the authority of the control plane (PEM).
 
-    A new bootstrap restarts the proxies; a new authority reaches them as they run.
+    Among the first are `BOOTSTRAP` and that of the hook at its end, `DRAIN`. A change of these restarts the proxies; a
+    new authority reaches them as they run.
     """
 
-    bootstrap: str
-    drain: str
+    start: Mapping[str, str]
     ca: str
 
 
@@ -154,12 +155,12 @@ class _Maker:
 
     def config(self, files: Files) -> JSON:
         """What the proxies read at their start, and the authority."""
-        return self._object("v1", "ConfigMap", {"data": {BOOTSTRAP: files.bootstrap, DRAIN: files.drain, CA: files.ca}})
+        return self._object("v1", "ConfigMap", {"data": {**files.start, CA: files.ca}})
 
     def deployment(self, files: Files) -> JSON:
         """The proxies. `replicas` is left out where nobody says how many, so that others may scale."""
         replicas = self._parameters.replicas
-        started_with = hashlib.sha256(files.bootstrap.encode()).hexdigest()[:16]
+        started_with = hashlib.sha256(msgspec.json.encode(files.start, order="sorted")).hexdigest()[:16]
         annotations = {
             **self._extra_annotations,
             **(self._parameters.pod_annotations or {}),

@@ -201,7 +201,7 @@ def node_addresses(nodes: Iterable[LiveNode]) -> tuple[str, ...]:
 
 def _available(deployment: Live | None) -> bool:
     status = deployment.status if deployment is not None else None
-    return bool(status is not None and status.available_replicas)
+    return status is not None and bool(status.available_replicas)
 
 
 def _deployment_trouble(deployment: Live | None) -> Trouble | None:
@@ -227,7 +227,7 @@ def must_be_replaced(live: Live, manifest: Mapping[str, Any]) -> bool:
     if "clusterIP" in spec and live.spec.cluster_ip not in (None, "", spec["clusterIP"]):
         return True
     stays = live.spec.type == spec["type"] == "LoadBalancer"
-    return stays and live.spec.load_balancer_class != spec.get("loadBalancerClass")
+    return bool(stays and live.spec.load_balancer_class != spec.get("loadBalancerClass"))
 
 
 def refusal(kind: str, name: str, reason: str, message: str, *, requested: bool) -> Trouble:

@@ -19,7 +19,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
 from urllib.parse import quote
 
 import msgspec
@@ -57,6 +57,7 @@ PARALLEL = 4
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 NODES_AGE = 30.0
+SETTLING = 5.0
 _SHARED = frozenset({"GatewayClass", "GatewayParameters"})
 
 Render = Callable[[GatewayObject, GatewayParametersSpec], Files]
@@ -134,9 +135,10 @@ class Provisioner:
         self._running: dict[GatewayKey, asyncio.Task[None]] = {}
         self._nodes: tuple[str, ...] = ()
         self._nodes_at = float("-inf")
+        self._settled_at = float("inf")
         self._bell = asyncio.Event()
         self._informers = [
-            Informer(api, resource, Reader(Live), _Sink(self, part), self._bell.set)
+            Informer(api, resource, Reader(Live), _Sink(self, part), self._heard)
             for part in PARTS
             for resource in _resources(part, namespaces)
         ]
@@ -146,7 +148,7 @@ class Provisioner:
 
     def note(self, commit: Commit) -> None:
         """Take in what a commit changed; to be called before the engine is written again."""
-        touched = {key for key, _ in self._gateways(commit)}
+        touched = set(commit.of(GATEWAYS))
         changed = commit.of(OBJECTS)
         touched |= {GatewayKey(key.namespace, key.name) for key in changed if key.kind == "Gateway"}
         if any(key.kind in _SHARED for key in changed):
@@ -154,10 +156,7 @@ class Provisioner:
         for key in touched:
             self._want(key)
 
-    def _gateways(self, commit: Commit) -> list[tuple[GatewayKey, Gateway | None]]:
-        return [(key, new) for key, (_, new) in commit.of(GATEWAYS).items()]
-
-    def lead(self, leading: bool) -> None:  # noqa: FBT001 - the callback of a lease
+    def lead(self, leading: bool) -> None:
         """Take over, or leave it to others."""
         self._leading = leading
         if leading:
@@ -180,6 +179,10 @@ class Provisioner:
         """Nothing else is there."""
         for key in self._live[part].keys() - keys:
             self.saw(part, key, None)
+
+    def _heard(self, _: bool) -> None:
+        """An informer has news; what it is came through its sink."""
+        self._bell.set()
 
     # -- what follows -------------------------------------------------------------------------------------------
 
@@ -208,7 +211,7 @@ class Provisioner:
         found = find(look, GatewayClass, ObjectKey("GatewayClass", "", gateway.spec.gateway_class_name))
         problem = class_parameters_problem(look, found) if found is not None else ""
         if problem or not row.accepted:
-            trouble = Trouble("Invalid", f"GatewayClass {found.metadata.name}: {problem}") if problem and found else None
+            trouble = Trouble("Invalid", f"Its GatewayClass: {problem}") if problem else None
             return _Wanted(name, service_type, bool(row.requested), None, trouble)
         made = manifests(gateway, row, merged, self._settings, self._render(gateway, merged))
         return _Wanted(name, service_type, bool(row.requested), made or None)
@@ -241,7 +244,7 @@ class Provisioner:
 
     def _touch(self, key: GatewayKey, *, after: float = 0.0) -> None:
         due = self._clock() + after
-        self._due[key] = min(due, self._due.get(key, due)) if not after else due
+        self._due[key] = min(due, self._due.get(key, due))
         self._bell.set()
 
     def _owners(self) -> set[GatewayKey]:
@@ -276,11 +279,11 @@ class Provisioner:
             del self._due[key]
             task = tasks.create_task(self._keep(key))
             self._running[key] = task
-            task.add_done_callback(lambda _, key=key: self._done(key))
+            task.add_done_callback(partial(self._done, key))
         waiting = [due for key, due in self._due.items() if key not in self._running]
         return max(0.0, min(waiting) - now) if waiting else None
 
-    def _done(self, key: GatewayKey) -> None:
+    def _done(self, key: GatewayKey, _: asyncio.Task[None]) -> None:
         self._running.pop(key, None)
         self._bell.set()
 
@@ -322,6 +325,7 @@ class Provisioner:
         if wanted is not None:
             if wanted.service_type == "NodePort":
                 await self._read_nodes()
+                self._touch(key, after=NODES_AGE)
             for part, manifest in zip(PARTS, wanted.manifests or (), strict=True):
                 trouble = await self._apply(key, part, manifest, requested=wanted.requested)
                 if trouble is not None:
@@ -337,9 +341,8 @@ class Provisioner:
         if live is not None and must_be_replaced(live, manifest):
             await self._delete(part, at, live)
             live = None
-        if live is not None and live.metadata.deletion_timestamp is None and live.content == content_of(manifest):
-            if self._applied.setdefault((part, at), live.version) == live.version:
-                return None
+        if live is not None and self._is_as_applied(part, at, live, manifest):
+            return None
         try:
             body = await self._api.request(
                 "PATCH",
@@ -353,6 +356,12 @@ class Provisioner:
         self.writes += 1
         self._answered(part, at, body)
         return None
+
+    def _is_as_applied(self, part: Part, at: Key, live: Live, manifest: JSON) -> bool:
+        """Whether an object is what we last made of it, and that is what is wanted."""
+        if live.metadata.deletion_timestamp is not None or live.content != content_of(manifest):
+            return False
+        return self._applied.setdefault((part, at), live.version) == live.version
 
     def _answered(self, part: Part, at: Key, body: bytes) -> None:
         """Take in an object as the API server answered it, unless something newer was seen."""
@@ -368,20 +377,33 @@ class Provisioner:
         try:
             found = Reader(Live).object(await self._api.request("GET", _path(part, at)))
         except ApiError as error:
-            if error.status == 404:  # noqa: PLR2004
+            if error.status == 404:
                 return None
             raise
         return found if isinstance(found, Live) else None
 
     async def _prune(self, key: GatewayKey, name: str) -> None:
         """Remove what is there of a Gateway under other names than the one that it has now."""
-        if not self._settled():
-            self._touch(key, after=FIRST_PAUSE)
+        stale = [
+            (part, at, live)
+            for part in reversed(PARTS)
+            for at, live in self._live[part].items()
+            if live.gateway == key and at.name != name and live.metadata.deletion_timestamp is None
+        ]
+        if stale and not self._may_remove():
+            self._touch(key, after=SETTLING)
             return
-        for part in reversed(PARTS):
-            for at, live in list(self._live[part].items()):
-                if live.gateway == key and at.name != name and live.metadata.deletion_timestamp is None:
-                    await self._delete(part, at, live)
+        for part, at, live in stale:
+            await self._delete(part, at, live)
+
+    def _may_remove(self) -> bool:
+        """Whether what is not wanted is known not to be: the source has read everything, and the engine has it too."""
+        now = self._clock()
+        if not self._settled():
+            self._settled_at = float("inf")
+        elif self._settled_at == float("inf"):
+            self._settled_at = now
+        return now >= self._settled_at + SETTLING
 
     async def _delete(self, part: Part, at: Key, live: Live) -> None:
         body = {"propagationPolicy": "Background", "preconditions": {"uid": live.metadata.uid}}
@@ -418,7 +440,3 @@ def _path(part: Part, at: Key) -> str:
 def _newer(one: Live, other: Live) -> bool:
     versions = one.metadata.resource_version, other.metadata.resource_version
     return all(version.isdigit() for version in versions) and int(versions[0]) > int(versions[1])
-
-
-def _unused(_: Any) -> None:
-    """Nothing."""

@@ -1,0 +1,58 @@
+"""What the proxies of a Gateway find in their pods: bootstraps, and where token and authority are (see `provision.py`).
+
+Pure. The adapter of Kubernetes makes the pods and knows nothing of Envoy's configuration; here is the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from discovery.kubernetes.provision import (
+    ADMIN_PORT,
+    BOOTSTRAP,
+    CA,
+    CONFIG_DIR,
+    DRAIN,
+    READY_PORT,
+    TOKEN,
+    TOKEN_DIR,
+    Files,
+    drain_seconds,
+)
+from fairlead.addresses import Address
+from fairlead.bootstrap import ProxyIdentity, Readiness, Token, envoy_bootstrap, token_files
+from fairlead.drain import drain_bootstrap
+from mesh.kinds.gateway import Gateway
+from mesh.kinds.gatewayparameters import GatewayParametersSpec
+
+
+def files_for(xds: Address, *, server_name: str, ca: str) -> Callable[[Gateway, GatewayParametersSpec], Files]:
+    """What makes the files of any Gateway's proxies, which reach the control plane at `xds`.
+
+    `server_name` is the name that its certificate must carry, `ca` the authorities (PEM) to trust. The instance in the
+    proxy's identity is the pod's name, which a flag of Envoy puts in place of the one that stands here.
+    """
+
+    def render(gateway: Gateway, parameters: GatewayParametersSpec) -> Files:
+        metadata = gateway.metadata
+        bootstrap = envoy_bootstrap(
+            ProxyIdentity(kind="gateway", name=metadata.name, namespace=metadata.namespace),
+            xds=xds,
+            admin_port=ADMIN_PORT,
+            token=Token(CONFIG_DIR, server_name),
+            readiness=Readiness(port=READY_PORT, host="::"),
+        )
+        documents = {
+            BOOTSTRAP: bootstrap,
+            DRAIN: drain_bootstrap(Address("127.0.0.1", ADMIN_PORT), drain_seconds(parameters)),
+            **token_files(token=f"{TOKEN_DIR}/{TOKEN}", ca=f"{CONFIG_DIR}/{CA}"),
+        }
+        return Files({name: _text(document) for name, document in sorted(documents.items())}, ca)
+
+    return render
+
+
+def _text(document: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode()
