@@ -54,6 +54,7 @@ class Connection:
         self._credentials = credentials
         self._access: Access | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._retired: aiohttp.ClientSession | None = None
         self._loading = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -95,9 +96,11 @@ class Connection:
 
     async def close(self) -> None:
         """Let go of all connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        sessions = (self._session, self._retired)
+        self._session = self._retired = self._access = None
+        for session in sessions:
+            if session is not None:
+                await session.close()
 
     async def _open(
         self, method: Method, path: str, query: Mapping[str, str], body: bytes | None, content_type: str
@@ -109,7 +112,7 @@ class Connection:
             answer.close()
             session, access = await self._ready(refused=access)
             answer = await _send(session, access, method, path, query, body, content_type)
-        if answer.status >= HTTPStatus.BAD_REQUEST:
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:  # redirects are not followed: a token goes to nobody else
             async with contextlib.aclosing(_Closing(answer)):
                 raise _api_error(answer, await _whole(answer))
         return answer
@@ -119,10 +122,11 @@ class Connection:
             # Of many requests refused at the same time the first one renews the credentials for all.
             access = await self._credentials.load(refused=refused is not None and refused == self._access)
             if self._session is None or self._access is None or _transport(access) != _transport(self._access):
-                before, self._session = self._session, _session(access)
-                if before is not None:
-                    # Watches on the old session go on to their end; nobody may wait for that here.
-                    await before.close()
+                made = _session(access)
+                # Requests and watches under way end on the session that they began on, until the next one retires.
+                oldest, self._retired, self._session = self._retired, self._session, made
+                if oldest is not None:
+                    await oldest.close()
             self._access = access
             return self._session, access
 
@@ -207,6 +211,8 @@ async def _send(
             server_hostname=access.server_name or None,
             allow_redirects=False,
         )
+    except aiohttp.ClientConnectorError:  # some of these are ValueErrors
+        raise
     except RuntimeError as error:
         # The session was closed under a request that had just taken it: another one made a new session.
         raise UnreachableError(str(error)) from None

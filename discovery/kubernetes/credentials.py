@@ -197,6 +197,12 @@ def _loader_class() -> Any:
                 raise ConfigException(f"the exec plugin {command} gave no status")
             return given
 
+        def _load_cluster_info(self) -> None:
+            # The files of the last time are gone.
+            for name in ("cert_file", "key_file"):
+                self.__dict__.pop(name, None)
+            super()._load_cluster_info()
+
         def _set_config(self, client_configuration: Any) -> None:
             super()._set_config(client_configuration)
             client_configuration.pem = getattr(self, "_pem", None)
