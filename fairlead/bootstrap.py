@@ -85,18 +85,10 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """A port for probes: `GET /ready` answers 200 while the proxy takes traffic, 503 once it drains.
-
-    It listens only when the proxy has its configuration. With a `drain_key` (small letters, digits, dashes; nobody else
-    should know it) `GET /drain/KEY` makes the proxy drain, as `POST /healthcheck/fail` on the admin listener would, and
-    answers after `drain_seconds`: what a pod without a shell can do before it stops. `host` may be `::`, for both
-    families.
-    """
+    """Where probes ask `GET /ready`: 200 while the proxy takes traffic, 503 once it drains (see `ready.listener`)."""
 
     port: int = 15021
     host: str = "0.0.0.0"  # noqa: S104 - probes come from outside
-    drain_key: str = ""
-    drain_seconds: int = 10
 
 
 class Certificates(msgspec.Struct, frozen=True):
@@ -141,7 +133,10 @@ def envoy_bootstrap(
             "cds_config": over_ads,
             "lds_config": over_ads,
         },
-        "static_resources": _static(xds, admin_port, certificates=certificates, token=token, readiness=readiness),
+        "static_resources": {
+            "clusters": [_xds_cluster(xds, certificates=certificates, token=token)],
+            **({"listeners": [ready.listener(readiness.host, readiness.port)]} if readiness is not None else {}),
+        },
         "cluster_manager": {"load_stats_config": _grpc(api_type="GRPC")},
         "layered_runtime": {"layers": [_BASE_LAYER, {"name": "admin", "admin_layer": {}}]},
         "overload_manager": {
@@ -165,40 +160,15 @@ def _grpc(*, api_type: str) -> JSON:
     }
 
 
-def _static(
-    xds: Address,
-    admin_port: int,
-    *,
-    certificates: Certificates | None,
-    token: Token | None,
-    readiness: Readiness | None,
-) -> JSON:
-    clusters = [_xds_cluster(xds, certificates=certificates, token=token)]
-    if readiness is None:
-        return {"clusters": clusters}
-    if readiness.drain_key:
-        clusters.append(_cluster(ready.ADMIN_CLUSTER, Address("127.0.0.1", admin_port)))
-    listener = ready.listener(
-        readiness.host, readiness.port, drain_key=readiness.drain_key, drain_seconds=readiness.drain_seconds
-    )
-    return {"clusters": clusters, "listeners": [listener]}
-
-
-def _cluster(name: str, address: Address) -> JSON:
-    return {
-        "name": name,
-        "type": "STATIC" if address.is_ip else "STRICT_DNS",
-        "connect_timeout": "2s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket_address(address)}}]}],
-        },
-    }
-
-
 def _xds_cluster(xds: Address, *, certificates: Certificates | None, token: Token | None) -> JSON:
     cluster: JSON = {
-        **_cluster(XDS_CLUSTER, xds),
+        "name": XDS_CLUSTER,
+        "type": "STATIC" if xds.is_ip else "STRICT_DNS",
+        "connect_timeout": "2s",
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket_address(xds)}}]}],
+        },
         "typed_extension_protocol_options": {
             _HTTP_OPTIONS: {
                 "@type": _TYPE + _HTTP_OPTIONS,

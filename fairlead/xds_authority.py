@@ -14,8 +14,6 @@ import asyncio
 import base64
 import binascii
 import datetime as dt
-import hashlib
-import hmac
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -94,16 +92,6 @@ class XdsAuthority:
         """The server's certificate of the moment; may be asked from any thread."""
         leaf = self._leaf.current()
         return ServerCertificate(chain=leaf.chain(), key=leaf.key.pem())
-
-    def unguessable(self, purpose: str) -> str:
-        """A word that all replicas derive alike and nobody else can; empty as long as there is no authority.
-
-        It changes when the authority does.
-        """
-        if self._kept is None:
-            return ""
-        key = hashlib.sha256(b"fairlead: words\0" + self._kept.active.key.pem()).digest()
-        return hmac.new(key, purpose.encode(), hashlib.sha256).hexdigest()[:32]
 
     async def run(self) -> None:
         """Keep it, without end."""
