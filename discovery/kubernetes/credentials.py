@@ -161,7 +161,6 @@ class KubeConfig:
 
 def _loader_class() -> Any:
     from kubernetes.aio.config import ConfigException
-    from kubernetes.aio.config.exec_provider import ExecProvider
     from kubernetes.aio.config.kube_config import KubeConfigLoader
 
     class Loader(KubeConfigLoader):  # type: ignore[misc]
@@ -173,7 +172,7 @@ def _loader_class() -> Any:
 
         async def load_from_exec_plugin(self) -> bool:
             if self._given is None or self.expires < time.time() + _EARLY_SECONDS:
-                self._given = await self._run()
+                self._given = await _plugin(self._user["exec"])
                 self.expires = _timestamp(self._given.get("expirationTimestamp"))
             given = self._given
             if given.get("token"):
@@ -183,19 +182,6 @@ def _loader_class() -> Any:
             elif not given.get("token"):
                 raise ConfigException("the exec plugin gave neither a token nor a client certificate")
             return True
-
-        async def _run(self) -> dict[str, Any]:
-            command = self._user["exec"]["command"]
-            try:
-                async with asyncio.timeout(EXEC_SECONDS):
-                    given = await ExecProvider(self._user["exec"]).run()
-            except TimeoutError:
-                raise ConfigException(f"the exec plugin {command} did not end within {EXEC_SECONDS:g} s") from None
-            except OSError as error:
-                raise ConfigException(f"the exec plugin {command} cannot be run: {error.strerror}") from None
-            if not isinstance(given, dict):
-                raise ConfigException(f"the exec plugin {command} gave no status")
-            return given
 
         def _load_cluster_info(self) -> None:
             # The files of the last time are gone.
@@ -208,6 +194,44 @@ def _loader_class() -> Any:
             client_configuration.pem = getattr(self, "_pem", None)
 
     return Loader
+
+
+async def _plugin(config: Any) -> dict[str, Any]:
+    """The `status` that an exec plugin prints; it gets no terminal to ask at, and does not outlive its time."""
+    from kubernetes.aio.config import ConfigException
+    from kubernetes.aio.config.exec_provider import ExecProvider
+
+    provider = ExecProvider(config)
+    command = provider.args[0]
+    asked = {"apiVersion": provider.api_version, "kind": "ExecCredential", "spec": {"interactive": False}}
+    environ = provider.env | {"KUBERNETES_EXEC_INFO": msgspec.json.encode(asked).decode()}
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *provider.args, env=environ, stdin=nothing, stdout=pipe, stderr=pipe
+        )
+    except OSError as error:
+        raise ConfigException(f"the exec plugin {command} cannot be run: {error.strerror}") from None
+    try:
+        async with asyncio.timeout(EXEC_SECONDS):
+            output, complaint = await process.communicate()
+    except TimeoutError:
+        raise ConfigException(f"the exec plugin {command} did not end within {EXEC_SECONDS:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        words = complaint.decode("utf-8", "replace")
+        raise ConfigException(f"the exec plugin {command} failed with {process.returncode}: {words}")
+    try:
+        return msgspec.json.decode(output, type=_ExecCredential).status
+    except msgspec.DecodeError as error:
+        raise ConfigException(f"the exec plugin {command} printed no ExecCredential: {error}") from None
+
+
+class _ExecCredential(msgspec.Struct):
+    status: dict[str, Any]
 
 
 def _timestamp(text: Any) -> float:

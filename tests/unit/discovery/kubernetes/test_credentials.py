@@ -153,10 +153,13 @@ async def test_a_plugin_may_give_a_client_certificate(tmp_path: Path) -> None:
     ("body", "words"),
     [
         ("import sys; sys.exit('log in first')", "log in first"),
-        ("print('no json')", "decode"),
+        ("print('no json')", "printed no ExecCredential"),
         (gives(), "neither a token nor a client certificate"),
-        ("print('[]')", "."),
-        ('print(\'{"apiVersion": "client.authentication.k8s.io/v1", "kind": "x", "status": 7}\')', "no status"),
+        ("print('[]')", "printed no ExecCredential"),
+        (
+            'print(\'{"apiVersion": "client.authentication.k8s.io/v1", "kind": "x", "status": 7}\')',
+            "printed no ExecCredential",
+        ),
         ("import time; time.sleep(60)", "did not end within"),
     ],
     ids=["fails", "garbage", "nothing", "list", "number", "hangs"],
