@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,12 @@ from fairlead.errors import UsageError
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
 from mesh.objects import OBJECTS
-from mesh.tables import Commit, Engine
+from mesh.tables import Change, Commit, Engine
 
 if TYPE_CHECKING:
     from discovery.kubernetes.connection import Connection
+    from discovery.kubernetes.provisioner import Provisioner
+    from fairlead.tokens import TokenWay
 
 DEFAULT = "default"
 IN_CLUSTER = "in-cluster"
@@ -88,6 +90,7 @@ class Cluster:
 
         credentials = KubeConfig(place.kubeconfig, place.context) if place.kubeconfig else InCluster()
         self.name = place.name
+        self.inside = not place.kubeconfig
         source = f"kubernetes:{place.name}"
         namespace, name = _lease(settings)
         self.api: Connection = Connection(credentials)
@@ -101,11 +104,23 @@ class Cluster:
             copies=self._copies,
             observer=self._writer.observe,
         )
-        self._lease = Lease(self.api, namespace=namespace, name=name, identity=identity, changed=self._writer.lead)
+        self._lease = Lease(self.api, namespace=namespace, name=name, identity=identity, changed=self._lead)
+        self._provisioner: Provisioner | None = None
+
+    def provision(self, provisioner: Provisioner) -> None:
+        """Run the proxies of Gateways."""
+        self._provisioner = provisioner
+
+    def _lead(self, leading: bool) -> None:
+        self._writer.lead(leading)
+        if self._provisioner is not None:
+            self._provisioner.lead(leading)
 
     def start(self, tasks: Tasks) -> None:
         """Begin what is done once the first build is there."""
         name = self.source.name
+        if self._provisioner is not None:
+            tasks.start(f"{name} gateways", self._provisioner.run())
         tasks.start(f"{name} copies", self._copies.run())
         tasks.start(f"{name} statuses", self._writer.run())
         tasks.start(f"{name} lease", self._lease.run())
@@ -113,6 +128,8 @@ class Cluster:
     def committed(self, commit: Commit) -> None:
         """Hear of a commit of the engine."""
         self._writer.note(commit)
+        if self._provisioner is not None:
+            self._provisioner.note(commit)
 
     async def close(self) -> None:
         """Keep what was not kept yet, and let go of the API server."""
@@ -140,6 +157,24 @@ class Clusters:
     def apis(self) -> Mapping[str, Connection]:
         """Each cluster's API server, by the cluster's name; the first is where Fairlead keeps what is its own."""
         return {cluster.name: cluster.api for cluster in self._clusters}
+
+    def provision(self, settings: Settings, way: TokenWay | None, submit: Callable[[Iterable[Change]], None]) -> None:
+        """Have proxies run for the Gateways of those clusters where they can reach this program.
+
+        Raises:
+            UsageError: they are to be run, and have no way in.
+        """
+        if not self._clusters:
+            return
+        from fairlead.gateways import nobody, provisioner
+
+        namespace = home_namespace(settings)
+        for cluster in self._clusters:
+            made = provisioner(cluster, settings, way, self._engine, submit, namespace=namespace)
+            if made is None:
+                submit([nobody(cluster.source.name)])
+            else:
+                cluster.provision(made)
 
     def start(self, tasks: Tasks) -> None:
         """Begin what is done once the first build is there."""

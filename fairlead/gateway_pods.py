@@ -28,14 +28,20 @@ from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayparameters import GatewayParametersSpec
 
 
-def files_for(xds: Address, *, server_name: str, ca: str) -> Callable[[Gateway, GatewayParametersSpec], Files]:
+def files_for(
+    xds: Address, *, server_name: str, ca: Callable[[], bytes]
+) -> Callable[[Gateway, GatewayParametersSpec], Files | None]:
     """What makes the files of any Gateway's proxies, which reach the control plane at `xds`.
 
-    `server_name` is the name that its certificate must carry, `ca` the authorities (PEM) to trust. The instance in the
-    proxy's identity is the pod's name, which a flag of Envoy puts in place of the one that stands here.
+    `server_name` is the name that its certificate must carry, `ca` tells the authorities (PEM) to trust, and as long as
+    there are none, there are no files. The instance in the proxy's identity is the pod's name, which a flag of Envoy
+    puts in place of the one that stands here.
     """
 
-    def render(gateway: Gateway, parameters: GatewayParametersSpec) -> Files:
+    def render(gateway: Gateway, parameters: GatewayParametersSpec) -> Files | None:
+        trusted = ca().decode()
+        if not trusted:
+            return None
         metadata = gateway.metadata
         bootstrap = envoy_bootstrap(
             ProxyIdentity(kind="gateway", name=metadata.name, namespace=metadata.namespace),
@@ -49,7 +55,7 @@ def files_for(xds: Address, *, server_name: str, ca: str) -> Callable[[Gateway, 
             DRAIN: drain_bootstrap(Address("127.0.0.1", ADMIN_PORT), drain_seconds(parameters)),
             **token_files(token=f"{TOKEN_DIR}/{TOKEN}", ca=f"{CONFIG_DIR}/{CA}"),
         }
-        return Files({name: _text(document) for name, document in sorted(documents.items())}, ca)
+        return Files({name: _text(document) for name, document in sorted(documents.items())}, trusted)
 
     return render
 

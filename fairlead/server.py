@@ -94,6 +94,7 @@ class Server:
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )
         self._sources.extend(self._clusters.sources)
+        self._clusters.provision(settings, self._token_way, self._builder.submit)
         names = [source.name for source in self._sources]
         self._store_source = StoreSource(store, self._engine, self._builder.submit, other_sources=names)
         self._documents = DocumentWriter(store, rejections.COLLECTION)

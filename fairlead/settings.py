@@ -111,6 +111,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(pattern=r"^[!-~]{1,253}\Z"),
         _about("The audience that proxies' tokens must be for."),
     ] = "fairlead"
+    gateway_xds: Annotated[
+        str,
+        _about(
+            "Address at which the proxies of Gateways in the clusters reach this program, `HOST:PORT`. With it, proxies"
+            " are run for each Gateway. Empty: so too where the cluster is `in-cluster`, at the first of `xds_names`;"
+            " `none`: nowhere."
+        ),
+    ] = ""
+    gateway_image: Annotated[str, _about("The image of those proxies, with Envoy at `/usr/local/bin/envoy`.")] = (
+        "docker.io/envoyproxy/envoy:distroless-v1.40.0"
+    )
+    gateway_image_pull_policy: Annotated[
+        Literal["", "Always", "IfNotPresent", "Never"], _about("When it is pulled. Empty: Kubernetes' own choice.")
+    ] = ""
+    gateway_service_type: Annotated[
+        Literal["LoadBalancer", "ClusterIP", "NodePort"],
+        _about("How clients reach those proxies, unless `GatewayParameters` say otherwise."),
+    ] = "LoadBalancer"
     trust_domain: Annotated[
         str,
         Meta(pattern=r"^[a-z0-9._-]{1,255}\Z"),

@@ -15,7 +15,7 @@ from mesh.conditions import Condition, holds
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.listeners import GatewayListener, listeners, unserved
-from mesh.model import Declared, ObjectKey
+from mesh.model import PROVISIONED, Declared, ObjectKey, nothing_run_by
 from mesh.objects import OBJECTS, find, source_of
 from mesh.provisioning import PLATFORM_PREFIX, parameters_problem, resource_name
 from mesh.tables import Look, Reader, derived, each
@@ -72,8 +72,7 @@ def GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
     if gateway is None or not is_ours(look, gateway.spec.gateway_class_name):
         return None
     judged = listeners(look, gateway)
-    source = source_of(look, ObjectKey("Gateway", key.namespace, key.name))
-    platform = source if source.startswith(PLATFORM_PREFIX) else ""
+    platform = _platform(look, key)
     addresses, problem = _addresses(gateway, ("IPAddress", "Hostname") if platform else ("IPAddress",))
     problem = problem or _parameters(look, gateway)
     if problem is not None:
@@ -87,6 +86,14 @@ def GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
         platform=platform,
         requested=addresses if platform else (),
     )
+
+
+def _platform(look: Reader, key: GatewayKey) -> str:
+    """The source whose platform runs the proxies of a Gateway, empty where none does."""
+    source = source_of(look, ObjectKey("Gateway", key.namespace, key.name))
+    if not source.startswith(PLATFORM_PREFIX) or look(PROVISIONED, nothing_run_by(source)) is not None:
+        return ""
+    return source
 
 
 def _addresses(gateway: GatewayObject, types: tuple[str, ...]) -> tuple[tuple[str, ...], Condition | None]:

@@ -171,6 +171,11 @@ class ProvisionedKey(NamedTuple):
     source: str
 
 
+def nothing_run_by(source: str) -> ProvisionedKey:
+    """The key of the row which says that a source's platform runs no proxies: whoever likes starts them."""
+    return ProvisionedKey("", "", source)
+
+
 class Provisioned(msgspec.Struct, frozen=True):
     """What a platform made to run a Gateway.
 

@@ -60,8 +60,8 @@ NODES_AGE = 30.0
 SETTLING = 5.0
 _SHARED = frozenset({"GatewayClass", "GatewayParameters"})
 
-Render = Callable[[GatewayObject, GatewayParametersSpec], Files]
-"""Makes what the proxies of a Gateway read."""
+Render = Callable[[GatewayObject, GatewayParametersSpec], Files | None]
+"""Makes what the proxies of a Gateway read; None: it cannot be made yet."""
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -156,6 +156,11 @@ class Provisioner:
         for key in touched:
             self._want(key)
 
+    def renew(self) -> None:
+        """What proxies read has changed."""
+        for key in list(self._wanted):
+            self._want(key)
+
     def lead(self, leading: bool) -> None:
         """Take over, or leave it to others."""
         self._leading = leading
@@ -213,7 +218,8 @@ class Provisioner:
         if problem or not row.accepted:
             trouble = Trouble("Invalid", f"Its GatewayClass: {problem}") if problem else None
             return _Wanted(name, service_type, bool(row.requested), None, trouble)
-        made = manifests(gateway, row, merged, self._settings, self._render(gateway, merged))
+        files = self._render(gateway, merged)
+        made = manifests(gateway, row, merged, self._settings, files) if files is not None else ()
         return _Wanted(name, service_type, bool(row.requested), made or None)
 
     def _tell(self, key: GatewayKey) -> None:

@@ -6,10 +6,10 @@ import pytest
 
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.gateway import Gateway as GatewayObject
-from mesh.model import ObjectKey, Provisioned
+from mesh.model import PROVISIONED, ObjectKey, Provisioned, nothing_run_by
 from mesh.objects import find
 from mesh.provisioning import label_value, parameters, resource_name
-from mesh.tables import Present
+from mesh.tables import Change, Present
 from tests.support.model import Model
 
 KUBERNETES = "kubernetes:one"
@@ -101,6 +101,14 @@ def test_gateways_of_files_and_rest_bind_their_addresses_and_wait_for_nobody(sou
     assert row(model).service_account == "edge"
     assert conditions(model)["Programmed"] == (True, "Programmed")
     assert model.status("Gateway", "edge").addresses == ("10.96.0.7",)
+
+
+def test_where_kubernetes_runs_no_proxies_its_gateways_are_as_those_of_files() -> None:
+    model = Model()
+    model.engine.commit([Change(PROVISIONED, nothing_run_by(KUBERNETES), Provisioned(ready=True))])
+    model.apply(gateway("addresses: [{value: 10.96.0.7}]"), source=KUBERNETES)
+    assert (row(model).addresses, row(model).service_account) == (("10.96.0.7",), "edge")
+    assert conditions(model)["Programmed"] == (True, "Programmed")
 
 
 def test_a_host_name_as_an_address_is_accepted_and_usable_only_if_the_platform_has_it() -> None:
