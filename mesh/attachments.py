@@ -2,6 +2,8 @@
 
 One row per route, so that a changed route recomputes its own row only; who wants the routes of a listener, a host or
 a service reads the indexes here. A Gateway of another controller is none of our business: no result is given for it.
+Nor is a parent that nobody here knows, where other controllers are at work (they have a GatewayClass): it may be theirs
+tomorrow. Where there is none, it is a mistake, and is told.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import msgspec
 
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import intersection
+from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.references import FAIRLEAD, GATEWAY_API, ParentReference
 from mesh.listeners import GatewayListener, allows
@@ -90,6 +93,14 @@ class Attachment(msgspec.Struct, frozen=True):
         return any(parent.service == service and parent.port in (0, port) for parent in self.parents)
 
 
+def _foreign_class(_key: ObjectKey, row: Declared) -> tuple[str, ...]:
+    ours = not isinstance(row.object, GatewayClass) or row.object.spec.controller_name == CONTROLLER_NAME
+    return () if ours else ("",)
+
+
+FOREIGN_CLASSES = OBJECTS.index("foreign_class", _foreign_class)
+
+
 def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
     return (key,) if key.kind in ROUTES else ()
 
@@ -148,6 +159,8 @@ def _parent(look: Look, route: ObjectKey, ref: ParentReference, hostnames: tuple
         return _gateway_parent(look, route, ref, GatewayKey(namespace, ref.name), hostnames)
     if ref.group in ("", FAIRLEAD) and ref.kind == "Service":
         return _service_parent(look, ref, ServiceKey(namespace, ref.name))
+    if look.keys(FOREIGN_CLASSES, ""):
+        return None
     said = f"A route cannot attach to {ref.kind} of group {ref.group!r}; use a Gateway or a Service."
     return Parent(ref, accepted=False, reason="InvalidKind", message=said)
 
@@ -170,7 +183,7 @@ def _gateway_parent(
     name = f"Gateway {key.namespace}/{key.name}"
     gateway = look(GATEWAYS, key)
     if gateway is None:
-        if look(OBJECTS, ObjectKey("Gateway", key.namespace, key.name)) is not None:
+        if look(OBJECTS, ObjectKey("Gateway", key.namespace, key.name)) is not None or look.keys(FOREIGN_CLASSES, ""):
             return None
         return Parent(ref, accepted=False, reason="NoMatchingParent", message=f"{name} does not exist.")
     named = _named(gateway, ref)

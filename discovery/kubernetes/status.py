@@ -42,6 +42,7 @@ OWN_TYPES = frozenset({"Accepted", "Conflicted", "Programmed", "ResolvedRefs", "
 MOST_PARENTS = 32
 MOST_LISTENERS = 64
 MOST_CONDITIONS = 8
+MOST_ADDRESSES = 16
 _LONGEST_MESSAGE = 2_000  # of 32,768; 64 listeners with an Envoy's long complaint must fit into one object
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -96,7 +97,7 @@ def _verdicts(status: Status) -> list[tuple[Any, ...]]:
 
 
 def _ours(kind: str, wanted: Status, present: JSON, now: str) -> JSON:
-    said = wanted.to_json()
+    said = _capped(wanted)
     target: JSON = {"conditions": _conditions(said["conditions"], _items(present.get("conditions")), now)}
     for field in _FIELDS.get(kind, ()):
         if field in said or field in present:
@@ -104,6 +105,15 @@ def _ours(kind: str, wanted: Status, present: JSON, now: str) -> JSON:
     if target.get("listeners") is not None:
         target["listeners"] = _listeners(target["listeners"], _items(present.get("listeners")), now)
     return target
+
+
+def _capped(status: Status) -> JSON:
+    """The wire form of a status, as much of it as the CRDs hold."""
+    said = status.to_json()
+    for field, most in (("addresses", MOST_ADDRESSES), ("listeners", MOST_LISTENERS)):
+        if field in said:
+            said[field] = said[field][:most]
+    return said
 
 
 def _conditions(wanted: Sequence[JSON], present: Sequence[Any], now: str) -> list[Any]:
@@ -138,7 +148,7 @@ def _listeners(wanted: Sequence[JSON], present: Sequence[Any], now: str) -> list
     """One entry for each listener that there is, with the conditions that others put there."""
     held = {entry["name"]: entry for entry in present if isinstance(entry, dict) and "name" in entry}
     merged: list[JSON] = []
-    for said in wanted[:MOST_LISTENERS]:
+    for said in wanted:
         entry = held.get(said["name"], {})
         conditions = _conditions(said["conditions"], _items(entry.get("conditions")), now)
         merged.append({**entry, **said, "conditions": conditions})
@@ -183,7 +193,7 @@ def _parent_key(ref: Any, namespace: str) -> _ParentKey:
 
 def _released(kind: str, former: Status, present: JSON) -> JSON:
     """What stays of a status that was ours: nothing that still reads as we wrote it, all that others wrote since."""
-    said = former.to_json()
+    said = _capped(former)
     held = _items(present.get("conditions"))
     kept = _without(said.get("conditions", ()), held)
     # Where nothing is left the field itself goes: the CRD's default ("Waiting for controller") comes in its place.

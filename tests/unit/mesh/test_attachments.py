@@ -294,3 +294,15 @@ def test_a_consumer_route_for_one_port_leaves_the_owner_s_routes_on_the_others()
         for port in (80, 9000)
     }
     assert names == {80: ["consumer"], 9000: ["producer"]}
+
+
+def test_a_parent_that_nobody_knows_is_told_only_where_no_other_controller_may_know_it() -> None:
+    model = Model()
+    model.apply(route(parents="{name: nowhere}, {group: example.com, kind: Thing, name: x}"))
+    assert [parent.reason for parent in parents(model)] == ["NoMatchingParent", "InvalidKind"]
+    model.apply("{kind: GatewayClass, metadata: {name: ours}, spec: {controllerName: fairlead.dev/gateway-controller}}")
+    assert len(parents(model)) == 2
+    model.apply("{kind: GatewayClass, metadata: {name: theirs}, spec: {controllerName: example.com/x}}")
+    assert parents(model) == ()
+    model.delete("GatewayClass", "theirs", "")
+    assert len(parents(model)) == 2

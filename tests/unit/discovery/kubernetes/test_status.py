@@ -212,6 +212,9 @@ def test_what_the_crds_do_not_hold_is_not_written() -> None:
     listeners = tuple(ListenerStatus(f"l{at}", 0, (KIND,), (ACCEPTED,)) for at in range(65))
     after = written("Gateway", msgspec.structs.replace(GATEWAY, listeners=listeners), {})
     assert len(after["listeners"]) == 64
+    addresses = tuple(f"10.0.0.{at}" for at in range(17))
+    after = written("Gateway", msgspec.structs.replace(GATEWAY, addresses=addresses), {})
+    assert len(after["addresses"]) == 16
     crowd = [{**FOREIGN, "type": f"example.com/{at}"} for at in range(7)]
     after = written("Gateway", GATEWAY, {"conditions": crowd})
     assert after["conditions"] == [*crowd, condition(lastTransitionTime=NOW)]
