@@ -9,8 +9,17 @@ import pytest
 import yaml
 
 from fairlead.addresses import Address
-from fairlead.bootstrap import Certificates, ProxyIdentity, envoy_bootstrap, grpc_bootstrap
+from fairlead.bootstrap import (
+    Certificates,
+    ProxyIdentity,
+    Readiness,
+    Token,
+    envoy_bootstrap,
+    grpc_bootstrap,
+    token_files,
+)
 from fairlead.envoy_binary import envoy_command, find_envoy
+from tests.support.certificates import Authority
 
 XDS = Address("127.0.0.1", 18000)
 EDGE = ProxyIdentity(kind="gateway", name="edge")
@@ -22,6 +31,17 @@ TEMPLATES: dict[str, dict[str, Any]] = {
     "gateway-mtls.yaml": envoy_bootstrap(
         EDGE, xds=Address("fairlead.example", 18000), admin_port=9901, certificates=MTLS
     ),
+    "gateway-token/bootstrap.yaml": envoy_bootstrap(
+        EDGE,
+        xds=Address("fairlead.fairlead-system.svc", 18000),
+        admin_port=9901,
+        token=Token("/etc/fairlead", "fairlead.fairlead-system.svc"),
+        readiness=Readiness(),
+    ),
+    **{
+        f"gateway-token/{name}": document
+        for name, document in token_files(token="/var/run/secrets/fairlead/token", ca="/etc/fairlead/ca.crt").items()
+    },
     "sidecar.yaml": envoy_bootstrap(CART, xds=XDS, admin_port=15000),
     "grpc.json": grpc_bootstrap(ProxyIdentity(kind="grpc", name="client"), xds=XDS),
 }
@@ -37,6 +57,20 @@ def test_the_committed_template_is_what_the_command_prints(root: Path, name: str
 def test_envoy_accepts_the_template(root: Path, name: str) -> None:
     path = root / "envoy-configs" / name
     subprocess.run([find_envoy(), "--mode", "validate", "-c", str(path)], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.envoy
+def test_envoy_accepts_a_bootstrap_with_a_token_and_a_port_for_probes(tmp_path: Path) -> None:
+    for name, document in token_files(token=f"{tmp_path}/token", ca=f"{tmp_path}/ca.crt").items():
+        (tmp_path / name).write_text(json.dumps(document))
+    (tmp_path / "token").write_text("a.b.c")
+    (tmp_path / "ca.crt").write_bytes(Authority(tmp_path).ca.read_bytes())
+    bootstrap = envoy_bootstrap(
+        EDGE, xds=XDS, admin_port=0, token=Token(str(tmp_path), "fairlead.test"), readiness=Readiness(host="::")
+    )
+    (tmp_path / "bootstrap.json").write_text(json.dumps(bootstrap))
+    command = [find_envoy(), "--mode", "validate", "-c", str(tmp_path / "bootstrap.json")]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 def test_t9_an_envoy_waits_for_its_clusters_and_listeners_without_a_time_limit_and_asks_as_often_as_it_likes() -> None:
@@ -65,8 +99,8 @@ def test_a_sidecar_says_which_service_it_stands_beside_and_where() -> None:
 
 
 def test_the_admin_listener_is_on_loopback_only() -> None:
-    for name, document in TEMPLATES.items():
-        if name != "grpc.json":
+    for document in TEMPLATES.values():
+        if "admin" in document:
             assert document["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
 
 

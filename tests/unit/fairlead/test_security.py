@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fairlead.errors import CommandError, UsageError
-from fairlead.security import accounts_of, api_security, xds_security
+from fairlead.security import accounts_of, api_security, tokens_address, xds_security
 from fairlead.settings import Settings, load
 from mesh.model import Audience
 from mesh.tables import Engine
@@ -50,6 +51,33 @@ def test_plaintext_and_certificates_exclude_each_other(pem: str) -> None:
 def test_a_certificate_that_cannot_be_read_is_named(pem: str) -> None:
     with pytest.raises(CommandError, match="--xds-key: cannot read /nowhere"):
         xds_security(Settings(xds_cert=pem, xds_key="/nowhere", xds_client_ca=pem))
+
+
+def test_with_a_cluster_and_nothing_else_xds_is_for_proxies_with_tokens() -> None:
+    settings = Settings(kubernetes=("in-cluster",), xds="0.0.0.0:18000")
+    assert tokens_address(settings) == ""
+    assert xds_security(settings) is None
+
+
+def test_beside_certificates_or_plaintext_tokens_have_an_address_of_their_own(pem: str) -> None:
+    certificates = Settings(kubernetes=("k",), xds_cert=pem, xds_key=pem, xds_client_ca=pem)
+    plaintext = Settings(kubernetes=("k",), insecure_xds=True)
+    for settings in (certificates, plaintext):
+        assert tokens_address(settings) is None
+        beside = msgspec.structs.replace(settings, xds_tokens="0.0.0.0:18001")
+        assert tokens_address(beside) == "0.0.0.0:18001"
+    with pytest.raises(UsageError, match="Fix: two addresses"):
+        tokens_address(msgspec.structs.replace(plaintext, xds_tokens=plaintext.xds))
+
+
+def test_half_the_certificates_are_none_with_a_cluster_too(pem: str) -> None:
+    with pytest.raises(UsageError, match="--xds-client-ca is not given"):
+        xds_security(Settings(kubernetes=("in-cluster",), xds_cert=pem, xds_key=pem))
+
+
+def test_tokens_without_a_cluster_are_refused_for_nobody_could_review_them() -> None:
+    with pytest.raises(UsageError, match="Fix: --kubernetes"):
+        tokens_address(Settings(xds_tokens="0.0.0.0:18001"))
 
 
 def test_the_api_is_open_on_loopback_and_needs_tokens_beyond() -> None:
