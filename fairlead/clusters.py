@@ -25,6 +25,7 @@ from mesh.tables import Change, Commit, Engine
 
 if TYPE_CHECKING:
     from discovery.kubernetes.connection import Connection
+    from discovery.kubernetes.definitions import Definitions
     from discovery.kubernetes.provisioner import Provisioner
     from fairlead.tokens import TokenWay
 
@@ -106,6 +107,13 @@ class Cluster:
         )
         self._lease = Lease(self.api, namespace=namespace, name=name, identity=identity, changed=self._lead)
         self._provisioner: Provisioner | None = None
+        self._definitions: Definitions | None = None
+
+    def look_up_definitions(self, submit: Callable[[Iterable[Change]], None]) -> None:
+        """Have the releases of Gateway API's definitions written down."""
+        from discovery.kubernetes.definitions import Definitions
+
+        self._definitions = Definitions(self.api, self.source.name, submit)
 
     def provision(self, provisioner: Provisioner) -> None:
         """Run the proxies of Gateways."""
@@ -123,7 +131,14 @@ class Cluster:
             tasks.start(f"{name} gateways", self._provisioner.run())
         tasks.start(f"{name} copies", self._copies.run())
         tasks.start(f"{name} statuses", self._writer.run())
-        tasks.start(f"{name} lease", self._lease.run())
+        tasks.start(f"{name} lease", self._stand(tasks))
+
+    async def _stand(self, tasks: Tasks) -> None:
+        """Try to lead, once all that a class says is known: a restart must not take words back to say them again."""
+        if self._definitions is not None:
+            await self._definitions.look()
+            tasks.start(f"{self.source.name} definitions", self._definitions.run())
+        await self._lease.run()
 
     def committed(self, commit: Commit) -> None:
         """Hear of a commit of the engine."""
@@ -170,6 +185,7 @@ class Clusters:
 
         namespace = home_namespace(settings)
         for cluster in self._clusters:
+            cluster.look_up_definitions(submit)
             made = provisioner(cluster, settings, way, self._engine, submit, namespace=namespace)
             if made is None:
                 submit([nobody(cluster.source.name)])

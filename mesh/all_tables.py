@@ -7,6 +7,7 @@ from typing import Any
 from mesh.attachments import ATTACHED, ATTACHMENTS
 from mesh.audiences import SIGHTS
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
+from mesh.definitions import DEFINITIONS
 from mesh.gateways import GATEWAYS
 from mesh.model import INPUTS
 from mesh.objects import OBJECTS, SHADOWED
@@ -17,6 +18,7 @@ from mesh.tables import Table
 
 TABLES: tuple[Table[Any, Any], ...] = (
     *INPUTS,
+    DEFINITIONS,
     OBJECTS,
     SHADOWED,
     SERVICES,

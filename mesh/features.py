@@ -13,11 +13,15 @@ import msgspec
 
 
 class Feature(msgspec.Struct, frozen=True):
-    """A feature's name, how it is served, and the file or folder of tests that shows it."""
+    """A feature's name, how it is served, and the file or folder of tests that shows it.
+
+    `experimental`: its fields are in CRDs of the experimental channel only.
+    """
 
     name: str
     served_by: str
     shown_in: str
+    experimental: bool = False
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -40,7 +44,9 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature("HTTPRouteBackendTimeout", "The lesser timeout, or that of each try", "tests/envoy/test_routing.py"),
     Feature("HTTPRouteCORS", "Envoy's CORS filter, one policy per route", "tests/golden/cors"),
-    Feature("HTTPRouteDestinationPortMatching", "parentRef.port", "tests/unit/mesh/test_attachments.py"),
+    Feature(
+        "HTTPRouteDestinationPortMatching", "parentRef.port", "tests/unit/mesh/test_attachments.py", experimental=True
+    ),
     Feature("HTTPRouteHostRewrite", "A literal host", "tests/envoy/test_routing.py"),
     Feature("HTTPRouteMethodMatching", "The pseudo-header :method", "tests/golden/header-query-method-matches"),
     Feature("HTTPRouteNamedRouteRule", "Rules keep their names in Envoy's routes", "tests/golden/named-rules"),
@@ -54,12 +60,23 @@ FEATURES: tuple[Feature, ...] = (
     Feature("HTTPRouteRequestPercentageMirror", "A mirror policy's share", "tests/envoy/test_routing.py"),
     Feature("HTTPRouteRequestTimeout", "A route's timeout", "tests/envoy/test_routing.py"),
     Feature("HTTPRouteResponseHeaderModification", "A route's response headers", "tests/golden/header-modifiers"),
-    Feature("HTTPRouteRetry", "Retry on codes, with attempts and backoff", "tests/envoy/test_routing.py"),
-    Feature("HTTPRouteRetryBackendTimeout", "Each try has its own time", "tests/envoy/test_routing.py"),
-    Feature("HTTPRouteRetryConnectionError", "Failed and reset connections are retried", "tests/envoy/test_routing.py"),
+    Feature(
+        "HTTPRouteRetry", "Retry on codes, with attempts and backoff", "tests/envoy/test_routing.py", experimental=True
+    ),
+    Feature(
+        "HTTPRouteRetryBackendTimeout", "Each try has its own time", "tests/envoy/test_routing.py", experimental=True
+    ),
+    Feature(
+        "HTTPRouteRetryConnectionError",
+        "Failed and reset connections are retried",
+        "tests/envoy/test_routing.py",
+        experimental=True,
+    ),
     Feature("HTTPRouteSchemeRedirect", "Scheme, and the port that goes with it", "tests/envoy/test_routing.py"),
     Feature("ReferenceGrant", "References across namespaces", "tests/golden/reference-grants"),
 )
 
-NAMES: tuple[str, ...] = tuple(sorted(feature.name for feature in FEATURES))
-"""As `supportedFeatures` lists them: in alphabetical order, as the specification demands."""
+
+def names(*, experimental: bool = True) -> tuple[str, ...]:
+    """As `supportedFeatures` lists them: in alphabetical order, as the specification demands."""
+    return tuple(sorted(feature.name for feature in FEATURES if experimental or not feature.experimental))

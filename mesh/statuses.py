@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from mesh import features
 from mesh.attachments import ATTACHED, ATTACHMENTS, ListenerKey, Parent
 from mesh.backends import Invalid, resolve
 from mesh.conditions import Condition, holds
-from mesh.features import NAMES as FEATURES
+from mesh.definitions import serves_experimental, supported_version
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds import to_json as wire
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
@@ -33,7 +34,7 @@ from mesh.model import (
     ProvisionedKey,
     Rejection,
 )
-from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, find
+from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, find, source_of
 from mesh.provisioning import class_parameters_problem, programmed
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
@@ -196,7 +197,12 @@ def _gateway_class(look: Look, key: ObjectKey) -> Status | None:
     found = find(look, GatewayClass, key)
     if found is None or found.spec.controller_name != CONTROLLER_NAME:
         return None
-    return Status(conditions=(_class_accepted(look, found),), supported_features=FEATURES)
+    source = source_of(look, key)
+    version = supported_version(look, source)
+    return Status(
+        conditions=(_class_accepted(look, found), *((version,) if version is not None else ())),
+        supported_features=features.names(experimental=serves_experimental(look, source)),
+    )
 
 
 def _class_accepted(look: Look, found: GatewayClass) -> Condition:

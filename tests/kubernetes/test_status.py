@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ import pytest
 from discovery.kubernetes.api import ApiError
 from discovery.kubernetes.connection import Connection
 from discovery.kubernetes.credentials import KubeConfig
+from discovery.kubernetes.definitions import Definitions
 from discovery.kubernetes.source import KubernetesSource
 from discovery.kubernetes.status_writer import StatusWriter
 from mesh.all_tables import TABLES
-from mesh.features import NAMES
-from mesh.tables import Engine
+from mesh.features import names
+from mesh.tables import Change, Engine
 from tests.support.kubernetes import Cluster, condition
 from tests.support.kubernetes_api import Line, until
 
 JSON = dict[str, Any]
-OURS = "fairlead.dev/gateway-controller"
+OURS = "fairlead.dev/test-status-controller"
 THEIRS = "example.com/test-controller"
 GATEWAY_API = "/apis/gateway.networking.k8s.io/v1"
 AUDITED: JSON = {
@@ -38,6 +40,14 @@ AUDITED: JSON = {
 pytestmark = pytest.mark.usefixtures("crds")
 
 
+@pytest.fixture(autouse=True)
+def another_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be another controller than the Fairlead that may be at work in the same cluster."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("mesh.", "discovery.")) and hasattr(module, "CONTROLLER_NAME"):
+            monkeypatch.setattr(module, "CONTROLLER_NAME", OURS)
+
+
 class Plane:
     """A replica's part that has to do with statuses: a source, the model, and the writer."""
 
@@ -48,9 +58,11 @@ class Plane:
         self.source = KubernetesSource("test", connection, namespaces=[namespace], observer=self.writer.observe)
 
     async def follow(self) -> None:
-        async with contextlib.aclosing(self.source.batches()) as batches:
-            async for batch in batches:
-                self.writer.note(self.engine.commit(batch))
+        async for batch in self.source.batches():
+            self.take(batch)
+
+    def take(self, changes: Iterable[Change]) -> None:
+        self.writer.note(self.engine.commit(tuple(changes)))
 
     def writes(self, plural: str) -> int:
         return sum(f"/{plural}/" in path for _, path in self.line.sent)
@@ -154,7 +166,8 @@ class World:
         )
 
     def accepted(self) -> bool:
-        return (condition(self.get("gateways", "edge"), "Accepted") or {})["status"] == "True"
+        found = condition(self.get("gateways", "edge"), "Accepted")
+        return found is not None and bool(found["status"] == "True")
 
     def attached(self, gateway: str = "edge") -> int:
         listeners = self.status("gateways", gateway).get("listeners", [])
@@ -183,10 +196,14 @@ async def test_class_gateway_and_route_are_told_their_state(
         await until(lambda: world.attached() == 1 and world.verdicts() == {"edge": "Accepted"}, "the statuses")
         found = cluster.get(f"{GATEWAY_API}/gatewayclasses/{classes[0]}")
         assert (condition(found, "Accepted") or {})["status"] == "True"
-        assert [one["name"] for one in found["status"]["supportedFeatures"]] == list(NAMES)
+        assert [one["name"] for one in found["status"]["supportedFeatures"]] == list(names())
         gateway = world.get("gateways", "edge")
         assert {one["observedGeneration"] for one in gateway["status"]["conditions"]} == {1}
         assert (condition(gateway, "Accepted") or {})["status"] == "True"
+        assert await Definitions(plane.line, "kubernetes:test", plane.take).look()
+        await until(lambda: plane.writer.waiting == 0, "rest")
+        found = cluster.get(f"{GATEWAY_API}/gatewayclasses/{classes[0]}")
+        assert (condition(found, "SupportedVersion") or {})["status"] == "True"
         foreign = cluster.get(f"{GATEWAY_API}/gatewayclasses/{classes[1]}")
         assert (condition(foreign, "Accepted") or {})["status"] == "Unknown", "left alone"
         await until(lambda: plane.writer.waiting == 0, "rest")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mesh.features import FEATURES, NAMES
+from mesh.definitions import DEFINITIONS, Definition, DefinitionKey
+from mesh.features import FEATURES, names
+from mesh.tables import Change
 from tests.support.model import Model
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -15,16 +17,28 @@ def test_every_feature_that_is_claimed_has_a_test_that_shows_it() -> None:
 
 
 def test_the_features_are_claimed_once_in_alphabetical_order_and_fit_into_a_status() -> None:
-    assert list(NAMES) == sorted(set(NAMES))
-    assert len(NAMES) <= 64
+    assert list(names()) == sorted(set(names()))
+    assert len(names()) <= 64
 
 
 def test_the_core_features_that_the_conformance_suite_infers_its_profile_from_are_claimed() -> None:
-    assert {"Gateway", "HTTPRoute", "ReferenceGrant"} <= set(NAMES)
+    assert {"Gateway", "HTTPRoute", "ReferenceGrant"} <= set(names())
 
 
 def test_a_gateway_class_tells_the_features() -> None:
     model = Model()
     model.apply(CLASS)
     told = model.status("GatewayClass", "ours", "").to_json()["supportedFeatures"]
-    assert told == [{"name": name} for name in NAMES]
+    assert told == [{"name": name} for name in names()]
+
+
+def test_features_of_the_experimental_channel_are_not_claimed_where_its_fields_are_cut_off() -> None:
+    model = Model()
+    model.apply(CLASS, source="kubernetes:one")
+    key = DefinitionKey("kubernetes:one", "httproutes.gateway.networking.k8s.io")
+    model.engine.commit([Change(DEFINITIONS, key, Definition("v1.6.3", "standard"))])
+    claimed = model.status("GatewayClass", "ours", "").supported_features
+    assert "HTTPRouteRetry" not in claimed
+    assert "HTTPRouteCORS" in claimed
+    model.engine.commit([Change(DEFINITIONS, key, Definition("v1.6.3", "experimental"))])
+    assert "HTTPRouteRetry" in model.status("GatewayClass", "ours", "").supported_features
