@@ -76,6 +76,7 @@ class Copies:
         self._source = source
         self._loaded: dict[str, bytes] = {}
         self._known: dict[str, int] = {}
+        self._holding: frozenset[str] = frozenset()
         self._waiting: dict[str, Any] = {}
         self._bell = asyncio.Event()
 
@@ -87,10 +88,15 @@ class Copies:
         """
         self._loaded = dict(await self._store.documents(self._source))
         self._known = {name: hash(body) for name, body in self._loaded.items()}
+        self._holding = frozenset(map(_part, self._known))
 
     def has(self, part: str) -> bool:
         """Whether there is a copy of all that a part had; it may be empty."""
         return f"{_WHOLE}/{part}" in self._known
+
+    def holds(self, part: str) -> bool:
+        """Whether an earlier run left anything of a part."""
+        return part in self._holding
 
     def object(self, key: ObjectKey) -> Object | None:
         """One object as an earlier run knew it."""

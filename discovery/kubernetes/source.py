@@ -172,7 +172,8 @@ class KubernetesSource:
         return self._informer(resource(kind, namespace, name), Reader(dict[str, Any]), sink, kind.name)
 
     def _informer(self, at: Resource, reader: Reader[Any], sink: Any, part: str) -> Informer[Any]:
-        return Informer(self._api, at, reader, sink, self._note_news, known=self._copied(part), clock=self._clock)
+        known = self._copies is not None and self._copies.holds(part)
+        return Informer(self._api, at, reader, sink, self._note_news, known=known, clock=self._clock)
 
     def _run(self, informer: Informer[Any]) -> None:
         task = asyncio.get_running_loop().create_task(informer.run(), name=f"{self.name} {informer.resource.what}")
