@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.installed import Installed, load_images
 from tests.support.kubernetes import INSTALL, Cluster, kubectl, local_kubeconfig, why_no_node
 
 _HERE = Path(__file__).parent
@@ -78,3 +79,31 @@ def new_namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[
 def namespace(new_namespace: Callable[..., str]) -> str:
     """A namespace of the test's own."""
     return new_namespace()
+
+
+@pytest.fixture(scope="session")
+def images(kubeconfig: Path) -> None:
+    """The images of this checkout are in the local node; another cluster has them already."""
+    if "KUBECONFIG" not in os.environ:
+        load_images()
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster) -> Iterator[str]:
+    """A namespace that the tests of a file share; the installed Fairlead watches it and no other."""
+    name = f"test-installed-{secrets.token_hex(3)}"
+    item = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    cluster.apply(item)
+    yield name
+    cluster.delete(item)
+
+
+@pytest.fixture(scope="module")
+def fairlead(
+    cluster: Cluster, crds: None, images: None, place: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installed]:
+    """Fairlead as installed, for the tests of one file: it would write to what other files' tests make."""
+    installed = Installed(cluster, tmp_path_factory.mktemp("kustomization"), [place])
+    installed.install()
+    yield installed
+    installed.remove()

@@ -1,0 +1,145 @@
+"""Fairlead may do what it does, and nothing else: its permissions, held against the API server's audit log."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from tests.support.certificates import Authority
+from tests.support.helm import render
+from tests.support.installed import Installed
+from tests.support.kubernetes import JSON, KUBE_NODE, Cluster, condition, eventually
+
+pytestmark = [
+    pytest.mark.skipif("KUBECONFIG" in os.environ, reason="only the local node's API server keeps an audit log for us"),
+    pytest.mark.timeout(300),
+]
+_ACCOUNT = "system:serviceaccount:fairlead-system:fairlead"
+
+
+class Asked(NamedTuple):
+    """One request: what for, and the answer's status."""
+
+    verb: str
+    group: str
+    resource: str
+    name: str
+    namespace: str
+    code: int
+
+
+def asked(since: str) -> list[Asked]:
+    """What Fairlead's account has asked of the API server since then."""
+    done = subprocess.run([str(KUBE_NODE), "audit"], capture_output=True, text=True, check=True)
+    found = []
+    for line in done.stdout.splitlines():
+        entry = json.loads(line)
+        of = entry.get("objectRef")
+        if entry["user"]["username"] == _ACCOUNT and of is not None and entry["requestReceivedTimestamp"] >= since:
+            resource = "/".join(filter(None, (of["resource"], of.get("subresource"))))
+            code = entry.get("responseStatus", {}).get("code", 0)
+            found.append(
+                Asked(
+                    entry["verb"], of.get("apiGroup", ""), resource, of.get("name", ""), of.get("namespace", ""), code
+                )
+            )
+    return found
+
+
+def granted(kind: str) -> Iterator[tuple[str, str, str]]:
+    """The rules of the chart's Role or ClusterRole, one by one: verb, group and resource."""
+    for item in yaml.safe_load_all(render()):
+        if item and item["kind"] == kind:
+            for rule in item["rules"]:
+                for group in rule["apiGroups"]:
+                    for resource in rule["resources"]:
+                        for verb in rule["verbs"]:
+                            yield verb, group, resource
+
+
+def scene(namespace: str) -> list[JSON]:
+    """Objects that have Fairlead do all it does: certificates, parameters, routes, services of its own."""
+    return list(
+        yaml.safe_load_all(f"""
+apiVersion: fairlead.dev/v1alpha1
+kind: GatewayParameters
+metadata: {{name: small, namespace: {namespace}}}
+spec: {{replicas: 1, serviceType: ClusterIP}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: edge, namespace: {namespace}}}
+spec:
+  gatewayClassName: fairlead
+  infrastructure: {{parametersRef: {{group: fairlead.dev, kind: GatewayParameters, name: small}}}}
+  listeners:
+  - {{name: http, port: 80, protocol: HTTP}}
+  - name: https
+    port: 443
+    protocol: HTTPS
+    tls: {{certificateRefs: [{{name: site}}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: reviews, namespace: {namespace}}}
+spec:
+  parentRefs: [{{name: edge}}]
+  rules: [{{backendRefs: [{{group: fairlead.dev, kind: ServiceSubset, name: v1, port: 80}}]}}]
+---
+apiVersion: fairlead.dev/v1alpha1
+kind: Service
+metadata: {{name: reviews, namespace: {namespace}}}
+spec:
+  ports: [{{name: http, port: 80}}]
+  endpoints: [{{address: 10.0.0.1, labels: {{version: v1}}}}]
+---
+apiVersion: fairlead.dev/v1alpha1
+kind: ServiceSubset
+metadata: {{name: v1, namespace: {namespace}}}
+spec: {{service: reviews, labels: {{version: v1}}}}
+""")
+    )
+
+
+def test_fairlead_may_do_what_it_does_and_nothing_else(
+    cluster: Cluster, place: str, fairlead: Installed, tmp_path: Path
+) -> None:
+    pair = Authority(tmp_path).server("site")
+    data = {"tls.crt": pair.cert.read_text(), "tls.key": pair.key.read_text()}
+    site = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "site", "namespace": place}}
+    cluster.apply({**site, "type": "kubernetes.io/tls", "stringData": data}, *scene(place))
+    gateway = f"/apis/gateway.networking.k8s.io/v1/namespaces/{place}/gateways/edge"
+
+    def programmed() -> bool:
+        fact = condition(cluster.get(gateway), "Programmed")
+        return fact is not None and fact["status"] == "True"
+
+    eventually(programmed, "the Gateway to be programmed", seconds=60)
+    fairlead.restart()  # its account's second start finds what the first one made
+    cluster.request("DELETE", gateway)
+    name = f"/apis/apps/v1/namespaces/{place}/deployments"
+    eventually(lambda: not cluster.get(name)["items"], "the proxies to be gone", seconds=60)
+
+    log = asked(since=fairlead.began)
+    refused = {(one.verb, one.group, one.resource, one.namespace) for one in log if one.code == 403}
+    assert refused == set(), "Fairlead asks for what its chart does not grant"
+    used = {(one.verb, one.group, one.resource) for one in log}
+    assert set(granted("ClusterRole")) - used - _RARE == set(), "the chart grants what Fairlead never does"
+    assert set(granted("Role")) - used - _RARE == set()
+
+
+# What this scene does not bring about, and what does.
+_RARE = {
+    # A status whose object changed at the same time is read again: tests/kubernetes/test_status.py.
+    *(("get", "gateway.networking.k8s.io", name) for name in ("gatewayclasses", "gateways", "httproutes")),
+    *(("get", "fairlead.dev", name) for name in ("services", "servicesubsets", "gatewayparameters")),
+    # A new authority, after a year: tests/kubernetes/test_authority.py.
+    ("update", "", "secrets"),
+}
