@@ -20,6 +20,7 @@ from mesh.kinds import KINDS, Kind
 from mesh.kinds.meta import Object
 from mesh.model import DECLARED, Declared, DeclaredKey, ObjectKey
 from mesh.problems import Problem
+from mesh.refusals import REFUSED, Refused, refused
 from mesh.tables import Change
 from mesh.validation import validate
 from mesh.validations.structure import BOOKKEEPING
@@ -69,6 +70,8 @@ class Config:
         self._there: dict[str, set[ObjectKey]] = {}  # invalid ones too
         self._wrong: dict[ObjectKey, tuple[Problem, ...]] = {}
         self._changed: dict[ObjectKey, None] = {}
+        self._refused: dict[ObjectKey, Refused] = {}
+        self._refusals: dict[ObjectKey, None] = {}  # that changed
         self._problems: tuple[Problem, ...] | None = None
 
     @property
@@ -99,6 +102,7 @@ class Config:
         checked = validate(cleaned)
         self._tell(key, tuple(msgspec.structs.replace(problem, file=str(key)) for problem in checked.problems))
         made = checked.object
+        self._refuse(key, refused(raw, checked.problems) if made is None else None)
         if made is None:
             made = present.object if present is not None else self._last_good(key)
             if made is None:
@@ -133,7 +137,7 @@ class Config:
         for made in objects:
             key = ObjectKey(made.kind, made.metadata.namespace, made.metadata.name)
             if key not in self._rows:
-                self._rows[key] = Declared(made, self._location(key), stale=True)
+                self._rows[key] = self._row(made, stale=True)
                 self._changed[key] = None
 
     def take(self) -> tuple[Change, ...]:
@@ -141,8 +145,22 @@ class Config:
         changed, self._changed = sorted(self._changed), {}
         return tuple(Change(DECLARED, DeclaredKey(*key, self._source), self._rows.get(key)) for key in changed)
 
+    def take_refused(self) -> tuple[Change, ...]:
+        """The refusals that the news since the last call changed, sorted by object."""
+        changed, self._refusals = sorted(self._refusals), {}
+        return tuple(Change(REFUSED, DeclaredKey(*key, self._source), self._refused.get(key)) for key in changed)
+
+    def _refuse(self, key: ObjectKey, row: Refused | None) -> None:
+        if row == self._refused.get(key):
+            return
+        self._refusals[key] = None
+        if row is not None:
+            self._refused[key] = row
+        else:
+            del self._refused[key]
+
     def _declare(self, key: ObjectKey, made: Object) -> None:
-        row = Declared(made, self._location(key))
+        row = self._row(made)
         if row != self._rows.get(key):
             self._rows[key] = row
             self._changed[key] = None
@@ -150,6 +168,7 @@ class Config:
     def _forget(self, key: ObjectKey) -> None:
         self._there.get(key.kind, set()).discard(key)
         self._tell(key, ())
+        self._refuse(key, None)
         self._observer(key, None)
         if self._rows.pop(key, None) is not None:
             self._changed[key] = None
@@ -163,8 +182,8 @@ class Config:
         else:
             del self._wrong[key]
 
-    def _location(self, key: ObjectKey) -> str:
-        return f"{self._source} {key}"
+    def _row(self, made: Object, *, stale: bool = False) -> Declared:
+        return Declared(made, f"{self._source}@{made.metadata.resource_version}", stale=stale)
 
 
 def object_key(kind: Kind, raw: Mapping[str, Any]) -> ObjectKey:

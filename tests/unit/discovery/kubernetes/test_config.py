@@ -48,7 +48,7 @@ def test_an_object_becomes_a_row_with_the_servers_stamps_and_without_its_bookkee
     assert (metadata.uid, metadata.generation, metadata.resource_version) == ("u-1", 1, "10")
     assert metadata.creation_timestamp == "2026-01-01T00:00:00Z"
     assert metadata.annotations == {"note": "mine"}
-    assert change.row.location == "kubernetes:east ServiceSubset shop/v1"
+    assert change.row.location == "kubernetes:east@10"
     assert config.take() == ()
     assert config.problems == ()
 
@@ -101,7 +101,7 @@ def test_an_object_that_is_invalid_at_the_start_counts_as_an_earlier_run_knew_it
     config = Config(SOURCE, last_good=lambda key: good if key == KEY else None)
     config.put(SUBSET, subset(generation=2, spec={"service": 7}))
     config.put(SUBSET, subset("v2", spec={"service": 7}))
-    assert rows(config) == {"v1": Declared(good, "kubernetes:east ServiceSubset shop/v1")}
+    assert rows(config) == {"v1": Declared(good, "kubernetes:east@10")}
     assert len(config.problems) == 2
     config.retain(SUBSET, [Key("shop", "v1"), Key("shop", "v2")])
     assert config.take() == ()
