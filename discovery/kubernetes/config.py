@@ -28,7 +28,7 @@ from mesh.validations.structure import BOOKKEEPING
 BY_NAME = frozenset({"Secret", "ConfigMap"})
 """Kinds of which only the objects that others refer to are read: see `secrets.py`."""
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_PAGE_SIZE = 250  # a custom resource may have a megabyte and a half
+_PAGE_SIZE = 100  # a custom resource may have a megabyte and a half
 
 Observer = Callable[[ObjectKey, Mapping[str, Any] | None], None]
 

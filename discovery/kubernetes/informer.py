@@ -17,6 +17,7 @@ from discovery.kubernetes.informer_state import IDLE_SECONDS, InformerState, Lis
 from discovery.kubernetes.wire import Event, Key, Malformed, Page, UnreadableError
 
 LIST_SECONDS = 60.0
+_SLICE = 25  # objects of a page between turns of others on the loop
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -124,9 +125,11 @@ class Informer(Generic[T]):
             self._listed = set()
         body = await self._api.request("GET", step.path, query=step.query, timeout=LIST_SECONDS)
         page = self._reader.page(body)
-        for item in page.items:
+        for number, item in enumerate(page.items, 1):
             self._listed.add(self._sink.key(item))
             self._sink.put(item)
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
         for malformed in page.malformed:
             self._listed.add(malformed.key)
             self._sink.reject(malformed)

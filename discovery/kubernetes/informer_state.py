@@ -41,7 +41,7 @@ class Resource(msgspec.Struct, frozen=True):
     paths: tuple[str, ...]
     fields: str = ""
     """A field selector."""
-    page_size: int = 500
+    page_size: int = 250
     labels: str = ""
     """A label selector."""
 

@@ -53,10 +53,10 @@ class Run:
 def test_a_list_is_read_page_by_page_and_the_watch_begins_where_it_was_made() -> None:
     run = Run()
     first = run.step()
-    assert first == List("/api/v1/pods", {"limit": "500"})
+    assert first == List("/api/v1/pods", {"limit": "250"})
     assert not run.state.page_came("7", "more")
     assert not run.state.synced
-    assert run.step() == List("/api/v1/pods", {"limit": "500", "continue": "more"})
+    assert run.step() == List("/api/v1/pods", {"limit": "250", "continue": "more"})
     assert run.state.page_came("7", "")
     assert run.state.synced
     watch = run.step()
@@ -98,7 +98,7 @@ def test_a_watch_that_ends_at_once_and_without_a_word_again_and_again_is_slowed_
 def test_a_watch_whose_version_is_forgotten_lists_anew_at_once() -> None:
     run = Run().watching()
     assert not run.fail(GONE)
-    assert run.step() == List("/api/v1/pods", {"limit": "500"})
+    assert run.step() == List("/api/v1/pods", {"limit": "250"})
     assert run.waited == 0
     assert run.state.synced
 
@@ -113,7 +113,7 @@ def test_a_page_token_that_has_expired_starts_the_list_anew_without_pages() -> N
     assert run.state.page_came("8", "")
     run.step()
     run.fail(GONE)
-    assert run.step() == List("/api/v1/pods", {"limit": "500"}), "only that one list is without pages"
+    assert run.step() == List("/api/v1/pods", {"limit": "250"}), "only that one list is without pages"
 
 
 def test_a_server_that_forgets_all_the_time_is_not_asked_all_the_time() -> None:
@@ -131,7 +131,7 @@ def test_a_list_that_breaks_off_starts_from_its_first_page() -> None:
     run.state.page_came("7", "more")
     run.step()
     run.fail(AWAY)
-    assert run.step() == List("/api/v1/pods", {"limit": "500"})
+    assert run.step() == List("/api/v1/pods", {"limit": "250"})
 
 
 def test_a_server_that_is_away_is_asked_again_soon_and_then_more_and_more_seldom() -> None:
@@ -228,7 +228,7 @@ def test_another_version_of_a_kind_is_tried_before_it_is_missing() -> None:
     assert watch.path == GRANTS.paths[1]
     run.state.watch_opened()
     run.fail(NOT_FOUND)
-    assert run.step() == List(GRANTS.paths[0], {"limit": "500"}), "the version was taken out of service"
+    assert run.step() == List(GRANTS.paths[0], {"limit": "250"}), "the version was taken out of service"
 
 
 @pytest.mark.parametrize("error", [UnreadableError("not JSON"), ApiError(500, "InternalError", "etcd is away")])
