@@ -123,7 +123,8 @@ def test_fairlead_may_do_what_it_does_and_nothing_else(
 
     eventually(programmed, "the Gateway to be programmed", seconds=60)
     fairlead.restart()  # its account's second start finds what the first one made
-    cluster.request("DELETE", gateway)
+    other = {"spec": {"gatewayClassName": "another"}}  # a Gateway that goes takes its proxies along without our help
+    cluster.request("PATCH", gateway, other, content_type="application/merge-patch+json")
     name = f"/apis/apps/v1/namespaces/{place}/deployments"
     eventually(lambda: not cluster.get(name)["items"], "the proxies to be gone", seconds=60)
 
@@ -131,8 +132,10 @@ def test_fairlead_may_do_what_it_does_and_nothing_else(
     refused = {(one.verb, one.group, one.resource, one.namespace) for one in log if one.code == 403}
     assert refused == set(), "Fairlead asks for what its chart does not grant"
     used = {(one.verb, one.group, one.resource) for one in log}
-    assert set(granted("ClusterRole")) - used - _RARE == set(), "the chart grants what Fairlead never does"
-    assert set(granted("Role")) - used - _RARE == set()
+    # Server-side apply of what is not there yet asks for both permissions and shows as one of them.
+    used |= {("create", group, resource) for verb, group, resource in used if verb == "patch"}
+    granted_in_vain = {*granted("ClusterRole"), *granted("Role")} - used - _RARE
+    assert granted_in_vain == set(), "the chart grants what Fairlead never does"
 
 
 # What this scene does not bring about, and what does.
@@ -140,6 +143,6 @@ _RARE = {
     # A status whose object changed at the same time is read again: tests/kubernetes/test_status.py.
     *(("get", "gateway.networking.k8s.io", name) for name in ("gatewayclasses", "gateways", "httproutes")),
     *(("get", "fairlead.dev", name) for name in ("services", "servicesubsets", "gatewayparameters")),
-    # A new authority, after a year: tests/kubernetes/test_authority.py.
+    # A new authority takes the place of the old one after months.
     ("update", "", "secrets"),
 }
