@@ -12,6 +12,7 @@ from mesh.gateways import GATEWAYS
 from mesh.model import INPUTS
 from mesh.objects import OBJECTS, SHADOWED
 from mesh.reference_grants import REFERENCE_GRANTS
+from mesh.refusals import REFUSED
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
 from mesh.tables import Table
@@ -19,6 +20,7 @@ from mesh.tables import Table
 TABLES: tuple[Table[Any, Any], ...] = (
     *INPUTS,
     DEFINITIONS,
+    REFUSED,
     OBJECTS,
     SHADOWED,
     SERVICES,

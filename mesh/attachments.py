@@ -111,7 +111,7 @@ def ATTACHMENTS(key: ObjectKey, look: Look) -> Attachment | None:  # noqa: N802
     route = find(look, HTTPRoute, key)
     if route is None:
         return None
-    results = (_parent(look, key, ref, route.spec.hostnames) for ref in route.spec.parent_refs)
+    results = (parent(look, key, ref, route.spec.hostnames) for ref in route.spec.parent_refs)
     return Attachment(parents=tuple(result for result in results if result is not None))
 
 
@@ -153,7 +153,8 @@ def _for_port(look: Reader, routes: tuple[ObjectKey, ...], service: ServiceKey, 
     return tuple(route for route, row in rows if row is not None and row.stands_before(service, port))
 
 
-def _parent(look: Look, route: ObjectKey, ref: ParentReference, hostnames: tuple[str, ...]) -> Parent | None:
+def parent(look: Look, route: ObjectKey, ref: ParentReference, hostnames: tuple[str, ...]) -> Parent | None:
+    """What comes of one parentRef of a route; None where that is another controller's business."""
     namespace = ref.namespace or route.namespace
     if (ref.group, ref.kind) == (GATEWAY_API, "Gateway"):
         return _gateway_parent(look, route, ref, GatewayKey(namespace, ref.name), hostnames)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from mesh import features
-from mesh.attachments import ATTACHED, ATTACHMENTS, ListenerKey, Parent
+from mesh.attachments import ATTACHED, ATTACHMENTS, ROUTES, ListenerKey, Parent
+from mesh.attachments import parent as attached_parent
 from mesh.backends import Invalid, resolve
 from mesh.conditions import Condition, holds
 from mesh.definitions import serves_experimental, supported_version
-from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.gateways import GATEWAYS, Gateway, GatewayKey, is_ours
 from mesh.kinds import to_json as wire
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.http_filters import HTTPRouteFilter
@@ -30,12 +31,15 @@ from mesh.model import (
     REJECTIONS_BY_AUDIENCE,
     REJECTIONS_BY_OBJECT,
     Audience,
+    Declared,
+    DeclaredKey,
     ObjectKey,
     ProvisionedKey,
     Rejection,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, find, source_of
 from mesh.provisioning import class_parameters_problem, programmed
+from mesh.refusals import REFUSED, Refused, refusal
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
 
@@ -120,14 +124,20 @@ def _address_type(address: str) -> str:
     return "IPAddress"
 
 
-@derived("statuses", each(OBJECTS))
+def _object(key: DeclaredKey, _row: Refused) -> tuple[ObjectKey]:
+    return (ObjectKey(key.kind, key.namespace, key.name),)
+
+
+@derived("statuses", each(OBJECTS), each(REFUSED, _object))
 def STATUSES(key: ObjectKey, look: Look) -> Status | None:  # noqa: N802
     """What is said of each object; no row where there is nothing to say (a foreign Gateway, a Namespace)."""
     row = look(OBJECTS, key)
+    tell = _TELL.get(key.kind)
+    status = tell(look, key) if tell is not None and row is not None else None
+    if tell is not None and (why := refusal(look, key)) is not None:
+        return _refused(look, key, status, row, why)
     if row is None:
         return None
-    tell = _TELL.get(key.kind)
-    status = tell(look, key) if tell is not None else None
     shadowed = tuple(
         f"{at.source}: shadowed by {loser.by}{f' ({loser.location})' if loser.location else ''}"
         for at in look.keys(DECLARED_BY_OBJECT, key)
@@ -137,6 +147,37 @@ def STATUSES(key: ObjectKey, look: Look) -> Status | None:  # noqa: N802
         return None
     generation = row.object.metadata.generation
     return msgspec.structs.replace(status or Status(), observed_generation=generation, shadowed=shadowed)
+
+
+def _refused(look: Look, key: ObjectKey, status: Status | None, row: Declared | None, why: Refused) -> Status | None:
+    """What is said of an object whose present form was refused: that, beside what holds of its last good form."""
+    standing = f"Generation {row.object.metadata.generation} stands." if row is not None else "It has no effect."
+    said = f"{why.words} {standing}"
+    before = status or Status()
+    if key.kind in ROUTES:
+        accepted = Condition("Accepted", False, "UnsupportedValue", said)
+        resolved = {parent.ref: _of_type(parent.conditions, "ResolvedRefs") for parent in before.parents}
+        return Status(
+            observed_generation=why.generation,
+            parents=tuple(
+                ParentStatus(ref, (accepted, *resolved.get(ref, ())))
+                for ref in why.parents
+                if attached_parent(look, key, ref, ()) is not None
+            ),
+        )
+    if key.kind == "Gateway" and not is_ours(look, why.class_name):
+        return None
+    if key.kind == "GatewayClass" and why.controller != CONTROLLER_NAME:
+        return None
+    accepted = Condition("Accepted", False, "Invalid", said)
+    rest = tuple(condition for condition in before.conditions if condition.type != "Accepted")
+    if key.kind == "Gateway" and not rest:
+        rest = (Condition("Programmed", False, "Invalid", said),)
+    return msgspec.structs.replace(before, observed_generation=why.generation, conditions=(accepted, *rest))
+
+
+def _of_type(conditions: Iterable[Condition], kind: str) -> tuple[Condition, ...]:
+    return tuple(condition for condition in conditions if condition.type == kind)
 
 
 def _gateway(look: Look, key: ObjectKey) -> Status | None:

@@ -282,7 +282,7 @@ class KubernetesSource:
             self._copies.note(changes)
         if complete:
             changes += self._believe(complete, catalog)
-        return changes
+        return changes + self._config.take_refused()
 
     def _newly_complete(self) -> set[str]:
         """Parts that are to be believed from now on."""

@@ -29,6 +29,7 @@ from mesh.kinds import KINDS
 from mesh.kinds.meta import JSON
 from mesh.model import DECLARED, DeclaredKey, ObjectKey
 from mesh.objects import SHADOWED
+from mesh.refusals import REFUSED
 from mesh.statuses import KINDS_WITH_STATUS, STATUSES, Status
 from mesh.tables import Commit
 
@@ -72,7 +73,8 @@ class StatusWriter:
         self._wall = wall
         self._leading = False
         self._rows: dict[ObjectKey, Status] = {}
-        self._here: set[ObjectKey] = set()
+        self._declared: set[ObjectKey] = set()
+        self._refused_here: set[ObjectKey] = set()
         self._losing: set[ObjectKey] = set()
         self._former: dict[ObjectKey, Status] = {}
         self._seen: dict[ObjectKey, _Held] = {}
@@ -93,6 +95,7 @@ class StatusWriter:
         """Take in what a commit changed."""
         touched = {ObjectKey(key.kind, key.namespace, key.name): None for key in self._of(commit, DECLARED)}
         touched |= {ObjectKey(key.kind, key.namespace, key.name): None for key in self._of(commit, SHADOWED)}
+        touched |= {ObjectKey(key.kind, key.namespace, key.name): None for key in self._of(commit, REFUSED)}
         touched |= dict.fromkeys(commit.of(STATUSES))
         if not touched:
             return
@@ -114,7 +117,7 @@ class StatusWriter:
         self._seen[key] = held
         answered = self._answered.get(key)
         ours = answered is not None and not _newer(held.version, answered.version)
-        if self._leading and key in self._here and not ours:
+        if self._leading and self._here(key) and not ours:
             self._pacing.add(key, self._clock(), urgent=False)
             self._bell.set()
 
@@ -128,7 +131,7 @@ class StatusWriter:
         self._said.clear()
         if leading:
             now = self._clock()
-            for key in sorted(self._here):
+            for key in sorted(self._declared | self._refused_here):
                 self._pacing.add(key, now, urgent=False)
         self._bell.set()
 
@@ -141,18 +144,13 @@ class StatusWriter:
         return [key for key in commit.of(table) if key.source == self._source]
 
     def _take_in(self, commit: Commit) -> None:
-        for at in self._of(commit, DECLARED):
-            key = ObjectKey(at.kind, at.namespace, at.name)
-            if commit.of(DECLARED)[at][1] is None:
-                self._here.discard(key)
-            elif key.kind in KINDS_WITH_STATUS:
-                self._here.add(key)
-        for at in self._of(commit, SHADOWED):
-            key = ObjectKey(at.kind, at.namespace, at.name)
-            if commit.of(SHADOWED)[at][1] is None:
-                self._losing.discard(key)
-            else:
-                self._losing.add(key)
+        for table, keys in ((DECLARED, self._declared), (REFUSED, self._refused_here), (SHADOWED, self._losing)):
+            for at in self._of(commit, table):
+                key = ObjectKey(at.kind, at.namespace, at.name)
+                if commit.changes[table][at][1] is None:
+                    keys.discard(key)
+                elif key.kind in KINDS_WITH_STATUS:
+                    keys.add(key)
         for key, (_, row) in commit.of(STATUSES).items():
             if row is None:
                 self._rows.pop(key, None)
@@ -160,7 +158,7 @@ class StatusWriter:
                 self._rows[key] = row
 
     def _changed(self, key: ObjectKey, before: Status | None, now: float) -> None:
-        if key not in self._here:
+        if not self._here(key):
             self._forget_words(key)
             return
         wanted = self._wanted(key)
@@ -172,7 +170,11 @@ class StatusWriter:
             self._pacing.add(key, now, urgent=not statuses.says_the_same(before, wanted))
 
     def _wanted(self, key: ObjectKey) -> Status | None:
-        return self._rows.get(key) if key in self._here and key not in self._losing else None
+        return self._rows.get(key) if self._here(key) and key not in self._losing else None
+
+    def _here(self, key: ObjectKey) -> bool:
+        """Whether this cluster has the object, be it in a form that is refused."""
+        return key in self._declared or key in self._refused_here
 
     def _forget(self, key: ObjectKey) -> None:
         self._seen.pop(key, None)

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +140,12 @@ class World:
             namespace=self.namespace,
         )
 
-    def route(self, name: str = "r", *parents: str) -> JSON:
+    def route(self, name: str = "r", *parents: str, rules: Sequence[JSON] = ({},)) -> JSON:
         item: JSON = {
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "HTTPRoute",
             "metadata": {"name": name},
-            "spec": {"parentRefs": [{"name": parent} for parent in parents or ("edge",)], "rules": [{}]},
+            "spec": {"parentRefs": [{"name": parent} for parent in parents or ("edge",)], "rules": rules},
         }
         return self.cluster.apply(item, namespace=self.namespace)[0]
 
@@ -255,6 +255,28 @@ async def test_a_gateway_that_changes_to_another_class_is_left_as_if_we_had_neve
         await until(lambda: condition(world.get("gateways", "edge"), AUDITED["type"]), "the foreign condition")
         await until(lambda: plane.writer.waiting == 0, "rest")
         assert len(plane.line.sent) == sent
+
+
+async def test_a_route_that_the_api_server_takes_and_we_refuse_is_told_why_and_its_last_good_form_stands(
+    run: Run, world: World, classes: tuple[str, str]
+) -> None:
+    world.gateway(classes[0])
+    world.route()
+    async with run():
+        await until(lambda: world.attached() == 1 and world.verdicts() == {"edge": "Accepted"}, "the statuses")
+        expression = {"path": {"type": "RegularExpression", "value": "/(a"}}
+        world.route("r", rules=[{"matches": [expression]}])
+        world.route("never-good", rules=[{"matches": [expression]}])
+        await until(lambda: world.verdicts("r") == {"edge": "UnsupportedValue"}, "the refusal")
+        await until(lambda: world.verdicts("never-good") == {"edge": "UnsupportedValue"}, "the other refusal")
+        (entry,) = world.status("httproutes", "r")["parents"]
+        accepted = entry["conditions"][0]
+        assert (accepted["type"], accepted["status"], accepted["observedGeneration"]) == ("Accepted", "False", 2)
+        assert "spec.rules[0].matches[0].path" in accepted["message"]
+        assert "Generation 1 stands." in accepted["message"]
+        assert world.attached() == 1
+        world.route()
+        await until(lambda: world.verdicts() == {"edge": "Accepted"}, "the end of the refusal")
 
 
 async def test_a_replica_that_does_not_lead_writes_nothing_and_one_that_takes_over_only_what_differs(
