@@ -15,8 +15,6 @@ MISSING_CLUSTER = "missing-backend"
 
 OWN = "own"
 
-_SOTW = "/sotw"
-
 
 def cluster_name(backend: Backend) -> str:
     """`<namespace>/<service>:<port>`, then `@<subset>`, then `~own` where only the Service object's endpoints count."""
@@ -61,13 +59,14 @@ def gateway_scope(namespace: str, name: str) -> str:
 
 def gateway_listeners_scope(namespace: str, name: str, *, sotw: bool) -> str:
     """The scope of a Gateway's listeners, whose form depends on how its proxies are told their routes."""
-    return f"{gateway_scope(namespace, name)}{_SOTW}" if sotw else gateway_scope(namespace, name)
+    scope = gateway_scope(namespace, name)
+    return f"{scope}/sotw" if sotw else scope
 
 
 def gateway_of(scope: str) -> tuple[str, str, bool]:
     """What `gateway_listeners_scope` made a scope from."""
-    _, namespace, name = scope.removesuffix(_SOTW).split("/")
-    return namespace, name, scope.endswith(_SOTW)
+    _, namespace, name, *sotw = scope.split("/")
+    return namespace, name, bool(sotw)
 
 
 def clients_scope(namespace: str, *, grpc: bool) -> str:

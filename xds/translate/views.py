@@ -128,7 +128,8 @@ def routes_scope(audience: Audience) -> str:
     """The scope whose routes an audience follows: a gateway's own, or that of its namespace's clients.
 
     A gateway's is the same over delta and SotW, and holds scopes as well as route configurations. A proxy asks for what
-    its listeners name, and gets it even where its types come over streams of different variants.
+    its listeners name, and gets it also where its types come over streams of different variants, or its listeners from
+    an earlier version of ours: without its scopes it would answer 404 until the listeners that replace them are warm.
     """
     if audience.kind == "gateway":
         return names.gateway_scope(audience.namespace, audience.name)
