@@ -120,6 +120,13 @@ def test_over_state_of_the_world_a_gateway_sees_the_same_but_for_its_listeners()
     assert [key.name for key in view(engine, OVER_SOTW, TYPE_ROUTE).keys] == ["http-10000"]
 
 
+def test_a_proxy_whose_types_come_by_different_variants_finds_the_routes_that_its_listeners_name() -> None:
+    engine = engine_with(SOTW_CONNECTED)
+    for audience in (EDGE, OVER_SOTW):
+        assert [key.name for key in view(engine, audience, TYPE_ROUTE).keys] == ["http-10000"]
+        assert SCOPE in [key.name for key in view(engine, audience, TYPE_SCOPED_ROUTE).keys]
+
+
 def test_a_gateway_asks_for_scopes_over_delta_and_for_route_configurations_over_state_of_the_world() -> None:
     engine = engine_with(SOTW_CONNECTED)
     asked = {
