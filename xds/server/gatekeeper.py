@@ -99,14 +99,14 @@ class Gatekeeper:
         except NotAuthenticatedError as error:
             raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, str(error), "unauthenticated") from error
 
-    def proxy(self, node: Any, auth_context: Mapping[str, Sequence[bytes]]) -> Proxy:
-        """The proxy that a node says it is, if it may be (S1).
+    def proxy(self, node: Any, auth_context: Mapping[str, Sequence[bytes]], *, sotw: bool = False) -> Proxy:
+        """The proxy that a node says it is, if it may be (S1); `sotw` if its stream is a state-of-the-world one.
 
         Raises `RefusedError`.
         """
         identity = self.identity(auth_context)
         try:
-            proxy = identify(node)
+            proxy = identify(node, sotw=sotw)
             if self._authentication is not None and identity is not None:
                 self._authentication.check(identity, proxy)
         except InvalidNodeError as error:
