@@ -255,7 +255,7 @@ async def test_a_stream_is_closed_at_its_age_and_the_client_may_come_back(mesh: 
 
 
 async def test_draining_closes_the_streams_and_lets_nobody_in(mesh: TinyMesh) -> None:
-    async with serving(mesh, limits=Limits(drain=0.1)) as server, Client(server.port) as client:
+    async with serving(mesh, limits=Limits(drain=600)) as server, Client(server.port) as client:
         await client.send(TYPE_CLUSTER, node=node())
         await client.receive_and_ack()
         await server.drain()
