@@ -37,6 +37,8 @@ class Audiences:
             except msgspec.DecodeError:
                 self._save({name: None})
                 continue
+            if (now_named := _document_name(audience)) != name:  # by a version whose audiences had fewer fields
+                self._save({name: None, now_named: b""})
             self._submit([Change(AUDIENCES, audience, Connected())])
             self._leave(audience)
 

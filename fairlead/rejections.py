@@ -98,16 +98,23 @@ class Rejections:
         proxies.doubted = self._doubted
 
     def load(self, documents: Mapping[str, bytes]) -> list[str]:
-        """Take back the rejections of an earlier run; returns the names of documents that could not be read."""
-        unreadable = []
+        """Take back the rejections of an earlier run; returns the names of documents to be removed.
+
+        These could not be read, or have another name since audiences got more fields.
+        """
+        superfluous = []
         for name, content in sorted(documents.items()):
             try:
                 kept = msgspec.json.decode(content, type=Kept)
             except msgspec.DecodeError:
-                unreadable.append(name)
+                superfluous.append(name)
                 continue
-            self._put(kept.key, kept.row)
-        return unreadable
+            if _document_name(kept.key) == name:
+                self._put(kept.key, kept.row)
+            else:
+                superfluous.append(name)
+                self._keep(kept.key, kept.row)
+        return superfluous
 
     # -- what proxies say ---------------------------------------------------------------------------------------
 

@@ -230,8 +230,8 @@ class Server:
     async def _load_and_build(self) -> None:
         """Read every source once, build, let proxies in, and from then on follow what changes."""
         self._waiting_for = ["store", *(source.name for source in self._sources), "the first build"]
-        unreadable = self._rejections.load(await self._store.documents(rejections.COLLECTION))
-        self._documents.save(dict.fromkeys(unreadable))
+        superfluous = self._rejections.load(await self._store.documents(rejections.COLLECTION))
+        self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         await self._store_source.load()
         self._waiting_for.remove("store")

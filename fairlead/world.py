@@ -30,6 +30,7 @@ from mesh.model import (
     DISCOVERED_SERVICES,
     DISCOVERED_SERVICES_BY_NAME,
     REJECTIONS,
+    Audience,
     ObjectKey,
     Rejection,
     RejectionKey,
@@ -104,15 +105,22 @@ class World:
 
     def proxies(self) -> Sequence[ProxyView]:
         """See `api.ports.World.proxies`."""
-        nodes = sorted({member.proxy.node_id for member in self._hub.members()})
-        states = (self._hub.proxy(node) for node in nodes)
-        return [self._shown(state) for state in states if state is not None]
+        audiences = self._audiences()
+        states = ((self._hub.proxy(node), audiences[node]) for node in sorted(audiences))
+        return [self._shown(state, among) for state, among in states if state is not None]
 
-    def _shown(self, state: ProxyState) -> ProxyView:
+    def _audiences(self) -> dict[str, set[Audience]]:
+        """The audiences of each proxy: more than one where its types come over streams of different variants."""
+        found: dict[str, set[Audience]] = {}
+        for member in self._hub.members():
+            found.setdefault(member.proxy.node_id, set()).add(member.proxy.audience)
+        return found
+
+    def _shown(self, state: ProxyState, audiences: set[Audience]) -> ProxyView:
         withheld = {
             at.type_url: f"{at.name}: {row.detail}"
             for at, row in list(self._engine.rows(REJECTIONS).items())
-            if at.audience == state.audience and row.everywhere and self._refused(state.node_id, at, row)
+            if at.audience in audiences and row.everywhere and self._refused(state.node_id, at, row)
         }
         return proxy_view(state, withheld=withheld)
 
@@ -132,13 +140,13 @@ class World:
             for type_url, held in sorted(member.stream.types.items()):
                 rows = resources.setdefault(code(type_url), [])
                 left_out = self._hub.left_out(member, type_url)
-                for name, entry in self._hub.resources(state.audience, type_url).items():
+                for name, entry in self._hub.resources(member.proxy.audience, type_url).items():
                     if held.subscription is not None and held.subscription.wants(name):
                         acked = held.acked.get(name)
                         is_acked = acked is not None and acked.version == entry.version
                         row = {"name": name, "version": entry.version, "acked": is_acked}
                         rows.append(row | ({"leftOut": left_out[name]} if name in left_out else {}))
-        view = self._shown(state)
+        view = self._shown(state, self._audiences()[node])
         return ProxyDetail(view, {name: resources[name] for name in view.types if name in resources})
 
     def distribution(self, key: ObjectKey) -> Distribution | None:
@@ -189,8 +197,12 @@ class World:
             for at, row in list(self._engine.rows(REJECTIONS).items())
             if row.everywhere and (at.type_url, at.name) in named
         }
-        audiences = {member.proxy.node_id: member.proxy.audience for member in self._hub.members()}
-        return {node: refused[audience] for node, audience in sorted(audiences.items()) if audience in refused}
+        return {
+            node: refused[audience]
+            for node, audiences in sorted(self._audiences().items())
+            for audience in sorted(audiences)
+            if audience in refused
+        }
 
     def explain(self, question: Question) -> Mapping[str, Any]:
         """See `api.ports.World.explain`."""

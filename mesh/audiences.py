@@ -1,7 +1,7 @@
 """What each audience is in terms of the model: the Gateway it serves, or the service it fronts.
 
 An audience exists from the start for every Gateway of ours, so that its configuration is ready when the first proxy
-comes; for sidecars and gRPC clients as soon as one connects.
+comes; for sidecars, gRPC clients and gateways over state-of-the-world as soon as one connects.
 """
 
 from __future__ import annotations

@@ -121,7 +121,8 @@ class Audience(NamedTuple):
     """Proxies that must see the same thing: replicas of a gateway, sidecars of a workload, gRPC clients of a namespace.
 
     `kind` is `gateway`, `sidecar` or `grpc`, `name` the Gateway's or the Service's name (empty for `grpc`). The ports
-    are a sidecar's own, 0 elsewhere: `port` its service listens on, `ingress_port` and `egress_port` itself.
+    are a sidecar's own, 0 elsewhere: `port` its service listens on, `ingress_port` and `egress_port` itself. `sotw` is
+    set for replicas of a gateway that speak state-of-the-world: they get the same routes in another form.
     """
 
     kind: str
@@ -130,6 +131,7 @@ class Audience(NamedTuple):
     port: int = 0
     ingress_port: int = 0
     egress_port: int = 0
+    sotw: bool = False
 
 
 class Connected(msgspec.Struct, frozen=True):

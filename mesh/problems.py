@@ -71,4 +71,6 @@ def child(path: str, key: str | int) -> str:
 def shown(text: str, limit: int = 60) -> str:
     """A user's text fit for a message: control characters escaped, long ones cut."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    if cut.isprintable():
+        return cut
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)

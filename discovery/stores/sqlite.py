@@ -133,7 +133,7 @@ class SqliteStore:
 
     async def put(self, object: Object, *, expected: int | None = None, by: str = "") -> Stored:  # noqa: A002
         """See `Store.put`."""
-        now, uid = self._now(), str(uuid.uuid4())
+        now = self._now()
 
         def apply(connection: sqlite3.Connection) -> Stored:
             key = ObjectKey(object.kind, object.metadata.namespace, object.metadata.name)
@@ -145,7 +145,8 @@ class SqliteStore:
             if row is not None and old is not None and same(object, old):
                 return Stored(old, row[0])
             revision = queries.newest_revision(connection) + 1
-            new = stamped(object, old, revision=revision, now=now, uid=uid)
+            uid = old.metadata.uid if old is not None else ""
+            new = stamped(object, old, revision=revision, now=now, uid=uid or str(uuid.uuid4()))
             self._append(connection, revision, key, encode(new), by, now)
             connection.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (*key, revision))
             return Stored(new, revision, created=row is None)

@@ -17,6 +17,7 @@ app = command_app()
 @app.command(
     epilog=examples(
         "fairlead translate -f config/ --gateway default/edge",
+        "fairlead translate -f config/ --gateway default/edge --sotw --type RDS",
         "fairlead translate -f config/ --sidecar default/cart --port 8080 --type CDS",
     )
 )
@@ -25,6 +26,9 @@ def translate(
     gateway: Annotated[str, typer.Option(metavar="NS/NAME", help="As the proxies of this Gateway get them.")] = "",
     sidecar: Annotated[str, typer.Option(metavar="NS/NAME", help="As the sidecars of this Service get them.")] = "",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the sidecar: where its service listens.")] = 8080,
+    sotw: Annotated[
+        bool, typer.Option("--sotw", help="Of the gateway: as state-of-the-world proxies get them.")
+    ] = False,
     grpc: Annotated[str, typer.Option(metavar="NS", help="As the gRPC clients of this namespace get them.")] = "",
     only: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only CDS, EDS, LDS, RDS, SRDS or SDS.")] = "",
     output: OutputOption = Format.table,
@@ -37,7 +41,7 @@ def translate(
     from mesh.model import DECLARED, Declared, DeclaredKey
     from mesh.tables import Change
 
-    audience = _audience(gateway=gateway, sidecar=sidecar, port=port, grpc=grpc)
+    audience = _audience(gateway=gateway, sidecar=sidecar, port=port, grpc=grpc, sotw=sotw)
     changes = [
         Change(DECLARED, DeclaredKey(each.kind, each.metadata.namespace, each.metadata.name, "files"), Declared(each))
         for each in read_valid(filename)
@@ -72,12 +76,14 @@ def _shown(changes: list[Any], audience: Any) -> dict[str, list[dict[str, Any]]]
     }
 
 
-def _audience(*, gateway: str, sidecar: str, port: int, grpc: str) -> Any:
+def _audience(*, gateway: str, sidecar: str, port: int, grpc: str, sotw: bool) -> Any:
     from fairlead.bootstrap import EGRESS_PORT, INGRESS_PORT
     from mesh.model import Audience
 
     if sum(map(bool, (gateway, sidecar, grpc))) != 1:
         raise UsageError("say for whom: one of --gateway NS/NAME, --sidecar NS/NAME, --grpc NS")
+    if sotw and not gateway:
+        raise UsageError("--sotw: only gateways get something else over state-of-the-world. Fix: leave it out")
     if grpc:
         return Audience("grpc", grpc)
     flag, text = ("--gateway", gateway) if gateway else ("--sidecar", sidecar)
@@ -85,5 +91,5 @@ def _audience(*, gateway: str, sidecar: str, port: int, grpc: str) -> Any:
     if not name or "/" in namespace or (slash and not namespace):
         raise UsageError(f"{flag}: {text!r} is no NS/NAME. Fix: write it like default/edge")
     if gateway:
-        return Audience("gateway", namespace or "default", name)
+        return Audience("gateway", namespace or "default", name, sotw=sotw)
     return Audience("sidecar", namespace or "default", name, port, INGRESS_PORT, EGRESS_PORT)

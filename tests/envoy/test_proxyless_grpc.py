@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import yaml
 
 from fairlead.processes import Children
 from tests.support.programs import FAIRLEAD, Serving, start_serve
+from xds.protocol.ordering import Patience
 
 pytestmark = pytest.mark.envoy
 
@@ -25,7 +29,9 @@ def start_echo(children: Children, name: str) -> int:
     return int(child.log.read_text().partition("\n")[0])
 
 
-def call(children: Children, serving: Serving, target: str, count: int) -> dict[str, int]:
+@contextmanager
+def caller(children: Children, serving: Serving, target: str) -> Iterator[Callable[[int], dict[str, int]]]:
+    """A gRPC client that lives on between calls: how many → who answered how often."""
     printed = subprocess.run(
         [*FAIRLEAD, "bootstrap", "grpc", "--name", "client", "--xds", f"127.0.0.1:{serving.xds}"],
         check=True, capture_output=True, text=True, timeout=60,
@@ -34,10 +40,20 @@ def call(children: Children, serving: Serving, target: str, count: int) -> dict[
     bootstrap.write_text(printed)
     assert json.loads(printed)["node"]["metadata"]["fairlead"]["kind"] == "grpc"
     env = {**os.environ, "GRPC_XDS_BOOTSTRAP": str(bootstrap)}
-    command = [sys.executable, ECHO, "call", target, str(count)]
-    made = subprocess.run(command, check=False, capture_output=True, text=True, timeout=90, env=env)
-    assert made.returncode == 0, made.stderr
-    return {name: int(number) for name, number in (line.split() for line in made.stdout.splitlines())}
+    with subprocess.Popen(
+        [sys.executable, ECHO, "call", target], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        told, answers = client.stdin, client.stdout
+
+        def call(count: int) -> dict[str, int]:
+            told.write(f"{count}\n")
+            told.flush()
+            return dict(json.loads(answers.readline()))
+
+        yield call
+        told.close()
 
 
 def write(children: Children, *, weights: tuple[int, int] | None, ports: tuple[int, int]) -> None:
@@ -69,7 +85,8 @@ def test_a_grpc_client_balances_over_the_endpoints(children: Children) -> None:
     ports = (start_echo(children, "v1"), start_echo(children, "v2"))
     write(children, weights=None, ports=ports)
     serving = start_serve(children, "--files", str(children.folder / "config"))
-    counts = call(children, serving, "xds:///echo.default:80", 100)
+    with caller(children, serving, "xds:///echo.default:80") as call:
+        counts = call(100)
     assert set(counts) == {"v1", "v2"}
     assert min(counts.values()) >= 20
 
@@ -78,6 +95,23 @@ def test_a_grpc_client_splits_as_the_route_of_its_service_says(children: Childre
     ports = (start_echo(children, "v1"), start_echo(children, "v2"))
     write(children, weights=(90, 10), ports=ports)
     serving = start_serve(children, "--files", str(children.folder / "config"))
-    counts = call(children, serving, "xds:///echo.default:80", 1000)
+    with caller(children, serving, "xds:///echo.default:80") as call:
+        counts = call(1000)
     assert sum(counts.values()) == 1000
     assert abs(counts["v1"] - 900) <= 47  # five standard deviations
+
+
+def test_a_grpc_client_follows_a_route_to_clusters_that_it_has_never_asked_for(children: Children) -> None:
+    ports = (start_echo(children, "v1"), start_echo(children, "v2"))
+    write(children, weights=None, ports=ports)
+    serving = start_serve(children, "--files", str(children.folder / "config"))
+    with caller(children, serving, "xds:///echo.default:80") as call:
+        assert set(call(50)) == {"v1", "v2"}
+        # The client asks for the subsets' clusters only when a route names them: waiting for it would be for nothing.
+        for weights, only in (((0, 1), "v2"), ((1, 0), "v1")):
+            write(children, weights=weights, ports=ports)
+            changed = time.monotonic()
+            children.wait_until(lambda only=only: set(call(20)) == {only}, what=f"everything at {only}")
+            assert time.monotonic() - changed < Patience().warm
+        write(children, weights=None, ports=ports)
+        children.wait_until(lambda: set(call(20)) == {"v1", "v2"}, what="both without a route")

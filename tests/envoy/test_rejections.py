@@ -49,13 +49,16 @@ def put_shop(serving: Serving, backend: int) -> None:
     serving.client.request("PUT", "/api/v1/namespaces/default/httproutes/shop", body=body)
 
 
-def test_a_listener_that_envoy_cannot_bind_is_told_of_and_the_others_serve_on(children: Children) -> None:
+@pytest.mark.parametrize("transport", [[], ["--sotw"]], ids=["delta", "sotw"])
+def test_a_listener_that_envoy_cannot_bind_is_told_of_and_the_others_serve_on(
+    children: Children, transport: list[str]
+) -> None:
     good, other = free_port(), free_port()
     serving = start_serve(children)
     server = f"http://127.0.0.1:{serving.api}"
     put_gateway(serving, good)
     put_shop(serving, start_backend(children, "shop"))
-    start_envoy(children, "gateway", "edge", "--instance", "one", xds=serving.xds)
+    start_envoy(children, "gateway", "edge", "--instance", "one", *transport, xds=serving.xds)
     children.wait_until(lambda: ask(good, HOST).status == 200, what="the good listener")
 
     with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:

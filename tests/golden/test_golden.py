@@ -2,8 +2,8 @@
 
 `out.yaml` holds every audience's Envoy resources and the objects' statuses. A new case is a new directory; nothing is
 registered anywhere. The first document of `in.yaml` may be `{connected: [...], discovered: [...], provisioned: [...]}`
-without a kind: the sidecars and gRPC clients that are connected, and what platforms report; its `source` is who
-declares the objects, by default `files`.
+without a kind: the sidecars, gRPC clients and gateways over state-of-the-world that are connected, and what platforms
+report; its `source` is who declares the objects, by default `files`.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def _outcome(engine: Engine) -> dict[str, Any]:
 
 
 def _named(audience: Audience) -> str:
-    return f"{audience.kind} {audience.namespace}/{audience.name}" if audience.name else "grpc " + audience.namespace
+    if not audience.name:
+        return "grpc " + audience.namespace
+    return f"{audience.kind} {audience.namespace}/{audience.name}{' over SotW' if audience.sotw else ''}"
 
 
 def _resources(engine: Engine, audience: Audience) -> dict[str, Any]:

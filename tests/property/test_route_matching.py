@@ -1,7 +1,7 @@
 """Route matching: a real Envoy with what translation makes answers every request as the oracle of the model says.
 
 Rules have no backends, so a request that matches is answered 500 by Envoy itself, with a header that names the rule.
-The oracle knows nothing of scopes: what it says is what RDS would answer.
+The oracle knows nothing of scopes: what it says is what RDS would answer, and what is answered over SotW, by RDS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from mesh.explain import Explanation, explain
 from mesh.gateways import GatewayKey
-from mesh.model import DECLARED, Audience, Declared, DeclaredKey
+from mesh.model import AUDIENCES, DECLARED, Audience, Connected, Declared, DeclaredKey
 from mesh.tables import Change, Engine
 from mesh.validation import validate
 from tests.support.static_bootstrap import static_bootstrap
@@ -98,18 +98,21 @@ listeners = st.lists(st.sampled_from(LISTENER_HOSTS), unique=True, min_size=1, m
 
 
 @pytest.mark.envoy
+@pytest.mark.parametrize("sotw", [False, True], ids=["delta", "sotw"])
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(listeners, routes)
 @example([None], [(["*.example.com"], [[]], 0, None), (["y.example.com", "b.org"], [[]], 0, None)])
 @example([None], [(["y.example.com"], [[]], 0, None), (["b.org"], [[]], 0, None)])
 @example([None, "*.example.com"], [(["*.com"], [[]], 0, None), (["b.org"], [[]], 0, None)])
 @example([None], [([], [[]], 0, None), (["y.example.com"], [[{"path": {"value": "/a"}}]], 0, None)])
-def test_envoy_answers_as_the_oracle_says(listeners: list[str | None], routes: list[Any]) -> None:
+def test_envoy_answers_as_the_oracle_says(sotw: bool, listeners: list[str | None], routes: list[Any]) -> None:
     port = free_port()
     engine = Engine(TABLES)
-    engine.commit([_declared(each) for each in _objects(port, listeners, routes)])
+    audience = Audience("gateway", *EDGE, sotw=sotw)
+    declared = [_declared(each) for each in _objects(port, listeners, routes)]
+    engine.commit([*declared, Change(AUDIENCES, audience, Connected())])
     assert engine.faults == {}
-    resources = translated(engine, Audience("gateway", *EDGE))
+    resources = translated(engine, audience)
     bootstrap = static_bootstrap(resources, admin_port=0)
     with tempfile.TemporaryDirectory() as directory, running(bootstrap, Path(directory)):
         _compare(engine, port)

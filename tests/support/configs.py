@@ -266,7 +266,7 @@ _provisioned = st.builds(
 _audiences = st.builds(
     lambda audience, row: Change(AUDIENCES, audience, row),
     st.one_of(
-        st.tuples(namespaces, names).map(lambda at: Audience("gateway", *at)),
+        st.tuples(namespaces, names, st.booleans()).map(lambda at: Audience("gateway", *at[:2], sotw=at[2])),
         st.tuples(namespaces, services).map(lambda at: Audience("sidecar", *at, 80, 15006, 15001)),
         namespaces.map(lambda namespace: Audience("grpc", namespace)),
     ),

@@ -1,10 +1,12 @@
-"""A gRPC service and its caller, as programs: `serve NAME` prints its port, `call TARGET COUNT` who answered.
+"""A gRPC service and its caller, as programs: `serve NAME` prints its port; `call TARGET` reads numbers, a line each,
+makes so many calls over one channel, and prints who answered how often, in one line.
 
 The method is generic (bytes in, bytes out), so that no generated code is needed.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -30,17 +32,18 @@ def serve(name: str) -> None:
     server.wait_for_termination()
 
 
-def call(target: str, count: int) -> None:
-    """Call so often and print how often whom answered, one `name count` a line."""
+def call(target: str) -> None:
+    """Call as often as each line of standard input says; `{"name": count, …}` for each."""
     with grpc.insecure_channel(target) as channel:
         who = channel.unary_unary(f"/{SERVICE}/{METHOD}")
-        counts = Counter(who(b"", timeout=20, wait_for_ready=True).decode() for _ in range(count))
-    for name, number in sorted(counts.items()):
-        sys.stdout.write(f"{name} {number}\n")
+        for line in sys.stdin:
+            counts = Counter(who(b"", timeout=20, wait_for_ready=True).decode() for _ in range(int(line)))
+            sys.stdout.write(f"{json.dumps(counts)}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2])
     else:
-        call(sys.argv[2], int(sys.argv[3]))
+        call(sys.argv[2])

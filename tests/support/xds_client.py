@@ -90,7 +90,10 @@ class TinyMesh:
         self.hub.publish(self.engine.commit(changes), self.engine, event_at=event_at)
 
     def put(self, *resources: Resource, remove: Iterable[tuple[str, str]] = (), audience: Audience = EDGE) -> None:
-        """Add or change resources, and remove others, of one audience (which is then known)."""
+        """Add or change resources, and remove others, of one audience (which is then known).
+
+        A gateway gets the same over SotW: what it should have is for translation to decide, not for the server.
+        """
         contents = self.contents.setdefault(audience, {url: {} for url in self.types})
         changes = []
         for row in resources:
@@ -101,17 +104,21 @@ class TinyMesh:
             changes.append(Change(self.tables[type_url], self._key(type_url, name, audience), None))
         for type_url, rows in contents.items():
             keys = tuple(sorted(self._key(type_url, name, audience) for name in rows))
-            changes.append(Change(self.views, ViewKey(audience, type_url), View(keys)))
+            changes += [Change(self.views, ViewKey(each, type_url), View(keys)) for each in _variants(audience)]
         self.publish(changes)
 
     def view(self, view: View, type_url: str, audience: Audience = EDGE) -> None:
         """Set a view as it stands, overrides and all."""
-        self.publish([Change(self.views, ViewKey(audience, type_url), view)])
+        self.publish([Change(self.views, ViewKey(each, type_url), view) for each in _variants(audience)])
 
     @staticmethod
     def _key(type_url: str, name: str, audience: Audience) -> ResourceKey:
         shared = type_url in (TYPE_CLUSTER, TYPE_ENDPOINT)
         return ResourceKey(type_url, name, "" if shared else f"{audience.kind}/{audience.namespace}/{audience.name}")
+
+
+def _variants(audience: Audience) -> tuple[Audience, ...]:
+    return (audience, audience._replace(sotw=True)) if audience.kind == "gateway" else (audience,)
 
 
 @contextlib.asynccontextmanager

@@ -300,6 +300,9 @@ class Stream:
         served = self._source(TYPE_CLUSTER)
         if clusters is None or served is None or not found.changed:
             return _NO_NAMES
+        if clusters.subscription is not None:
+            # Who asks for clusters by name (gRPC) does so when a route names them, and waits by itself.
+            served = self._transitions.wanted(served, clusters.subscription)
         if clusters.rejected:
             # A refused cluster will not become warm: routes to it go out, and answer 503.
             served = self._transitions.without(served, frozenset(served.entries.keys() & clusters.rejected.keys()))

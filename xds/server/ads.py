@@ -83,7 +83,7 @@ class Streams:
         if request.node is None:
             said = "the first request of a stream must carry `node`"
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, said, "invalid")
-        proxy = self._gate.proxy(request.node, proof)
+        proxy = self._gate.proxy(request.node, proof, sotw=variant == "sotw")
         # The request lives as long as its stream; the node in it, up to megabytes, need not.
         return replace(request, node=None), proxy
 

@@ -128,13 +128,13 @@ class Gatekeeper:
         except CannotReviewError as error:
             raise RefusedError(grpc.StatusCode.UNAVAILABLE, _COME_AGAIN, "unreviewed", log=str(error)) from error
 
-    def proxy(self, node: Any, proof: Proof | None) -> Proxy:
-        """The proxy that a node says it is, if it may be (S1).
+    def proxy(self, node: Any, proof: Proof | None, *, sotw: bool = False) -> Proxy:
+        """The proxy that a node says it is, if it may be (S1); `sotw` if its stream is a state-of-the-world one.
 
         Raises `RefusedError`.
         """
         try:
-            proxy = identify(node)
+            proxy = identify(node, sotw=sotw)
             if proof is not None:
                 self._authentication.check(proof.identity, proxy)
         except InvalidNodeError as error:

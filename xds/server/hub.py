@@ -20,6 +20,7 @@ from xds.protocol.rejections import NackReport
 from xds.protocol.requests import DeltaRequest, SotwRequest
 from xds.protocol.stream import Heard, Stream
 from xds.protocol.transitions import Transitions, Variant
+from xds.protocol.typed import Typed
 from xds.resources import Resource, ResourceKey, View, ViewKey
 from xds.server.node_identity import Proxy
 from xds.server.older import Older
@@ -259,8 +260,8 @@ class Hub:
     def distribution(self, keys: Iterable[ResourceKey], audience: Audience | None = None) -> Distribution:
         """How far the present versions of some resources have come, among the proxies that should have them.
 
-        A resource that no longer exists counts as acknowledged where the proxy has acknowledged its removal, and one
-        that a proxy is too old for as rejected.
+        A resource that no longer exists concerns a proxy until it has acknowledged the removal; one that a proxy is too
+        old for counts as rejected.
         """
         self._take_commits()
         acked: set[str] = set()
@@ -288,6 +289,8 @@ class Hub:
         if wanted is not None and wanted.key != key:
             return None  # another audience's resource of the same name
         acked = state.acked.get(key.name)
+        if wanted is None and key.name not in state.subscription.names and not _knows(state, key):
+            return None  # the proxy has nothing of it, never had, and did not ask for it by name
         have = acked.version if acked is not None else ""
         want = wanted.version if wanted is not None else ""
         if have == want:
@@ -308,3 +311,9 @@ class Hub:
                 for type_url, state in sorted(stream.types.items())
             ),
         )
+
+
+def _knows(state: Typed, key: ResourceKey) -> bool:
+    """Whether a proxy was sent the resource and has not yet acknowledged its removal."""
+    found = (state.acked.get(key.name), state.held.get(key.name))
+    return any(entry is not None and entry is not ABSENT and entry.key in (None, key) for entry in found)

@@ -42,8 +42,8 @@ class Proxy:
     node: Any = field(default=None, compare=False, repr=False)
 
 
-def identify(node: Any) -> Proxy:
-    """The proxy behind a `Node` message.
+def identify(node: Any, *, sotw: bool = False) -> Proxy:
+    """The proxy behind a `Node` message; `sotw` tells that it speaks state-of-the-world, which no node says of itself.
 
     Raises `InvalidNodeError`.
     """
@@ -66,18 +66,18 @@ def identify(node: Any) -> Proxy:
             raise InvalidNodeError(f"node.metadata.fairlead.{what} is {said!r}, but node.id says {value!r}")
     return Proxy(
         node_id=node_id,
-        audience=_audience(kind, namespace, name, claims),
+        audience=_audience(kind, namespace, name, claims, sotw=sotw),
         service_account=claims.text("service_account"),
         version=_version(node),
         node=_slim(node),
     )
 
 
-def _audience(kind: str, namespace: str, name: str, claims: _Claims) -> Audience:
+def _audience(kind: str, namespace: str, name: str, claims: _Claims, *, sotw: bool) -> Audience:
     if kind == "grpc":
         return Audience("grpc", namespace)
     if kind == "gateway":
-        return Audience("gateway", namespace, name)
+        return Audience("gateway", namespace, name, sotw=sotw)
     service = claims.text("service") or name
     if not _NAME.fullmatch(service):
         raise InvalidNodeError(f"node.metadata.fairlead.service is {service!r}, which is not a Kubernetes name")

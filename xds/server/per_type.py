@@ -1,7 +1,9 @@
 """The discovery services of single types (CDS, EDS, LDS, RDS, SRDS, SDS): the same streams, one type each.
 
 Without the aggregated service nothing can be ordered between types, which is why Envoy is given ADS; these are for
-clients that ask for one thing, such as an agent that fetches secrets.
+clients that ask for one thing, such as an agent that fetches secrets. What resources refer to (endpoints, routes,
+secrets) they still say comes over ADS, so an Envoy that takes its clusters or listeners here needs `ads_config` too;
+without it Envoy refuses them: "ADS must be configured to support an ADS config source".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Access logs: one JSON line per request on Envoy's standard output, for gateways.
 
 At the edge a request without a trace is a request nobody can explain; between workloads the other side has logged it
-already, so sidecars do not. The line names the config object whose route matched, and Envoy's response flags, which
+already, so sidecars do not. The name of the route says which config object matched, and Envoy's response flags, which
 say why a request failed (`NR` no route, `UH` no healthy endpoint, `UF` connection failed).
 """
 
@@ -11,7 +11,6 @@ from typing import Any
 
 from xds.schema import pack
 from xds.schema.types import StdoutAccessLog
-from xds.translate.http_route import METADATA
 
 FIELDS = {
     "time": "%START_TIME%",
@@ -29,7 +28,6 @@ FIELDS = {
     "request_id": "%REQ(X-REQUEST-ID)%",
     "user_agent": "%REQ(USER-AGENT)%",
     "route": "%ROUTE_NAME%",
-    "object": f"%METADATA(ROUTE:{METADATA}:name)%",
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "endpoint": "%UPSTREAM_HOST%",
 }

@@ -1,10 +1,12 @@
 """The tables of gateways' hostnames: where a listener's requests come in, and which hosts it answers for.
 
-    ENTRANCES  a programmed listener: its filter chain, and the listeners it shares a port with
-    HOSTS      a hostname on a listener: its route objects, and the scope in which its virtual host stands
+    ENTRANCES      a programmed listener: its filter chain, and the listeners it shares a port with
+    HOSTS          a hostname on a listener: its route objects, and the scope in which its virtual host stands
+    SOTW_GATEWAYS  a Gateway some of whose proxies speak state-of-the-world, and get all routes of a chain in one
 
-Then `route_tables` makes virtual hosts of them and `route_configuration_tables` scopes. A changed route touches its own
-row of ROUTES, the virtual hosts of its hostnames and their scopes, whatever else there is.
+Then `route_tables` makes virtual hosts of them, and `route_configuration_tables` scopes and, for SOTW_GATEWAYS, route
+configurations of whole chains. A changed route touches its own row of ROUTES, the virtual hosts of its hostnames and
+their scopes, whatever else there is.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from mesh.attachments import ATTACHMENTS, ROUTES_BY_HOST, Attachment, HostKey, L
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY, best
 from mesh.listeners import GatewayListener
-from mesh.model import ObjectKey
+from mesh.model import AUDIENCES, Audience, Connected, ObjectKey
 from mesh.tables import Look, derived, each
 from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SCOPED_ROUTE
@@ -132,3 +134,18 @@ def HOSTS(key: HostKey, look: Look) -> Host | None:  # noqa: N802
 
 
 HOSTS_BY_RESOURCE = HOSTS.index("resource", lambda _, row: (row.resource,))
+
+
+def _sotw(key: Audience, _row: Connected) -> tuple[GatewayKey, ...]:
+    return (GatewayKey(key.namespace, key.name),) if key.sotw else ()
+
+
+@derived("sotw_gateways", each(AUDIENCES, _sotw))
+def SOTW_GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
+    """Each Gateway of which proxies that speak state-of-the-world are connected, or lately were."""
+    return look(GATEWAYS, key)
+
+
+def chains(key: GatewayKey, gateway: Gateway) -> Iterable[ChainKey]:
+    """The filter chains of a Gateway."""
+    return sorted({chain_key(key, listener) for listener in gateway.listeners if listener.programmed})

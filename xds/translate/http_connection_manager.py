@@ -33,16 +33,21 @@ _ROUTER_FILTER = http_filter(ROUTER, pack(Router()))
 _CORS_FILTER = http_filter(CORS, pack(Cors()))
 
 
-def gateway_manager(chain: str) -> Any:
-    """The manager of a gateway's filter chain, which gets its routes by scope."""
+def gateway_manager(chain: str, *, scoped: bool) -> Any:
+    """The manager of a gateway's filter chain, which gets its routes by scope (`scoped_routes`) or all in one (RDS)."""
     manager = _manager(chain)
     _guard(manager)
     manager.use_remote_address.value = True
     manager.internal_address_config.SetInParent()  # nobody is internal: `x-envoy-*` is believed from no one
     add_access_log(manager)
     _strip(manager, FORGEABLE)
-    set_scoped_routes(manager, chain)
-    add_filters(manager, (http_filter(BROAD_SCOPE, broad_scope_filter(chain)), _CORS_FILTER, _ROUTER_FILTER))
+    filters = [_CORS_FILTER, _ROUTER_FILTER]
+    if scoped:
+        set_scoped_routes(manager, chain)
+        filters.append(http_filter(BROAD_SCOPE, broad_scope_filter(chain)))
+    else:
+        set_rds(manager, chain)
+    add_filters(manager, filters)
     return manager
 
 

@@ -24,15 +24,15 @@ EVERY_ADDRESS = "::"
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """A filter chain: its name, in which its scopes begin, and for HTTPS its hostname and certificates."""
+    """A filter chain: its name, which its routes bear too, and for HTTPS its hostname and certificates."""
 
     name: str
     hostname: str = ANY
     certificates: tuple[SecretKey, ...] = ()
 
 
-def gateway_listener(address: str, port: int, chains: Iterable[Chain]) -> Any:
-    """The listener at an address; `EVERY_ADDRESS` takes IPv4 as well."""
+def gateway_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: bool) -> Any:
+    """The listener at an address; `EVERY_ADDRESS` takes IPv4 as well. `scoped`: it gets its routes by scope."""
     listener = Listener()
     listener.name = listener_name(address, port)
     listener.stat_prefix = stat_name(listener.name)
@@ -46,7 +46,7 @@ def gateway_listener(address: str, port: int, chains: Iterable[Chain]) -> Any:
             set_downstream_tls(made.transport_socket, chain.certificates)
             if chain.hostname != ANY:
                 made.filter_chain_match.server_names.append(chain.hostname)
-        add_manager(made, gateway_manager(chain.name))
+        add_manager(made, gateway_manager(chain.name, scoped=scoped))
     if tls:
         inspector = listener.listener_filters.add()
         inspector.name = "envoy.filters.listener.tls_inspector"

@@ -13,7 +13,7 @@ from xds.resources import Resource, ResourceKey
 from xds.schema.type_urls import TYPE_LISTENER
 from xds.translate import names
 from xds.translate.framing import encode_checked, resource
-from xds.translate.gateway_tables import chain_key
+from xds.translate.gateway_tables import SOTW_GATEWAYS, chain_key
 from xds.translate.grpc_client import api_listener
 from xds.translate.listener import EVERY_ADDRESS, Chain, gateway_listener
 from xds.translate.route_tables import (
@@ -28,8 +28,15 @@ GRPC_SCOPE = "grpc"
 
 
 def _bound(key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
+    return _listeners(row, names.gateway_listeners_scope(*key, sotw=False))
+
+
+def _bound_for_sotw(key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
+    return _listeners(row, names.gateway_listeners_scope(*key, sotw=True))
+
+
+def _listeners(row: Gateway, scope: str) -> Iterable[ResourceKey]:
     ports = {listener.port for listener in row.listeners if listener.programmed}
-    scope = names.gateway_scope(*key)
     return (
         ResourceKey(TYPE_LISTENER, names.listener_name(address, port), scope)
         for port in ports
@@ -37,10 +44,10 @@ def _bound(key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
     )
 
 
-@derived("gateway_listeners", each(GATEWAYS, _bound))
+@derived("gateway_listeners", each(GATEWAYS, _bound), each(SOTW_GATEWAYS, _bound_for_sotw))
 def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
-    """What each Gateway binds, with the filter chains of its listeners."""
-    _, namespace, name = key.scope.split("/")
+    """What each Gateway binds, with the filter chains of its listeners; over SotW these get their routes by RDS."""
+    namespace, name, sotw = names.gateway_of(key.scope)
     gateway_key = GatewayKey(namespace, name)
     gateway = look(GATEWAYS, gateway_key)
     if gateway is None:
@@ -52,7 +59,8 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
             continue
         chain = chain_key(gateway_key, listener)
         chains[chain.name] = Chain(chain.name, listener.hostname if chain.listener else ANY, listener.certificates)
-    made = gateway_listener(bound.strip("[]"), int(port), [chains[name] for name in sorted(chains)])
+    ordered = [chains[name] for name in sorted(chains)]
+    made = gateway_listener(bound.strip("[]"), int(port), ordered, scoped=not sotw)
     return resource(key.type_url, key.name, encode_checked(made))
 
 

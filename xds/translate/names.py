@@ -57,6 +57,18 @@ def gateway_scope(namespace: str, name: str) -> str:
     return f"gateway/{namespace}/{name}"
 
 
+def gateway_listeners_scope(namespace: str, name: str, *, sotw: bool) -> str:
+    """The scope of a Gateway's listeners, whose form depends on how its proxies are told their routes."""
+    scope = gateway_scope(namespace, name)
+    return f"{scope}/sotw" if sotw else scope
+
+
+def gateway_of(scope: str) -> tuple[str, str, bool]:
+    """What `gateway_listeners_scope` made a scope from."""
+    _, namespace, name, *sotw = scope.split("/")
+    return namespace, name, bool(sotw)
+
+
 def clients_scope(namespace: str, *, grpc: bool) -> str:
     """The scope of what all sidecars, or all gRPC clients, of a namespace share."""
     return f"{'grpc-clients' if grpc else 'sidecars'}/{namespace}"
@@ -64,13 +76,14 @@ def clients_scope(namespace: str, *, grpc: bool) -> str:
 
 def audience_scope(audience: Audience) -> str:
     """The scope of what only the sidecars of one workload see; `audience_of` takes it apart again."""
-    return "/".join(map(str, audience))
+    ports = (audience.port, audience.ingress_port, audience.egress_port)
+    return "/".join((audience.kind, audience.namespace, audience.name, *map(str, ports)))
 
 
 def audience_of(scope: str) -> Audience:
     """The audience that a scope is made from."""
-    kind, namespace, name, *ports = scope.split("/")
-    return Audience(kind, namespace, name, *map(int, ports))
+    kind, namespace, name, port, ingress_port, egress_port = scope.split("/")
+    return Audience(kind, namespace, name, int(port), int(ingress_port), int(egress_port))
 
 
 def mesh_authority(service: ServiceKey, port: int) -> str:

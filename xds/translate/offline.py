@@ -12,7 +12,7 @@ from mesh.model import AUDIENCES, Audience, Connected
 from mesh.tables import Change, Engine, Present
 from xds.resources import Resource, ViewKey
 from xds.schema import message, to_dict, unpack
-from xds.schema.type_urls import CODES
+from xds.schema.type_urls import CODES, TYPE_ROUTE, TYPE_SCOPED_ROUTE
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 from xds.translate.views import present
 
@@ -36,14 +36,21 @@ def translated(engine: Engine, audience: Audience) -> dict[str, list[dict[str, A
 
 
 def resources(engine: Engine, audience: Audience, type_url: str) -> list[Resource]:
-    """The resources of a type that an audience sees, sorted by name, with what stands for rejected ones."""
+    """The resources of a type that an audience asks for, sorted by name, with what stands for rejected ones."""
     view = engine.get(VIEWS, ViewKey(audience, type_url))
-    if view is None:
+    if view is None or type_url == _unasked(audience):
         return []
     overrides = dict(view.overrides)
     look = Present(engine)
     found = (overrides[key] if key in overrides else present(look, key) for key in view.keys)
     return sorted((resource for resource in found if resource is not None), key=lambda resource: resource.name)
+
+
+def _unasked(audience: Audience) -> str:
+    """The form of routes that no listener of a gateway names, though it could have them (`views.routes_scope`)."""
+    if audience.kind != "gateway":
+        return ""
+    return TYPE_SCOPED_ROUTE if audience.sotw else TYPE_ROUTE
 
 
 def unpack_resource(resource: Resource) -> Any:

@@ -1,7 +1,9 @@
 """The tables of route configurations and scopes: virtual hosts joined into what is sent.
 
-The route configuration of sidecars, which names every service they may see, is joined in two steps, hosts into parts
-and parts into the whole, so that one changed virtual host among N costs about √N look-ups and one pass over the bytes.
+What can grow large is joined in two steps, hosts into parts and parts into the whole, so that one changed virtual host
+among N costs about √N look-ups and one pass over the bytes: the route configuration of sidecars, which names every
+service they may see, and those of gateways over state-of-the-world, which hold all hosts of a filter chain. The latter
+are made only while such proxies are there.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.attachments import HostKey, ListenerKey
+from mesh.gateways import Gateway, GatewayKey
 from mesh.hostnames import ANY
 from mesh.services import ClientsKey
 from mesh.tables import Look, derived, each
@@ -20,7 +23,16 @@ from xds.resources import Resource, ResourceKey
 from xds.schema.type_urls import TYPE_ROUTE, TYPE_SCOPED_ROUTE
 from xds.translate import names
 from xds.translate.framing import resource
-from xds.translate.gateway_tables import ENTRANCES, HOSTS, HOSTS_BY_RESOURCE, Host, ListenerEntrance
+from xds.translate.gateway_tables import (
+    ENTRANCES,
+    HOSTS,
+    HOSTS_BY_RESOURCE,
+    SOTW_GATEWAYS,
+    ChainKey,
+    Host,
+    ListenerEntrance,
+    chains,
+)
 from xds.translate.route_configuration import route_configuration
 from xds.translate.route_tables import CLIENTS, SERVICE_HOSTS, VIRTUAL_HOSTS, Clients, SeenPortKey
 from xds.translate.scoped_routes import scope_name, scoped_route_configuration
@@ -57,15 +69,35 @@ def egress_routes_key(clients: ClientsKey) -> ResourceKey:
     return ResourceKey(TYPE_ROUTE, EGRESS, names.clients_scope(clients.namespace, grpc=False))
 
 
+def chain_routes_key(chain: ChainKey) -> ResourceKey:
+    """The route configuration that holds all hosts of a gateway's filter chain."""
+    return ResourceKey(TYPE_ROUTE, chain.name, chain.scope)
+
+
+def _gateway_part(key: HostKey, row: Host) -> tuple[PartKey, ...]:
+    return (_part(chain_routes_key(row.chain), key.hostname),)
+
+
+def _chains(key: GatewayKey, row: Gateway) -> tuple[ResourceKey, ...]:
+    return tuple(chain_routes_key(chain) for chain in chains(key, row))
+
+
+def _chain_parts(key: GatewayKey, row: Gateway) -> Iterable[PartKey]:
+    return (PartKey(routes, part) for routes in _chains(key, row) for part in range(PARTS_PER_CONFIGURATION))
+
+
 SERVICE_HOSTS_BY_PART = SERVICE_HOSTS.index("part", _service_part)
+HOSTS_BY_PART = HOSTS.index("part", _gateway_part)
 
 
-@derived("route_parts", each(SERVICE_HOSTS, _service_part))
+@derived("route_parts", each(SERVICE_HOSTS, _service_part), each(SOTW_GATEWAYS, _chain_parts))
 def ROUTE_PARTS(key: PartKey, look: Look) -> Part | None:  # noqa: N802
-    """The parts of the route configurations that sidecars share."""
-    hosts = look.rows(SERVICE_HOSTS_BY_PART, key)
-    clusters = frozenset(cluster for host in hosts for cluster in host.clusters)
-    return Part(framed=b"".join(host.framed for host in hosts), clusters=clusters)
+    """The parts of large route configurations: those that sidecars share, and those of gateways' chains."""
+    at_gateway = (look(VIRTUAL_HOSTS, host) for host in look.keys(HOSTS_BY_PART, key))
+    hosts = [*look.rows(SERVICE_HOSTS_BY_PART, key), *(host for host in at_gateway if host is not None)]
+    if not hosts:
+        return None
+    return Part(framed=b"".join(host.framed for host in hosts), clusters=frozenset(_clusters(hosts)))
 
 
 PARTS_BY_CONFIGURATION = ROUTE_PARTS.index("configuration", lambda key, _: (key.configuration,))
@@ -78,8 +110,18 @@ def _egress(key: ClientsKey, _row: Clients) -> tuple[ResourceKey, ...]:
 @derived("egress_routes", each(CLIENTS, _egress))
 def EGRESS_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """What the sidecars of a namespace may reach, shared by all of them; the port of a Host header counts here."""
+    return _joined(key, look, ignore_port=False)
+
+
+@derived("gateway_routes", each(SOTW_GATEWAYS, _chains))
+def GATEWAY_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
+    """All hosts of each filter chain, wildcards and any host included, for gateways over state-of-the-world."""
+    return _joined(key, look, ignore_port=True)
+
+
+def _joined(key: ResourceKey, look: Look, *, ignore_port: bool) -> Resource:
     parts = look.rows(PARTS_BY_CONFIGURATION, key)
-    content = route_configuration(key.name, (part.framed for part in parts), ignore_port=False)
+    content = route_configuration(key.name, (part.framed for part in parts), ignore_port=ignore_port)
     return resource(key.type_url, key.name, content, needs=set().union(*(part.clusters for part in parts)))
 
 
@@ -96,7 +138,7 @@ def SCOPED_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N80
     """The scopes of gateways' filter chains; each chain has its broad one, be it empty."""
     rows = (look(VIRTUAL_HOSTS, host) for host in look.keys(HOSTS_BY_RESOURCE, key))
     hosts = [row for row in rows if row is not None]
-    content = scoped_route_configuration(key.name, (host.framed for host in hosts))
+    content = scoped_route_configuration(key.name, (host.framed_in_scope for host in hosts))
     return resource(key.type_url, key.name, content, needs=_clusters(hosts))
 
 

@@ -3,7 +3,8 @@
 With RDS one changed route means the listener's whole RouteConfiguration again, and Envoy rebuilds all its tables. Here
 every exact hostname has a scope of its own with its routes inside, and Envoy replaces that scope alone: 3 ms and 260
 bytes at 10,000 hosts (DESIGN §7). Every request must still get the answer that RDS would give, and no route may ever
-change a listener, whose connections would be drained for it. So the way to a scope depends on no route:
+change a listener, whose connections would be drained for it. (Over state-of-the-world all scopes would be sent again at
+each change: there gateways get RDS, see `route_configuration_tables`.) So the way to a scope depends on no route:
 
 1. Before routing Envoy writes the header `x-fairlead-scope` as `<chain>:<host>[:<port>]`, over whatever a client put
    there. The scope key is its first two parts. `<chain>` keeps listeners apart, because all scopes of a proxy are one

@@ -7,10 +7,11 @@ from typing import Any
 from mesh import all_tables
 from mesh.tables import Table
 from xds.translate.cluster_tables import ADDRESSINGS, ASSIGNMENTS, CLUSTERS, SECRETS, USES, WORKLOAD_CLUSTERS
-from xds.translate.gateway_tables import ENTRANCES, HOSTS
+from xds.translate.gateway_tables import ENTRANCES, HOSTS, SOTW_GATEWAYS
 from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
 from xds.translate.route_configuration_tables import (
     EGRESS_ROUTES,
+    GATEWAY_ROUTES,
     GRPC_ROUTES,
     ROUTE_PARTS,
     SCOPED_ROUTES,
@@ -24,6 +25,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     *all_tables.TABLES,
     ENTRANCES,
     HOSTS,
+    SOTW_GATEWAYS,
     CLIENTS,
     SEEN,
     SEEN_PORTS,
@@ -39,6 +41,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     ROUTE_PARTS,
     SCOPED_ROUTES,
     EGRESS_ROUTES,
+    GATEWAY_ROUTES,
     GRPC_ROUTES,
     GATEWAY_LISTENERS,
     SIDECAR_LISTENERS,

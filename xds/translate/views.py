@@ -1,9 +1,9 @@
 """Views: which resources each audience sees, type by type.
 
 Every Gateway of ours has its views from the start, so that its configuration is ready before the first proxy comes;
-sidecars and gRPC clients have theirs while they are connected. An audience that has nothing of a type has an empty
-view of it, which is an answer; an unknown audience has none. What audiences with the same routes share is listed once
-for them all (`SHARED_VIEWS`), to which each adds its own few.
+sidecars, gRPC clients and gateways over state-of-the-world have theirs while they are connected. An audience that has
+nothing of a type has an empty view of it, which is an answer; an unknown audience has none. What audiences with the
+same routes share is listed once for them all (`SHARED_VIEWS`), to which each adds its own few.
 
 What a proxy rejected in its present version is overridden by what stands instead (`REJECTIONS`, DESIGN §5 S6), unless
 the trouble is that proxy's own.
@@ -49,6 +49,7 @@ from xds.translate.listener_tables import (
 )
 from xds.translate.route_configuration_tables import (
     EGRESS_ROUTES,
+    GATEWAY_ROUTES,
     GRPC_ROUTES,
     SCOPED_ROUTES,
 )
@@ -59,7 +60,7 @@ RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
     TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS),
     TYPE_ENDPOINT: (ASSIGNMENTS,),
     TYPE_LISTENER: (GATEWAY_LISTENERS, SIDECAR_LISTENERS, GRPC_LISTENERS),
-    TYPE_ROUTE: (EGRESS_ROUTES, GRPC_ROUTES),
+    TYPE_ROUTE: (EGRESS_ROUTES, GATEWAY_ROUTES, GRPC_ROUTES),
     TYPE_SCOPED_ROUTE: (SCOPED_ROUTES,),
     TYPE_SECRET: (SECRETS,),
 }
@@ -71,9 +72,9 @@ def _by_scope(key: ResourceKey, _row: Any) -> tuple[str]:
 
 _BY_SCOPE = {
     type_url: tuple(table.index("scope", _by_scope) for table in RESOURCE_TABLES[type_url])
-    for type_url in (TYPE_LISTENER, TYPE_ROUTE, TYPE_SCOPED_ROUTE)
+    for type_url in (TYPE_ROUTE, TYPE_SCOPED_ROUTE)
 }
-
+_GATEWAY_LISTENERS_BY_SCOPE = GATEWAY_LISTENERS.index("scope", _by_scope)
 
 _NOTHING = View(())
 
@@ -124,7 +125,12 @@ def _of_audience(look: Look, audience: Audience, type_url: str) -> View:
 
 
 def routes_scope(audience: Audience) -> str:
-    """The scope whose routes an audience follows: a gateway's own, or that of its namespace's clients."""
+    """The scope whose routes an audience follows: a gateway's own, or that of its namespace's clients.
+
+    A gateway's is the same over delta and SotW, and holds scopes as well as route configurations. A proxy asks for what
+    its listeners name, and gets it also where its types come over streams of different variants, or its listeners from
+    an earlier version of ours: without its scopes it would answer 404 until the listeners that replace them are warm.
+    """
     if audience.kind == "gateway":
         return names.gateway_scope(audience.namespace, audience.name)
     return names.clients_scope(audience.namespace, grpc=audience.kind == "grpc")
@@ -137,12 +143,13 @@ def _workload(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
     return (ResourceKey(TYPE_CLUSTER, ingress_cluster(audience, sight.fronted_port if sight is not None else None)),)
 
 
-def _client_listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
+def _listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
     if audience.kind == "grpc":
         seen = look.keys(SERVICE_HOSTS_BY_CLIENTS, ClientsKey(audience.namespace, grpc=True))
         return tuple(grpc_listener_key(port) for port in seen)
     if audience.kind == "gateway":
-        return ()
+        scope = names.gateway_listeners_scope(audience.namespace, audience.name, sotw=audience.sotw)
+        return look.keys(_GATEWAY_LISTENERS_BY_SCOPE, scope)
     egress = (egress_key(audience),) if audience.egress_port else ()
     ingress = (ingress_key(audience),) if audience.ingress_port and audience.port else ()
     return egress + ingress
@@ -155,7 +162,7 @@ def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
 
 _OWN: dict[str, Callable[[Look, Audience], tuple[ResourceKey, ...]]] = {
     TYPE_CLUSTER: _workload,
-    TYPE_LISTENER: _client_listeners,
+    TYPE_LISTENER: _listeners,
     TYPE_SECRET: _secrets,
 }
 

@@ -1,8 +1,8 @@
 """Virtual hosts: the routes of one hostname, in the order in which Envoy shall try them.
 
 A request that finds its virtual host and no route in it is answered 404; it never falls through to a wider hostname
-(Gateway API, HTTPRouteSpec.hostnames). Virtual hosts exist as framed bytes, ready to be joined into any route
-configuration.
+(Gateway API, HTTPRouteSpec.hostnames). Envoy sees to that itself where all hosts stand in one route configuration; in
+a scope (`scoped_routes`) a last route answers 404. Virtual hosts exist as bytes, ready to be joined into either.
 """
 
 from __future__ import annotations
@@ -27,10 +27,26 @@ _VIRTUAL_HOSTS = 2  # the field number of `RouteConfiguration.virtual_hosts`
 
 
 class BuiltVirtualHost(msgspec.Struct, frozen=True):
-    """A virtual host framed as a field of a route configuration, and the clusters that its routes name."""
+    """A virtual host as bytes, and the clusters that its routes name.
 
-    framed: bytes
+    `head` are its encoded fields up to its routes, `tail` those that follow, and `closing` is the route that ends it
+    inside a scope.
+    """
+
+    head: bytes
+    tail: bytes = b""
+    closing: bytes = b""
     clusters: tuple[str, ...] = ()
+
+    @property
+    def framed(self) -> bytes:
+        """The virtual host as a field of a route configuration that holds all hosts."""
+        return framed(_VIRTUAL_HOSTS, self.head + self.tail)
+
+    @property
+    def framed_in_scope(self) -> bytes:
+        """The same as a field of a scope's route configuration."""
+        return framed(_VIRTUAL_HOSTS, self.head + self.closing + self.tail)
 
 
 def _defaults() -> bytes:
@@ -61,7 +77,7 @@ def virtual_host(
 ) -> BuiltVirtualHost:
     """The virtual host with all routes of several route objects, sorted by precedence.
 
-    `closed`: the last route answers 404, for a scope that a request must not be looked for beyond (`scoped_routes`).
+    `closed`: a request must not be looked for beyond it in a scope, where a last route then answers 404.
     """
     head = VirtualHost()
     head.name = name
@@ -74,10 +90,12 @@ def virtual_host(
         clusters.update(built.clusters)
     ordered.sort(key=lambda route: route.order)
     parts.extend(route.framed for route in ordered)
-    if closed:
-        parts.append(_CLOSING)
-    parts.append(_DEFAULTS)
-    return BuiltVirtualHost(framed=framed(_VIRTUAL_HOSTS, b"".join(parts)), clusters=tuple(sorted(clusters)))
+    return BuiltVirtualHost(
+        head=b"".join(parts),
+        tail=_DEFAULTS,
+        closing=_CLOSING if closed else b"",
+        clusters=tuple(sorted(clusters)),
+    )
 
 
 def service_host(name: str, domains: Iterable[str], cluster: str) -> BuiltVirtualHost:
@@ -91,7 +109,7 @@ def service_host(name: str, domains: Iterable[str], cluster: str) -> BuiltVirtua
     route.route.cluster = cluster
     route.route.timeout.SetInParent()
     set_default_retry(host.retry_policy)
-    return BuiltVirtualHost(framed=framed(_VIRTUAL_HOSTS, encode(host)), clusters=(cluster,))
+    return BuiltVirtualHost(head=encode(host), clusters=(cluster,))
 
 
 def misdirected_host(hostname: str) -> BuiltVirtualHost:
@@ -106,4 +124,4 @@ def misdirected_host(hostname: str) -> BuiltVirtualHost:
     route.match.prefix = "/"
     route.name = "misdirected"
     route.direct_response.status = MISDIRECTED
-    return BuiltVirtualHost(framed=framed(_VIRTUAL_HOSTS, encode(host)))
+    return BuiltVirtualHost(head=encode(host))

@@ -9,7 +9,7 @@ from mesh.model import AUDIENCES, Audience, Connected
 from mesh.tables import Change
 
 EDGE = Audience("gateway", "default", "edge")
-NAME = '["gateway","default","edge",0,0,0]'
+NAME = '["gateway","default","edge",0,0,0,false]'
 THERE, GONE = Change(AUDIENCES, EDGE, Connected()), Change(AUDIENCES, EDGE, None)
 
 
@@ -86,3 +86,28 @@ async def test_a_name_that_is_no_audience_is_forgotten() -> None:
     kept = Audiences(list[Change]().extend, linger=0, save=documents.update)
     kept.load(list(documents))
     assert documents == {"rubbish": None}
+
+
+async def test_an_audience_that_an_older_version_kept_is_kept_under_its_present_name() -> None:
+    documents: dict[str, Any] = {'["gateway","default","edge",0,0,0]': b""}
+    changes: list[Change] = []
+    kept = Audiences(changes.extend, linger=60, save=documents.update)
+    kept.load(list(documents))
+    kept.stop()
+    assert changes == [THERE]
+    assert documents == {'["gateway","default","edge",0,0,0]': None, NAME: b""}
+
+
+async def test_replicas_of_a_gateway_over_state_of_the_world_are_an_audience_of_their_own() -> None:
+    documents: dict[str, Any] = {}
+    changes: list[Change] = []
+    kept = Audiences(changes.extend, linger=60, save=documents.update)
+    over_sotw = EDGE._replace(sotw=True)
+    kept.present(EDGE, True)
+    kept.present(over_sotw, True)
+    assert changes == [THERE, Change(AUDIENCES, over_sotw, Connected())]
+    again: list[Change] = []
+    loaded = Audiences(again.extend, linger=60, save=nowhere)
+    loaded.load(documents)
+    loaded.stop()
+    assert again == changes

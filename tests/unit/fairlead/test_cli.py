@@ -67,6 +67,7 @@ def test_every_command_teaches_by_example(command: str) -> None:
         (["explain", "FOO BAR", "http://x/"], "'FOO BAR' is no method of HTTP"),
         (["translate", "-f", "x"], "say for whom"),
         (["translate", "-f", "x", "--gateway", "a/b/c"], "--gateway: 'a/b/c' is no NS/NAME"),
+        (["translate", "-f", "x", "--sidecar", "a", "--sotw"], "--sotw: only gateways get something else"),
         (["translate", "-f", "x", "--sidecar", "a/"], "--sidecar: 'a/' is no NS/NAME"),
         (["bootstrap", "gateway", "--name", "edge", "--ingress-port", "9"], "--ingress-port: for sidecars"),
         (["bootstrap", "gateway", "--name", "edge", "--admin-port", "65536"], "--admin-port"),

@@ -99,7 +99,7 @@ class World:
             save=self._save,
             clock=lambda: self.now,
         )
-        self.unreadable = self.rejections.load(self.documents)
+        self.superfluous = self.rejections.load(self.documents)
         self.commit(*(Change(AUDIENCES, audience, Connected()) for audience in (EDGE, OTHER)), *first)
 
     def _save(self, changes: Mapping[str, bytes | None]) -> None:
@@ -349,7 +349,7 @@ def test_a_proxy_that_comes_back_to_other_content_finds_them_gone(world: World) 
 
 
 def test_documents_that_cannot_be_read_are_named(world: World) -> None:
-    assert World({"x": b"garbage", "y": b"{}"}).unreadable == ["x", "y"]
+    assert World({"x": b"garbage", "y": b"{}"}).superfluous == ["x", "y"]
 
 
 def test_a_nack_during_a_large_build_waits_for_its_end(world: World) -> None:
@@ -358,3 +358,15 @@ def test_a_nack_during_a_large_build_waits_for_its_end(world: World) -> None:
     world.commit(declared("c", "one"))
     world.commit()
     assert world.only()[0].version == "v-two"
+
+
+def test_a_rejection_that_an_older_version_kept_is_kept_under_its_present_name() -> None:
+    before = World(None, declared("a", "1"))
+    before.nack("a", "v-1")
+    [(name, content)] = before.documents.items()
+    older = name.replace(",false]", "]")
+    world = World({older: content.replace(b",false]", b"]")}, declared("a", "1"))
+    assert older != name
+    assert world.superfluous == [older]
+    assert world.documents[name] == content
+    assert list(world.engine.rows(REJECTIONS)) == list(before.engine.rows(REJECTIONS))

@@ -145,14 +145,15 @@ def test_what_an_envoy_refused_reaches_the_object_in_its_words_and_goes_again() 
     assert all(item.type != "Programmed" for item in model.status("HTTPRoute", "r").parents[0].conditions)
 
 
-def test_a_listener_whose_port_an_envoy_refused_is_not_programmed_and_its_neighbours_are() -> None:
+@pytest.mark.parametrize("sotw", [False, True])
+def test_a_listener_whose_port_an_envoy_refused_is_not_programmed_and_its_neighbours_are(sotw: bool) -> None:
     model = Model()
     listeners = "[{name: one, port: 80, protocol: HTTP}, {name: two, port: 81, protocol: HTTP}]"
     model.apply(
         f"{{kind: Gateway, metadata: {{name: edge}}, spec: {{gatewayClassName: fairlead, listeners: {listeners}}}}}"
     )
     kind = "type.googleapis.com/envoy.config.listener.v3.Listener"
-    key = RejectionKey(Audience("gateway", "default", "edge"), kind, "[::]:81", "v1")
+    key = RejectionKey(Audience("gateway", "default", "edge", sotw=sotw), kind, "[::]:81", "v1")
     edge = ObjectKey("Gateway", "default", "edge")
     row = Rejection(node="edge-1", detail="cannot bind '[::]:81': Address already in use", objects=(edge,))
 

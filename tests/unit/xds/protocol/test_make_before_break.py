@@ -79,6 +79,19 @@ def test_s18_new_routes_wait_for_the_ack_of_their_clusters_and_for_their_endpoin
     assert sent(answers[1]) == {"routes": "2"}
 
 
+def test_s18_a_client_that_asks_for_clusters_by_name_gets_routes_to_clusters_it_has_not_asked_for(
+    served: Served,
+) -> None:
+    client = Script(served, "sotw", PATIENCE)
+    for type_url, name in ((TYPE_LISTENER, "l"), (TYPE_ROUTE, "routes"), (TYPE_CLUSTER, "old"), (TYPE_ENDPOINT, "old")):
+        [answer] = client.ask(type_url, names=[name])
+        client.ack(answer, names=[name])
+    served.set(TYPE_CLUSTER, {"old": "1", "new": "1"})
+    served.set(TYPE_ENDPOINT, {"old": "1", "new": "1"})
+    served.set(TYPE_ROUTE, route("2", "new", "old"))
+    assert kinds(client.news()) == ["RDS"]
+
+
 def test_s18_a_proxy_that_does_not_ask_for_the_endpoints_gets_its_routes_in_the_end(
     served: Served, client: Script
 ) -> None:

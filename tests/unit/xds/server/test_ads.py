@@ -27,6 +27,7 @@ from xds.resources import Resource, ResourceKey, View
 from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER
 from xds.server.admission import Rate
 from xds.server.serve import Limits
+from xds.server.states import Distribution
 
 
 @pytest.fixture
@@ -254,7 +255,7 @@ async def test_a_stream_is_closed_at_its_age_and_the_client_may_come_back(mesh: 
 
 
 async def test_draining_closes_the_streams_and_lets_nobody_in(mesh: TinyMesh) -> None:
-    async with serving(mesh, limits=Limits(drain=0.1)) as server, Client(server.port) as client:
+    async with serving(mesh, limits=Limits(drain=600)) as server, Client(server.port) as client:
         await client.send(TYPE_CLUSTER, node=node())
         await client.receive_and_ack()
         await server.drain()
@@ -341,6 +342,33 @@ async def test_distribution_tells_who_has_acknowledged_a_resource(mesh: TinyMesh
         assert mesh.hub.distribution([key]).acked == ("gateway~default~edge~1",)
         mesh.put(cluster("c0", timeout=9))
         assert not mesh.hub.distribution([key]).complete
+
+
+async def test_distribution_leaves_out_proxies_that_have_nothing_of_a_resource(mesh: TinyMesh) -> None:
+    twin = Audience("gateway", "default", "twin")
+    mesh.view(View((ResourceKey(TYPE_CLUSTER, "c1"),)), TYPE_CLUSTER, twin)
+    async with serving(mesh) as server, Client(server.port) as one, Client(server.port) as two:
+        await one.send(TYPE_CLUSTER, node=node())
+        await two.send(TYPE_CLUSTER, node=node("gateway~default~twin~1"))
+        await one.receive_and_ack()
+        await two.receive_and_ack()
+        key, nobodys = ResourceKey(TYPE_CLUSTER, "c0"), ResourceKey(TYPE_CLUSTER, "lonely")
+        await until(lambda: mesh.hub.distribution([key]).complete)
+        assert mesh.hub.distribution([key]).acked == ("gateway~default~edge~1",)
+        assert mesh.hub.distribution([nobodys]) == Distribution((), (), ())
+
+
+async def test_a_removal_is_pending_until_those_that_had_the_resource_acknowledge_it(mesh: TinyMesh) -> None:
+    twin = Audience("gateway", "default", "twin")
+    mesh.view(View((ResourceKey(TYPE_CLUSTER, "c1"),)), TYPE_CLUSTER, twin)
+    key = ResourceKey(TYPE_CLUSTER, "c0")
+    async with serving(mesh) as server, Client(server.port) as one, Client(server.port) as two:
+        for client, name in ((one, "edge"), (two, "twin")):
+            await client.send(TYPE_CLUSTER, node=node(f"gateway~default~{name}~1"))
+            await client.receive_and_ack()
+        await until(lambda: mesh.hub.distribution([key]).complete)
+        mesh.view(View((ResourceKey(TYPE_CLUSTER, "c1"), ResourceKey(TYPE_CLUSTER, "c2"))), TYPE_CLUSTER)
+        assert mesh.hub.distribution([key]).pending == ("gateway~default~edge~1",)
 
 
 async def test_the_time_from_an_event_to_its_ack_is_measured(mesh: TinyMesh) -> None:

@@ -18,6 +18,18 @@ def test_a_gateways_audience_is_its_name_and_a_clients_its_namespace() -> None:
     assert identify(node("grpc~shop~client~7")).audience == Audience("grpc", "shop")
 
 
+def test_only_a_gateway_is_another_audience_over_state_of_the_world() -> None:
+    over_sotw = identify(node("gateway~default~edge~1"), sotw=True)
+    assert over_sotw.audience == Audience("gateway", "default", "edge", sotw=True)
+    for other in ("grpc~shop~client~7", "sidecar~default~reviews-1~x"):
+        assert identify(node(other), sotw=True) == identify(node(other))
+
+
+def test_no_node_can_say_that_it_speaks_state_of_the_world() -> None:
+    said = identify(node("gateway~default~edge~1", metadata={"sotw": "true"}))
+    assert said.audience == Audience("gateway", "default", "edge")
+
+
 def test_a_sidecars_audience_is_its_service_with_its_ports() -> None:
     metadata = {"kind": "sidecar", "service": "reviews", "port": 80, "ingress_port": "15006", "egress_port": 15001}
     proxy = identify(node("sidecar~default~reviews-1~x", metadata=metadata))

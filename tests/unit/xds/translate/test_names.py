@@ -12,6 +12,8 @@ from xds.translate.names import (
     audience_scope,
     backend_of,
     cluster_name,
+    gateway_listeners_scope,
+    gateway_of,
     listener_name,
     stat_name,
 )
@@ -40,6 +42,11 @@ def test_other_clusters_stand_for_no_backend(name: str) -> None:
 def test_a_sidecar_is_found_again_in_the_scope_of_its_resources() -> None:
     audience = Audience("sidecar", "default", "reviews", 8080, 15006, 15001)
     assert audience_of(audience_scope(audience)) == audience
+
+
+@pytest.mark.parametrize("sotw", [False, True])
+def test_a_gateway_is_found_again_in_the_scope_of_its_listeners(sotw: bool) -> None:
+    assert gateway_of(gateway_listeners_scope("default", "sotw", sotw=sotw)) == ("default", "sotw", sotw)
 
 
 def test_stat_names_have_no_dots() -> None:

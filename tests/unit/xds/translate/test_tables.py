@@ -11,6 +11,7 @@ from mesh.tables import Change, Commit, Engine, Table
 from tests.support.model import declared, objects
 from xds.resources import Resource, ResourceKey, ViewKey
 from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER, TYPE_ROUTE, TYPE_SCOPED_ROUTE
+from xds.translate.route_configuration_tables import GATEWAY_ROUTES, ROUTE_PARTS
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 GATEWAY = """
@@ -19,6 +20,7 @@ metadata: {name: edge}
 spec: {gatewayClassName: fairlead, listeners: [{name: http, port: 10000, protocol: HTTP}]}
 """
 HOSTS = ("'*.example.com'", "b.org, c.org", "h1.example.com", "")
+SOTW = Audience("gateway", "default", "edge", sotw=True)
 SIDECAR = Audience("sidecar", "default", "s0", 8080, 15006, 15001)
 
 
@@ -100,9 +102,32 @@ def test_sidecars_that_share_a_namespace_share_what_they_see() -> None:
 @pytest.mark.parametrize("hosts", ["'*.example.com'", "", "new.example.com"])
 def test_no_route_ever_changes_a_listener(hosts: str) -> None:
     engine = built()
+    engine.commit([Change(AUDIENCES, SOTW, Connected())])
     changed = route(99, hosts=hosts)
     for change in (changed, Change(DECLARED, changed.key, None)):
         assert TYPE_LISTENER not in sent(engine.commit([change]))
+
+
+def test_routes_of_whole_chains_are_there_only_while_state_of_the_world_gateways_are() -> None:
+    engine = built()
+    assert not engine.rows(GATEWAY_ROUTES)
+    assert not engine.rows(ROUTE_PARTS)
+    commit = engine.commit([Change(AUDIENCES, SOTW, Connected())])
+    assert sent(commit) == {TYPE_LISTENER: 1, TYPE_ROUTE: 1}
+    commit = engine.commit([Change(AUDIENCES, SOTW, None)])
+    assert sent(commit) == {TYPE_LISTENER: 1, TYPE_ROUTE: 1}
+    assert not engine.rows(GATEWAY_ROUTES)
+    assert not engine.rows(ROUTE_PARTS)
+
+
+@pytest.mark.parametrize("routes", [20, 400])
+def test_over_state_of_the_world_a_changed_route_touches_one_part_of_one_configuration(routes: int) -> None:
+    engine = built(routes)
+    engine.commit([Change(AUDIENCES, SOTW, Connected())])
+    commit = engine.commit([route(3, weight=7)])
+    assert sent(commit) == {TYPE_SCOPED_ROUTE: 1, TYPE_ROUTE: 1}
+    assert len(commit.of(ROUTE_PARTS)) == 1
+    assert commit.computed < 12
 
 
 def test_a_scope_of_one_host_is_small() -> None:
@@ -138,6 +163,7 @@ def test_incremental_equals_from_scratch(seed: int) -> None:
                 route(chance.randrange(5), to=chance.randrange(5), weight=chance.randrange(3)),
                 route(chance.randrange(5), hosts=chance.choice(HOSTS)),
                 Change(AUDIENCES, SIDECAR, Connected()),
+                Change(AUDIENCES, SOTW, Connected()),
             ]
         )
         if chance.random() < 0.3:

@@ -6,8 +6,8 @@ from mesh.model import AUDIENCES, REJECTIONS, Audience, Connected, Rejection, Re
 from mesh.tables import Change, Engine
 from tests.support.model import declared, objects
 from xds.resources import View, ViewKey
-from xds.schema.type_urls import TYPE_CLUSTER, TYPE_LISTENER, TYPE_SCOPED_ROUTE, TYPE_SECRET
-from xds.translate.offline import resources
+from xds.schema.type_urls import TYPE_CLUSTER, TYPE_LISTENER, TYPE_ROUTE, TYPE_SCOPED_ROUTE, TYPE_SECRET
+from xds.translate.offline import resources, translated
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 EDGE = Audience("gateway", "default", "edge")
@@ -28,6 +28,8 @@ spec:
   rules: [{backendRefs: [{name: reviews, port: 80}]}]
 """
 SCOPE = "http-10000/a.example.com"
+OVER_SOTW = EDGE._replace(sotw=True)
+SOTW_CONNECTED = Change(AUDIENCES, OVER_SOTW, Connected())
 
 
 def engine_with(*changes: Change) -> Engine:
@@ -108,3 +110,41 @@ def test_a_rejection_ends_with_the_version_it_was_about() -> None:
     [changed] = objects(CONFIG.rpartition("---")[2].replace("[{backendRefs", "[{timeouts: {request: 1s}, backendRefs"))
     engine.commit([declared(changed)])
     assert view(engine, EDGE, TYPE_SCOPED_ROUTE).overrides == ()
+
+
+def test_over_state_of_the_world_a_gateway_sees_the_same_but_for_its_listeners() -> None:
+    engine = engine_with(SOTW_CONNECTED)
+    different = {url for url in RESOURCE_TABLES if view(engine, EDGE, url) != view(engine, OVER_SOTW, url)}
+    assert different == {TYPE_LISTENER}
+    assert [key.name for key in view(engine, OVER_SOTW, TYPE_LISTENER).keys] == ["[::]:10000"]
+    assert [key.name for key in view(engine, OVER_SOTW, TYPE_ROUTE).keys] == ["http-10000"]
+
+
+def test_a_proxy_whose_types_come_by_different_variants_finds_the_routes_that_its_listeners_name() -> None:
+    engine = engine_with(SOTW_CONNECTED)
+    for audience in (EDGE, OVER_SOTW):
+        assert [key.name for key in view(engine, audience, TYPE_ROUTE).keys] == ["http-10000"]
+        assert SCOPE in [key.name for key in view(engine, audience, TYPE_SCOPED_ROUTE).keys]
+
+
+def test_a_gateway_asks_for_scopes_over_delta_and_for_route_configurations_over_state_of_the_world() -> None:
+    engine = engine_with(SOTW_CONNECTED)
+    asked = {
+        audience: [url for url in (TYPE_ROUTE, TYPE_SCOPED_ROUTE) if resources(engine, audience, url)]
+        for audience in (EDGE, OVER_SOTW)
+    }
+    assert asked == {EDGE: [TYPE_SCOPED_ROUTE], OVER_SOTW: [TYPE_ROUTE]}
+
+
+def test_what_delta_gets_does_not_depend_on_who_speaks_state_of_the_world() -> None:
+    alone, together = translated(engine_with(), EDGE), translated(engine_with(SOTW_CONNECTED), EDGE)
+    assert alone == together
+
+
+def test_a_rejection_over_state_of_the_world_leaves_delta_alone() -> None:
+    engine = engine_with(SOTW_CONNECTED)
+    [routes] = resources(engine, OVER_SOTW, TYPE_ROUTE)
+    row = Rejection(node="n", detail="no", last_good=b"good bytes", last_good_version="good")
+    engine.commit([Change(REJECTIONS, RejectionKey(OVER_SOTW, TYPE_ROUTE, routes.name, routes.version), row)])
+    assert [each.any for each in resources(engine, OVER_SOTW, TYPE_ROUTE)] == [b"good bytes"]
+    assert all(view(engine, EDGE, url).overrides == () for url in RESOURCE_TABLES)
