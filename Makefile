@@ -64,7 +64,7 @@ images: $(READY) ## make the images of server and proxy and load them into the l
 	$(BIN)/python kind-cluster/images
 
 .PHONY: bench
-bench: $(READY) ## measure beside go-control-plane (needs Go 1.26, takes about 20 minutes); ROW="a b" for some rows
+bench: $(READY) ## measure beside go-control-plane, and in a Kubernetes where one is (needs Go 1.26, takes about 30 minutes); ROW="a b" for some rows
 	$(BIN)/python -m benchmarks $(ROW)
 
 .PHONY: clean

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from benchmarks.bench import SYSTEMS, Bench, Row
+from benchmarks.cluster import NoClusterError
 from benchmarks.ours import FAIRLEAD
 from benchmarks.processes import HERE, MissingProgramError
 from benchmarks.report import Result, table, write
@@ -17,7 +18,10 @@ from benchmarks.size import SIZES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the chosen rows; returns 0, or 1 where a row could not be measured. A missed bar is no failure."""
+    """Run the chosen rows; returns 0, or 1 where a row could not be measured.
+
+    A missed bar is no failure, nor is a row about a Kubernetes where there is none.
+    """
     rows = {row.NAME: row for row in ROWS}
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Fairlead measured beside a peer.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"one of: {', '.join(rows)} (default: all)")
@@ -50,6 +54,9 @@ def _run(rows: Sequence[Row], bench: Bench) -> tuple[list[Result], bool]:
         started = time.monotonic()
         try:
             results += row.run(bench)
+        except NoClusterError as reason:
+            print(f"{row.NAME}: skipped: {reason}", file=sys.stderr)
+            continue
         except MissingProgramError as problem:
             print(f"{row.NAME}: {problem}", file=sys.stderr)
             failed = True

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.cluster import Site, find, site
 from benchmarks.ours import Fairlead
 from benchmarks.report import Reading, Result, merge
 from benchmarks.simulator import Simulator
@@ -57,6 +58,19 @@ class Bench:
                 return measure(system, simulator)
 
         return self.compare(row, one)
+
+    def in_cluster(self, row: str, measure: Callable[[Site], list[Reading]]) -> list[Result]:
+        """Take readings of Fairlead in a real Kubernetes, where no peer can be run.
+
+        Raises:
+            NoClusterError: there is no cluster.
+        """
+        if not self.measures_ours:
+            return []
+        kubeconfig = find()
+        folder = tempfile.TemporaryDirectory(prefix="bench-kubernetes-")
+        with folder as directory, site(kubeconfig, Path(directory)) as place:
+            return merge(row, measure(place), [])
 
     @contextmanager
     def serving(self, factory: Factory, directory: Path) -> Iterator[tuple[System, Simulator]]:

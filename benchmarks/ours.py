@@ -19,34 +19,18 @@ NAMESPACE = "default"
 READY_TIMEOUT = 120.0
 
 
-class Fairlead:
-    """A running `fairlead serve` with its workload as a folder of files, or in its SQLite store."""
+class Server:
+    """`fairlead serve` with some flags and a store in a directory; there once it is ready."""
 
-    name = "ours"
-
-    def __init__(self, workload: Workload, directory: Path, *, in_store: bool = False) -> None:
+    def __init__(self, directory: Path, *flags: str | Path) -> None:
         if not FAIRLEAD.exists():
             raise MissingProgramError(
                 f"{FAIRLEAD} is missing: run `make venv` (or measure the peer alone: `--only peer`)."
             )
-        self._workload = workload
-        self._directory = directory
-        self._objects = directory / "objects"
-        self._objects.mkdir(parents=True)
-        for manifest in objects(workload):
-            name = f"{manifest['kind'].lower()}-{manifest['metadata']['name']}.json"
-            (self._objects / name).write_text(json.dumps(manifest))
-        self._files = None if in_store else self._objects
-        self._start()
-        if in_store:
-            run("apply", "-f", self._objects, "--server", f"http://{self.api}")
-
-    def _start(self) -> None:
-        files: list[str | Path] = [] if self._files is None else ["--files", self._files]
-        store = f"sqlite:{self._directory / 'store.db'}"
-        command = [FAIRLEAD, "serve", *files, "--store", store, "--xds", "127.0.0.1:0", "--api", "127.0.0.1:0"]
+        store = f"sqlite:{directory / 'store.db'}"
+        command = [FAIRLEAD, "serve", *flags, "--store", store, "--xds", "127.0.0.1:0", "--api", "127.0.0.1:0"]
         started = time.monotonic()
-        self.program = Program([*command, "--insecure-xds"], self._directory / "fairlead.log")
+        self.program = Program(command, directory / "fairlead.log")
         try:
             self.xds = self.program.printed(r"xds listening on (\S+)\n", timeout=READY_TIMEOUT)
             self.api = self.program.printed(r"api listening on (\S+)\n", timeout=READY_TIMEOUT)
@@ -65,6 +49,31 @@ class Fairlead:
                 if time.monotonic() > deadline or self.program.process.poll() is not None:
                     raise RuntimeError(f"/readyz: {problem}\n{self.program.output()[-3000:]}") from problem
             time.sleep(0.02)
+
+
+class Fairlead:
+    """A running `fairlead serve` with its workload as a folder of files, or in its SQLite store."""
+
+    name = "ours"
+
+    def __init__(self, workload: Workload, directory: Path, *, in_store: bool = False) -> None:
+        self._workload = workload
+        self._directory = directory
+        self._objects = directory / "objects"
+        self._objects.mkdir(parents=True)
+        for manifest in objects(workload):
+            name = f"{manifest['kind'].lower()}-{manifest['metadata']['name']}.json"
+            (self._objects / name).write_text(json.dumps(manifest))
+        self._files = None if in_store else self._objects
+        self._start()
+        if in_store:
+            run("apply", "-f", self._objects, "--server", f"http://{self.api}")
+
+    def _start(self) -> None:
+        files: list[str | Path] = [] if self._files is None else ["--files", self._files]
+        server = Server(self._directory, *files, "--insecure-xds")
+        self.program, self.xds, self.api = server.program, server.xds, server.api
+        self.seconds_to_ready = server.seconds_to_ready
 
     def __enter__(self) -> Self:
         return self

@@ -1,12 +1,14 @@
 """The Go program that plays the proxies and holds the stopwatch, as Python methods. Must not know what it measures.
 
-Times in answers are milliseconds from just before a change is sent to the server.
+Times in answers (`…_ms`) are milliseconds from just before a change is sent to the server, moments (`…_at`) those since
+the simulator started.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -28,6 +30,7 @@ class Write:
     url: str
     body: str = ""
     resource: str = ""
+    content_type: str = ""
 
     def fill(self, *, service: int, marker: int) -> Write:
         """The request for one change."""
@@ -38,7 +41,7 @@ class Write:
                 text = text.replace(f"{{{name}}}", str(number))
             return text
 
-        return Write(self.method, filled(self.url), filled(self.body), filled(self.resource))
+        return Write(self.method, filled(self.url), filled(self.body), filled(self.resource), self.content_type)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,26 @@ class Probe:
     url: str
     host: str
     expect: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A host whose answers turn from one code to another, as the clients of a real Envoy at `url` see it."""
+
+    url: str
+    host: str
+    before: int = 404
+    after: int = 200
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A client's to an API server: files in PEM and the value of `Authorization`; each may be empty."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    token: str = ""
 
 
 class Simulator:
@@ -148,3 +171,37 @@ class Simulator:
     def floor_change(self, path: str, *, before: str, after: str, probe: Probe) -> dict[str, float]:
         """Replace a text in the file by one of equal length and ask Envoy until it answers by it."""
         return self._do("floor_change", path=path, before=before, after=after, probe=asdict(probe))
+
+    # -- for a Kubernetes ---------------------------------------------------------------------------------------
+
+    def use(self, credentials: Credentials) -> None:
+        """Make all changes and watches with these credentials."""
+        self._do("credentials", credentials=asdict(credentials))
+
+    def send_all(self, writes: Sequence[Write], *, parallel: int = 8, timeout: float = 600.0) -> dict[str, float]:
+        """Make many changes: `seconds` until all were answered, and `last_at`, when the last was."""
+        return self._do("writes", writes=[asdict(write) for write in writes], parallel=parallel, timeout=timeout)
+
+    def backend(self, host: str) -> str:
+        """Answer requests at a free port of an address, and return both."""
+        return str(self._do("backend", address=f"{host}:0")["address"])
+
+    def turn(self, turn: Turn, write: Write, *, timeout: float = 60.0) -> dict[str, Any]:
+        """Make a change and ask Envoy all the while: `answered_at`, `turned_at`, and how often `others` came."""
+        return self._do("turn", turn=asdict(turn), write=asdict(write), timeout=timeout)
+
+    def start_traffic(self, turn: Turn, *, connections: int) -> None:
+        """Ask for a host without a pause until `end_traffic`."""
+        self._do("traffic", turn=asdict(turn), count=connections)
+
+    def end_traffic(self) -> dict[str, int]:
+        """How many answers of each code there were."""
+        return dict(self._do("traffic_end")["codes"])
+
+    def watch(self, url: str) -> None:
+        """Watch an API server, instead of what was watched before."""
+        self._do("watch", address=url)
+
+    def watched(self, *, known: int = 0, timeout: float = 0.0) -> list[dict[str, Any]]:
+        """The lines of the watch (`at`, `event`) but the first `known`; with `timeout`, waits for one more."""
+        return list(self._do("watched", known=known, timeout=timeout)["lines"])

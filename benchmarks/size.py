@@ -31,6 +31,15 @@ class Size:
     large_hosts: int
     derivation_services: tuple[int, ...]
     derivation_changes: int
+    cluster_routes: tuple[int, ...]
+    cluster_window: int
+    cluster_changes: int
+    cluster_change_pause: float
+    cluster_attached: int
+    cluster_gateways: int
+    cluster_services: int
+    cluster_endpoint_changes: int
+    idle_seconds: float
 
 
 FULL = Size(
@@ -53,6 +62,15 @@ FULL = Size(
     large_hosts=3000,
     derivation_services=(100, 1000, 5000),
     derivation_changes=1000,
+    cluster_routes=(300, 3000),
+    cluster_window=300,
+    cluster_changes=100,
+    cluster_change_pause=0.1,
+    cluster_attached=1000,
+    cluster_gateways=5,
+    cluster_services=50,
+    cluster_endpoint_changes=200,
+    idle_seconds=20,
 )
 
 SMALL = Size(
@@ -75,6 +93,15 @@ SMALL = Size(
     large_hosts=2,
     derivation_services=(2,),
     derivation_changes=2,
+    cluster_routes=(2, 4),
+    cluster_window=2,
+    cluster_changes=3,
+    cluster_change_pause=0.1,
+    cluster_attached=3,
+    cluster_gateways=1,
+    cluster_services=2,
+    cluster_endpoint_changes=3,
+    idle_seconds=1,
 )
 
 SIZES = {size.name: size for size in (FULL, SMALL)}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,18 +24,25 @@ import (
 // numbers, "{high}" and "{low}" for the two bytes of the service's number (they are part of its addresses).
 type write struct {
 	Method, URL, Body, Resource string
+	ContentType                 string `json:"content_type"`
 }
 
-var client = &http.Client{
-	Transport: &http.Transport{MaxIdleConnsPerHost: 256, MaxConnsPerHost: 256}, Timeout: 120 * time.Second,
-}
+var (
+	transport = &http.Transport{MaxIdleConnsPerHost: 256, MaxConnsPerHost: 256}
+	client    = &http.Client{Transport: transport, Timeout: 120 * time.Second}
+	started   = time.Now()
+)
+
+// clock is what moments in answers are given in: milliseconds since this program started.
+func clock(at time.Time) float64 { return milliseconds(at.Sub(started)) }
 
 func (w write) do() error {
 	request, err := http.NewRequest(w.Method, w.URL, strings.NewReader(w.Body))
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Content-Type", cmp.Or(w.ContentType, "application/json"))
+	authorize(request)
 	answer, err := client.Do(request)
 	if err != nil {
 		return err
@@ -55,7 +63,7 @@ func (w write) fill(service, marker int) write {
 		"{service}", strconv.Itoa(service), "{marker}", strconv.Itoa(marker),
 		"{high}", strconv.Itoa(service>>8&255), "{low}", strconv.Itoa(service&255),
 	).Replace
-	return write{w.Method, replace(w.URL), replace(w.Body), replace(w.Resource)}
+	return write{w.Method, replace(w.URL), replace(w.Body), replace(w.Resource), w.ContentType}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -76,7 +84,7 @@ func changeOnce(t *tracker, w write, marker int, timeout time.Duration) (map[str
 	}
 	return map[string]any{
 		"accepted_ms": milliseconds(accepted), "first_ms": milliseconds(c.first.Sub(c.sent)),
-		"last_ms": milliseconds(c.last.Sub(c.sent)),
+		"last_ms": milliseconds(c.last.Sub(c.sent)), "sent_at": clock(c.sent),
 	}, nil
 }
 
@@ -88,7 +96,7 @@ func drive(t *tracker, w write, services, firstMarker int, perSecond, seconds fl
 	if count < 1 || services < 1 {
 		return nil, errors.New("a drive needs services, a rate and a duration")
 	}
-	started := time.Now()
+	began := time.Now()
 	stopSampling := make(chan struct{})
 	ages := make(chan []float64, 1)
 	go func() { ages <- sample(t, stopSampling) }()
@@ -98,7 +106,7 @@ func drive(t *tracker, w write, services, firstMarker int, perSecond, seconds fl
 	changes := make([]*change, count)
 	written := map[string]chan struct{}{} // by resource: closed when its last write was answered
 	for i := range count {
-		time.Sleep(time.Until(started.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))))
+		time.Sleep(time.Until(began.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))))
 		filled := w.fill(i%services, firstMarker+i)
 		changes[i] = t.expect(filled.Resource, firstMarker+i)
 		before, answered := written[filled.Resource], make(chan struct{})
@@ -148,7 +156,7 @@ wait:
 	return map[string]any{
 		"changes": count, "undelivered": lost, "failed_writes": len(failures), "first_failure": message(failures),
 		"oldest_age_ms": milliseconds(worst), "median_age_ms": sampled[len(sampled)/2],
-		"seconds": ended.Sub(started).Seconds(),
+		"seconds": ended.Sub(began).Seconds(),
 	}, nil
 }
 
@@ -205,17 +213,17 @@ func (p probe) answersAsExpected() (bool, error) {
 // until makes a change and asks Envoy again and again, every 200 µs, until it answers by it. A connection that a
 // changed listener drained is opened anew; that is part of what a user sees.
 func (p probe) until(changed func() error, timeout time.Duration) (map[string]any, error) {
-	started := time.Now()
+	began := time.Now()
 	if err := changed(); err != nil {
 		return nil, err
 	}
-	accepted := time.Since(started)
+	accepted := time.Since(began)
 	var last error
-	for time.Since(started) < timeout {
+	for time.Since(began) < timeout {
 		expected, err := p.answersAsExpected()
 		if expected {
 			return map[string]any{
-				"accepted_ms": milliseconds(accepted), "answered_ms": milliseconds(time.Since(started)),
+				"accepted_ms": milliseconds(accepted), "answered_ms": milliseconds(time.Since(began)),
 			}, nil
 		}
 		last = err

@@ -3,7 +3,9 @@
 // It reads commands as lines of JSON from its standard input and answers each with one line. It plays many Envoys
 // that speak delta ADS ("connect", "reconnect"), stands between a real Envoy and its server ("tap"), makes changes
 // over HTTP and tells when the last proxy has each ("change", "drive"), and asks a real Envoy until it answers by a
-// changed route ("probe"). One process does all of that, so all times are of one clock. It ends with its input.
+// changed route ("probe"). For a Kubernetes it asks with a client's credentials ("credentials"), makes many changes at
+// once ("writes"), notes when a watch tells of them ("watch"), and sees what an Envoy's clients see meanwhile ("turn",
+// "traffic"). One process does all of that, so all times are of one clock. It ends with its input.
 package main
 
 import (
@@ -15,6 +17,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -43,6 +46,12 @@ type command struct {
 	Probe         probe
 	Path          string
 	Before, After string
+
+	Credentials credentials
+	Writes      []write
+	Parallel    int
+	Turn        turn
+	Known       int
 }
 
 func (c *command) timeout() time.Duration {
@@ -53,6 +62,8 @@ type simulator struct {
 	tracker *tracker
 	fleet   *fleet
 	tap     *tap
+	watch   *watch
+	traffic *traffic
 	floor   []byte // the RouteConfiguration that is given to Envoy as a file
 }
 
@@ -79,7 +90,45 @@ func (s *simulator) do(c *command) (map[string]any, error) {
 		}
 		return c.Probe.until(c.Write.do, c.timeout())
 	}
-	return s.doTap(c)
+	if strings.HasPrefix(c.Op, "tap") || strings.HasPrefix(c.Op, "floor") {
+		return s.doTap(c)
+	}
+	return s.doKubernetes(c)
+}
+
+// doKubernetes does what only the rows about a Kubernetes need.
+func (s *simulator) doKubernetes(c *command) (map[string]any, error) {
+	switch c.Op {
+	case "credentials":
+		return nil, c.Credentials.use()
+	case "writes":
+		return writeAll(c.Writes, c.Parallel)
+	case "backend":
+		return listenAsBackend(c.Address)
+	case "turn":
+		return c.Turn.run(c.Write, c.timeout())
+	case "traffic":
+		s.traffic = startTraffic(c.Turn, c.Count)
+		return nil, nil
+	case "traffic_end":
+		if s.traffic == nil {
+			return nil, errors.New("there is no traffic")
+		}
+		return s.traffic.end(), nil
+	case "watch":
+		if s.watch != nil {
+			s.watch.close()
+		}
+		opened, err := openWatch(c.Address)
+		s.watch = opened
+		return nil, err
+	case "watched":
+		if s.watch == nil {
+			return nil, errors.New("there is no watch")
+		}
+		return s.watch.lines(c.Known, c.timeout())
+	}
+	return nil, fmt.Errorf("unknown op %q", c.Op)
 }
 
 func (s *simulator) measure(c *command) (map[string]any, error) {

@@ -13,13 +13,19 @@ from benchmarks.rows import (
     endpoint_fanout,
     endpoint_rate,
     endpoint_to_envoy,
+    kubernetes_attached,
+    kubernetes_change,
+    kubernetes_endpoint,
+    kubernetes_gateway,
+    kubernetes_routes,
+    kubernetes_size,
     proxy_memory,
     reconnect,
     route_bytes,
     route_to_envoy,
 )
 
-ROWS: Sequence[Row] = [
+ANYWHERE: Sequence[Row] = [
     cast("Row", module)
     for module in (
         endpoint_to_envoy,
@@ -34,3 +40,16 @@ ROWS: Sequence[Row] = [
         proxy_memory,
     )
 ]
+IN_CLUSTER: Sequence[Row] = [
+    cast("Row", module)
+    for module in (
+        kubernetes_routes,
+        kubernetes_change,
+        kubernetes_attached,
+        kubernetes_gateway,
+        kubernetes_endpoint,
+        kubernetes_size,
+    )
+]
+"""Those that need a Kubernetes; last, for a local node that they start goes on to run."""
+ROWS: Sequence[Row] = [*ANYWHERE, *IN_CLUSTER]
