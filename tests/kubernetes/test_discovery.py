@@ -82,6 +82,11 @@ async def seen(kubeconfig: Path, namespace: str) -> AsyncIterator[Seen]:
     world = Seen(kubeconfig, namespace)
     yield world
     await world.close()
+    # TLS says its goodbyes after that; the loop must live as long as its sockets, of which one is its own.
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    async with asyncio.timeout(SECONDS):
+        while len(selector.get_map()) > 1:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
