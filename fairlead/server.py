@@ -56,7 +56,8 @@ from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
 from xds.server.admission import Rate
 from xds.server.hub import Hub
-from xds.server.serve import InsecureAddressError, Limits, Tls, XdsServer
+from xds.server.serve import InsecureAddressError, Limits, XdsServer
+from xds.server.server_certificates import Tls
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 _log = logging.getLogger(__name__)
