@@ -237,14 +237,17 @@ class Load:
 
 def test_a_gateway_has_proxies_of_its_own_within_three_seconds(world: World, new: Callable[..., str]) -> None:
     world.programmed(new())  # the program has started
-    began = time.monotonic()
-    name = new()
-    item = world.programmed(name)
-    took = time.monotonic() - began
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        name = new()
+        item = world.programmed(name)
+        took.append(time.monotonic() - began)
+    print("a Gateway is Programmed after", *(f"{seconds:.2f}" for seconds in sorted(took)), "seconds")
     reached(address(item))
     world.route(name)
     eventually(lambda: answer(address(item)) == 302, "the route to be served")
-    assert took <= 3.0, f"Programmed after {took:.2f} s"
+    assert sorted(took)[1] <= 3.0, took
 
 
 def test_everything_is_labelled_and_goes_with_the_gateway(world: World, new: Callable[..., str]) -> None:
@@ -441,6 +444,21 @@ def test_a_quota_is_told_as_such(world: World, new: Callable[..., str]) -> None:
         assert "quota" in told["message"]
     finally:
         world.cluster.delete(quota)
+
+
+def test_why_no_proxy_becomes_ready_is_told(world: World, new: Callable[..., str]) -> None:
+    def told(reason: str, words: str, **spec: Any) -> None:
+        name = new("ill", infrastructure=world.parameters(f"ill-{reason.lower()}", **spec))
+
+        def message() -> str:
+            found = condition(world.programmed(name, "False", reason), "Programmed")
+            assert found is not None
+            return str(found["message"])
+
+        eventually(lambda: words in message(), f"{reason} with {words!r}", seconds=30)
+
+    told("NoResources", "finds no node", nodeSelector={"example.com/nowhere": "true"})
+    told("Pending", "does not start", envoyImage="fairlead-envoy:nowhere")
 
 
 def test_secrets_of_the_authority_stay_where_they_are(world: World, new: Callable[..., str]) -> None:
