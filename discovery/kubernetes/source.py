@@ -152,7 +152,9 @@ class KubernetesSource:
             keys: dict[str, set[Key]] | None = {} if self._namespaces else None
             for namespace in spread if struct is not Node else ("",):
                 sink = CatalogSink(self._catalog, kind, namespace=namespace, keys=keys)
-                at = Resource(f"{kind} in {namespace}" if namespace else kind, (_path(version, namespace, plural),))
+                at = Resource(
+                    f"{kind} in {namespace}" if namespace else kind, (_path(version, namespace, plural),), builtin=True
+                )
                 informer = self._informer(at, Reader(struct), sink, CATALOG)
                 group = version.rpartition("/")[0]
                 self._watches.append(
