@@ -1,10 +1,10 @@
 """The certificates that the gRPC server shows, replaced without a restart and without a crash.
 
-grpcio asks for them at every handshake, and takes a new set in while other threads shake hands: one that has looked at the
-old set, and not yet begun to use it, then uses freed memory (https://github.com/grpc/grpc/issues/36693; 800 connections
-at once ended the process in every second run). So nothing is handed over but what differs from the last,
-and before it is, the handshakes that have looked get a moment to go on; new ones wait meanwhile, for grpcio asks under
-a lock.
+grpcio asks for them at every handshake, and takes a new set in while other threads shake hands. One that has looked at
+the old set, and not yet begun to use it, then uses freed memory (https://github.com/grpc/grpc/issues/36693): 800
+connections at once ended the process in every second run. So nothing is handed over but what differs from the last, and
+before it is, the handshakes that have looked get a moment to go on; new ones wait meanwhile, for grpcio asks under a
+lock.
 """
 
 from __future__ import annotations
