@@ -22,14 +22,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-import msgspec
-
 from discovery.kubernetes.api import Api, ApiError, UnreachableError
 from discovery.kubernetes.applier import Applier
 from discovery.kubernetes.informer import Informer
 from discovery.kubernetes.informer_state import Resource
 from discovery.kubernetes.pod_troubles import pods_trouble
-from discovery.kubernetes.provision import GATEWAY_NAME, SELECTOR, Files, Settings, content_of, manifests
+from discovery.kubernetes.provision import GATEWAY_NAME, SELECTOR, Settings, content_of
 from discovery.kubernetes.provisioned import (
     PARTS,
     Live,
@@ -44,16 +42,14 @@ from discovery.kubernetes.provisioned import (
     wants_none,
 )
 from discovery.kubernetes.troubles import Situation, told
+from discovery.kubernetes.wanted import Render, Wanted, defect, wanted
 from discovery.kubernetes.wire import Key, Malformed, Reader, UnreadableError
-from mesh.gateways import GATEWAYS, Gateway, GatewayKey
-from mesh.kinds.gateway import Gateway as GatewayObject
-from mesh.kinds.gatewayclass import GatewayClass
-from mesh.kinds.gatewayparameters import GatewayParametersSpec, ServiceType
+from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.meta import JSON
-from mesh.model import PROVISIONED, ObjectKey, Provisioned, ProvisionedKey
-from mesh.objects import OBJECTS, find
+from mesh.model import PROVISIONED, Provisioned, ProvisionedKey
+from mesh.objects import OBJECTS
 from mesh.problems import Problem
-from mesh.provisioning import class_parameters_problem, label_value, parameters, resource_name
+from mesh.provisioning import label_value
 from mesh.tables import Change, Commit, Engine, Present
 
 _log = logging.getLogger(__name__)
@@ -66,19 +62,6 @@ PATIENCE = 5.0
 """So long pods may take to become ready before they are asked why not."""
 SETTLING = 5.0
 _SHARED = frozenset({"GatewayClass", "GatewayParameters"})
-
-Render = Callable[[GatewayObject, GatewayParametersSpec], Files | None]
-"""Makes what the proxies of a Gateway read; None: it cannot be made yet."""
-
-
-class _Wanted(msgspec.Struct, frozen=True):
-    """What should run a Gateway. `manifests` None: leave what is there; `trouble` says why."""
-
-    name: str
-    service_type: ServiceType
-    requested: bool
-    manifests: tuple[JSON, ...] | None
-    trouble: Trouble | None = None
 
 
 class _Sink:
@@ -132,7 +115,7 @@ class Provisioner:
         self._settled = settled
         self._clock = clock
         self._leading = False
-        self._wanted: dict[GatewayKey, _Wanted] = {}
+        self._wanted: dict[GatewayKey, Wanted] = {}
         self._live: dict[Part, dict[Key, Live]] = {part: {} for part in PARTS}
         self._applied: dict[tuple[Part, Key], str] = {}
         self._told: dict[GatewayKey, Provisioned] = {}
@@ -167,7 +150,8 @@ class Provisioner:
     def renew(self) -> None:
         """What proxies read has changed."""
         for key in list(self._wanted):
-            self._want(key)
+            if self._engine.get(GATEWAYS, key) is not None:  # else indexes would be walked, and this is no commit
+                self._want(key)
 
     def lead(self, leading: bool) -> None:
         """Take over, or leave it to others."""
@@ -221,55 +205,32 @@ class Provisioner:
     def _want(self, key: GatewayKey) -> None:
         """Say anew what should run a Gateway."""
         look = Present(self._engine)
-        row = self._engine.get(GATEWAYS, key)
-        gateway = find(look, GatewayObject, ObjectKey("Gateway", key.namespace, key.name))
-        if row is None or gateway is None or row.platform != self._source:
-            if self._wanted.pop(key, None) is None:
-                return
+        now = wanted(look, key, source=self._source, settings=self._settings, render=self._render)
+        if now == self._wanted.get(key):
+            return
+        if now is None:
+            del self._wanted[key]
             self._troubles.pop(key, None)
             self._waits.pop(key, None)
         else:
-            wanted = self._made_or_not(look, gateway, row)
-            if wanted == self._wanted.get(key):
-                return
-            self._wanted[key] = wanted
+            self._wanted[key] = now
             self._pauses.pop(key, None)
         self._tell(key)
         self._touch(key)
 
-    def _made_or_not(self, look: Present, gateway: GatewayObject, row: Gateway) -> _Wanted:
-        try:
-            return self._made(look, gateway, row)
-        except Exception as error:  # noqa: BLE001 - a defect costs one Gateway, not the program
-            trouble = _defect(GatewayKey(gateway.metadata.namespace, gateway.metadata.name), error)
-            return _Wanted(row.service_account, self._settings.service_type, bool(row.requested), None, trouble)
-
-    def _made(self, look: Present, gateway: GatewayObject, row: Gateway) -> _Wanted:
-        merged = parameters(look, gateway)
-        name = resource_name(gateway.metadata.name, gateway.spec.gateway_class_name)
-        service_type = merged.service_type or self._settings.service_type
-        found = find(look, GatewayClass, ObjectKey("GatewayClass", "", gateway.spec.gateway_class_name))
-        problem = class_parameters_problem(look, found) if found is not None else ""
-        if problem or not row.accepted:
-            trouble = Trouble("Invalid", f"Its GatewayClass: {problem}") if problem else None
-            return _Wanted(name, service_type, bool(row.requested), None, trouble)
-        files = self._render(gateway, merged)
-        made = manifests(gateway, row, merged, self._settings, files) if files is not None else ()
-        return _Wanted(name, service_type, bool(row.requested), made or None)
-
     def _tell(self, key: GatewayKey) -> None:
         """Give the model the row of a Gateway, if it has changed."""
-        wanted = self._wanted.get(key)
+        found = self._wanted.get(key)
         row = None
-        if wanted is not None:
-            at = Key(key.namespace, wanted.name)
+        if found is not None:
+            at = Key(key.namespace, found.name)
             row = row_of(
-                name=wanted.name,
-                service_type=wanted.service_type,
+                name=found.name,
+                service_type=found.service_type,
                 service=self._mine("Service", at, key),
                 deployment=self._mine("Deployment", at, key),
                 node_addresses=self._nodes,
-                trouble=self._troubles.get(key) or wanted.trouble or self._blind(),
+                trouble=self._troubles.get(key) or found.trouble or self._blind(),
             )
         if row == self._told.get(key):
             return
@@ -347,7 +308,7 @@ class Provisioner:
             trouble = Trouble("Pending", f"The API server refuses what runs the Gateway: {error}.")
             self._again(key, trouble.message)
         except Exception as error:  # noqa: BLE001 - a defect costs one Gateway, not the program
-            trouble = _defect(key, error)
+            trouble = defect(key, error)
             self._again(key, trouble.message)
         else:
             if trouble is None:
@@ -370,19 +331,19 @@ class Provisioner:
         self._touch(key, after=self._pauses[key])
 
     async def _reconcile(self, key: GatewayKey) -> Trouble | None:
-        wanted = self._wanted.get(key)
-        if wanted is not None and wanted.manifests is None:
+        found = self._wanted.get(key)
+        if found is not None and found.manifests is None:
             return None
-        if wanted is not None:
-            if wanted.service_type == "NodePort":
+        if found is not None:
+            if found.service_type == "NodePort":
                 await self._read_nodes()
                 self._touch(key, after=NODES_AGE)
-            for part, manifest in zip(PARTS, wanted.manifests or (), strict=True):
-                trouble = await self._apply(key, part, manifest, requested=wanted.requested)
+            for part, manifest in zip(PARTS, found.manifests or (), strict=True):
+                trouble = await self._apply(key, part, manifest, requested=found.requested)
                 if trouble is not None:
                     return trouble
-        await self._prune(key, wanted.name if wanted is not None else "")
-        return await self._why_not_ready(key, wanted.name) if wanted is not None else None
+        await self._prune(key, found.name if found is not None else "")
+        return await self._why_not_ready(key, found.name) if found is not None else None
 
     async def _apply(self, key: GatewayKey, part: Part, manifest: JSON, *, requested: bool) -> Trouble | None:
         at = Key(key.namespace, manifest["metadata"]["name"])
@@ -472,11 +433,6 @@ def _resources(part: Part, namespaces: Sequence[str]) -> list[Resource]:
         Resource(f"{what} in {namespace}", (f"{part.root}/namespaces/{namespace}/{part.plural}",), labels=SELECTOR)
         for namespace in namespaces
     ]
-
-
-def _defect(key: GatewayKey, error: Exception) -> Trouble:
-    _log.error("Gateway %s/%s cannot be provisioned, a defect of ours", *key, exc_info=error)
-    return Trouble("Pending", f"A defect of Fairlead, see its log: {type(error).__name__}: {error}.")
 
 
 def _newer(one: Live, other: Live) -> bool:
