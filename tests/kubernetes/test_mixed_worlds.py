@@ -6,7 +6,7 @@ import base64
 import http.client
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,32 @@ def secret(pair: Pair) -> JSON:
     return {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": data}
 
 
+def discovered_service() -> tuple[JSON, JSON]:
+    """A Service with an endpoint in Kubernetes; kube-proxy leaves it alone."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "labels": {"service.kubernetes.io/service-proxy-name": "none"}},
+        "spec": {"clusterIP": "None", "ports": [{"name": "web", "port": 80}]},
+    }
+    endpoints = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "web", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{"addresses": ["10.1.0.1"]}],
+    }
+    return service, endpoints
+
+
 class World:
     """A running Fairlead that watches one namespace of the cluster and one folder of files, and its store."""
 
-    def __init__(self, children: Children, cluster: Cluster, namespace: str, folder: Path) -> None:
+    def __init__(
+        self, children: Children, cluster: Cluster, namespace: str, folder: Path, clusters: Sequence[str] = ()
+    ) -> None:
+        self._clusters = clusters or ("--kubernetes", str(cluster.kubeconfig))
         self._cluster = cluster
         self._folder = folder
         self._children = children
@@ -77,7 +99,7 @@ class World:
     def _start(self) -> Serving:
         return start_serve(
             self._children,
-            *("--kubernetes", f"{self._cluster.kubeconfig}", "--kubernetes-namespaces", self.namespace),
+            *(*self._clusters, "--kubernetes-namespaces", self.namespace),
             *("--kubernetes-lease", f"{self.namespace}/fairlead", "--files", str(self._folder)),
         )
 
@@ -157,23 +179,25 @@ def test_a_gateway_in_a_file_serves_routes_and_secrets_of_the_cluster_and_servic
     eventually(told, "the cluster's route to be told that it is accepted")
 
 
+def test_of_two_clusters_the_first_by_name_declares_an_object_and_their_services_merge(
+    children: Children, cluster: Cluster, crds: None, namespace: str, folder: Path
+) -> None:
+    clusters = [part for name in ("west", "east") for part in ("--kubernetes", f"{name}={cluster.kubeconfig}")]
+    world = World(children, cluster, namespace, folder, clusters)
+    world.in_cluster(route("shop", "/", "web"), *discovered_service())
+    eventually(lambda: world.get("httproutes", "shop")["origin"]["source"] == "kubernetes:east", "the route")
+    eventually(lambda: "shadowed" in world.get("httproutes", "shop")["status"], "the other one to be shadowed")
+    assert "kubernetes:west: shadowed by kubernetes:east" in world.get("httproutes", "shop")["status"]["shadowed"][0]
+
+    def sources() -> bool:
+        services = world.serving.client.request("GET", "/api/v1/discovered/services").json()
+        return '["kubernetes:east", "kubernetes:west"]' in json.dumps(services)
+
+    eventually(sources, "the service of both")
+
+
 def test_one_service_in_a_cluster_and_a_file_has_the_endpoints_of_both(world: World) -> None:
-    world.in_cluster(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "web", "labels": {"service.kubernetes.io/service-proxy-name": "none"}},
-            "spec": {"clusterIP": "None", "ports": [{"name": "web", "port": 80}]},
-        },
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
-            "addressType": "IPv4",
-            "ports": [{"name": "web", "port": 8080, "protocol": "TCP"}],
-            "endpoints": [{"addresses": ["10.1.0.1"]}],
-        },
-    )
+    world.in_cluster(*discovered_service())
     world.in_file("web", own_service("web", 9000))
 
     def addresses() -> set[str]:
