@@ -36,7 +36,7 @@ class Taking:
         self.statuses: dict[str, dict[str, Any]] = {}
         self.version = 100
 
-    async def request(self, method: str, path: str, *, body: bytes | None = None, **_: Any) -> bytes:  # noqa: ARG002 - the signature of `Api.request`
+    async def request(self, method: str, path: str, *, body: bytes | None = None, **_: Any) -> bytes:
         held = self.statuses.setdefault(path.removesuffix("/status").rpartition("/")[2], {})
         held.update(json.loads(body or b"{}").get("status", {}))
         self.version += 1
