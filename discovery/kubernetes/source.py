@@ -102,16 +102,21 @@ class KubernetesSource:
         self._stale: list[Change] = []  # rows of copies that stand in for the catalog
         self._news = asyncio.Event()
         self._situations: tuple[Problem, ...] | None = None
+        self._parts: tuple[tuple[Problem, ...], ...] = ((), (), ())
+        self._problems: tuple[Problem, ...] = ()
         self._failure: BaseException | None = None
         self._began = 0.0
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong at present: with the API server, then with objects."""
+        """What is wrong at present: with the API server, then with objects; the same tuple while nothing changes."""
         if self._situations is None:
             watches = (*self._watches, *self._by_name.values())
             self._situations = told(self.name, [watch.situation() for watch in watches])
-        return (*self._situations, *self._catalog.problems, *self._config.problems)
+        parts = (self._situations, self._catalog.problems, self._config.problems)
+        if any(part is not before for part, before in zip(parts, self._parts, strict=True)):
+            self._parts, self._problems = parts, sum(parts, ())
+        return self._problems
 
     @property
     def settled(self) -> bool:
@@ -137,7 +142,7 @@ class KubernetesSource:
             while True:
                 await self._stirred(None)
                 batch = self._collect()
-                if batch or self.problems != problems:
+                if batch or self.problems is not problems:
                     yield batch
                     problems = self.problems
         finally:
