@@ -29,7 +29,7 @@ from discovery.kubernetes.troubles import Situation, told
 from discovery.kubernetes.wire import EndpointSlice, Key, Node, Pod, Reader, Service
 from mesh.kinds import KINDS, Kind
 from mesh.kinds.meta import Object
-from mesh.model import DeclaredKey, ObjectKey
+from mesh.model import DeclaredKey, DiscoveredServiceKey, ObjectKey
 from mesh.problems import Problem
 from mesh.tables import Change
 
@@ -257,9 +257,16 @@ class KubernetesSource:
             return
         for part in sorted({watch.part for watch in self._watches} - self._whole):
             if part == CATALOG:
-                self._stale = self._copies.discovered()
+                copies = self._copies.discovered()
+                self._stale = [
+                    copy for copy in copies if self._covers(cast("DiscoveredServiceKey", copy.key).namespace)
+                ]
             else:
-                self._config.restore(self._copies.objects(part))
+                objects = self._copies.objects(part)
+                self._config.restore(made for made in objects if self._covers(made.metadata.namespace))
+
+    def _covers(self, namespace: str) -> bool:
+        return not (namespace and self._namespaces) or namespace in self._namespaces
 
     def _last_good(self, key: ObjectKey) -> Object | None:
         return self._copies.object(key) if self._copies is not None else None
