@@ -287,6 +287,8 @@ def _words(error: Exception) -> str:
         return f"its certificate is not trusted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect to {error.host}:{error.port}: {_strerror(error.os_error)}"
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        return "the connection broke off"
     if isinstance(error, OSError):
         return _strerror(error)
     return str(error) or type(error).__name__
