@@ -42,6 +42,7 @@ RATE = 200.0  # writes a second; an API server on two cores takes some 500
 BURST = 50
 _TRIES = 4  # against conflicts, before waiting
 _LONGEST_HOLD = 30.0
+_LAST_WORDS = 1.0  # seconds that writes under way have at the end
 _SLICE = 50  # decisions between turns of others on the loop
 _FIRST = {"GatewayClass": 0, "Gateway": 1}  # few, and what everybody waits for
 
@@ -123,7 +124,7 @@ class StatusWriter:
             self._bell.set()
 
     def lead(self, leading: bool) -> None:
-        """Begin to write, or stop; writes under way are ended, and harmless."""
+        """Begin to write, or stop; writes under way go on to their end, which their precondition makes harmless."""
         if leading == self._leading:
             return
         self._leading = leading
@@ -221,7 +222,8 @@ class StatusWriter:
                 else:
                     await asyncio.sleep(0)
         finally:
-            running = list(self._running)
+            if running := list(self._running):
+                await asyncio.wait(running, timeout=_LAST_WORDS)
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
