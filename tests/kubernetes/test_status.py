@@ -381,6 +381,7 @@ async def test_a_deleted_object_is_forgotten(run: Run, world: World, classes: tu
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # 45 s on a machine that does nothing else
 async def test_a_thousand_routes_cost_their_gateway_few_writes_and_it_is_right_soon_after_the_last(
     run: Run, world: World, classes: tuple[str, str]
 ) -> None:
