@@ -50,6 +50,15 @@ docs: $(READY) ## write the reference pages that are made from the code
 	$(BIN)/python -m fairlead.metrics > docs/reference/metrics.md
 	$(BIN)/python -m tests.docs.reference
 
+.PHONY: conformance
+conformance: $(READY) ## Gateway API's official suite on the local node; the report goes to docs/conformance
+	tests/kube-node/kube-node up
+	tests/conformance/conformance build
+	tests/conformance/conformance images
+	$(BIN)/python kind-cluster/images
+	kind-cluster/install fairlead
+	tests/conformance/conformance run
+
 .PHONY: crds
 crds: $(READY) ## write the CustomResourceDefinitions of kind-cluster/crds from the model
 	$(BIN)/python -m scripts.crds

@@ -203,7 +203,7 @@ def _trust_by_file(token: Token) -> JSON:
     return {
         "combined_validation_context": {
             "default_validation_context": {"match_typed_subject_alt_names": [_name(token.server_name)]},
-            "validation_context_sds_secret_config": {"name": "ca", "sds_config": _file(f"{token.folder}/{CA_FILE}")},
+            "validation_context_sds_secret_config": {"name": "ca", "sds_config": _file(token.folder, CA_FILE)},
         }
     }
 
@@ -215,7 +215,7 @@ def _token_injector(token: Token) -> JSON:
     never again, so that a new authority would ask for new proxies, and its pauses between attempts to connect grow to
     30 s whatever is configured (both tried with Envoy 1.40).
     """
-    secret = {"name": "token", "sds_config": _file(f"{token.folder}/{TOKEN_FILE}")}
+    secret = {"name": "token", "sds_config": _file(token.folder, TOKEN_FILE)}
     return {
         "name": "envoy.filters.http.credential_injector",
         "typed_config": {
@@ -234,8 +234,10 @@ def _token_injector(token: Token) -> JSON:
     }
 
 
-def _file(path: str) -> JSON:
-    return {"resource_api_version": "V3", "path_config_source": {"path": path}}
+def _file(folder: str, name: str) -> JSON:
+    """Read again with its folder: what was refused at first (no authority was there yet) gets another chance."""
+    source = {"path": f"{folder}/{name}", "watched_directory": {"path": folder}}
+    return {"resource_api_version": "V3", "path_config_source": source}
 
 
 def token_files(*, token: str, ca: str) -> dict[str, JSON]:

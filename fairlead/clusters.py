@@ -95,7 +95,7 @@ class Cluster:
         source = f"kubernetes:{place.name}"
         namespace, name = _lease(settings)
         self.api: Connection = Connection(credentials)
-        self._copies = Copies(store, source)
+        self._copies = Copies(store, source, place=f"{place.kubeconfig}#{place.context}")
         self._writer = StatusWriter(self.api, source=source)
         self.source = KubernetesSource(
             place.name,

@@ -91,6 +91,7 @@ def provisioner(
             image=settings.gateway_image,
             image_pull_policy=settings.gateway_image_pull_policy,
             service_type=settings.gateway_service_type,
+            control_plane=str(address),
             token_audience=settings.xds_audience,
         ),
         render=files_for(address, server_name=server_name, ca=lambda: authority.bundle),

@@ -15,7 +15,7 @@ from mesh.model import Audience, ServiceKey
 from mesh.services import ENDPOINTS
 from mesh.tables import Engine
 from xds.server.authentication import named_alike
-from xds.server.serve import Tls
+from xds.server.server_certificates import Tls
 
 
 def tokens_address(settings: Settings) -> str | None:

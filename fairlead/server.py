@@ -56,7 +56,8 @@ from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
 from xds.server.admission import Rate
 from xds.server.hub import Hub
-from xds.server.serve import InsecureAddressError, Limits, Tls, XdsServer
+from xds.server.serve import InsecureAddressError, Limits, XdsServer
+from xds.server.server_certificates import Tls
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 _log = logging.getLogger(__name__)
@@ -235,13 +236,13 @@ class Server:
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         await self._store_source.load()
         self._waiting_for.remove("store")
-        following: list[tuple[str, AsyncIterator[tuple[Change, ...]]]] = []
+        following: list[tuple[Source, AsyncIterator[tuple[Change, ...]]]] = []
         telling = self._tasks.start("problems", self._tell_problems())
         for source in self._sources:
             batches = source.batches()
             self._builder.submit(await anext(batches))
             self._waiting_for.remove(source.name)
-            following.append((source.name, batches))
+            following.append((source, batches))
         telling.cancel()
         self._problem_log.note(self._source_problems())
         await self._builder.build_first()
@@ -256,8 +257,8 @@ class Server:
         self._tasks.start("audiences", self._known_audiences.run())
         self._tasks.start("rejections", self._rejections.watch())
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
-        for name, batches in following:
-            self._tasks.start(name, self._follow(batches))
+        for source, batches in following:
+            self._tasks.start(source.name, self._follow(source, batches))
 
     async def _tell_problems(self) -> None:
         """Say what keeps the server from being ready, while it waits for a source that cannot be read."""
@@ -265,10 +266,14 @@ class Server:
             await asyncio.sleep(_TELL_SECONDS)
             self._problem_log.note(self._source_problems())
 
-    async def _follow(self, batches: AsyncIterator[tuple[Change, ...]]) -> None:
+    async def _follow(self, source: Source, batches: AsyncIterator[tuple[Change, ...]]) -> None:
+        problems: object = None
         async for batch in batches:
             self._builder.submit(batch)
-            self._problem_log.note(self._source_problems())
+            # A thousand problems must not be looked through at each change of an endpoint.
+            if source.problems is not problems:
+                problems = source.problems
+                self._problem_log.note(self._source_problems())
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         """A part that must not end has ended: stop in order, so that a supervisor starts us anew."""

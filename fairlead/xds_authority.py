@@ -23,7 +23,7 @@ import msgspec
 
 from discovery.kubernetes.api import APPLY, MANAGER, Api, ApiError, UnreachableError
 from sds.bootstrap_authority import Authorities, ServerLeaf, UnreadableAuthorityError, new_authority, read, rotated
-from xds.server.serve import ServerCertificate
+from xds.server.server_certificates import ServerCertificate
 
 SECRET: Final = "fairlead-xds-authority"  # noqa: S105 - its name
 CONFIG_MAP: Final = "fairlead-ca"

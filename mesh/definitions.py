@@ -15,7 +15,7 @@ import msgspec
 from mesh.conditions import Condition
 from mesh.tables import Input, Reader
 
-SUPPORTED = ((1, 4), (1, 5), (1, 6))
+SUPPORTED = ((1, 6),)
 EXPERIMENTAL = "experimental"
 
 _RELEASE = re.compile(r"v(\d{1,4})\.(\d{1,4})\.\d{1,4}([-+].*)?", re.DOTALL)
@@ -49,7 +49,7 @@ def supported_version(look: Reader, source: str) -> Condition | None:
     if not wrong:
         return Condition("SupportedVersion", True, "SupportedVersion")
     known = ", ".join(f"v{major}.{minor}" for major, minor in SUPPORTED)
-    said = f"{'; '.join(wrong)}. Supported are {known}; the rest is served as well as it goes."
+    said = f"{'; '.join(wrong)}. Tried was {known}; other releases are served as well as it goes."
     return Condition("SupportedVersion", False, "UnsupportedVersion", said)
 
 

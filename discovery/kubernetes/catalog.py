@@ -66,6 +66,7 @@ class Catalog:
         self._workloads: dict[Workload, Workload] = {}
         self._uses: Counter[Workload] = Counter()
         self._problems: dict[tuple[str, Key], tuple[Problem, ...]] = {}
+        self._all_problems: tuple[Problem, ...] | None = None  # the same, sorted, until one comes or goes
         # What `take` must look at: services, with those slices that may have another row.
         self._stirred: dict[Key, set[Key]] = {}
         self._service_rows: dict[DiscoveredServiceKey, DiscoveredService] = {}
@@ -132,7 +133,9 @@ class Catalog:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with objects at present, sorted by object."""
-        return tuple(problem for at in sorted(self._problems) for problem in self._problems[at])
+        if self._all_problems is None:
+            self._all_problems = tuple(problem for at in sorted(self._problems) for problem in self._problems[at])
+        return self._all_problems
 
     # -- Pods and Nodes by name, for the slices that name them (`endpoint_slices.Referred`)
 
@@ -264,9 +267,12 @@ class Catalog:
         """Keep the problems of an object, in the place of those that it had."""
         if problems:
             where = f"{self._source} {kind} {key}"
-            self._problems[kind, key] = tuple(msgspec.structs.replace(problem, file=where) for problem in problems)
-        elif self._problems:
-            self._problems.pop((kind, key), None)
+            placed = tuple(msgspec.structs.replace(problem, file=where) for problem in problems)
+            if placed != self._problems.get((kind, key)):
+                self._problems[kind, key] = placed
+                self._all_problems = None
+        elif self._problems and self._problems.pop((kind, key), None) is not None:
+            self._all_problems = None
 
     # -- what the state means to the model
 

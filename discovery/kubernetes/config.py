@@ -46,7 +46,7 @@ def resource(kind: Kind, namespace: str = "", name: str = "") -> Resource:
         for version in (kind.api_version, *(other for other in kind.accepted if other != kind.api_version))
     )
     what = f"{kind.name} {namespace}/{name}" if name else f"{kind.name} in {namespace}" if scope else kind.name
-    return Resource(what, paths, f"metadata.name={name}" if name else "", _PAGE_SIZE)
+    return Resource(what, paths, f"metadata.name={name}" if name else "", _PAGE_SIZE, builtin=not kind.group)
 
 
 class Config:

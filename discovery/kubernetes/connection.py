@@ -25,6 +25,8 @@ from discovery.kubernetes.credentials import Access, Credentials
 MAX_BODY = 256 * 1024 * 1024
 MAX_LINE = 32 * 1024 * 1024
 CONNECT_SECONDS = 10.0
+OPEN_SECONDS = 60.0
+"""An API server under load lets a watch wait for so long before it accepts it."""
 _AT_ONCE = 32  # requests; watches are not counted
 _READ_BUFFER = 256 * 1024
 # A peer that vanished without a word is noticed within half a minute, however quiet a watch is.
@@ -83,10 +85,10 @@ class Connection:
     async def lines(self, path: str, *, query: Mapping[str, str], idle_timeout: float) -> AsyncIterator[bytes]:
         """See `api.Api.lines`."""
         try:
-            async with asyncio.timeout(CONNECT_SECONDS + idle_timeout):
+            async with asyncio.timeout(OPEN_SECONDS):
                 answer = await self._open("GET", path, query, None, JSON)
         except TimeoutError:
-            raise UnreachableError(f"no answer to a watch of {path} within {idle_timeout:g} s") from None
+            raise UnreachableError(f"no answer to a watch of {path} within {OPEN_SECONDS:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise UnreachableError(_words(error)) from None
         async with contextlib.aclosing(_Closing(answer)):
@@ -100,6 +102,8 @@ class Connection:
         self._session = self._retired = self._access = None
         for session in sessions:
             if session is not None:
+                if isinstance(session.connector, aiohttp.TCPConnector):
+                    await session.connector.close(abort_ssl=True)  # waits for no goodbye, as below
                 await session.close()
 
     async def _open(
@@ -141,6 +145,9 @@ class _Closing:
         if self._answer.content.at_eof():
             self._answer.release()
         else:
+            # Nothing is said any more, so there is no goodbye of TLS to wait for: it would outlive `Connection.close`.
+            if (at := self._answer.connection) is not None and at.transport is not None:
+                at.transport.abort()
             self._answer.close()
 
 
@@ -280,6 +287,8 @@ def _words(error: Exception) -> str:
         return f"its certificate is not trusted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect to {error.host}:{error.port}: {_strerror(error.os_error)}"
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        return "the connection broke off"
     if isinstance(error, OSError):
         return _strerror(error)
     return str(error) or type(error).__name__

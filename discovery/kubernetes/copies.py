@@ -36,6 +36,7 @@ PAUSE_SECONDS = 2.0
 AT_ONCE = 500
 
 _WHOLE = "whole"
+_PLACE = f"{_WHOLE}/@place"
 _SERVICES, _ENDPOINTS, _OBJECTS = "service", "endpoints", "object"
 _SERVICE_DECODER = msgspec.json.Decoder(DiscoveredService)
 _ENDPOINTS_DECODER = msgspec.json.Decoder(DiscoveredEndpoints)
@@ -69,13 +70,19 @@ def _encoded(row: Any) -> bytes:
 
 
 class Copies:
-    """The copies of one source. `load` first; `run` writes what `note` and `whole` say, without end."""
+    """The copies of one source. `load` first; `run` writes what `note` and `whole` say, without end.
 
-    def __init__(self, store: Store, source: str) -> None:
+    `place` says where the cluster is. Copies from another place are of another cluster that had the same name: they
+    are removed, and never served.
+    """
+
+    def __init__(self, store: Store, source: str, *, place: str = "") -> None:
         self._store = store
         self._source = source
+        self._place = place.encode()
         self._loaded: dict[str, bytes] = {}
         self._known: dict[str, int] = {}
+        self._whole: set[str] = set()
         self._holding: frozenset[str] = frozenset()
         self._waiting: dict[str, Any] = {}
         self._bell = asyncio.Event()
@@ -88,11 +95,15 @@ class Copies:
         """
         self._loaded = dict(await self._store.documents(self._source))
         self._known = {name: hash(body) for name, body in self._loaded.items()}
-        self._holding = frozenset(map(_part, self._known))
+        if self._loaded.get(_PLACE, b"") != self._place:
+            self._waiting = dict.fromkeys(self._loaded) | {_PLACE: self._place}
+            self._loaded = {}
+        self._whole = {name for name in self._loaded if name.startswith(f"{_WHOLE}/")}
+        self._holding = frozenset(map(_part, self._loaded.keys() - self._whole))
 
     def has(self, part: str) -> bool:
         """Whether there is a copy of all that a part had; it may be empty."""
-        return f"{_WHOLE}/{part}" in self._known
+        return f"{_WHOLE}/{part}" in self._whole
 
     def holds(self, part: str) -> bool:
         """Whether an earlier run left anything of a part."""
@@ -140,7 +151,7 @@ class Copies:
         for name in self._known:
             if _part(name) == part and name not in kept and not name.startswith(f"{_WHOLE}/"):
                 self._waiting.setdefault(name, None)
-        self._waiting[f"{_WHOLE}/{part}"] = b""
+        self._waiting[f"{_WHOLE}/{part}"] = b"1"
         self._bell.set()
 
     def forget(self) -> None:

@@ -3,9 +3,8 @@
 Pure functions and the compact form in which a slice is kept. What each rule is for:
 - An endpoint that is `ready` (an absent condition counts as true) is Healthy, a terminating one too if the Service
   publishes addresses that are not ready: Kubernetes says so by `ready` itself.
-- One that is terminating and still `serving` is Draining, and of the last priority, so that it is sent traffic only
-  where the service has no ready one, as kube-proxy does. At the priority of the others it would, in a rollout, push
-  Envoy below its panic threshold, and requests to Pods that are about to end. Sessions that stick still find it.
+- One that is terminating and still `serving` is Draining. Envoy then sends it requests only where the service has no
+  ready one, as kube-proxy does; sessions that stick still find it (`tests/envoy/test_draining.py`).
 - Any other endpoint is left out.
 - An endpoint's addresses are interchangeable by definition; the first is used.
 - Zone: the endpoint's own, else its Node's; region: its Node's (slices carry none).
@@ -25,8 +24,6 @@ import msgspec
 from discovery.kubernetes import wire
 from discovery.kubernetes.services import pairs
 from mesh.model import DiscoveredEndpoints, Endpoint, Health, Locality
-
-LAST_PRIORITY = 127
 
 _NO_CONDITIONS = wire.Conditions()
 _LOCALITIES = 4096
@@ -167,7 +164,6 @@ def _endpoint(instance: Instance, ports: tuple[tuple[str, int], ...]) -> Endpoin
         labels=pod.labels,
         locality=_locality(node.region, instance.zone or node.zone),
         health=instance.health,
-        priority=LAST_PRIORITY if instance.health == "Draining" else 0,
         service_account=pod.service_account,
     )
 

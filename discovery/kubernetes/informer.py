@@ -12,8 +12,19 @@ from collections.abc import Callable, Hashable
 from contextlib import aclosing
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from discovery.kubernetes.api import Api, ApiError, UnreachableError
-from discovery.kubernetes.informer_state import IDLE_SECONDS, InformerState, List, Resource, Trouble, Wait, Watch
+from discovery.kubernetes.informer_state import (
+    IDLE_SECONDS,
+    InformerState,
+    List,
+    Resource,
+    Trouble,
+    Wait,
+    Watch,
+    is_absence,
+)
 from discovery.kubernetes.wire import Event, Key, Malformed, Page, UnreadableError
 
 LIST_SECONDS = 60.0
@@ -22,6 +33,10 @@ _SLICE = 25  # objects of a page between turns of others on the loop
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    git_version: str = ""
 
 
 class Reading(Protocol[T_co]):
@@ -117,7 +132,17 @@ class Informer(Generic[T]):
             else:
                 await self._watch(step)
         except (ApiError, UnreachableError, UnreadableError) as error:
-            self._fail(error)
+            self._fail(await self._not_kubernetes() or error if is_absence(error) else error)
+
+    async def _not_kubernetes(self) -> UnreachableError | UnreadableError | None:
+        """Why an answer of 404 cannot be believed: whatever stands in for an API server gives it for every path."""
+        try:
+            version = msgspec.json.decode(await self._api.request("GET", "/version"), type=_Version)
+        except UnreachableError as error:
+            return error
+        except (ApiError, msgspec.DecodeError):
+            return UnreadableError("it has no /version, and so is no API server")
+        return None if version.git_version else UnreadableError("its /version is none of Kubernetes'")
 
     async def _list(self, step: List) -> None:
         before = self.situation()

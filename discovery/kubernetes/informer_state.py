@@ -19,6 +19,7 @@ from discovery.kubernetes.api import ApiError, UnreachableError
 from discovery.kubernetes.wire import UnreadableError
 
 FIRST_PAUSE = 0.2
+AWAY_PAUSE = 5.0  # a server that is away costs nothing to ask, and all wait for it to come back
 LONGEST_PAUSE = 15.0
 FORBIDDEN_PAUSE = 30.0
 MISSING_PAUSE = 10.0
@@ -44,6 +45,8 @@ class Resource(msgspec.Struct, frozen=True):
     page_size: int = 250
     labels: str = ""
     """A label selector."""
+    builtin: bool = False
+    """Every Kubernetes has it: who says that there is no such kind is something else."""
 
 
 class List(msgspec.Struct, frozen=True):
@@ -71,6 +74,11 @@ class Trouble(msgspec.Struct, frozen=True):
 
     code: TroubleCode
     message: str
+
+
+def is_absence(error: Failure) -> bool:
+    """Whether a failure says that there is no such kind."""
+    return isinstance(error, ApiError) and error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 
 class InformerState:
@@ -159,14 +167,14 @@ class InformerState:
         if isinstance(error, UnreachableError):
             self._token = ""
             self.trouble = Trouble("Unreachable", str(error))
-            self._pause(now, luck)
+            self._pause(now, luck, longest=AWAY_PAUSE)
             return False
         if isinstance(error, UnreadableError):
             self._relist()
             self.trouble = Trouble("Refused", f"it answers what is not Kubernetes' API: {error}")
             self._pause(now, luck)
             return False
-        if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+        if is_absence(error) and not self.resource.builtin:
             return self._not_found(now, luck)
         if error.status == HTTPStatus.GONE:
             self._paged = watching or not self._token
@@ -213,7 +221,7 @@ class InformerState:
         self.trouble = None
         self._failures = self._absences = self._versions_tried = 0
 
-    def _pause(self, now: float, luck: float, *, longest: float = LONGEST_PAUSE) -> None:
-        pause = min(longest, FIRST_PAUSE * 2 ** min(self._failures, 20))
+    def _pause(self, now: float, luck: float, *, longest: float | None = None) -> None:
+        pause = min(LONGEST_PAUSE if longest is None else longest, FIRST_PAUSE * 2 ** min(self._failures, 20))
         self._failures += 1
         self._not_before = now + pause * (0.5 + 0.5 * luck)

@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     image: str
     image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
     service_type: ServiceType = "LoadBalancer"
+    control_plane: str = ""
+    """Where the proxies get their configuration, for people to read."""
     token_audience: str = "fairlead"  # noqa: S105 - who tokens are for
     token_seconds: int = 3600
 

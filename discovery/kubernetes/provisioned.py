@@ -24,19 +24,25 @@ Reason = Literal["Pending", "Invalid", "NoResources", "AddressNotAssigned", "Add
 
 
 class Part(NamedTuple):
-    """A kind of object that Gateways are run with: its plural, and where its API is."""
+    """A kind of object that Gateways are run with: its plural, and the version and group of its API."""
 
     kind: str
     plural: str
-    root: str
+    version: str
+    group: str = ""
+
+    @property
+    def root(self) -> str:
+        """Where its API is."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
 
 
 PARTS = (
-    Part("ServiceAccount", "serviceaccounts", "/api/v1"),
-    Part("ConfigMap", "configmaps", "/api/v1"),
-    Part("Deployment", "deployments", "/apis/apps/v1"),
-    Part("Service", "services", "/api/v1"),
-    Part("PodDisruptionBudget", "poddisruptionbudgets", "/apis/policy/v1"),
+    Part("ServiceAccount", "serviceaccounts", "v1"),
+    Part("ConfigMap", "configmaps", "v1"),
+    Part("Deployment", "deployments", "v1", "apps"),
+    Part("Service", "services", "v1"),
+    Part("PodDisruptionBudget", "poddisruptionbudgets", "v1", "policy"),
 )
 
 
@@ -84,12 +90,13 @@ class LiveStatus(Wire, frozen=True, gc=False):
 
 
 class LiveSpec(Wire, frozen=True, gc=False):
-    """`spec` of a Service; of other kinds nothing is read."""
+    """`spec` of a Service, and the replicas of a Deployment."""
 
     type: str | None = None
     cluster_ip: str | None = field(default=None, name="clusterIP")
     cluster_ips: list[str] | None = field(default=None, name="clusterIPs")
     load_balancer_class: str | None = None
+    replicas: int | None = None
 
 
 class Live(Wire, frozen=True, gc=False):
@@ -168,7 +175,7 @@ def row_of(
         )
     return Provisioned(
         addresses=addresses,
-        ready=_available(deployment),
+        ready=is_available(deployment),
         problem=trouble.message if trouble is not None else "",
         reason=trouble.reason if trouble is not None else "Pending",
         service_account=name,
@@ -199,14 +206,20 @@ def node_addresses(nodes: Iterable[LiveNode]) -> tuple[str, ...]:
     return tuple(sorted(by_type.get("ExternalIP") or by_type.get("InternalIP") or ()))
 
 
-def _available(deployment: Live | None) -> bool:
+def is_available(deployment: Live | None) -> bool:
+    """Whether a proxy takes requests."""
     status = deployment.status if deployment is not None else None
     return status is not None and bool(status.available_replicas)
 
 
+def wants_none(deployment: Live | None) -> bool:
+    """Whether there are to be no proxies, or nothing is known of them."""
+    return deployment is None or (deployment.spec is not None and deployment.spec.replicas == 0)
+
+
 def _deployment_trouble(deployment: Live | None) -> Trouble | None:
     """Why no proxy comes up, where the Deployment says so."""
-    if deployment is None or deployment.status is None or _available(deployment):
+    if deployment is None or deployment.status is None or is_available(deployment):
         return None
     conditions = {one.type: one for one in deployment.status.conditions or []}
     failure = conditions.get("ReplicaFailure")

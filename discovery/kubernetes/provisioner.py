@@ -9,6 +9,7 @@ What RBAC must permit, in every namespace with Gateways:
     serviceaccounts, configmaps, services ("")       get, list, watch, create, patch, delete
     deployments (apps)                               get, list, watch, create, patch, delete
     poddisruptionbudgets (policy)                    get, list, watch, create, patch, delete
+    pods ("", where none becomes ready)              list
     nodes ("", for Services of type NodePort)        list
 Lists and watches are by the label `fairlead.dev/provisioned=gateway`, gets by name.
 """
@@ -20,35 +21,35 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from urllib.parse import quote
 
-import msgspec
-
-from discovery.kubernetes.api import APPLY, MANAGER, Api, ApiError, UnreachableError
+from discovery.kubernetes.api import Api, ApiError, UnreachableError
+from discovery.kubernetes.applier import Applier
 from discovery.kubernetes.informer import Informer
 from discovery.kubernetes.informer_state import Resource
-from discovery.kubernetes.provision import SELECTOR, Files, Settings, content_of, manifests
+from discovery.kubernetes.pod_troubles import pods_trouble
+from discovery.kubernetes.provision import GATEWAY_NAME, SELECTOR, Settings, content_of
 from discovery.kubernetes.provisioned import (
     PARTS,
     Live,
-    LiveNode,
     Part,
     Trouble,
+    is_available,
     must_be_replaced,
     node_addresses,
     refusal,
     row_of,
     strange,
+    wants_none,
 )
+from discovery.kubernetes.troubles import Situation, told
+from discovery.kubernetes.wanted import Render, Wanted, defect, wanted
 from discovery.kubernetes.wire import Key, Malformed, Reader, UnreadableError
-from mesh.gateways import GATEWAYS, Gateway, GatewayKey
-from mesh.kinds.gateway import Gateway as GatewayObject
-from mesh.kinds.gatewayclass import GatewayClass
-from mesh.kinds.gatewayparameters import GatewayParametersSpec, ServiceType
+from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.meta import JSON
-from mesh.model import PROVISIONED, ObjectKey, Provisioned, ProvisionedKey
-from mesh.objects import OBJECTS, find
-from mesh.provisioning import class_parameters_problem, parameters, resource_name
+from mesh.model import PROVISIONED, Provisioned, ProvisionedKey
+from mesh.objects import OBJECTS
+from mesh.problems import Problem
+from mesh.provisioning import label_value
 from mesh.tables import Change, Commit, Engine, Present
 
 _log = logging.getLogger(__name__)
@@ -57,21 +58,10 @@ PARALLEL = 4
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 NODES_AGE = 30.0
+PATIENCE = 5.0
+"""So long pods may take to become ready before they are asked why not."""
 SETTLING = 5.0
 _SHARED = frozenset({"GatewayClass", "GatewayParameters"})
-
-Render = Callable[[GatewayObject, GatewayParametersSpec], Files | None]
-"""Makes what the proxies of a Gateway read; None: it cannot be made yet."""
-
-
-class _Wanted(msgspec.Struct, frozen=True):
-    """What should run a Gateway. `manifests` None: leave what is there; `trouble` says why."""
-
-    name: str
-    service_type: ServiceType
-    requested: bool
-    manifests: tuple[JSON, ...] | None
-    trouble: Trouble | None = None
 
 
 class _Sink:
@@ -116,7 +106,7 @@ class Provisioner:
         namespaces: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api = api
+        self._applier = Applier(api)
         self._engine = engine
         self._source = source
         self._settings = settings
@@ -125,7 +115,7 @@ class Provisioner:
         self._settled = settled
         self._clock = clock
         self._leading = False
-        self._wanted: dict[GatewayKey, _Wanted] = {}
+        self._wanted: dict[GatewayKey, Wanted] = {}
         self._live: dict[Part, dict[Key, Live]] = {part: {} for part in PARTS}
         self._applied: dict[tuple[Part, Key], str] = {}
         self._told: dict[GatewayKey, Provisioned] = {}
@@ -133,16 +123,17 @@ class Provisioner:
         self._due: dict[GatewayKey, float] = {}
         self._pauses: dict[GatewayKey, float] = {}
         self._running: dict[GatewayKey, asyncio.Task[None]] = {}
+        self._waits: dict[GatewayKey, float] = {}
         self._nodes: tuple[str, ...] = ()
         self._nodes_at = float("-inf")
         self._settled_at = float("inf")
         self._bell = asyncio.Event()
+        self._known_problems: tuple[Problem, ...] = ()
         self._informers = [
-            Informer(api, resource, Reader(Live), _Sink(self, part), self._heard)
+            (part, Informer(api, resource, Reader(Live), _Sink(self, part), self._heard))
             for part in PARTS
             for resource in _resources(part, namespaces)
         ]
-        self.writes = 0
 
     # -- what is heard ------------------------------------------------------------------------------------------
 
@@ -159,14 +150,27 @@ class Provisioner:
     def renew(self) -> None:
         """What proxies read has changed."""
         for key in list(self._wanted):
-            self._want(key)
+            if self._engine.get(GATEWAYS, key) is not None:  # else indexes would be walked, and this is no commit
+                self._want(key)
 
     def lead(self, leading: bool) -> None:
         """Take over, or leave it to others."""
         self._leading = leading
-        if leading:
-            for key in {*self._wanted, *self._owners()}:
+        for key in {*self._wanted, *self._owners()}:
+            if leading:
                 self._touch(key)
+            elif self._troubles.pop(key, None) is not None:
+                self._tell(key)  # what goes wrong is for the new leader to say
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What may not be watched; that the API server is away is the source's to tell."""
+        situations = [
+            Situation(informer.resource.what, part.group, part.plural, "", informer.trouble)
+            for part, informer in self._informers
+            if informer.trouble is not None and informer.trouble.code != "Unreachable"
+        ]
+        return told(self._source, situations)
 
     def saw(self, part: Part, key: Key, live: Live | None) -> None:
         """An object is there, or gone."""
@@ -185,56 +189,48 @@ class Provisioner:
         for key in self._live[part].keys() - keys:
             self.saw(part, key, None)
 
-    def _heard(self, _: bool) -> None:
-        """An informer has news; what it is came through its sink."""
+    def _heard(self, changed: bool) -> None:
+        """An informer has news; what it saw came through its sink, `changed` is about how it stands itself."""
         self._bell.set()
+        if not changed or self.problems == self._known_problems:
+            return
+        self._known_problems = self.problems
+        for problem in self._known_problems:
+            _log.warning("what runs Gateways: %s. Fix: %s", problem.message, problem.fix)
+        for key in self._wanted:
+            self._tell(key)
 
     # -- what follows -------------------------------------------------------------------------------------------
 
     def _want(self, key: GatewayKey) -> None:
         """Say anew what should run a Gateway."""
         look = Present(self._engine)
-        row = self._engine.get(GATEWAYS, key)
-        gateway = find(look, GatewayObject, ObjectKey("Gateway", key.namespace, key.name))
-        if row is None or gateway is None or row.platform != self._source:
-            if self._wanted.pop(key, None) is None:
-                return
+        now = wanted(look, key, source=self._source, settings=self._settings, render=self._render)
+        if now == self._wanted.get(key):
+            return
+        if now is None:
+            del self._wanted[key]
             self._troubles.pop(key, None)
+            self._waits.pop(key, None)
         else:
-            wanted = self._made(look, gateway, row)
-            if wanted == self._wanted.get(key):
-                return
-            self._wanted[key] = wanted
+            self._wanted[key] = now
             self._pauses.pop(key, None)
         self._tell(key)
         self._touch(key)
 
-    def _made(self, look: Present, gateway: GatewayObject, row: Gateway) -> _Wanted:
-        merged = parameters(look, gateway)
-        name = resource_name(gateway.metadata.name, gateway.spec.gateway_class_name)
-        service_type = merged.service_type or self._settings.service_type
-        found = find(look, GatewayClass, ObjectKey("GatewayClass", "", gateway.spec.gateway_class_name))
-        problem = class_parameters_problem(look, found) if found is not None else ""
-        if problem or not row.accepted:
-            trouble = Trouble("Invalid", f"Its GatewayClass: {problem}") if problem else None
-            return _Wanted(name, service_type, bool(row.requested), None, trouble)
-        files = self._render(gateway, merged)
-        made = manifests(gateway, row, merged, self._settings, files) if files is not None else ()
-        return _Wanted(name, service_type, bool(row.requested), made or None)
-
     def _tell(self, key: GatewayKey) -> None:
         """Give the model the row of a Gateway, if it has changed."""
-        wanted = self._wanted.get(key)
+        found = self._wanted.get(key)
         row = None
-        if wanted is not None:
-            at = Key(key.namespace, wanted.name)
+        if found is not None:
+            at = Key(key.namespace, found.name)
             row = row_of(
-                name=wanted.name,
-                service_type=wanted.service_type,
+                name=found.name,
+                service_type=found.service_type,
                 service=self._mine("Service", at, key),
                 deployment=self._mine("Deployment", at, key),
                 node_addresses=self._nodes,
-                trouble=self._troubles.get(key) or wanted.trouble,
+                trouble=self._troubles.get(key) or found.trouble or self._blind(),
             )
         if row == self._told.get(key):
             return
@@ -243,6 +239,13 @@ class Provisioner:
         else:
             self._told[key] = row
         self._submit([Change(PROVISIONED, ProvisionedKey(key.namespace, key.name, self._source), row)])
+
+    def _blind(self) -> Trouble | None:
+        """Why nothing can be done at all, if so: what is there was never seen."""
+        if not self._known_problems or all(informer.synced for _, informer in self._informers):
+            return None
+        problem = self._known_problems[0]
+        return Trouble("Pending", f"Fairlead cannot see what runs Gateways: {problem.message}. Fix: {problem.fix}.")
 
     def _mine(self, kind: str, at: Key, key: GatewayKey) -> Live | None:
         live = self._live[next(part for part in PARTS if part.kind == kind)].get(at)
@@ -263,7 +266,7 @@ class Provisioner:
     async def run(self) -> None:
         """Watch and keep in place, without end."""
         async with asyncio.TaskGroup() as tasks:
-            for informer in self._informers:
+            for _, informer in self._informers:
                 tasks.create_task(informer.run())
             while True:
                 self._bell.clear()
@@ -276,7 +279,7 @@ class Provisioner:
 
     def _start(self, tasks: asyncio.TaskGroup) -> float | None:
         """Begin what is due; the seconds until more is, None where nothing waits."""
-        if not self._leading or not all(informer.synced for informer in self._informers):
+        if not self._leading or not all(informer.synced for _, informer in self._informers):
             return None
         now = self._clock()
         for key in [key for key, due in self._due.items() if due <= now and key not in self._running]:
@@ -302,8 +305,11 @@ class Provisioner:
             trouble = self._troubles.get(key)  # what is known stands; the source tells of the API server
             self._again(key, str(error))
         except ApiError as error:
-            trouble = refusal("What runs the Gateway", "", error.reason, error.message, requested=False)
-            self._again(key, str(error))
+            trouble = Trouble("Pending", f"The API server refuses what runs the Gateway: {error}.")
+            self._again(key, trouble.message)
+        except Exception as error:  # noqa: BLE001 - a defect costs one Gateway, not the program
+            trouble = defect(key, error)
+            self._again(key, trouble.message)
         else:
             if trouble is None:
                 self._pauses.pop(key, None)
@@ -325,23 +331,23 @@ class Provisioner:
         self._touch(key, after=self._pauses[key])
 
     async def _reconcile(self, key: GatewayKey) -> Trouble | None:
-        wanted = self._wanted.get(key)
-        if wanted is not None and wanted.manifests is None:
+        found = self._wanted.get(key)
+        if found is not None and found.manifests is None:
             return None
-        if wanted is not None:
-            if wanted.service_type == "NodePort":
+        if found is not None:
+            if found.service_type == "NodePort":
                 await self._read_nodes()
                 self._touch(key, after=NODES_AGE)
-            for part, manifest in zip(PARTS, wanted.manifests or (), strict=True):
-                trouble = await self._apply(key, part, manifest, requested=wanted.requested)
+            for part, manifest in zip(PARTS, found.manifests or (), strict=True):
+                trouble = await self._apply(key, part, manifest, requested=found.requested)
                 if trouble is not None:
                     return trouble
-        await self._prune(key, wanted.name if wanted is not None else "")
-        return None
+        await self._prune(key, found.name if found is not None else "")
+        return await self._why_not_ready(key, found.name) if found is not None else None
 
     async def _apply(self, key: GatewayKey, part: Part, manifest: JSON, *, requested: bool) -> Trouble | None:
         at = Key(key.namespace, manifest["metadata"]["name"])
-        live = self._live[part].get(at) or await self._get(part, at)
+        live = self._live[part].get(at) or await self._applier.get(part, at)
         if live is not None and live.gateway != key:
             return strange(part.kind, at.name)
         if live is not None and must_be_replaced(live, manifest):
@@ -350,17 +356,11 @@ class Provisioner:
         if live is not None and self._is_as_applied(part, at, live, manifest):
             return None
         try:
-            body = await self._api.request(
-                "PATCH",
-                _path(part, at),
-                query={"fieldManager": MANAGER, "force": "true"},
-                body=msgspec.json.encode(manifest),
-                content_type=APPLY,
-            )
+            answered = await self._applier.apply(part, at, manifest)
         except ApiError as error:
             return refusal(part.kind, at.name, error.reason, error.message, requested=requested)
-        self.writes += 1
-        self._answered(part, at, body)
+        if answered is not None:
+            self._answered(part, at, answered)
         return None
 
     def _is_as_applied(self, part: Part, at: Key, live: Live, manifest: JSON) -> bool:
@@ -369,24 +369,12 @@ class Provisioner:
             return False
         return self._applied.setdefault((part, at), live.version) == live.version
 
-    def _answered(self, part: Part, at: Key, body: bytes) -> None:
+    def _answered(self, part: Part, at: Key, answered: Live) -> None:
         """Take in an object as the API server answered it, unless something newer was seen."""
-        answered = Reader(Live).object(body)
-        if isinstance(answered, Malformed):
-            return
         self._applied[part, at] = answered.version
         known = self._live[part].get(at)
         if known is None or _newer(answered, known):
             self._live[part][at] = answered
-
-    async def _get(self, part: Part, at: Key) -> Live | None:
-        try:
-            found = Reader(Live).object(await self._api.request("GET", _path(part, at)))
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
-        return found if isinstance(found, Live) else None
 
     async def _prune(self, key: GatewayKey, name: str) -> None:
         """Remove what is there of a Gateway under other names than the one that it has now."""
@@ -412,21 +400,29 @@ class Provisioner:
         return now >= self._settled_at + SETTLING
 
     async def _delete(self, part: Part, at: Key, live: Live) -> None:
-        body = {"propagationPolicy": "Background", "preconditions": {"uid": live.metadata.uid}}
-        try:
-            await self._api.request("DELETE", _path(part, at), body=msgspec.json.encode(body))
-            self.writes += 1
-        except ApiError as error:
-            if error.status not in (404, 409):  # gone, or another one by now
-                raise
+        await self._applier.delete(part, at, live.metadata.uid)
         self._applied.pop((part, at), None)
+
+    async def _why_not_ready(self, key: GatewayKey, name: str) -> Trouble | None:
+        """What the pods say of it, where no proxy has been ready for a while and the Deployment says nothing."""
+        deployment = self._mine("Deployment", Key(key.namespace, name), key)
+        if is_available(deployment) or wants_none(deployment):
+            self._waits.pop(key, None)
+            return None
+        now = self._clock()
+        since = self._waits.setdefault(key, now)
+        if now < since + PATIENCE:
+            self._touch(key, after=since + PATIENCE - now)
+            return None
+        self._touch(key, after=PATIENCE)
+        selector = f"{SELECTOR},{GATEWAY_NAME}={label_value(key.name)}"
+        return pods_trouble(await self._applier.pods(key.namespace, selector), self._settings.control_plane)
 
     async def _read_nodes(self) -> None:
         now = self._clock()
         if now - self._nodes_at < NODES_AGE:
             return
-        page = Reader(LiveNode).page(await self._api.request("GET", "/api/v1/nodes"))
-        self._nodes, self._nodes_at = node_addresses(page.items), now
+        self._nodes, self._nodes_at = node_addresses(await self._applier.nodes()), now
 
 
 def _resources(part: Part, namespaces: Sequence[str]) -> list[Resource]:
@@ -437,10 +433,6 @@ def _resources(part: Part, namespaces: Sequence[str]) -> list[Resource]:
         Resource(f"{what} in {namespace}", (f"{part.root}/namespaces/{namespace}/{part.plural}",), labels=SELECTOR)
         for namespace in namespaces
     ]
-
-
-def _path(part: Part, at: Key) -> str:
-    return f"{part.root}/namespaces/{quote(at.namespace)}/{part.plural}/{quote(at.name)}"
 
 
 def _newer(one: Live, other: Live) -> bool:

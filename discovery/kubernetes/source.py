@@ -29,7 +29,7 @@ from discovery.kubernetes.troubles import Situation, told
 from discovery.kubernetes.wire import EndpointSlice, Key, Node, Pod, Reader, Service
 from mesh.kinds import KINDS, Kind
 from mesh.kinds.meta import Object
-from mesh.model import DeclaredKey, ObjectKey
+from mesh.model import DeclaredKey, DiscoveredServiceKey, ObjectKey
 from mesh.problems import Problem
 from mesh.tables import Change
 
@@ -102,16 +102,21 @@ class KubernetesSource:
         self._stale: list[Change] = []  # rows of copies that stand in for the catalog
         self._news = asyncio.Event()
         self._situations: tuple[Problem, ...] | None = None
+        self._parts: tuple[tuple[Problem, ...], ...] = ((), (), ())
+        self._problems: tuple[Problem, ...] = ()
         self._failure: BaseException | None = None
         self._began = 0.0
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong at present: with the API server, then with objects."""
+        """What is wrong at present: with the API server, then with objects; the same tuple while nothing changes."""
         if self._situations is None:
             watches = (*self._watches, *self._by_name.values())
             self._situations = told(self.name, [watch.situation() for watch in watches])
-        return (*self._situations, *self._catalog.problems, *self._config.problems)
+        parts = (self._situations, self._catalog.problems, self._config.problems)
+        if any(part is not before for part, before in zip(parts, self._parts, strict=True)):
+            self._parts, self._problems = parts, sum(parts, ())
+        return self._problems
 
     @property
     def settled(self) -> bool:
@@ -137,7 +142,7 @@ class KubernetesSource:
             while True:
                 await self._stirred(None)
                 batch = self._collect()
-                if batch or self.problems != problems:
+                if batch or self.problems is not problems:
                     yield batch
                     problems = self.problems
         finally:
@@ -152,7 +157,9 @@ class KubernetesSource:
             keys: dict[str, set[Key]] | None = {} if self._namespaces else None
             for namespace in spread if struct is not Node else ("",):
                 sink = CatalogSink(self._catalog, kind, namespace=namespace, keys=keys)
-                at = Resource(f"{kind} in {namespace}" if namespace else kind, (_path(version, namespace, plural),))
+                at = Resource(
+                    f"{kind} in {namespace}" if namespace else kind, (_path(version, namespace, plural),), builtin=True
+                )
                 informer = self._informer(at, Reader(struct), sink, CATALOG)
                 group = version.rpartition("/")[0]
                 self._watches.append(
@@ -250,9 +257,16 @@ class KubernetesSource:
             return
         for part in sorted({watch.part for watch in self._watches} - self._whole):
             if part == CATALOG:
-                self._stale = self._copies.discovered()
+                copies = self._copies.discovered()
+                self._stale = [
+                    copy for copy in copies if self._covers(cast("DiscoveredServiceKey", copy.key).namespace)
+                ]
             else:
-                self._config.restore(self._copies.objects(part))
+                objects = self._copies.objects(part)
+                self._config.restore(made for made in objects if self._covers(made.metadata.namespace))
+
+    def _covers(self, namespace: str) -> bool:
+        return not (namespace and self._namespaces) or namespace in self._namespaces
 
     def _last_good(self, key: ObjectKey) -> Object | None:
         return self._copies.object(key) if self._copies is not None else None

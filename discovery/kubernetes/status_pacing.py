@@ -3,8 +3,9 @@
 Pure: handed the time, in seconds of a clock that never goes back. It knows keys and moments, not what is written.
 
 A Gateway's status changes with every route that comes, and one write for the last of many changes says as much as a
-write for each. So what only changes counts and words waits for `QUIET` without another change, `LONGEST` at most. What
-people and scripts wait for, a first verdict or another one, goes out at once, though not twice within `QUIET`.
+write for each. So what only changes counts and words waits for `QUIET` without another change, `LONGEST` at most; and
+the longer it goes on changing, the longer it waits between writes, up to the same. What people and scripts wait for, a
+first verdict or another one, goes out at once, though not twice within `QUIET`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Budget:
 class _Item:
     """What is known of one key: since when it waits (None: it does not) and until when, and how its writes went."""
 
-    __slots__ = ("busy", "due", "failures", "not_before", "since", "urgent", "written")
+    __slots__ = ("busy", "due", "failures", "not_before", "pace", "since", "urgent", "written")
 
     def __init__(self) -> None:
         self.since: float | None = None
@@ -60,6 +61,7 @@ class _Item:
         self.busy = False
         self.not_before = float("-inf")
         self.written = float("-inf")
+        self.pace = QUIET  # between two writes of what can wait
         self.failures = 0
 
 
@@ -90,7 +92,8 @@ class Pacing(Generic[K]):
             item.not_before = float("-inf")
             item.due = max(now, item.written + QUIET)
         elif not item.urgent:
-            item.due = max(min(now + QUIET, item.since + LONGEST), item.not_before)
+            quiet = min(now + QUIET, item.since + LONGEST)
+            item.due = max(quiet, item.written + item.pace, item.not_before)
         self._push(key, item)
 
     def take(self, now: float) -> K | None:
@@ -134,6 +137,7 @@ class Pacing(Generic[K]):
             if again:
                 item.failures += 1
                 item.not_before = now + pause(item.failures)
+            item.pace = min(2 * item.pace, LONGEST) if now - item.written < 2 * LONGEST else QUIET
             item.written = now
         if item.since is not None:
             item.due = max(item.due, item.not_before, item.written + QUIET)

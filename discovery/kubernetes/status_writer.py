@@ -4,9 +4,10 @@ It hears of three things, on one event loop: every commit of the engine (`note`)
 sees it (`observe`, an observer of `config.Config`), and whether this replica leads (`lead`). Only the leader writes;
 all replicas keep what is to be said, so that one that takes over begins by comparing and not by writing.
 
-Only objects that this cluster declares, and whose declaration here is the one that counts, are told anything. What an
-object holds is what the informer last saw or what the API server answered to our own last write, whichever is newer; a
-write that was made from something older is refused by the API server (see `status.py`) and decided anew.
+Only objects that this cluster declares are told anything, and one whose declaration here does not count, because that
+of another cluster comes first, is told just that. What an object holds is what the informer last saw or what the API
+server answered to our own last write, whichever is newer; a write that was made from something older is refused by the
+API server (see `status.py`) and decided anew.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from discovery.kubernetes.api import MANAGER, MERGE_PATCH, Api, ApiError, Unreac
 from discovery.kubernetes.status_pacing import LAST_PAUSE, Budget, Pacing, pause
 from mesh.kinds import KINDS
 from mesh.kinds.meta import JSON
-from mesh.model import DECLARED, DeclaredKey, ObjectKey
-from mesh.objects import SHADOWED
-from mesh.refusals import REFUSED
-from mesh.statuses import KINDS_WITH_STATUS, STATUSES, Status
+from mesh.model import DECLARED, Declared, DeclaredKey, ObjectKey
+from mesh.objects import SHADOWED, Shadowed
+from mesh.refusals import REFUSED, Refused
+from mesh.statuses import KINDS_WITH_STATUS, STATUSES, Status, shadowed_status
 from mesh.tables import Commit
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ RATE = 200.0  # writes a second; an API server on two cores takes some 500
 BURST = 50
 _TRIES = 4  # against conflicts, before waiting
 _LONGEST_HOLD = 30.0
+_LAST_WORDS = 1.0  # seconds that writes under way have at the end
 _SLICE = 50  # decisions between turns of others on the loop
 _FIRST = {"GatewayClass": 0, "Gateway": 1}  # few, and what everybody waits for
 
@@ -73,9 +75,9 @@ class StatusWriter:
         self._wall = wall
         self._leading = False
         self._rows: dict[ObjectKey, Status] = {}
-        self._declared: set[ObjectKey] = set()
-        self._refused_here: set[ObjectKey] = set()
-        self._losing: set[ObjectKey] = set()
+        self._declared: dict[ObjectKey, Declared] = {}
+        self._refused: dict[ObjectKey, Refused] = {}
+        self._losing: dict[ObjectKey, Shadowed] = {}
         self._former: dict[ObjectKey, Status] = {}
         self._seen: dict[ObjectKey, _Held] = {}
         self._answered: dict[ObjectKey, _Held] = {}
@@ -122,7 +124,7 @@ class StatusWriter:
             self._bell.set()
 
     def lead(self, leading: bool) -> None:
-        """Begin to write, or stop; writes under way are ended, and harmless."""
+        """Begin to write, or stop; writes under way go on to their end, which their precondition makes harmless."""
         if leading == self._leading:
             return
         self._leading = leading
@@ -131,7 +133,7 @@ class StatusWriter:
         self._said.clear()
         if leading:
             now = self._clock()
-            for key in sorted(self._declared | self._refused_here):
+            for key in sorted({*self._declared, *self._refused}):
                 self._pacing.add(key, now, urgent=False)
         self._bell.set()
 
@@ -144,13 +146,19 @@ class StatusWriter:
         return [key for key in commit.of(table) if key.source == self._source]
 
     def _take_in(self, commit: Commit) -> None:
-        for table, keys in ((DECLARED, self._declared), (REFUSED, self._refused_here), (SHADOWED, self._losing)):
+        ours: tuple[tuple[Any, dict[ObjectKey, Any]], ...] = (
+            (DECLARED, self._declared),
+            (REFUSED, self._refused),
+            (SHADOWED, self._losing),
+        )
+        for table, rows in ours:
             for at in self._of(commit, table):
                 key = ObjectKey(at.kind, at.namespace, at.name)
-                if commit.changes[table][at][1] is None:
-                    keys.discard(key)
+                row = commit.changes[table][at][1]
+                if row is None:
+                    rows.pop(key, None)
                 elif key.kind in KINDS_WITH_STATUS:
-                    keys.add(key)
+                    rows[key] = row
         for key, (_, row) in commit.of(STATUSES).items():
             if row is None:
                 self._rows.pop(key, None)
@@ -170,11 +178,16 @@ class StatusWriter:
             self._pacing.add(key, now, urgent=not statuses.says_the_same(before, wanted))
 
     def _wanted(self, key: ObjectKey) -> Status | None:
-        return self._rows.get(key) if self._here(key) and key not in self._losing else None
+        told = self._rows.get(key) if self._here(key) else None
+        by = self._losing.get(key)
+        if told is None or by is None:
+            return told
+        loser = self._declared.get(key)
+        return shadowed_status(told, loser.object, by) if loser is not None else None
 
     def _here(self, key: ObjectKey) -> bool:
         """Whether this cluster has the object, be it in a form that is refused."""
-        return key in self._declared or key in self._refused_here
+        return key in self._declared or key in self._refused
 
     def _forget(self, key: ObjectKey) -> None:
         self._seen.pop(key, None)
@@ -209,7 +222,8 @@ class StatusWriter:
                 else:
                     await asyncio.sleep(0)
         finally:
-            running = list(self._running)
+            if running := list(self._running):
+                await asyncio.wait(running, timeout=_LAST_WORDS)
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
@@ -286,7 +300,7 @@ class StatusWriter:
             self._pacing.done(key, self._clock())
             self._answered.pop(key, None)
         except ApiError as error:
-            self._refused(key, error)
+            self._turned_down(key, error)
         except UnreachableError as error:
             self._unreachable(key, error)
         except Exception:  # noqa: BLE001 - a defect with one object must not keep all others from their statuses
@@ -335,7 +349,7 @@ class StatusWriter:
             if self._troubles.pop(about, None) is not None:
                 _log.info("statuses of %s can be written again", about)
 
-    def _refused(self, key: ObjectKey, error: ApiError) -> None:
+    def _turned_down(self, key: ObjectKey, error: ApiError) -> None:
         """The API server said no: to this object, to us, or for now."""
         now = self._clock()
         if error.status in (401, 403):

@@ -73,7 +73,8 @@ class Claims(msgspec.Struct, frozen=True):
     @property
     def audiences(self) -> tuple[str, ...]:
         """Whom it is for."""
-        return (self.aud,) if isinstance(self.aud, str) else tuple(self.aud)
+        named = (self.aud,) if isinstance(self.aud, str) else tuple(self.aud)
+        return tuple(each for each in named if each)
 
 
 class _User(msgspec.Struct, frozen=True):

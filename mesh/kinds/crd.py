@@ -3,7 +3,8 @@
 A CRD's schema is a "structural" one, a narrower thing than JSON Schema: no references, no unions but with null, a type
 on every node (Kubernetes' documentation of CustomResourceDefinitions, "Specifying a structural schema"). What cannot be
 said in it raises: an API server must not accept a kind with less than its types demand. Gateway API's kinds have CRDs
-of their own and Kubernetes' kinds need none, so only `fairlead.dev` is dealt with here.
+of their own and Kubernetes' kinds need none, so only `fairlead.dev` is dealt with here. One thing is left to our own
+validation: a structural schema has no word for the keys of a map.
 """
 
 from __future__ import annotations

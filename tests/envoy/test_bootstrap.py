@@ -7,10 +7,13 @@ import subprocess
 
 import pytest
 
+from fairlead.addresses import Address
+from fairlead.bootstrap import ProxyIdentity, Readiness, envoy_bootstrap
 from fairlead.client import Client
+from fairlead.envoy_binary import envoy_command, find_envoy
 from fairlead.processes import Children, free_port
 from mesh.validations.regexes import MAX_PROGRAM_SIZE, fault
-from tests.support.programs import FAIRLEAD, Serving, ask, start_backend, start_envoy, start_serve
+from tests.support.programs import FAIRLEAD, Serving, answers, ask, start_backend, start_envoy, start_serve
 
 pytestmark = pytest.mark.envoy
 
@@ -86,3 +89,21 @@ def test_envoy_reports_its_load_and_the_command_shows_it(children: Children) -> 
     )
     assert "default/shop:80" in shown.stdout
     assert "gateway~default~edge~one" in shown.stdout
+
+
+def test_the_port_for_probes_says_whether_the_proxy_takes_traffic_and_nothing_else(children: Children) -> None:
+    serving, port, admin = start_serve(children), free_port(), free_port()
+    document = envoy_bootstrap(
+        ProxyIdentity(kind="gateway", name="edge"),
+        xds=Address("127.0.0.1", serving.xds),
+        admin_port=admin,
+        readiness=Readiness(port=port),
+    )
+    children.start("envoy", envoy_command(find_envoy(), document, arguments=["--log-level", "warning"]))
+    asked = Client(f"http://127.0.0.1:{port}", timeout=10)
+    children.wait_until(lambda: answers(asked, "/ready"), what="Envoy to be ready")
+    assert ask(port, "any", "/ready").status == 200
+    for path in ("/", "/stats", "/ready/", "/healthcheck/fail", "/config_dump"):
+        assert ask(port, "any", path).status == 404, path
+    Client(f"http://127.0.0.1:{admin}").request("POST", "/healthcheck/fail")
+    assert ask(port, "any", "/ready").status == 503

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from mesh.kinds import KINDS
+from mesh.kinds.crd import our_kinds
 from tests.support.kubernetes import JSON, Cluster, Refused
 
 pytestmark = pytest.mark.usefixtures("crds")
@@ -20,10 +22,14 @@ def subset(**spec: Any) -> JSON:
     return {"apiVersion": _OURS, "kind": "ServiceSubset", "metadata": {"name": "reviews-v2"}, "spec": spec}
 
 
+def parameters(**spec: Any) -> JSON:
+    return {"apiVersion": _OURS, "kind": "GatewayParameters", "metadata": {"name": "small"}, "spec": spec}
+
+
 def test_the_api_server_finds_every_crd_in_order(cluster: Cluster) -> None:
     listed = cluster.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
     ours = {item["metadata"]["name"]: item for item in listed if item["spec"]["group"] == "fairlead.dev"}
-    assert {"services.fairlead.dev", "servicesubsets.fairlead.dev"} <= set(ours)
+    assert {f"{kind.plural}.fairlead.dev" for kind in our_kinds()} <= set(ours)
     for name, item in ours.items():
         conditions = {one["type"]: (one["status"], one.get("message")) for one in item["status"]["conditions"]}
         assert conditions["Established"][0] == "True", name
@@ -55,6 +61,11 @@ def test_a_good_service_is_taken_with_its_defaults(cluster: Cluster, namespace: 
         (service(endpoints=[{"address": "10.0.0.1", "labels": {"v": "a b"}}]), "spec.endpoints[0].labels.v in body"),
         (service(exportTo=["*", "*"]), "duplicate"),
         (service(exportTo=["prod\n"]), "spec.exportTo[0] in body should match"),
+        (parameters(replicas=-1), "spec.replicas in body should be greater than or equal to 0"),
+        (parameters(resources={"limits": {"cpu": "a lot"}}), "spec.resources.limits.cpu in body should match"),
+        (parameters(serviceType="None"), 'spec.serviceType: Unsupported value: "None"'),
+        (parameters(logLevel="loud"), 'spec.logLevel: Unsupported value: "loud"'),
+        (parameters(replica=1), "spec.replica: field not declared in schema"),
         (subset(service="reviews"), "spec.labels: Required value"),
         (subset(service="reviews", labels={}), "spec.labels in body should have at least 1 properties"),
         (subset(labels={"version": "v2"}), "spec.service: Required value"),
@@ -67,7 +78,8 @@ def test_a_bad_object_is_refused_with_its_path(cluster: Cluster, namespace: str,
         cluster.apply(item, namespace=namespace)
     assert refused.value.status in {400, 422, 500}
     assert says in refused.value.message
-    assert cluster.get(f"/apis/{_OURS}/namespaces/{namespace}/{item['kind'].lower()}s")["items"] == []
+    plural = KINDS[item["kind"]].plural
+    assert cluster.get(f"/apis/{_OURS}/namespaces/{namespace}/{plural}")["items"] == []
 
 
 def test_two_appliers_share_the_ports_of_a_service(cluster: Cluster, namespace: str) -> None:

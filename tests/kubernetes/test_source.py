@@ -16,12 +16,23 @@ from discovery.kubernetes.copies import Copies
 from discovery.kubernetes.credentials import KubeConfig
 from discovery.kubernetes.source import KubernetesSource
 from discovery.stores.sqlite import SqliteStore
-from mesh.model import DECLARED, DISCOVERED_ENDPOINTS, DISCOVERED_SERVICES
+from mesh.model import DECLARED, DISCOVERED_SERVICES
+from mesh.refusals import REFUSED
+from mesh.tables import Change
 from tests.support.api_line import as_user, line_to
 from tests.support.kubernetes import JSON, Cluster
 from tests.support.secrets import secret
 
 DEADLINE = 40.0
+
+
+def name_of(change: Change) -> tuple[str, ...]:
+    """An object by kind, namespace and name; other rows with the word for their table in front."""
+    if change.table is DECLARED:
+        return change.key[:3]
+    if change.table is REFUSED:
+        return ("refused", *change.key[:3])
+    return ("service" if change.table is DISCOVERED_SERVICES else "endpoints", *change.key[1:])
 
 
 class Follower:
@@ -38,8 +49,7 @@ class Follower:
         async with contextlib.aclosing(self.source.batches()) as batches:
             async for batch in batches:
                 for change in batch:
-                    table = {DECLARED: "object", DISCOVERED_SERVICES: "service", DISCOVERED_ENDPOINTS: "endpoints"}
-                    key = change.key[:3] if change.table is DECLARED else (table[change.table], *change.key[1:])
+                    key = name_of(change)
                     if change.row is None:
                         self.rows.pop(key, None)
                     else:
@@ -285,7 +295,7 @@ async def test_a_restart_while_the_api_server_is_away_serves_the_last_rows_as_st
             await said(cluster.delete, {**route(), "metadata": {"name": "web", "namespace": namespace}})
             await line.restore()
             await seen.until(lambda: seen.addresses(namespace) == {"10.1.0.2"} and keys[1] not in seen.rows)
-            await seen.until(lambda: not any(row.stale for row in seen.rows.values()))
+            await seen.until(lambda: not any(row.stale for key, row in seen.rows.items() if key[0] != "refused"))
 
 
 async def test_without_a_copy_nothing_is_served_until_the_api_server_has_been_asked(

@@ -18,6 +18,7 @@ from discovery.kubernetes.connection import Connection
 from discovery.kubernetes.credentials import KubeConfig
 from discovery.kubernetes.definitions import Definitions
 from discovery.kubernetes.source import KubernetesSource
+from discovery.kubernetes.status_pacing import LONGEST
 from discovery.kubernetes.status_writer import StatusWriter
 from mesh.all_tables import TABLES
 from mesh.features import names
@@ -380,6 +381,7 @@ async def test_a_deleted_object_is_forgotten(run: Run, world: World, classes: tu
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # 45 s on a machine that does nothing else
 async def test_a_thousand_routes_cost_their_gateway_few_writes_and_it_is_right_soon_after_the_last(
     run: Run, world: World, classes: tuple[str, str]
 ) -> None:
@@ -388,17 +390,18 @@ async def test_a_thousand_routes_cost_their_gateway_few_writes_and_it_is_right_s
     async with run() as plane:
         await until(world.accepted, "the gateway")
         plane.line.sent.clear()
+        began = time.monotonic()
         await _in_threads(lambda at: world.route(f"r{at}"), count)
         last = time.monotonic()
         await until(lambda: world.attached() == count, "all routes to be counted", seconds=3)
         took = time.monotonic() - last
         await until(lambda: plane.writer.waiting == 0, "rest", seconds=10)
-        assert plane.writes("httproutes") == count
+        assert count <= plane.writes("httproutes") <= count * 1.05, "some are refused where others write too"
         of_gateway = plane.writes("gateways")
-        assert of_gateway <= 50
+        assert of_gateway <= 10 + (last - began) / LONGEST
         await _in_threads(lambda at: world.cluster.request("DELETE", world.path("httproutes", f"r{at}")), count)
         await until(lambda: world.attached() == 0, "none to be counted", seconds=5)
-        assert plane.writes("gateways") <= 100
+        assert plane.writes("gateways") <= 20 + (time.monotonic() - began) / LONGEST
     print(f"right {took:.2f} s after the last, {of_gateway} writes, {plane.writes('gateways')} with the deletions")
 
 

@@ -37,7 +37,8 @@ from xds.schema.types import (
     Node,
 )
 from xds.server.hub import Hub
-from xds.server.serve import Limits, Tls, XdsServer
+from xds.server.serve import Limits, XdsServer
+from xds.server.server_certificates import Tls
 
 TYPES = (TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER, TYPE_SCOPED_ROUTE, TYPE_ROUTE, TYPE_SECRET)
 EDGE = Audience("gateway", "default", "edge")

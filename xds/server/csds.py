@@ -52,12 +52,13 @@ class Answers:
         """Answer every request of a stream."""
         try:
             await self._gate.admit()
+            proof = await self._gate.proof(context)
             raw = await self._gate.first_message(context)
             while raw is not END:
-                proof = await self._gate.proof(context)  # anew for every answer: a stream may outlive it
                 async with self._places, asyncio.timeout(_WRITE_SECONDS):
                     await context.write(await self._answer(raw, proof))
                 raw = await context.read()
+                proof = await self._gate.proof(context)  # anew for every answer: a stream may outlive it
         except RefusedError as refusal:
             await self._gate.refuse(refusal, context)
         except TimeoutError:

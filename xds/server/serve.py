@@ -8,7 +8,6 @@ import ipaddress
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -21,6 +20,7 @@ from xds.server.authentication import TRUST_DOMAIN, Authentication, Reviewer, na
 from xds.server.gatekeeper import Gatekeeper
 from xds.server.hub import Hub
 from xds.server.reflection import reflection_methods
+from xds.server.server_certificates import ServerCertificate, Tls, credentials
 from xds.server.session import Session
 
 # An Envoy with 10,000 clusters sends 1 MB when it returns.
@@ -30,30 +30,6 @@ _SWEEP_SECONDS: Final = 1.0
 
 class InsecureAddressError(ValueError):
     """Plaintext was asked for where others could listen, or TLS without its files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Files of the server's certificate and key, and of the CAs that sign proxies' certificates (PEM).
-
-    Read again for every new connection, so that replacing them needs no restart.
-    """
-
-    certificate: Path
-    key: Path
-    client_ca: Path
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class ServerCertificate:
-    """A certificate chain and its key (PEM)."""
-
-    chain: bytes
-    key: bytes
-
-    def __repr__(self) -> str:
-        """Keep the key out of logs."""
-        return "ServerCertificate([redacted])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +116,11 @@ class XdsServer:
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
         tokens = self._tokens
         if self._tls is not None:
-            self.port = _listen(server, self.address, _credentials(self._tls))
+            self.port = _listen(server, self.address, _of_files(self._tls))
         elif tokens is None or tokens.address:
             self.port = _listen(server, self.address, None)
         if tokens is not None:
-            self.tokens_port = _listen(server, tokens.address or self.address, _credentials_for_tokens(tokens))
+            self.tokens_port = _listen(server, tokens.address or self.address, credentials(tokens.certificate))
             self.port = self.port or self.tokens_port
         await server.start()
         self._server = server
@@ -228,15 +204,20 @@ _OPTIONS: Final = (
 )
 
 
-def _listen(server: Any, address: str, credentials: Any) -> int:
-    """Bind an address, in plaintext where there are no credentials; its port. Raises `OSError`."""
+def _listen(server: Any, address: str, secured: Any) -> int:
+    """Bind an address, in plaintext where nothing secures it; its port. Raises `OSError`."""
     try:
-        port: int = (
-            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
-        )
+        port: int = server.add_insecure_port(address) if secured is None else server.add_secure_port(address, secured)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: {error}") from error
     return port
+
+
+def _of_files(tls: Tls) -> Any:
+    try:
+        return credentials(tls.read)
+    except OSError as error:
+        raise InsecureAddressError(f"a TLS file of the xDS server cannot be read: {error}") from error
 
 
 def _is_loopback(address: str) -> bool:
@@ -247,32 +228,3 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _credentials(tls: Tls) -> Any:
-    def read() -> Any:
-        return grpc.ssl_server_certificate_configuration(
-            [(tls.key.read_bytes(), tls.certificate.read_bytes())], root_certificates=tls.client_ca.read_bytes()
-        )
-
-    try:
-        first = read()
-    except OSError as error:
-        raise InsecureAddressError(f"a TLS file of the xDS server cannot be read: {error}") from error
-
-    def fetch() -> Any:
-        # Called for every connection. A file that is just being replaced must not end the service: None means
-        # "as before".
-        with contextlib.suppress(OSError):
-            return read()
-        return None
-
-    return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=True)
-
-
-def _credentials_for_tokens(tokens: Tokens) -> Any:
-    def read() -> Any:
-        certificate = tokens.certificate()
-        return grpc.ssl_server_certificate_configuration([(certificate.key, certificate.chain)])
-
-    return grpc.dynamic_ssl_server_credentials(read(), read, require_client_authentication=False)

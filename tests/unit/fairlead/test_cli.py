@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -240,3 +241,34 @@ def test_measured_time_of_help_is_what_a_person_waits() -> None:
     started = time.monotonic()
     run("--help")
     assert time.monotonic() - started < 3.0, "something heavy is imported for --help"
+
+
+TOKEN_FLAGS = ("--token-file", "/t/token", "--ca", "/t/ca.crt")
+
+
+def test_a_bootstrap_with_a_token_is_written_with_the_files_that_it_refers_to(tmp_path: Path) -> None:
+    into = tmp_path / "made" / "here"
+    done = run("bootstrap", "gateway", "--name", "edge", "--xds", "cp.example:1", *TOKEN_FLAGS, "--into", str(into))
+    assert done.returncode == 0
+    assert sorted(path.name for path in into.iterdir()) == ["bootstrap.yaml", "ca.yaml", "token.yaml"]
+    assert f"path: {into}/token.yaml" in (into / "bootstrap.yaml").read_text()
+    assert "filename: /t/token" in (into / "token.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (["gateway", *TOKEN_FLAGS], "Fix: --into DIR"),
+        (["gateway", "--token-file", "/t/token", "--into", "{}"], "Fix: add --ca"),
+        (["gateway", "--token-file", "token", "--ca", "/t/ca.crt", "--into", "{}"], "the whole path"),
+        (["gateway", *TOKEN_FLAGS, "--cert", "c", "--key", "k", "--into", "{}"], "exclude each other"),
+        (["grpc", *TOKEN_FLAGS, "--into", "{}"], "leave it out|Fix: > grpc.json"),
+        (["grpc", "--into", "{}"], "Fix: > grpc.json"),
+    ],
+)
+def test_flags_of_a_token_that_do_not_fit_are_refused(tmp_path: Path, arguments: list[str], fix: str) -> None:
+    kind, *flags = (each.format(tmp_path / "into") for each in arguments)
+    done = run("bootstrap", kind, "--name", "edge", *flags)
+    assert done.returncode == 2
+    assert re.search(fix, done.stderr)
+    assert not (tmp_path / "into").exists()

@@ -25,12 +25,14 @@ def said(*releases: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == "SupportedVersion"), None)
 
 
-@pytest.mark.parametrize("releases", [("v1.6.3",), ("v1.6.0", "v1.5.1"), ("v1.6.0-rc.1",)])
+@pytest.mark.parametrize("releases", [("v1.6.3",), ("v1.6.0", "v1.6.3"), ("v1.6.0-rc.1",)])
 def test_releases_that_we_were_tried_with_are_supported(releases: tuple[str, ...]) -> None:
     assert said(*releases) == Condition("SupportedVersion", True, "SupportedVersion")
 
 
-@pytest.mark.parametrize("release", ["v0.8.1", "v1.99.0", "v2.6.0", "", "1.6.3", "v1.6", "v1.6.3\nx", "v" + "9" * 9000])
+@pytest.mark.parametrize(
+    "release", ["v0.8.1", "v1.5.1", "v1.99.0", "v2.6.0", "", "1.6.3", "v1.6", "v1.6.3\nx", "v" + "9" * 9000]
+)
 def test_one_definition_of_another_release_or_of_none_is_told_by_name(release: str) -> None:
     condition = said("v1.6.3", release)
     assert condition is not None

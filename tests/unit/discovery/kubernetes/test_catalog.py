@@ -168,12 +168,6 @@ def test_conditions_say_whether_and_how_an_endpoint_is_used(conditions: JSON, ex
     assert [item.health for item in cluster.endpoints()] == expected
 
 
-def test_an_endpoint_that_ends_is_of_the_last_priority() -> None:
-    ending = endpoint("10.0.0.1", ready=False, serving=True, terminating=True)
-    cluster = Cluster(service(), endpoint_slice("reviews-a", ending, endpoint("10.0.0.2")))
-    assert [(item.address, item.priority) for item in cluster.endpoints()] == [("10.0.0.1", 127), ("10.0.0.2", 0)]
-
-
 def test_an_endpoint_without_an_address_is_left_out_and_of_several_the_first_counts() -> None:
     cluster = Cluster(
         service(), endpoint_slice("reviews-a", {"addresses": None}, {"addresses": ["10.0.0.1", "10.0.0.2"]})

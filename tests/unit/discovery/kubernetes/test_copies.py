@@ -173,3 +173,22 @@ async def test_many_rows_are_written_some_at_a_time(store: SqliteStore) -> None:
     assert len((await reopened(store)).discovered()) == 4
     await copies.flush()
     assert len((await reopened(store)).discovered()) == 10
+
+
+async def test_copies_of_another_cluster_with_the_same_name_are_removed_and_never_served(store: SqliteStore) -> None:
+    before = Copies(store, SOURCE, place="/one#")
+    await before.load()
+    before.note([service()])
+    before.whole(CATALOG, [name_of(service())])
+    await before.flush()
+    again = Copies(store, SOURCE, place="/one#")
+    await again.load()
+    assert again.has(CATALOG)
+    assert again.discovered()
+    other = Copies(store, SOURCE, place="/two#")
+    await other.load()
+    assert not other.has(CATALOG)
+    assert other.discovered() == []
+    other.note([service("ratings")])
+    await other.flush()
+    assert set(await store.documents(SOURCE)) == {"service/shop/ratings", "whole/@place"}

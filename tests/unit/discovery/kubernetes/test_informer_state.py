@@ -5,6 +5,7 @@ import pytest
 from discovery.kubernetes.api import ApiError, UnreachableError
 from discovery.kubernetes.informer_state import (
     ABSENCES,
+    AWAY_PAUSE,
     FORBIDDEN_PAUSE,
     LONGEST_PAUSE,
     WATCH_SECONDS,
@@ -16,7 +17,8 @@ from discovery.kubernetes.informer_state import (
 )
 from discovery.kubernetes.wire import UnreadableError
 
-PODS = Resource("Pod", ("/api/v1/pods",))
+PODS = Resource("Pod", ("/api/v1/pods",), builtin=True)
+THINGS = Resource("Thing", ("/apis/g/v1/things",))
 GRANTS = Resource("ReferenceGrant", ("/apis/g/v1/referencegrants", "/apis/g/v1beta1/referencegrants"))
 GONE = ApiError(410, "Expired", "too old resource version")
 NOT_FOUND = ApiError(404, "NotFound", "the server could not find the requested resource")
@@ -36,7 +38,7 @@ class Run:
         self.waited = 0.0
         while isinstance(step := self.state.next_step(self.now, 1.0), Wait):
             self.now += step.seconds
-            self.waited += step.seconds
+            self.waited = round(self.waited + step.seconds, 6)
         return step
 
     def fail(self, error: ApiError | UnreachableError | UnreadableError) -> bool:
@@ -145,7 +147,7 @@ def test_a_server_that_is_away_is_asked_again_soon_and_then_more_and_more_seldom
         pauses.append(run.waited)
     assert pauses[0] < 0.5
     assert pauses == sorted(pauses)
-    assert pauses[-1] == LONGEST_PAUSE
+    assert pauses[-1] == AWAY_PAUSE
     assert run.state.trouble is not None
     assert run.state.trouble.code == "Unreachable"
     run.state.watch_opened()
@@ -180,8 +182,21 @@ def test_a_permission_that_is_lost_keeps_what_was_seen_and_says_so() -> None:
     assert run.state.trouble is None
 
 
+def test_a_server_without_a_kind_that_every_kubernetes_has_is_believed_nothing() -> None:
+    run = Run().watching()
+    for _ in range(ABSENCES + 1):
+        assert not run.fail(NOT_FOUND)
+        run.step()
+    assert run.state.trouble is not None
+    assert not run.state.missing
+    fresh = Run()
+    fresh.step()
+    fresh.fail(NOT_FOUND)
+    assert not fresh.state.synced
+
+
 def test_a_kind_that_a_new_server_does_not_have_is_known_to_be_missing_at_once() -> None:
-    run = Run()
+    run = Run(THINGS)
     run.step()
     run.fail(NOT_FOUND)
     assert run.state.synced
@@ -194,7 +209,7 @@ def test_a_kind_that_a_new_server_does_not_have_is_known_to_be_missing_at_once()
 
 
 def test_a_kind_that_was_there_is_gone_only_when_the_server_says_so_several_times() -> None:
-    run = Run().watching()
+    run = Run(THINGS).watching()
     said = []
     for _ in range(ABSENCES):
         said.append(run.fail(NOT_FOUND))
@@ -205,7 +220,7 @@ def test_a_kind_that_was_there_is_gone_only_when_the_server_says_so_several_time
 
 
 def test_a_server_that_starts_and_does_not_know_its_kinds_yet_takes_nothing_away() -> None:
-    run = Run(known=True)
+    run = Run(THINGS, known=True)
     run.step()
     assert not run.fail(NOT_FOUND)
     assert not run.state.synced

@@ -36,6 +36,22 @@ def test_constant_change_is_written_once_in_the_longest_time() -> None:
     assert 8 <= writes <= 10 / LONGEST
 
 
+def test_slow_but_steady_change_is_written_about_once_in_the_longest_time_and_soon_after_its_end() -> None:
+    pacing: Pacing[str] = Pacing()
+    writes: list[float] = []
+    for tick in range(2000):  # a change every 200 ms for 80 s, then calm, then one more
+        now = tick / 20
+        if (tick < 1600 and tick % 4 == 0) or tick == 1900:
+            pacing.add("edge", now, urgent=False)
+        for key in taken(pacing, now):
+            writes.append(now)
+            pacing.done(key, now, wrote=True)
+    assert len(writes) <= 80 / LONGEST + 5
+    last_of_many, alone = writes[-2:]
+    assert last_of_many - 1596 / 20 <= LONGEST + QUIET
+    assert alone - 1900 / 20 <= QUIET + 0.05
+
+
 def test_verdicts_that_change_all_the_time_are_not_written_all_the_time() -> None:
     pacing: Pacing[str] = Pacing()
     writes = 0

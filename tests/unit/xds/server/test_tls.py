@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import grpc
@@ -13,7 +14,8 @@ from xds.schema.type_urls import TYPE_CLUSTER, TYPE_SECRET
 from xds.schema.types import ClientStatusResponse, LoadStatsRequest
 from xds.server import csds, lrs
 from xds.server.gatekeeper import RefusalLog
-from xds.server.serve import InsecureAddressError, Tls, XdsServer
+from xds.server.serve import InsecureAddressError, XdsServer
+from xds.server.server_certificates import ServerCertificate, Tls, credentials
 
 
 @pytest.fixture
@@ -101,6 +103,26 @@ async def test_a_replaced_server_certificate_is_used_for_the_next_connection(
         async with Client(0, channel=channel(server.port, renewed.ca, edge)) as client:
             await client.send(TYPE_CLUSTER, node=node())
             assert names(await client.receive_and_ack()) == ["c0"]
+
+
+async def test_a_burst_of_connections_while_certificates_change_does_not_end_the_process(authority: Authority) -> None:
+    """grpcio frees what it hands to handshakes when it takes in a certificate; see `server_certificates.py`."""
+    pairs = [authority.server(f"xds-{number}") for number in range(2)]
+    asked = itertools.count()
+
+    def current() -> ServerCertificate:
+        pair = pairs[next(asked) // 100 % 2]
+        return ServerCertificate(pair.cert.read_bytes(), pair.key.read_bytes())
+
+    server = grpc.aio.server()
+    port = server.add_secure_port("127.0.0.1:0", credentials(current))
+    await server.start()
+    async with asyncio.timeout(WAIT * 3):
+        for _ in range(5):
+            connections = [channel(port, authority.ca, None) for _ in range(100)]
+            await asyncio.gather(*(connection.channel_ready() for connection in connections))
+            await asyncio.gather(*(connection.close() for connection in connections))
+    await server.stop(0)
 
 
 async def test_a_missing_tls_file_is_told_at_the_start(authority: Authority, mesh: TinyMesh, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from xds.server.authentication import (
     over_tls,
 )
 from xds.server.gatekeeper import host_of
-from xds.server.serve import InsecureAddressError, ServerCertificate, Tls, Tokens, XdsServer
+from xds.server.serve import InsecureAddressError, Tokens, XdsServer
+from xds.server.server_certificates import ServerCertificate, Tls
 
 SECRET = "eyJ-this-must-never-be-shown"
 HELLO = delta_request(TYPE_CLUSTER, node=node()).SerializeToString()

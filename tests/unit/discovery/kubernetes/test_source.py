@@ -1,0 +1,176 @@
+"""The source towards answers that no real API server gives on demand; the real one is in `tests/kubernetes`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import pytest
+
+from discovery.kubernetes import informer_state
+from discovery.kubernetes.api import JSON, ApiError, Method, UnreachableError
+from discovery.kubernetes.source import KubernetesSource
+from mesh.model import DECLARED
+
+DEADLINE = 10.0
+NAMESPACE = {"metadata": {"name": "shop", "uid": "n"}}
+SUBSET = {
+    "metadata": {"name": "v1", "namespace": "shop", "uid": "u", "generation": 1},
+    "spec": {"service": "reviews", "labels": {"version": "v1"}},
+}
+
+
+class Answers:
+    """An `Api` whose answers are what the test says: per plural the items, or `error` for everything."""
+
+    def __init__(self, **items: list[dict[str, Any]]) -> None:
+        self.items = items
+        self.error: ApiError | UnreachableError | None = None
+        self.body: bytes | None = None
+        self.asked: list[str] = []
+        self._watches: list[asyncio.Event] = []
+
+    async def request(
+        self,
+        method: Method,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        timeout: float = 15.0,  # noqa: ASYNC109
+    ) -> bytes:
+        self.asked.append(path)
+        if self.error is not None:
+            raise self.error
+        if self.body is not None:
+            return self.body
+        if path == "/version":
+            return b'{"gitVersion": "v1.34.4"}'
+        plural = path.rpartition("/")[2]
+        if plural not in self.items and "/apis/" in path and "endpointslices" not in path:
+            raise ApiError(404, "Not Found", "404 page not found")
+        items = self.items.get(plural, []) if not path.endswith("v1alpha1/services") else []
+        return json.dumps({"metadata": {"resourceVersion": "7"}, "items": items}).encode()
+
+    async def lines(self, path: str, *, query: Mapping[str, str], idle_timeout: float) -> AsyncIterator[bytes]:
+        if self.error is not None:
+            raise self.error
+        yield b""
+        ended = asyncio.Event()
+        self._watches.append(ended)
+        await ended.wait()
+        raise UnreachableError("cut")
+
+    def cut(self) -> None:
+        for ended in self._watches:
+            ended.set()
+        self._watches.clear()
+
+
+class Follower:
+    def __init__(self, source: KubernetesSource) -> None:
+        self.source = source
+        self.names: set[str] = set()
+        self.batches = 0
+        self._news = asyncio.Condition()
+
+    async def follow(self) -> None:
+        async with contextlib.aclosing(self.source.batches()) as batches:
+            async for batch in batches:
+                for change in batch:
+                    if change.table is DECLARED:
+                        (self.names.add if change.row is not None else self.names.discard)(change.key.name)
+                async with self._news:
+                    self.batches += 1
+                    self._news.notify_all()
+
+    async def until(self, holds: Callable[[], object], seconds: float = DEADLINE) -> None:
+        async with asyncio.timeout(seconds), self._news:
+            await self._news.wait_for(holds)
+
+
+@contextlib.asynccontextmanager
+async def following(api: Answers) -> AsyncIterator[Follower]:
+    follower = Follower(KubernetesSource("x", api))
+    task = asyncio.get_running_loop().create_task(follower.follow())
+    try:
+        yield follower
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FIRST_PAUSE", "LONGEST_PAUSE", "AWAY_PAUSE", "MISSING_PAUSE", "SUSPECT_PAUSE", "FORBIDDEN_PAUSE"):
+        monkeypatch.setattr(informer_state, name, 0.01)
+
+
+async def asked_again(api: Answers, times: int = 200) -> None:
+    """Wait until so many more requests were made."""
+    before = len(api.asked)
+    async with asyncio.timeout(DEADLINE):
+        while len(api.asked) < before + times:  # noqa: ASYNC110 - nothing else tells of it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_has_nothing_but_404_is_no_empty_cluster() -> None:
+    api = Answers()
+    api.error = ApiError(404, "Not Found", "<html>")
+    async with following(api) as seen:
+        await asked_again(api)
+        assert seen.batches == 0
+        assert "Refused" in {problem.code for problem in seen.source.problems}
+
+
+async def test_what_stands_in_for_the_api_server_with_404_for_everything_takes_nothing_away() -> None:
+    api = Answers(namespaces=[NAMESPACE], servicesubsets=[SUBSET])
+    async with following(api) as seen:
+        await seen.until(lambda: seen.names == {"shop", "v1"})
+        api.error = ApiError(404, "Not Found", "<html>")
+        api.cut()
+        await asked_again(api)
+        assert seen.names == {"shop", "v1"}
+        api.error = None
+        api.items["servicesubsets"] = []
+        await seen.until(lambda: seen.names == {"shop"})
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b'{"items": []}', b"null", b'{"metadata": {}, "items": 7}'])
+async def test_an_answer_that_is_no_list_takes_nothing_away(body: bytes) -> None:
+    api = Answers(namespaces=[NAMESPACE], servicesubsets=[SUBSET])
+    async with following(api) as seen:
+        await seen.until(lambda: seen.names == {"shop", "v1"})
+        for watch in seen.source._watches:
+            watch.informer._state._resource_version = ""
+        api.body = body
+        api.cut()
+        await seen.until(lambda: any(problem.code == "Refused" for problem in seen.source.problems))
+        await asked_again(api)
+        assert seen.names == {"shop", "v1"}
+
+
+async def test_a_kind_whose_definition_is_taken_away_is_gone_and_the_others_stay() -> None:
+    api = Answers(namespaces=[NAMESPACE], servicesubsets=[SUBSET])
+    async with following(api) as seen:
+        await seen.until(lambda: seen.names == {"shop", "v1"})
+        del api.items["servicesubsets"]
+        for watch in seen.source._watches:
+            watch.informer._state._resource_version = ""
+        api.cut()
+        await seen.until(lambda: seen.names == {"shop"})
+        assert "ServiceSubset" in str(seen.source.problems)
+
+
+async def test_a_right_that_is_missing_from_the_start_keeps_the_source_from_being_ready_and_is_named() -> None:
+    api = Answers()
+    api.error = ApiError(403, "Forbidden", "services is forbidden")
+    async with following(api) as seen:
+        await asked_again(api)
+        assert seen.batches == 0
+        assert any("`list` and `watch` of endpointslices" in problem.fix for problem in seen.source.problems)
