@@ -61,11 +61,14 @@ class Loads:
         return {node: loads[name] for node, loads in sorted(self._of.values(), key=_node) if name in loads}
 
     def take(self, stream: Hashable, node_id: str, cluster_stats: Any) -> None:
-        """Keep the report in a request."""
+        """Keep the report in a request: what it tells of clusters that had requests.
+
+        Envoy names every cluster it has. To keep 3,000 idle ones would hold up all streams for 15 ms, every ten seconds.
+        """
         loads = {
             stats.cluster_name: _load(stats)
             for stats in islice(cluster_stats, _CLUSTERS)
-            if 0 < len(stats.cluster_name) <= _NAME_LENGTH
+            if _busy(stats) and 0 < len(stats.cluster_name) <= _NAME_LENGTH
         }
         self._of.pop(stream, None)
         self._of[stream] = node_id, loads
@@ -129,6 +132,10 @@ def _instructions(request: Any) -> bytes:
     response.load_reporting_interval.seconds = _INTERVAL_SECONDS
     message: bytes = response.SerializeToString()
     return message
+
+
+def _busy(stats: Any) -> bool:
+    return bool(stats.upstream_locality_stats) or stats.total_dropped_requests > 0
 
 
 def _load(stats: Any) -> Load:

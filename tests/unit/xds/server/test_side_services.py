@@ -219,7 +219,7 @@ async def test_t6_a_stream_that_says_it_is_another_proxy_leaves_its_reports_alon
         real, forged = (channel.stream_stream(f"/{lrs.SERVICE}/StreamLoadStats")() for _ in range(2))
         for call, name in ((real, "c0"), (forged, "c1")):
             report = LoadStatsRequest(node=node())
-            report.cluster_stats.add(cluster_name=name)
+            report.cluster_stats.add(cluster_name=name, total_dropped_requests=1)
             await call.write(report.SerializeToString())
             await call.read()
         await until(lambda: server.loads.cluster("c0") and server.loads.cluster("c1"))
@@ -228,6 +228,19 @@ async def test_t6_a_stream_that_says_it_is_another_proxy_leaves_its_reports_alon
         assert [load.cluster for load in server.loads.of("gateway~default~edge~1")] == ["c0"]
         real.cancel()
         await until(lambda: not server.loads.nodes())
+
+
+def test_a_load_report_leaves_clusters_without_requests_out() -> None:
+    report = LoadStatsRequest()
+    report.cluster_stats.add(cluster_name="idle").load_report_interval.seconds = 10
+    busy = report.cluster_stats.add(cluster_name="busy")
+    busy.upstream_locality_stats.add(total_requests_in_progress=1)
+    loads = lrs.Loads()
+    loads.take("stream", "edge-1", report.cluster_stats)
+    assert [(load.cluster, load.in_progress) for load in loads.of("edge-1")] == [("busy", 1)]
+    loads.take("stream", "edge-1", LoadStatsRequest().cluster_stats)
+    assert loads.of("edge-1") == ()
+    assert loads.nodes() == ["edge-1"]
 
 
 async def test_health_follows_readiness(mesh: TinyMesh) -> None:
