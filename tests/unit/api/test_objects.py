@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -327,6 +328,21 @@ async def test_a_list_has_every_source_once_sorted_and_selected_and_in_pages(api
     assert (await api.client.get("/api/v1/namespaces/other/services")).json["items"] == []
     assert (await api.client.get(f"{SERVICES}?labelSelector=a%3D%3D%3Db")).status == 400
     assert (await api.client.get(f"{SERVICES}?limit=0")).status == 400
+
+
+@pytest.mark.parametrize("text", ["zzz", "/", "a/", "/a", "a/b/c", "default/re views"])
+async def test_a_place_to_go_on_from_that_no_page_gave_is_refused(api: Fixture, text: str) -> None:
+    answer = await api.client.get(f"/api/v1/services?continue={quote(text)}")
+    assert (answer.status, answer.json["code"]) == (400, "BadQuery")
+    assert "metadata.continue" in answer.json["fix"]
+
+
+async def test_lists_of_cluster_scoped_kinds_come_in_pages_too(api: Fixture) -> None:
+    for name in ("a", "b"):
+        await api.client.put(f"/api/v1/namespaces/{name}", {})
+    first = (await api.client.get("/api/v1/namespaces?limit=1")).json
+    rest = (await api.client.get(f"/api/v1/namespaces?continue={quote(first['metadata']['continue'])}")).json
+    assert [one["metadata"]["name"] for one in (*first["items"], *rest["items"])] == ["a", "b"]
 
 
 async def test_history_says_who_and_rollback_writes_an_older_revision_again(api: Fixture) -> None:
