@@ -283,7 +283,7 @@ class _Handlers:
     def _answer(self, written: Written, *, dry_run: bool) -> Response:
         """What a write made. What was only tried has no status of its own, and no ETag that will ever be."""
         status = None if dry_run else self._doors.world.status(key_of(written.item))
-        wire = shown_object(written.item, status, warnings=written.warnings)
+        wire = shown_object(written.item, status, warnings=written.warnings, changes=written.changes)
         headers = _warned(written.warnings)
         if not dry_run:
             headers["ETag"] = f'"{written.item.revision}"'
