@@ -64,7 +64,7 @@ class Proxies(Protocol):
 
 
 def refusal_words(report: NackReport) -> str:
-    """A refusal as the log tells it: who, of which type, which resources (none is named where none is to blame), why."""
+    """A refusal as the log tells it: who, of which type, which resources (as far as that can be told), why."""
     what = " ".join(filter(None, (short(report.type_url), ", ".join(sorted(report.versions)))))
     return f"{report.node} refused {what}: {report.detail}"
 

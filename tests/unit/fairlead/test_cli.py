@@ -64,7 +64,10 @@ def test_every_command_teaches_by_example(command: str) -> None:
         (["explain", "GET", "http://x/", "-H", "nocolon"], "'nocolon' is no header"),
         (["bootstrap", "gateway", "--name", "edge", "--xds", "18000"], "--xds: '18000' is not HOST:PORT"),
         (["get", "gateways", "--server", "ftp://x"], "is no http:// or https:// URL"),
-        (["get", "gateways", "--server", "foo"], "'foo' is no http:// or https:// URL. Fix: like http://127.0.0.1:8080"),
+        (
+            ["get", "gateways", "--server", "foo"],
+            "'foo' is no http:// or https:// URL. Fix: like http://127.0.0.1:8080",
+        ),
         (["get", "gateways", "-A", "-n", "shop"], "-A means all namespaces and -n one of them"),
         (["get", "gateways", "edge", "-A"], "-A chooses among many objects and NAME is one"),
         (["get", "gateways", "edge", "-l", "a=b"], "-l chooses among many objects and NAME is one"),

@@ -122,7 +122,9 @@ def test_events_that_are_refused_say_why(server: tuple[str, list[Any]]) -> None:
         next(Client(server[0]).events("/invalid"))
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:notaport", "http://x:99999", "foo", "foo:80", "", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "http://", "http://x:notaport", "http://x:99999", "foo", "foo:80", "", "http://[::1"]
+)
 def test_what_is_no_url_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageError, match="--server"):
         Client(url)
