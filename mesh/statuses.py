@@ -23,6 +23,7 @@ from mesh.kinds.references import BackendObjectReference, ParentReference
 from mesh.listeners import RouteKind
 from mesh.model import REJECTIONS, REJECTIONS_BY_AUDIENCE, REJECTIONS_BY_OBJECT, Audience, ObjectKey, Rejection
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, find
+from mesh.problems import sentence
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
 
@@ -248,7 +249,8 @@ def _rejected(conditions: tuple[Condition, ...], rejections: Sequence[Rejection]
     else:
         standing = "The last good version stands." if first.last_good is not None else "It is withheld."
     others = f" So did {len(rejections) - 1} more." if len(rejections) > 1 else ""
-    rejected = Condition("Programmed", False, "Rejected", f"{first.node} refused it: {first.detail} {standing}{others}")
+    said = f"{first.node} refused it: {sentence(first.detail)} {standing}{others}"
+    rejected = Condition("Programmed", False, "Rejected", said)
     return (*(condition for condition in conditions if condition.type != "Programmed"), rejected)
 
 
