@@ -38,6 +38,7 @@ from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import Object
 from mesh.model import ObjectKey
 from mesh.problems import Problem, shown
+from mesh.validations.metadata import is_dns_label, is_name
 
 MAX_LIST = 10_000
 MAX_HISTORY = 1000
@@ -112,7 +113,7 @@ class _Handlers:
         if queries.flag(request, "watch"):
             return self._watch(request, namespace, labels)
         limit = queries.number(request, "limit", default=MAX_LIST, most=MAX_LIST)
-        after = _continuation(request.query_params.get("continue", ""))
+        after = _continuation(request.query_params.get("continue", ""), self._kind)
         found = [
             item
             for item in await self._doors.objects.list(self._kind.name, namespace)
@@ -282,15 +283,25 @@ class _Handlers:
     def _answer(self, written: Written, *, dry_run: bool) -> Response:
         """What a write made. What was only tried has no status of its own, and no ETag that will ever be."""
         status = None if dry_run else self._doors.world.status(key_of(written.item))
-        wire = shown_object(written.item, status, warnings=written.warnings)
+        wire = shown_object(written.item, status, warnings=written.warnings, changes=written.changes)
         headers = _warned(written.warnings)
         if not dry_run:
             headers["ETag"] = f'"{written.item.revision}"'
         return Response(encoded(wire), 201 if written.created else 200, headers, JSON_TYPE)
 
 
-def _continuation(text: str) -> tuple[str, str]:
-    namespace, _, name = text.rpartition("/")
+def _continuation(text: str, kind: Kind) -> tuple[str, str]:
+    """Namespace and name of the last object of the page before; empty for the first page. Raises Refusal."""
+    if not text:
+        return "", ""
+    namespace, _, name = text.partition("/")
+    if not is_name(name) or not (is_dns_label(namespace) if kind.namespaced else text == f"/{name}"):
+        raise Refusal(
+            400,
+            "BadQuery",
+            f"continue={shown(text)} is not where a page of these ended.",
+            fix="Send metadata.continue of the page before, or leave it out",
+        )
     return namespace, name
 
 

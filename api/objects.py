@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import msgspec
 from msgspec.structs import replace
 
+from api.changes import changed
 from api.conditions import Condition
 from api.ports import Config, Conflict, Item, NotFound, Unavailable
 from api.problems import Refusal, invalid
@@ -34,7 +35,7 @@ STORE = "store"
 T = TypeVar("T")
 
 _STAMPS = frozenset({"creationTimestamp", "resourceVersion", "generation", "uid"})
-_ADDED_ON_READS = ("status", "origin", "warnings")
+_ADDED_ON_READS = ("status", "origin", "warnings", "changes")
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -45,11 +46,16 @@ class Removed(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What a write did, or would do: `created` in the store, and what the writer should know."""
+    """What a write did, or would do: `created` in the store, and what the writer should know.
+
+    `changes`: in a dry run the paths in which the object that counts would change; None where there is none that can be
+    read, and for a write that was done.
+    """
 
     item: Item
     created: bool
     warnings: tuple[Problem, ...] = ()
+    changes: tuple[str, ...] | None = None
 
 
 def owned_by_kubernetes(item: Item) -> bool:
@@ -198,7 +204,10 @@ class Objects:
             item = await self._config.put(made, expected=expected, by=by)
             return Written(item, created=item.created, warnings=warnings)
         stored, present = await self._present(key)
-        return Written(Item(_tried(made, present), STORE, stored or 0), created=stored is None, warnings=warnings)
+        counts = present if stored is not None else others[0].object if others else None
+        changes = None if counts is None else tuple(changed(as_written(counts), as_written(made)))
+        tried = Item(_tried(made, present), STORE, stored or 0)
+        return Written(tried, created=stored is None, warnings=warnings, changes=changes)
 
 
 async def _settled(once: Callable[[], Awaitable[T]]) -> T:

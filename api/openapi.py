@@ -53,6 +53,11 @@ _ADDED_ON_READS: JSON = {
         "required": ["source"],
     },
     "warnings": {"type": "array", "items": {"$ref": f"{_COMPONENTS}Problem"}},
+    "changes": {
+        "type": "array",
+        "items": _TEXT,
+        "description": "In the answer to a dry run: the paths in which the object that is there would change.",
+    },
 }
 _SPLIT: JSON = {
     "type": "object",

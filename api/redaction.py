@@ -1,4 +1,4 @@
-"""What is never told: the values in Secrets.
+"""What is never told: the values in Secrets, and the copy of them that `kubectl apply` leaves in an annotation.
 
 Pure. Reads show `[redacted]` to everyone, whatever the role: who may write a key need not be able to read it back.
 Certificates are public and stay readable. A write that carries the mark is refused, so that a read that is sent back
@@ -15,6 +15,8 @@ from mesh.problems import Problem, child
 MARK = "[redacted]"
 _PUBLIC = frozenset({"tls.crt", "ca.crt"})
 _FIELDS = ("data", "stringData")
+# `kubectl apply` keeps the whole object here, keys and all.
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def redacted(wire: dict[str, Any]) -> dict[str, Any]:
@@ -25,6 +27,9 @@ def redacted(wire: dict[str, Any]) -> dict[str, Any]:
     for field in _FIELDS:
         if values := wire.get(field):
             shown[field] = {key: value if key in _PUBLIC else MARK for key, value in values.items()}
+    metadata = wire.get("metadata", {})
+    if _LAST_APPLIED in metadata.get("annotations", {}):
+        shown["metadata"] = {**metadata, "annotations": {**metadata["annotations"], _LAST_APPLIED: MARK}}
     return shown
 
 

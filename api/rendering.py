@@ -18,10 +18,16 @@ from mesh.problems import Problem
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
-def shown_object(item: Item, status: Mapping[str, Any] | None, *, warnings: Sequence[Problem] = ()) -> dict[str, Any]:
+def shown_object(
+    item: Item,
+    status: Mapping[str, Any] | None,
+    *,
+    warnings: Sequence[Problem] = (),
+    changes: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """An object with `status` (what became of it), `origin` (where it was declared), and a write's `warnings`.
 
-    The three are dropped when the object is sent back.
+    With what a dry run would change, `changes`. They are dropped when the object is sent back.
     """
     wire = redacted(to_json(item.object))
     if status:
@@ -34,6 +40,8 @@ def shown_object(item: Item, status: Mapping[str, Any] | None, *, warnings: Sequ
     wire["origin"] = origin
     if warnings:
         wire["warnings"] = [shown_problem(problem) for problem in warnings]
+    if changes is not None:
+        wire["changes"] = list(changes)
     return wire
 
 

@@ -133,6 +133,8 @@ def main() -> NoReturn:
 def _usage_error(error: Exception) -> int:
     """What typer says about a command line it cannot read; any other exception is a defect and shows its trace."""
     if hasattr(error, "show") and hasattr(error, "exit_code"):
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = message.removeprefix("Value error, ")  # type: ignore[attr-defined] # a validator's stutter
         error.show()
         return USAGE if error.exit_code == USAGE else FAILED
     if isinstance(error, OSError):

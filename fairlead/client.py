@@ -46,7 +46,8 @@ def _words(status: int, document: Mapping[str, Any]) -> str:
     title = str(document.get("detail") or document.get("title") or http.client.responses.get(status, "error"))
     fix = str(document.get("fix") or "")
     if status == http.client.UNAUTHORIZED:
-        fix = "give a token with --token or FAIRLEAD_TOKEN" + (f"; {fix}" if fix else "")
+        ours = document.get("code") == "NoToken"  # its fix is for whoever speaks HTTP, and names the flag for us
+        fix = "give a token with --token or FAIRLEAD_TOKEN" + (f"; {fix}" if fix and not ours else "")
     lines = [f"{title} (HTTP {status})" + (f". Fix: {sentence(fix)}" if fix else "")]
     lines.extend(f"  {problem_line(problem)}" for problem in document.get("problems", ()))
     return "\n".join(lines)
@@ -83,7 +84,10 @@ class Client:
     """One server. Each call uses a connection of its own: commands make few calls, and none can poison the next."""
 
     def __init__(self, server: str, *, token: str = "", timeout: float = 30.0) -> None:
-        url = urlsplit(server if "://" in server else f"http://{server}")
+        try:
+            url = urlsplit(server)
+        except ValueError:  # an IPv6 address without its bracket
+            url = urlsplit("")
         if url.scheme not in ("http", "https") or not url.hostname:
             raise UsageError(f"--server: {server!r} is no http:// or https:// URL. Fix: like {DEFAULT_SERVER}")
         try:

@@ -23,7 +23,7 @@ from mesh.tables import Change, Commit, Engine, Table
 from xds.protocol.contents import Entry
 from xds.protocol.rejections import NackReport
 from xds.resources import Resource, ResourceKey, View, ViewKey
-from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER
+from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER, short
 
 COLLECTION = "rejections"  # of the store's documents
 
@@ -61,6 +61,12 @@ class Proxies(Protocol):
 
     def node_ids(self) -> set[str]:
         """The proxies that are connected."""
+
+
+def refusal_words(report: NackReport) -> str:
+    """A refusal as the log tells it: who, of which type, which resources (as far as that can be told), why."""
+    what = " ".join(filter(None, (short(report.type_url), ", ".join(sorted(report.versions)))))
+    return f"{report.node} refused {what}: {report.detail}"
 
 
 class Rejections:

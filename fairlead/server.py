@@ -40,7 +40,7 @@ from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
-from fairlead.rejections import Rejections
+from fairlead.rejections import Rejections, refusal_words
 from fairlead.security import accounts_of, tokens_address
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
@@ -301,7 +301,7 @@ class Server:
         self._faults = dict(self._engine.faults)
 
     def _refused(self, report: NackReport) -> None:
-        _log.warning("%s refused %s: %s", report.node, ", ".join(sorted(report.versions)), report.detail)
+        _log.warning("%s", refusal_words(report))
         self._rejections.refused(report, building=self._builder.building)
 
     def _source_problems(self) -> Sequence[SourceProblem]:

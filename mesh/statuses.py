@@ -38,6 +38,7 @@ from mesh.model import (
     Rejection,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, Shadowed, find, source_of
+from mesh.problems import sentence
 from mesh.provisioning import class_parameters_problem, programmed
 from mesh.refusals import REFUSED, Refused, refusal
 from mesh.services import SERVICES, SUBSETS, SubsetKey
@@ -362,7 +363,8 @@ def _rejected(conditions: tuple[Condition, ...], rejections: Sequence[Rejection]
     else:
         standing = "The last good version stands." if first.last_good is not None else "It is withheld."
     others = f" So did {len(rejections) - 1} more." if len(rejections) > 1 else ""
-    rejected = Condition("Programmed", False, "Rejected", f"{first.node} refused it: {first.detail} {standing}{others}")
+    said = f"{first.node} refused it: {sentence(first.detail)} {standing}{others}"
+    rejected = Condition("Programmed", False, "Rejected", said)
     return (*(condition for condition in conditions if condition.type != "Programmed"), rejected)
 
 

@@ -13,16 +13,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
-
-	"google.golang.org/protobuf/encoding/protowire"
-
-	"fairlead.dev/benchmarks/wire"
 )
 
 // command is one line of input; which fields count depends on Op.
@@ -176,8 +170,7 @@ func (s *simulator) doTap(c *command) (map[string]any, error) {
 	return nil, fmt.Errorf("unknown op %q", c.Op)
 }
 
-// takeFloor keeps the largest RouteConfiguration that the tap saw, for the floor: all virtual hosts in one, where the
-// server spread them over scopes.
+// takeFloor keeps the largest RouteConfiguration that the tap saw, for the floor.
 func (s *simulator) takeFloor() (map[string]any, error) {
 	if s.tap == nil {
 		return nil, errors.New("there is no tap")
@@ -189,13 +182,6 @@ func (s *simulator) takeFloor() (map[string]any, error) {
 	for name, body := range s.tap.routes {
 		if len(body) > len(s.floor) {
 			s.floor, kept = body, name
-		}
-	}
-	if s.floor == nil && len(s.tap.scopes) > 0 {
-		kept = "scopes"
-		s.floor = protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), kept)
-		for _, name := range slices.Sorted(maps.Keys(s.tap.scopes)) {
-			s.floor = wire.AppendVirtualHosts(s.floor, s.tap.scopes[name])
 		}
 	}
 	return map[string]any{"name": kept, "bytes": len(s.floor)}, nil

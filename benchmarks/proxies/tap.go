@@ -31,7 +31,6 @@ type tap struct {
 
 	mu     sync.Mutex
 	routes map[string][]byte // the last RouteConfiguration seen, by name
-	scopes map[string][]byte // the last ScopedRouteConfiguration seen, by name
 }
 
 func newTap(t *tracker, upstream string) (*tap, error) {
@@ -52,7 +51,7 @@ func newTap(t *tracker, upstream string) (*tap, error) {
 	}
 	result := &tap{
 		tracker: t, address: socket.Addr().String(), upstream: connection,
-		routes: map[string][]byte{}, scopes: map[string][]byte{},
+		routes: map[string][]byte{},
 	}
 	result.server = grpc.NewServer(
 		grpc.ForceServerCodec(wire.Codec{}), grpc.UnknownServiceHandler(result.forward),
@@ -160,10 +159,6 @@ func (t *tap) observe(response *wire.Response, size int) []seen {
 		case kind == rds:
 			t.mu.Lock()
 			t.routes[string(resource.Name)] = resource.Body
-			t.mu.Unlock()
-		case kind == srds:
-			t.mu.Lock()
-			t.scopes[string(resource.Name)] = resource.Body
 			t.mu.Unlock()
 		}
 	}

@@ -2,8 +2,7 @@
 
 Every host has a route of its own. A change makes one host redirect to a new name; the clock starts before the change
 is sent to the server (for ours a PUT) and stops when a request through Envoy gets the new Location, asked for every
-200 µs. Envoy's floor is the same RouteConfiguration, captured on its way over SotW, given to an Envoy as a file; where
-the server spreads its virtual hosts over scopes, one RouteConfiguration with all of them.
+200 µs. Envoy's floor is the same RouteConfiguration, captured on its way over SotW, given to an Envoy as a file.
 """
 
 from __future__ import annotations

@@ -166,17 +166,6 @@ func EDSName(cluster []byte) []byte {
 // ScopeRoute returns the RouteConfiguration that a ScopedRouteConfiguration refers to, or nil where it is inline.
 func ScopeRoute(scope []byte) []byte { return subfield(scope, 2) }
 
-// AppendVirtualHosts appends the virtual hosts of a scope's inline RouteConfiguration to a RouteConfiguration.
-func AppendVirtualHosts(routes, scope []byte) []byte {
-	_ = each(subfield(scope, 5), func(field protowire.Number, host []byte, _ uint64) error {
-		if field == 2 {
-			routes = protowire.AppendBytes(protowire.AppendTag(routes, 2, protowire.BytesType), host)
-		}
-		return nil
-	})
-	return routes
-}
-
 // MaxPort returns the highest port among a ClusterLoadAssignment's endpoints: the marker of a change.
 func MaxPort(assignment []byte) int {
 	highest := 0

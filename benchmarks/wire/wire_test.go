@@ -110,22 +110,6 @@ func TestAScopeRefersToARouteConfigurationOrHoldsIt(t *testing.T) {
 	}
 }
 
-func TestTheVirtualHostsOfScopesMakeOneRouteConfiguration(t *testing.T) {
-	joined := encode(t, &route.RouteConfiguration{Name: "all"})
-	for _, name := range []string{"a", "b"} {
-		inline := &route.RouteConfiguration{Name: name, VirtualHosts: []*route.VirtualHost{{Name: name}}}
-		joined = wire.AppendVirtualHosts(joined, encode(t, &route.ScopedRouteConfiguration{RouteConfiguration: inline}))
-	}
-	var routes route.RouteConfiguration
-	if err := proto.Unmarshal(joined, &routes); err != nil {
-		t.Fatal(err)
-	}
-	hosts := routes.GetVirtualHosts()
-	if routes.GetName() != "all" || len(hosts) != 2 || hosts[0].GetName() != "a" || hosts[1].GetName() != "b" {
-		t.Error(&routes)
-	}
-}
-
 func TestAMalformedMessageIsAnError(t *testing.T) {
 	if _, err := wire.ParseResponse([]byte{0x12, 0xff}, true); err == nil {
 		t.Error("no error")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import watchfiles
 
 from discovery.files import disk
-from discovery.files.folder_state import EMPTY, SOURCE, FolderState, changes, scan
+from discovery.files.folder_state import EMPTY, SOURCE, FolderState, changes, due, scan
 from mesh.problems import Problem
 from mesh.tables import Change
 
@@ -76,6 +77,9 @@ class FilesSource:
     async def _stir(self) -> None:
         """Wait until something may have changed."""
         timeout = SLOW_POLL_SECONDS if self._watching else POLL_SECONDS
+        waited_for = due(self._state, time.monotonic())
+        if waited_for is not None:
+            timeout = min(timeout, waited_for)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._stirred.wait()
@@ -125,4 +129,4 @@ def _next(
     folders: tuple[Path, ...], before: FolderState, known: dict[str, disk.Signature]
 ) -> tuple[FolderState, dict[str, disk.Signature]]:
     seen = disk.look(folders, known)
-    return scan(before, seen.found, missing=seen.missing), seen.signatures
+    return scan(before, seen.found, now=time.monotonic(), missing=seen.missing), seen.signatures

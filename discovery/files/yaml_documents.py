@@ -7,12 +7,13 @@ the growth by aliases bounded. Lines are found by a second pass, which only a te
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import yaml
 
+from discovery.files.json_faults import find_fault
 from discovery.files.yaml_scalars import Scalar, plain
 from mesh.problems import Problem, child, shown
 
@@ -26,6 +27,9 @@ MAX_ALIASED_NODES = 200_000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _MERGE = object()
+_KEEP_ONE = "keep one of them"
+_TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
+_FLATTER = "write it flatter"
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -43,9 +47,13 @@ class Documents(msgspec.Struct, frozen=True):
 
 
 class _RefusedError(Exception):
-    def __init__(self, code: str, message: str, fix: str, mark: Any) -> None:
+    def __init__(self, code: str, message: str, fix: str, mark: Any, path: str = "") -> None:
         super().__init__(message)
-        self.problem = Problem(code, "error", "", message, fix, line=mark.line + 1)
+        self.problem = Problem(code, "error", path, message, fix, line=mark.line + 1)
+
+
+class _TwiceError(ValueError):
+    """A key of a JSON object is there twice."""
 
 
 def documents(text: str, file: str = "") -> Documents:
@@ -173,8 +181,8 @@ class _Builder:
     def take_key(self, frame: _Frame, event: Any) -> None:
         text = event.value
         if text in frame.seen:
-            message = f"the key `{shown(text)}` is there twice"
-            raise _RefusedError("DuplicateKey", message, "keep one of them", event.start_mark)
+            path = child(_path(self.stack), str(text))
+            raise _RefusedError("DuplicateKey", _twice(text), _KEEP_ONE, event.start_mark, path)
         frame.seen.add(text)
         frame.key = _MERGE if text == "<<" and event.implicit[0] else _scalar(event)
         if event.anchor is not None:
@@ -185,8 +193,8 @@ class _Builder:
 
     def open(self, event: Any) -> None:
         if len(self.stack) >= MAX_DEPTH:
-            message = f"it is nested deeper than {MAX_DEPTH} levels"
-            raise _RefusedError("TooDeep", message, "write it flatter", event.start_mark)
+            path = _path([*self.stack, _Frame([], None, "")])
+            raise _RefusedError("TooDeep", _TOO_DEEP, _FLATTER, event.start_mark, path)
         mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag is not None and event.tag != _TAG + ("map" if mapping else "seq"):
             raise _unknown_tag(event)
@@ -250,6 +258,21 @@ class _Builder:
         frame.has_key = False
 
 
+def _twice(key: str) -> str:
+    return f"the key `{shown(key)}` is there twice"
+
+
+def _path(stack: Sequence[_Frame]) -> str:
+    """The path of the collection on top of a stack, by what the ones below it are about to take."""
+    path = ""
+    for frame in stack[:-1]:
+        if isinstance(frame.container, list):
+            path = child(path, len(frame.container))
+        elif frame.key is not _MERGE:
+            path = child(path, str(frame.key))
+    return path
+
+
 def _refuse_complex_key(frame: _Frame, event: Any) -> None:
     if isinstance(frame.container, dict) and not frame.has_key:
         raise _RefusedError(
@@ -301,9 +324,7 @@ def _json(text: str, file: str) -> Documents:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(items)
         if len(made) < len(items):
-            seen: set[Hashable] = set()
-            twice = next(key for key, _ in items if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise ValueError(f"the key `{shown(twice)}` is there twice")
+            raise _TwiceError
         return made
 
     def constant(name: str) -> Any:
@@ -319,7 +340,17 @@ def _json(text: str, file: str) -> Documents:
         message = f"it is not JSON: {error.msg}"
         fix = "compare the line with those around it: commas, quotes, brackets"
         return Documents((), Problem("InvalidJSON", "error", "", message, fix, file, error.lineno))
-    except (ValueError, OverflowError, RecursionError) as error:
-        message = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        return Documents((), Problem("InvalidJSON", "error", "", shown(message, 200), "mend it there", file))
+    except (_TwiceError, RecursionError):
+        return Documents((), _json_fault(text, file))
+    except (ValueError, OverflowError) as error:
+        return Documents((), Problem("InvalidJSON", "error", "", shown(str(error), 200), "mend it there", file))
     return Documents((Document(value, 1),)) if value is not None else Documents(())
+
+
+def _json_fault(text: str, file: str) -> Problem:
+    """A key that is there twice, or nesting that is too deep: whichever comes first."""
+    fault = find_fault(text, max_depth=MAX_DEPTH)
+    if fault is None or fault.key is None:
+        path, line = (fault.path, fault.line) if fault is not None else ("", 0)
+        return Problem("TooDeep", "error", path, _TOO_DEEP, _FLATTER, file, line)
+    return Problem("DuplicateKey", "error", fault.path, _twice(fault.key), _KEEP_ONE, file, fault.line)

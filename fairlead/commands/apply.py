@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption, problem_line
-from fairlead.commands.diff import comparable, present
+from fairlead.commands.diff import present
 from fairlead.commands.flags import command_app, examples
 from fairlead.commands.inputs import FilesOption
 from fairlead.output import Format, OutputOption, emit, note, say
@@ -51,8 +51,7 @@ def apply(
 def _put(client: Client, path: str, wire: dict[str, Any], *, dry_run: bool) -> str:
     """Send one object: `created`, `configured` or `unchanged`.
 
-    A real write of what is there already keeps the store's revision, which tells of secrets too. A dry run writes
-    nothing, so that contents are compared; a secret's are hidden, and it counts as configured.
+    A real write of what is there already keeps the store's revision; a dry run is told what would change.
     """
     before = present(client, path)
     answer = client.request("PUT", path, query={"dryRun": "All"} if dry_run else None, body=wire)
@@ -62,7 +61,7 @@ def _put(client: Client, path: str, wire: dict[str, Any], *, dry_run: bool) -> s
     if answer.status == http.HTTPStatus.CREATED:
         return "created"
     if dry_run:
-        return "unchanged" if before and comparable(before) == comparable(wire) else "configured"
+        return "unchanged" if after.get("changes") == [] else "configured"
     return "unchanged" if _revision(before) == _revision(after) else "configured"
 
 

@@ -10,7 +10,7 @@ import typer
 from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption
 from fairlead.commands.flags import command_app, examples
 from fairlead.errors import CommandError, UsageError
-from fairlead.output import Format, OutputOption, emit, say
+from fairlead.output import Format, OutputOption, emit, plural, say
 
 app = command_app()
 
@@ -65,7 +65,8 @@ def lines(answer: dict[str, Any]) -> list[str]:
     found = [f"{title:<13} {value}" for title, value in _facts(answer) if value]
     for share in answer.get("backends", ()):
         problem = f"  ({share['problem']})" if share.get("problem") else ""
-        found.append(f"{'backend':<13} {share['share']:.0%} {share['ref']}, {share['endpoints']} endpoints{problem}")
+        endpoints = plural(share["endpoints"], "endpoint")
+        found.append(f"{'backend':<13} {share['share']:.0%} {share['ref']}, {endpoints}{problem}")
     others = answer.get("others", ())
     if others:
         found.append("not:")

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption
-from fairlead.commands.flags import command_app, examples
+from fairlead.commands.flags import command_app, examples, is_given
 from fairlead.commands.names import KindArgument, NamespaceOption
+from fairlead.errors import UsageError
 from fairlead.output import Format, OutputOption, emit, print_table
 
 app = command_app()
@@ -24,6 +25,7 @@ _COLUMNS = ("namespace", "name", "source", "generation", "status")
     )
 )
 def get(
+    context: typer.Context,
     kind: KindArgument,
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="One object; without, all of them.")] = "",
     namespace: NamespaceOption = "default",
@@ -36,6 +38,11 @@ def get(
     """Show the objects of a kind, from whatever source, with their status; or one object."""
     from fairlead.commands.names import collection_path, kind_of, object_path
 
+    if everywhere and is_given(context, "namespace"):
+        raise UsageError("-A means all namespaces and -n one of them. Fix: leave one of the two out")
+    if name and (everywhere or selector):
+        flag = "-A" if everywhere else "-l"
+        raise UsageError(f"{flag} chooses among many objects and NAME is one. Fix: leave one of the two out")
     client = Client(server, token=token)
     found = kind_of(kind)
     if name:

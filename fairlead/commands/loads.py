@@ -17,7 +17,8 @@ _COLUMNS = ("node", "cluster", "seconds", "issued", "succeeded", "failed", "drop
 def loads(server: ServerOption = DEFAULT_SERVER, token: TokenOption = "", output: OutputOption = Format.table) -> None:
     """Show the last load report of every proxy (LRS): its requests to each cluster in the interval that it tells.
 
-    Proxies report every ten seconds, and only clusters that had requests.
+    Proxies report every ten seconds, and only clusters with requests that ended in them or are under way. The cluster
+    of the control plane itself is there too: the stream of configuration is a request that never ends.
     """
     data = Client(server, token=token).items("/api/v1/load-reports")
     empty = "no proxy reports load yet; a report follows ten seconds after the first request"

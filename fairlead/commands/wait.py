@@ -37,10 +37,11 @@ def wait(
 
     Exit code 1 if one refused it, or if it took too long.
     """
-    from fairlead.commands.names import kind_of, title
+    from fairlead.commands.names import kind_of, object_path, title
 
     found = kind_of(kind)
     scope = namespace if found.namespaced else ""
+    object_path(found, scope, name)  # refuses what can be no name
     client = Client(server, token=token)
     deadline = time.monotonic() + timeout
     while True:

@@ -46,6 +46,11 @@ def is_dns_label(text: str) -> bool:
     return len(text) <= 63 and _LABEL.fullmatch(text) is not None
 
 
+def is_name(text: str) -> bool:
+    """Whether `text` can be the name of an object (RFC 1123's subdomain)."""
+    return len(text) <= 253 and _KEY_PREFIX.fullmatch(text) is not None
+
+
 def check_metadata(metadata: ObjectMeta, report: Report, *, namespaced: bool, dns_label: bool) -> None:
     """Judge an object's metadata; `dns_label` says that its name becomes a label of DNS names."""
     if dns_label and not is_dns_label(metadata.name):

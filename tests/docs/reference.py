@@ -218,24 +218,29 @@ def openapi() -> dict[str, Any]:
 # -- rules of xDS -------------------------------------------------------------------------------------------------
 
 
-def rules_tested() -> dict[str, list[str]]:
-    """The tests that carry a rule's id in their name: `S17` → their names, sorted."""
-    found: dict[str, set[str]] = {}
+def rules_tested() -> dict[str, dict[str, bool]]:
+    """The tests that carry a rule's id in their name: `S17` → their names, each with whether a real Envoy is asked."""
+    found: dict[str, dict[str, bool]] = {}
     for file in (ROOT / "tests").rglob("test_*.py"):
+        real = file.is_relative_to(ROOT / "tests" / "envoy")
         for name in _TEST.findall(file.read_text()):
             for rule in re.findall(r"(?<=_)([sdt]\d+)(?=_)", name):
-                found.setdefault(rule.upper(), set()).add(name)
-    return {rule: sorted(names) for rule, names in found.items()}
+                found.setdefault(rule.upper(), {})[name] = real
+    return found
 
 
 def rules(old: str) -> str:
     """The table of rules: their words are the page's, the tests those whose names carry the rule's id."""
     known = rules_tested()
-    lines = ["| rule | what it asks | tests |", "|---|---|---|"]
+    lines = ["| rule | what it asks | tests with a scripted client | tests with a real Envoy |", "|---|---|---|---|"]
     for line in old.splitlines():
         if (row := re.match(r"^\| ([SDT]\d+) \| ([^|]*) \|", line)) is not None:
-            shown = ", ".join(f"`{name.removeprefix('test_')}`" for name in known.get(row[1], ()))
-            lines.append(f"| {row[1]} | {row[2]} | {shown} |")
+            names = known.get(row[1], {})
+            scripted, real = (
+                ", ".join(f"`{name.removeprefix('test_')}`" for name in sorted(names) if names[name] is asked)
+                for asked in (False, True)
+            )
+            lines.append(f"| {row[1]} | {row[2]} | {scripted} | {real} |")
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.docs.pages import ROOT, prose
-from tests.docs.reference import MAKERS, REFERENCE, commands, made, meanings, rules_tested
+from tests.docs.reference import MAKERS, REFERENCE, commands, made, meanings, rules, rules_tested
 
 _FIX = "run `python -m tests.docs.reference`"
 
@@ -36,8 +36,14 @@ def test_every_rule_that_a_test_names_stands_on_the_page() -> None:
 
 def test_every_rule_on_the_page_has_a_test_that_carries_its_id() -> None:
     rows = [line.split("|") for line in (REFERENCE / "xds-rules.md").read_text().splitlines() if line.startswith("| ")]
-    without = [row[1].strip() for row in rows if row[1].strip()[:1] in "SDT" and not row[3].strip()]
+    without = [row[1].strip() for row in rows if row[1].strip()[:1] in "SDT" and not (row[3] + row[4]).strip()]
     assert without == []
+
+
+def test_the_page_tells_tests_with_a_real_envoy_from_the_others() -> None:
+    rows = {row[1].strip(): row for row in (line.split("|") for line in rules("| T7 | words |").splitlines())}
+    assert "t7_csds_tells_what_each_proxy_made" in rows["T7"][3]
+    assert "t7_client_status_agrees_with_what_envoy_holds" in rows["T7"][4]
 
 
 def test_exit_codes_on_the_page_are_those_of_the_program() -> None:

@@ -70,7 +70,7 @@ def test_the_runtime_can_be_changed_through_the_admin_listener(children: Childre
 
 
 @pytest.mark.slow
-def test_envoy_reports_its_load_and_the_command_shows_it(children: Children) -> None:
+def test_t6_envoy_reports_its_load_and_the_command_shows_it(children: Children) -> None:
     serving, port = serve_shop(children, path={"type": "PathPrefix", "value": "/"})
     start_envoy(children, "gateway", "edge", "--instance", "one", xds=serving.xds)
     children.wait_until(lambda: ask(port, HOST).status == 200, what="the route")
@@ -89,6 +89,9 @@ def test_envoy_reports_its_load_and_the_command_shows_it(children: Children) -> 
     )
     assert "default/shop:80" in shown.stdout
     assert "gateway~default~edge~one" in shown.stdout
+    loads = serving.client.get("/api/v1/load-reports")["items"]
+    assert "fairlead" in {load["cluster"] for load in loads}, "the control plane's own cluster, whose stream goes on"
+    assert all(load["issued"] or load["inProgress"] or load["succeeded"] or load["failed"] for load in loads)
 
 
 def test_the_port_for_probes_says_whether_the_proxy_takes_traffic_and_nothing_else(children: Children) -> None:

@@ -112,7 +112,7 @@ def listener_updates(envoy: RunningEnvoy) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("transport", [[], ["--sotw"]], ids=["delta", "sotw"])
-def test_a_renewed_certificate_is_used_for_new_connections_and_nothing_else_changes(
+def test_t1_a_renewed_certificate_is_used_for_new_connections_and_nothing_else_changes(
     tmp_path: Path, children: Children, transport: list[str]
 ) -> None:
     port = free_port()

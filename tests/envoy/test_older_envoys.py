@@ -275,7 +275,7 @@ def is_open(port: int) -> bool:
 
 @pytest.mark.parametrize("transport", [[], ["--sotw"]], ids=["delta", "sotw"])
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_an_older_envoy_is_not_sent_what_it_does_not_know_and_that_is_told(
+async def test_t8_an_older_envoy_is_not_sent_what_it_does_not_know_and_that_is_told(
     children: Children, version: str, transport: list[str]
 ) -> None:
     mesh, known, new = TinyMesh(), free_port(), free_port()

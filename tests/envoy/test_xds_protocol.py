@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import grpc.aio
 import pytest
 
 from fairlead.envoy_binary import find_envoy
@@ -17,7 +18,16 @@ from xds.protocol.ordering import Patience
 from xds.resources import Resource
 from xds.schema import from_dict
 from xds.schema.type_urls import PREFIX, TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER, TYPE_ROUTE, TYPE_SECRET
-from xds.schema.types import NAMES, Listener, RouteConfiguration
+from xds.schema.types import (
+    NAMES,
+    ClientStatusRequest,
+    ClientStatusResponse,
+    Cluster,
+    ConfigStatus,
+    Listener,
+    RouteConfiguration,
+)
+from xds.server import csds
 
 pytestmark = pytest.mark.envoy
 
@@ -53,10 +63,10 @@ def listener(port: int, route: str = "routes") -> Resource:
     return resource(TYPE_LISTENER, from_dict(Listener, content))
 
 
-def routes(*clusters: str, domains: Iterable[str] = ("*",)) -> Resource:
-    weights = [{"name": name, "weight": 1} for name in clusters]
+def routes(*clusters: str, domains: Iterable[str] = ("*",), name: str = "routes") -> Resource:
+    weights = [{"name": cluster, "weight": 1} for cluster in clusters]
     route = {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": weights}}}
-    content = {"name": "routes", "virtual_hosts": [{"name": "all", "domains": list(domains), "routes": [route]}]}
+    content = {"name": name, "virtual_hosts": [{"name": "all", "domains": list(domains), "routes": [route]}]}
     return resource(TYPE_ROUTE, from_dict(RouteConfiguration, content), needs=clusters)
 
 
@@ -65,7 +75,10 @@ async def start(children: Children, port: int, flags: list[str]) -> RunningEnvoy
 
 
 async def text(port: int) -> str:
-    answer = await asyncio.to_thread(ask, port, "any.example.com")
+    try:
+        answer = await asyncio.to_thread(ask, port, "any.example.com")
+    except ConnectionRefusedError:
+        return "closed"
     return f"{answer.status} {answer.body.get('service', '') if isinstance(answer.body, dict) else ''}".strip()
 
 
@@ -218,3 +231,125 @@ async def test_a_proxy_is_told_of_the_next_change_after_the_first(children: Chil
             mesh.put(assignment("c", two))
             await becomes(port, "200 two")
             mesh.put(assignment("c", one))
+
+
+async def held(envoy: RunningEnvoy) -> dict[tuple[str, str], tuple[str, Any]]:
+    """Clusters, listeners and routes as Envoy has them: (type, name) → version and message."""
+    found: dict[tuple[str, str], tuple[str, Any]] = {}
+    for section in (await asyncio.to_thread(envoy.config))["configs"]:
+        for row in section.get("dynamic_active_clusters", ()):
+            found[TYPE_CLUSTER, row["cluster"]["name"]] = row["version_info"], plain(Cluster, row["cluster"])
+        for row in section.get("dynamic_listeners", ()):
+            if state := row.get("active_state"):
+                found[TYPE_LISTENER, row["name"]] = state["version_info"], plain(Listener, state["listener"])
+        for row in section.get("dynamic_route_configs", ()):
+            made = plain(RouteConfiguration, row["route_config"])
+            found[TYPE_ROUTE, made.name] = row["version_info"], made
+    return found
+
+
+def plain(kind: Any, content: dict[str, Any]) -> Any:
+    """A message from the dump of an `Any`."""
+    return from_dict(kind, {key: value for key, value in content.items() if key != "@type"})
+
+
+async def names_of(envoy: RunningEnvoy, type_url: str) -> set[str]:
+    return {name for kind, name in await held(envoy) if kind == type_url}
+
+
+async def test_s8_d1_what_the_server_no_longer_has_leaves_envoy_and_the_rest_stays(
+    children: Children, flags: list[str]
+) -> None:
+    mesh, port, gone = TinyMesh(patience=PATIENCE), free_port(), free_port()
+    one, two = await backend(children, "one"), await backend(children, "two")
+    async with serving(mesh) as server:
+        mesh.put(cluster("c"), assignment("c", one), listener(port), routes("c"))
+        mesh.put(cluster("d"), assignment("d", two), listener(gone, "others"), routes("d", name="others"))
+        envoy = await start(children, server.port, flags)
+        await becomes(port, "200 one")
+        await becomes(gone, "200 two")
+        went = [(TYPE_LISTENER, f"in-{gone}"), (TYPE_ROUTE, "others"), (TYPE_CLUSTER, "d"), (TYPE_ENDPOINT, "d")]
+        mesh.put(remove=went)
+        await eventually(lambda: names_of(envoy, TYPE_LISTENER), lambda names: names == {f"in-{port}"})
+        await eventually(lambda: names_of(envoy, TYPE_CLUSTER), lambda names: names == {"c"})
+        assert await text(port) == "200 one"
+        assert await stat(envoy, "listener_manager.listener_modified") == 0
+        assert await stat(envoy, "cluster_manager.cluster_modified") == 0
+
+
+async def test_s13_routes_that_come_after_their_listener_are_sent_when_they_come(
+    children: Children, flags: list[str]
+) -> None:
+    mesh, port = TinyMesh(patience=PATIENCE), free_port()
+    one = await backend(children, "one")
+    async with serving(mesh) as server:
+        mesh.put(cluster("c"), assignment("c", one), listener(port))
+        await asyncio.to_thread(start_envoy, children, "gateway", "edge", *flags, xds=server.port, ready=False)
+        await until(lambda: mesh.hub.proxies() and any(s.type_url == TYPE_ROUTE for s in mesh.hub.proxies()[0].types))
+        assert await text(port) == "closed"
+        mesh.put(routes("c"))
+        await becomes(port, "200 one")
+
+
+async def test_d7_envoy_is_told_at_once_that_the_routes_it_asks_for_do_not_exist(children: Children) -> None:
+    mesh, port = TinyMesh(patience=PATIENCE), free_port()
+    logging = ["--log-level", "warning", "--component-log-level", "config:debug", "--concurrency", "1"]
+    async with serving(mesh) as server:
+        mesh.put(listener(port))
+        envoy = await asyncio.to_thread(
+            start_envoy, children, "gateway", "edge", xds=server.port, ready=False, arguments=logging
+        )
+        said = f"{TYPE_ROUTE} accepted with 0 resources added, 1 removed"
+        await until(lambda: said in envoy.child.log.read_text())
+
+
+async def test_d13_the_endpoints_of_a_cluster_leave_envoy_no_sooner_than_the_cluster(children: Children) -> None:
+    mesh, port = TinyMesh(patience=Patience(grace=1, leave=5)), free_port()
+    one = await backend(children, "one")
+    async with serving(mesh) as server:
+        mesh.put(cluster("c"), cluster("d"), assignment("c", one), assignment("d", one), listener(port), routes("d"))
+        envoy = await start(children, server.port, [])
+        await becomes(port, "200 one")
+        mesh.put(routes("c"), remove=[(TYPE_CLUSTER, "d"), (TYPE_ENDPOINT, "d")])
+        seen = []
+        while "d" in await names_of(envoy, TYPE_CLUSTER):
+            # Endpoints that are removed under a cluster count as an empty update of it.
+            seen.append(await stat(envoy, "cluster.d.update_empty"))
+            assert await text(port) == "200 one"
+        assert seen
+        assert set(seen) == {0}
+
+
+async def client_status(port: int) -> dict[tuple[str, str], Any]:
+    """What the server says that the proxy holds, by type and name."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = channel.unary_unary(f"/{csds.SERVICE}/FetchClientStatus")
+        [config] = ClientStatusResponse.FromString(await ask(ClientStatusRequest().SerializeToString())).config
+    return {(one.type_url, one.name): one for one in config.generic_xds_configs}
+
+
+async def test_t7_client_status_agrees_with_what_envoy_holds(children: Children, flags: list[str]) -> None:
+    mesh, port = TinyMesh(patience=PATIENCE), free_port()
+    one = await backend(children, "one")
+    kinds = {TYPE_CLUSTER: Cluster, TYPE_LISTENER: Listener, TYPE_ROUTE: RouteConfiguration}
+    async with serving(mesh) as server:
+        mesh.put(cluster("c"), cluster("d"), assignment("c", one), assignment("d"), listener(port), routes("c"))
+        envoy = await start(children, server.port, flags)
+        await becomes(port, "200 one")
+        await until(lambda: all(state.status == "SYNCED" for state in mesh.hub.proxies()[0].types))
+        told = {key: row for key, row in (await client_status(server.port)).items() if key[0] in kinds}
+        envoys = await held(envoy)
+        assert told.keys() == envoys.keys()
+        assert {ConfigStatus.Name(row.config_status) for row in told.values()} == {"SYNCED"}
+        for (kind, name), row in told.items():
+            version, message = envoys[kind, name]
+            assert kinds[kind].FromString(row.xds_config.value) == message
+            if not flags:  # in delta a resource has a version of its own
+                assert row.version_info == version
+        mesh.put(routes("c", domains=["same.example.com", "same.example.com"]))
+        await until(lambda: any(state.status == "ERROR" for state in mesh.hub.proxies()[0].types))
+        refused = (await client_status(server.port))[TYPE_ROUTE, "routes"]
+        assert ConfigStatus.Name(refused.config_status) == "ERROR"
+        assert "same.example.com" in refused.error_state.details
+        assert (await held(envoy))[TYPE_ROUTE, "routes"] == envoys[TYPE_ROUTE, "routes"]
+        assert (await text(port)) == "200 one"

@@ -63,7 +63,7 @@ class Loads:
     def take(self, stream: Hashable, node_id: str, cluster_stats: Any) -> None:
         """Keep the report in a request: what it tells of clusters that had requests.
 
-        Envoy names every cluster it has. To keep 3,000 idle ones would hold up all streams for 15 ms, every ten seconds.
+        Envoy names every cluster it has; to keep 3,000 idle ones would hold up all streams for 15 ms every ten seconds.
         """
         loads = {
             stats.cluster_name: _load(stats)

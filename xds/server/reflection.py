@@ -1,17 +1,21 @@
 """Health checking and server reflection: what load balancers and `grpcurl` ask of any gRPC server.
 
-Both speak grpcio's own messages, which live in protobuf's default pool; reflection answers from our private pool, since
-that is where Envoy's services are described.
+Both speak grpcio's own messages, which live in protobuf's default pool. Reflection answers from our private pool, where
+Envoy's services are described, and for these two from a small one of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import grpc
 import grpc.aio
+from google.protobuf import json_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -19,13 +23,21 @@ from xds.schema.pool import loaded_pool
 from xds.server.hub import Hub
 
 _HEALTH: Final = "grpc.health.v1.Health"
-_REFLECTION: Final = "grpc.reflection.v1alpha.ServerReflection"
+_REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
+_REFLECTION_ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"  # the same messages; what older clients ask for
 _WATCH_SECONDS: Final = 1.0
 
 
 def reflection_methods(hub: Hub, services: Sequence[str]) -> Mapping[str, Any]:
     """The services of this module → their methods; `services` are the others that the server has."""
-    names = sorted([*services, _HEALTH, _REFLECTION])
+    names = sorted([*services, _HEALTH, _REFLECTION, _REFLECTION_ALPHA])
+    reflection = {
+        "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+            _reflect(names),
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+    }
     return {
         _HEALTH: {
             "Check": grpc.unary_unary_rpc_method_handler(
@@ -39,13 +51,8 @@ def reflection_methods(hub: Hub, services: Sequence[str]) -> Mapping[str, Any]:
                 response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
             ),
         },
-        _REFLECTION: {
-            "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-                _reflect(names),
-                request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-                response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-            )
-        },
+        _REFLECTION: reflection,
+        _REFLECTION_ALPHA: reflection,
     }
 
 
@@ -91,17 +98,36 @@ def _reflected(request: Any, names: Sequence[str]) -> Any:
     if asked == "list_services":
         response.list_services_response.service.extend(reflection_pb2.ServiceResponse(name=name) for name in names)
         return response
-    try:
-        if asked == "file_by_filename":
-            file = loaded_pool().FindFileByName(request.file_by_filename)
-        elif asked == "file_containing_symbol":
-            file = loaded_pool().FindFileContainingSymbol(request.file_containing_symbol)
-        else:
-            return _not_found(response, f"cannot tell {asked}")
-    except KeyError as error:
-        return _not_found(response, str(error.args[0]))
+    if asked not in ("file_by_filename", "file_containing_symbol"):
+        return _not_found(response, f"cannot tell {asked}")
+    name = getattr(request, asked)
+    file = _found(loaded_pool(), asked, name) or _found(_own_pool(), asked, name)
+    if file is None:
+        return _not_found(response, f"there is no {name}")
     response.file_descriptor_response.file_descriptor_proto.extend(_with_imports(file))
     return response
+
+
+def _found(pool: DescriptorPool, asked: str, name: str) -> Any:
+    try:
+        return pool.FindFileByName(name) if asked == "file_by_filename" else pool.FindFileContainingSymbol(name)
+    except KeyError:
+        return None
+
+
+@cache
+def _own_pool() -> DescriptorPool:
+    """The descriptions of this module's services, which Envoy's schema lacks; grpcio-reflection has no `v1` itself."""
+    pool = DescriptorPool()
+    alpha = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
+    stable = json_format.MessageToJson(alpha).replace("v1alpha", "v1")
+    for file in (
+        health_pb2.DESCRIPTOR.serialized_pb,
+        reflection_pb2.DESCRIPTOR.serialized_pb,
+        json_format.Parse(stable, FileDescriptorProto()).SerializeToString(),
+    ):
+        pool.AddSerializedFile(file)
+    return pool
 
 
 def _not_found(response: Any, message: str) -> Any:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -193,6 +194,21 @@ async def test_a_dry_run_answers_with_the_stamps_and_without_a_status(api: Fixtu
     assert same.json["metadata"] == {**there, "labels": {"a": "b"}}
 
 
+async def test_a_dry_run_tells_the_paths_that_would_change(api: Fixture) -> None:
+    assert "changes" not in (await api.client.put(f"{SERVICE}?dryRun=All", service())).json
+    assert "changes" not in (await api.client.put(SERVICE, service())).json
+    assert (await api.client.put(f"{SERVICE}?dryRun=All", service())).json["changes"] == []
+    tried = await api.client.put(f"{SERVICE}?dryRun=All", service(port=81, labels={"a": "b"}))
+    assert tried.json["changes"] == ["metadata.labels", "spec.ports"]
+    assert (await api.client.put(SERVICE, tried.json)).status == 200
+
+
+async def test_a_dry_run_over_a_file_is_compared_with_what_the_file_declares(api: Fixture) -> None:
+    api.config.elsewhere = [file_item(service())]
+    assert (await api.client.put(f"{SERVICE}?dryRun=All", service())).json["changes"] == []
+    assert (await api.client.put(f"{SERVICE}?dryRun=All", service(port=81))).json["changes"] == ["spec.ports"]
+
+
 async def test_an_invalid_object_is_refused_with_every_problem_and_its_path(api: Fixture) -> None:
     bad = service()
     bad["spec"]["ports"][0]["port"] = 70000
@@ -329,6 +345,21 @@ async def test_a_list_has_every_source_once_sorted_and_selected_and_in_pages(api
     assert (await api.client.get(f"{SERVICES}?limit=0")).status == 400
 
 
+@pytest.mark.parametrize("text", ["zzz", "/", "a/", "/a", "a/b/c", "default/re views"])
+async def test_a_place_to_go_on_from_that_no_page_gave_is_refused(api: Fixture, text: str) -> None:
+    answer = await api.client.get(f"/api/v1/services?continue={quote(text)}")
+    assert (answer.status, answer.json["code"]) == (400, "BadQuery")
+    assert "metadata.continue" in answer.json["fix"]
+
+
+async def test_lists_of_cluster_scoped_kinds_come_in_pages_too(api: Fixture) -> None:
+    for name in ("a", "b"):
+        await api.client.put(f"/api/v1/namespaces/{name}", {})
+    first = (await api.client.get("/api/v1/namespaces?limit=1")).json
+    rest = (await api.client.get(f"/api/v1/namespaces?continue={quote(first['metadata']['continue'])}")).json
+    assert [one["metadata"]["name"] for one in (*first["items"], *rest["items"])] == ["a", "b"]
+
+
 async def test_history_says_who_and_rollback_writes_an_older_revision_again(api: Fixture) -> None:
     await api.client.put(SERVICE, service())
     await api.client.put(SERVICE, service(port=81))
@@ -434,6 +465,26 @@ async def test_the_key_of_a_secret_is_never_told_and_never_destroyed_by_what_was
     assert (back.status, codes(back)) == (422, ["RedactedValue"])
     back = await api.client.patch(url, {"stringData": {"password": "[redacted]"}})
     assert (back.status, codes(back)) == (422, ["RedactedValue"])
+
+
+async def test_a_dry_run_tells_which_key_of_a_secret_would_change_and_no_value(api: Fixture) -> None:
+    url = "/api/v1/namespaces/default/secrets/edge"
+    secret = {"stringData": {"tls.key": "old-key", "b": "same"}}
+    await api.client.put(url, secret)
+    assert (await api.client.put(f"{url}?dryRun=All", secret)).json["changes"] == []
+    tried = await api.client.put(f"{url}?dryRun=All", {"stringData": {"tls.key": "new-key", "b": "same"}})
+    assert tried.json["changes"] == ['stringData["tls.key"]']
+    assert b"old-key" not in tried.body
+    assert b"new-key" not in tried.body
+
+
+async def test_the_copy_of_a_secret_that_kubectl_keeps_in_an_annotation_is_hidden_too(api: Fixture) -> None:
+    url = "/api/v1/namespaces/default/secrets/edge"
+    kept = {"kubectl.kubernetes.io/last-applied-configuration": '{"stringData":{"a":"s3cr3t"}}', "other": "shown"}
+    await api.client.put(url, {"metadata": {"annotations": kept}, "stringData": {"a": "s3cr3t"}})
+    found = await api.client.get(url)
+    assert b"s3cr3t" not in found.body
+    assert found.json["metadata"]["annotations"]["other"] == "shown"
 
 
 async def test_cluster_scoped_kinds_live_without_a_namespace(api: Fixture) -> None:

@@ -100,4 +100,4 @@ async def test_the_description_is_served_and_asks_for_a_token_where_one_is_neede
 def test_what_is_read_may_carry_more_than_what_is_written(kind: str) -> None:
     schemas = DESCRIPTION["components"]["schemas"]
     more = schemas[f"{kind}Read"]["properties"].keys() - schemas[kind]["properties"].keys()
-    assert more == {"status", "origin", "warnings"}
+    assert more == {"status", "origin", "warnings", "changes"}

@@ -37,6 +37,7 @@ class Handler(BaseHTTPRequestHandler):
             "/html": (200, "text/html", b"<h1>Welcome to nginx</h1>"),
             "/list": (200, "application/json", b"[1]"),
             "/denied": (401, "application/problem+json", json.dumps(DENIED).encode()),
+            "/no-token": (401, "application/problem+json", json.dumps(NO_TOKEN).encode()),
             "/events": (200, "text/event-stream", EVENTS),
         }[self.path.partition("?")[0]]
         self.send_response(status)
@@ -49,6 +50,7 @@ class Handler(BaseHTTPRequestHandler):
 PROBLEM = {"code": "InvalidPath", "level": "error", "path": "spec.x", "message": "it is wrong", "fix": "mend it"}
 INVALID = {"type": "about:blank", "title": "Invalid", "status": 422, "detail": "Not valid", "problems": [PROBLEM]}
 DENIED = {"detail": "A token is needed.", "status": 401, "fix": "ask the operator for one"}
+NO_TOKEN = {**DENIED, "code": "NoToken", "fix": "Send Authorization, or give the command line --token"}
 EVENTS = b': hello\n\nid: 1\nevent: ADDED\ndata: {"n":\ndata: 1}\n\nevent: SYNCED\ndata: {}\n\nevent: cut off\ndata: {'
 
 
@@ -105,6 +107,12 @@ def test_the_servers_fix_is_passed_on_and_401_names_the_flag(server: tuple[str, 
     )
 
 
+def test_the_fix_of_our_own_401_is_told_once(server: tuple[str, list[Any]]) -> None:
+    with pytest.raises(RefusedError) as raised:
+        Client(server[0]).get("/no-token")
+    assert str(raised.value).endswith("(HTTP 401). Fix: give a token with --token or FAIRLEAD_TOKEN.")
+
+
 def test_events_are_read_until_the_server_ends_and_half_an_event_is_none(server: tuple[str, list[Any]]) -> None:
     assert list(Client(server[0]).events("/events")) == [("ADDED", {"n": 1}), ("SYNCED", {})]
 
@@ -114,7 +122,9 @@ def test_events_that_are_refused_say_why(server: tuple[str, list[Any]]) -> None:
         next(Client(server[0]).events("/invalid"))
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:notaport", "http://x:99999"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "http://", "http://x:notaport", "http://x:99999", "foo", "foo:80", "", "http://[::1"]
+)
 def test_what_is_no_url_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageError, match="--server"):
         Client(url)

@@ -55,6 +55,59 @@ def test_a_changed_secret_is_told_although_nobody_sees_it(serving: Serving) -> N
     ]
 
 
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: edge}
+type: kubernetes.io/tls
+stringData: {tls.crt: %s CERTIFICATE-----, tls.key: %s PRIVATE KEY-----}
+"""
+
+
+def test_a_secret_is_compared_without_anybody_seeing_its_key(serving: Serving) -> None:
+    missing = run(serving, "diff", "-f", "-", stdin=SECRET % ("crt", "s3cr3t"))
+    apply(serving, SECRET % ("crt", "s3cr3t"))
+    same = run(serving, "diff", "-f", "-", stdin=SECRET % ("crt", "s3cr3t"))
+    key = run(serving, "diff", "-f", "-", stdin=SECRET % ("crt", "an0ther"))
+    both = run(serving, "diff", "-f", "-", "-o", "json", stdin=SECRET % ("new", "an0ther"))
+    assert [each.returncode for each in (missing, same, key, both)] == [3, 0, 3, 3]
+    assert (same.stdout, same.stderr) == ("", "")
+    assert 'default/edge: stringData["tls.key"] differs (its values are not shown)\n' in key.stdout
+    [found] = json.loads(both.stdout)
+    assert (found["kind"], found["name"], found["result"]) == ("Secret", "edge", "differs")
+    assert "+  tls.crt: new CERTIFICATE-----" in found["lines"]
+    assert not any(word in each.stdout for each in (missing, same, key, both) for word in ("s3cr3t", "an0ther"))
+
+
+def test_a_dry_run_tells_a_secret_that_is_there_already_from_one_that_changed(serving: Serving) -> None:
+    apply(serving, SECRET % ("crt", "a"))
+    assert apply(serving, SECRET % ("crt", "a"), "--dry-run") == "secret default/edge unchanged (dry run)\n"
+    assert apply(serving, SECRET % ("crt", "b"), "--dry-run") == "secret default/edge configured (dry run)\n"
+
+
+def test_diff_tells_machines_what_is_missing_and_what_is_the_same(serving: Serving) -> None:
+    apply(serving, NAMESPACE % ("a", 1))
+    made = run(serving, "diff", "-f", "-", "-o", "json", stdin=f"{NAMESPACE % ('a', 1)}---\n{NAMESPACE % ('b', 1)}")
+    assert [(each["name"], each["result"]) for each in json.loads(made.stdout)] == [("a", "same"), ("b", "missing")]
+    assert made.returncode == 3
+
+
+def test_what_cannot_be_deleted_does_not_keep_the_others(serving: Serving) -> None:
+    for name in ("a", "b"):
+        apply(serving, NAMESPACE % (name, 1))
+    tried = run(serving, "delete", "namespace", "a", "none", "b", "--dry-run", "-o", "json")
+    assert [(each["name"], each["result"]) for each in json.loads(tried.stdout)] == [
+        ("a", "deleted"),
+        ("none", "failed"),
+        ("b", "deleted"),
+    ]
+    made = run(serving, "delete", "namespace", "a", "none", "b")
+    assert made.returncode == tried.returncode == 1
+    assert made.stdout == "namespace a deleted\nnamespace b deleted\n"
+    assert "namespace none not deleted: Namespace none does not exist." in made.stderr
+    assert run(serving, "delete", "namespace", "none").returncode == 1
+
+
 def test_machines_too_are_told_that_it_was_a_dry_run(serving: Serving) -> None:
     [made] = json.loads(apply(serving, NAMESPACE % ("a", 1), "--dry-run", "-o", "json"))
     assert made == {"kind": "Namespace", "namespace": "", "name": "a", "result": "created", "dryRun": True}

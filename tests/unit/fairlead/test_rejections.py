@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fairlead.rejections import ABSENT_SECONDS, TRIAL_SECONDS, Rejections
+from fairlead.rejections import ABSENT_SECONDS, TRIAL_SECONDS, Rejections, refusal_words
 from mesh.kinds.meta import ObjectMeta
 from mesh.kinds.namespace import Namespace
 from mesh.model import (
@@ -50,6 +50,12 @@ CLUSTER_KEYS = CLUSTERS.index("all", lambda _key, _row: ("all",))
 def VIEWS(_: ViewKey, look: Look) -> View | None:  # noqa: N802
     """Everybody sees everything."""
     return View(look.keys(CLUSTER_KEYS, "all"))
+
+
+def test_the_log_names_the_type_of_what_was_refused_and_the_resources_where_they_are_known() -> None:
+    assert refusal_words(NackReport(EDGE, ONE, TYPE_CLUSTER, {}, "ADS must …")) == f"{ONE} refused CDS: ADS must …"
+    named = NackReport(EDGE, ONE, TYPE_CLUSTER, {"b": "1", "a": "1"}, BUSY)
+    assert refusal_words(named) == f"{ONE} refused CDS a, b: {BUSY}"
 
 
 def declared(name: str, content: str | None) -> Change:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import watchfiles
 
-from discovery.files import folder
+from discovery.files import folder, folder_state
 from discovery.files.folder import FilesSource
 from mesh.model import DeclaredKey
 
@@ -123,6 +123,35 @@ async def test_a_file_that_an_editor_removes_and_puts_back_is_never_gone(tmp_pat
         path.write_text(subset("x", "v2"))
         await seen.until(lambda: seen.versions == {"x": "v2"})
         assert {} not in seen.history
+
+
+async def test_a_file_that_is_saved_in_place_is_never_seen_empty_or_half(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(subset("x") + "---\n" + subset("y"))
+    async with following(tmp_path) as seen:
+        with path.open("w") as file:
+            await asyncio.sleep(0.1)  # an editor at work, not a wait for us
+            file.write(subset("x", "v2") + "---\n")
+            file.flush()
+            await asyncio.sleep(0.1)
+            file.write(subset("y", "v2"))
+        await seen.until(lambda: seen.versions == {"x": "v2", "y": "v2"})
+        assert all(set(state) == {"x", "y"} for state in seen.history)
+
+
+async def test_an_object_taken_out_of_a_file_goes_by_itself_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_state, "SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(folder_state, "TELL_SECONDS", 0.1)
+    path = tmp_path / "a.yaml"
+    path.write_text(subset("x") + "---\n" + subset("y"))
+    async with following(tmp_path) as seen:
+        path.write_text(subset("y"))
+        await seen.until(lambda: bool(seen.source.problems))
+        assert set(seen.versions) == {"x", "y"}
+        await seen.until(lambda: seen.versions == {"y": "v1"})
+        assert seen.source.problems == ()
 
 
 async def test_a_folder_that_vanishes_keeps_what_it_declared_and_a_new_one_in_its_place_is_seen(tmp_path: Path) -> None:

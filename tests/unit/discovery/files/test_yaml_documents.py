@@ -151,17 +151,44 @@ def test_json_is_read_as_json() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ('{"a": 1,\n "a": 2}', 0),
         ('{"a": 1,\n}', 2),
         ('{"a": NaN}', 0),
         ('{"a": "\\ud800"}', 0),
         ('{"a": ' + "9" * 5_000 + "}", 0),
-        ("[" * 100_000, 0),
         ("a: 1", 1),
     ],
 )
 def test_what_is_not_json_is_refused(text: str, line: int) -> None:
     assert problem(text, "x.json") == ("InvalidJSON", line)
+
+
+@pytest.mark.parametrize("file", ["x.json", "x.yaml"])
+@pytest.mark.parametrize(
+    ("text", "path", "line"),
+    [
+        ('{"a": 1,\n "a": 2}', "a", 2),
+        ('{"a": 1, "": 1,\n "": 2}', '[""]', 2),
+        ('{"items": [{"b": []},\n {"c": {"d,}]": "\\"{[",\n "e": {"x.y": 1,\n"x.y": 2}}}]}', 'items[1].c.e["x.y"]', 4),
+        ('{"a": {"b": 1}, "c": [1, [2], {}],\n "c": 3}', "c", 2),
+    ],
+)
+def test_a_key_that_is_there_twice_is_told_with_path_and_line(text: str, path: str, line: int, file: str) -> None:
+    found = documents(text, file).problem
+    assert found is not None
+    assert (found.code, found.path, found.line, found.fix) == ("DuplicateKey", path, line, "keep one of them")
+
+
+@pytest.mark.parametrize("file", ["x.json", "x.yaml"])
+def test_what_is_nested_too_deep_is_told_with_path_and_line(file: str) -> None:
+    found = documents('{"a":\n' + "[" * 100_000, file).problem
+    assert found is not None
+    assert (found.code, found.path, found.line) == ("TooDeep", "a" + "[0]" * 63, 2)
+
+
+def test_keys_that_json_escapes_are_the_same_key() -> None:
+    found = documents('{"\\/a": 1,\n"\\u002fa": {"b": 1}}', "x.json").problem
+    assert found is not None
+    assert (found.code, found.path, found.line) == ("DuplicateKey", '["/a"]', 2)
 
 
 @settings(deadline=None)

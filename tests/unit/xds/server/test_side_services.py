@@ -6,6 +6,9 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.descriptor_database import DescriptorDatabase
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -258,9 +261,9 @@ async def test_health_follows_readiness(mesh: TinyMesh) -> None:
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def reflect(port: int, **question: str) -> Any:
+async def reflect(port: int, version: str = "v1alpha", **question: str) -> Any:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(WAIT):
-        call = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")()
+        call = channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")()
         await call.write(reflection_pb2.ServerReflectionRequest(**question).SerializeToString())
         return reflection_pb2.ServerReflectionResponse.FromString(await call.read())
 
@@ -276,6 +279,21 @@ async def test_reflection_describes_the_services_that_there_are(mesh: TinyMesh) 
         )
         assert described.file_descriptor_response.file_descriptor_proto
         assert (await reflect(server.port, file_by_filename="nope.proto")).error_response.error_code == 5
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_can_describe_whatever_it_lists(mesh: TinyMesh, version: str) -> None:
+    async with serving(mesh) as server:
+        listed = (await reflect(server.port, version, list_services="")).list_services_response.service
+        assert {"grpc.health.v1.Health", f"grpc.reflection.{version}.ServerReflection"} <= {one.name for one in listed}
+        for service in listed:
+            answer = await reflect(server.port, version, file_containing_symbol=service.name)
+            files = DescriptorDatabase()
+            for file in answer.file_descriptor_response.file_descriptor_proto:
+                files.Add(FileDescriptorProto.FromString(file))
+            assert DescriptorPool(files).FindServiceByName(service.name).methods
+        health = await reflect(server.port, version, file_by_filename=health_pb2.DESCRIPTOR.name)
+        assert len(health.file_descriptor_response.file_descriptor_proto) == 1
 
 
 async def test_s22_a_resource_that_our_schema_cannot_judge_is_sent_as_it_is(mesh: TinyMesh) -> None:
