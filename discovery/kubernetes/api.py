@@ -44,7 +44,7 @@ class Api(Protocol):
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
         content_type: str = JSON,
-        timeout: float = 15.0,  # noqa: ASYNC109 - of the connection and of each answer, which it alone can tell apart
+        timeout: float = 15.0,  # noqa: ASYNC109 - it ends as an UnreachableError
     ) -> bytes:
         """Ask, and return the body of the answer. `path` begins with `/api/` or `/apis/`.
 

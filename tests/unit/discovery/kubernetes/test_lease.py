@@ -26,9 +26,7 @@ def test_the_first_to_ask_leads_and_the_next_waits() -> None:
     lease, one, two = Held(), Election("one"), Election("two")
     assert lease.attempt(one, 0.0)
     assert not lease.attempt(two, 0.1)
-    assert lease.record == Record(
-        "one", LEASE_DURATION, START, START, 0
-    )
+    assert lease.record == Record("one", LEASE_DURATION, START, START, 0)
     assert (one.holder, two.holder) == ("one", "one")
 
 
