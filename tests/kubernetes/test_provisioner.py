@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,14 +28,26 @@ SOURCE = "kubernetes:test"
 pytestmark = pytest.mark.usefixtures("crds")
 
 
+class Counted(Line):
+    """A line that counts the watches that were opened on it."""
+
+    opened = 0
+
+    async def lines(self, path: str, **named: Any) -> AsyncIterator[bytes]:
+        async with contextlib.aclosing(super().lines(path, **named)) as lines:  # type: ignore[type-var]
+            async for line in lines:
+                self.opened += not line
+                yield line
+
+
 class Plane:
     """A replica's part that has to do with proxies: a source, the model, and the provisioner."""
 
     def __init__(self, connection: Connection, namespace: str) -> None:
         self.namespace = namespace
-        self.line = Line(connection)
+        self.line, self.sources = Counted(connection), Counted(connection)
         self.engine = Engine(TABLES)
-        self.source = KubernetesSource("test", connection, namespaces=[namespace])
+        self.source = KubernetesSource("test", self.sources, namespaces=[namespace])
         self.bootstrap = "{}"
         self.provisioner = Provisioner(
             self.line,
@@ -65,8 +78,15 @@ class Plane:
         row = self.row()
         return row is not None and bool(row.addresses)
 
+    def idle(self) -> bool:
+        if self.provisioner._running:
+            return False
+        expected = len(self.provisioner._informers), len(self.source._watches)
+        return self.line.opened >= expected[0] and self.sources.opened >= expected[1]
+
     def writes(self) -> int:
-        return len(self.line.sent)
+        """Those that were answered."""
+        return self.provisioner._applier.writes
 
 
 Run = Callable[..., contextlib.AbstractAsyncContextManager[Plane]]
@@ -86,6 +106,8 @@ def run(kubeconfig: Path, namespace: str) -> Run:
         tasks = [loop.create_task(plane.follow()), loop.create_task(plane.provisioner.run())]
         try:
             yield plane
+            # A request that is cancelled before its answer leaves its connection to the garbage collector.
+            await until(plane.idle, "all watches to be open and nothing else to be asked", seconds=30)
         finally:
             for task in tasks:
                 task.cancel()
@@ -173,8 +195,7 @@ async def test_other_bootstraps_change_the_pods_and_equal_ones_do_not(
         plane.bootstrap = '{"new": 1}'
         plane.provisioner.renew()
         await until(lambda: plane.writes() == 7, "a ConfigMap and a Deployment")
-        [deployment] = deployments(cluster, namespace)
-        assert deployment["metadata"]["generation"] == 2
+        await until(lambda: deployments(cluster, namespace)[0]["metadata"]["generation"] == 2, "new pods")
 
 
 async def test_a_class_that_is_gone_takes_no_proxies_with_it(

@@ -108,8 +108,17 @@ spec: {{service: reviews, labels: {{version: v1}}}}
     )
 
 
+@pytest.fixture
+def another_class(cluster: Cluster, place: str) -> Iterator[str]:
+    """A GatewayClass of some other controller."""
+    item = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": place}}
+    cluster.apply({**item, "spec": {"controllerName": "example.com/another"}})
+    yield place
+    cluster.delete(item)
+
+
 def test_fairlead_may_do_what_it_does_and_nothing_else(
-    cluster: Cluster, place: str, fairlead: Installed, tmp_path: Path
+    cluster: Cluster, place: str, fairlead: Installed, another_class: str, tmp_path: Path
 ) -> None:
     pair = Authority(tmp_path).server("site")
     data = {"tls.crt": pair.cert.read_text(), "tls.key": pair.key.read_text()}
@@ -123,7 +132,9 @@ def test_fairlead_may_do_what_it_does_and_nothing_else(
 
     eventually(programmed, "the Gateway to be programmed", seconds=60)
     fairlead.restart()  # its account's second start finds what the first one made
-    other = {"spec": {"gatewayClassName": "another"}}  # a Gateway that goes takes its proxies along without our help
+    # Fairlead removes the proxies of a Gateway that another controller takes over; those of one that is deleted go
+    # along with it.
+    other = {"spec": {"gatewayClassName": another_class}}
     cluster.request("PATCH", gateway, other, content_type="application/merge-patch+json")
     name = f"/apis/apps/v1/namespaces/{place}/deployments"
     eventually(lambda: not cluster.get(name)["items"], "the proxies to be gone", seconds=60)
