@@ -104,7 +104,7 @@ def kept(catalog: Catalog) -> dict[str, Any]:
     """How much is kept, and which slices name which Pods and Nodes."""
     pods = {(namespace, name): entry for namespace, pods in catalog._pods.items() for name, entry in pods.items()}
     return {
-        **{name: len(value) for name, value in vars(catalog).items()},
+        **{name: len(value) for name, value in vars(catalog).items() if name != "_all_problems"},  # a cache
         "pods": {at: (entry.workload, sorted(entry.slices)) for at, entry in pods.items()},
         "nodes": {name: (entry.place, sorted(entry.slices)) for name, entry in catalog._nodes.items()},
         "uses": dict(catalog._uses),
