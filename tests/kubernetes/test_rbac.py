@@ -19,7 +19,7 @@ from tests.support.kubernetes import JSON, KUBE_NODE, Cluster, condition, eventu
 
 pytestmark = [
     pytest.mark.skipif("KUBECONFIG" in os.environ, reason="only the local node's API server keeps an audit log for us"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 _ACCOUNT = "system:serviceaccount:fairlead-system:fairlead"
 
