@@ -57,7 +57,7 @@ conformance: $(READY) ## Gateway API's official suite on the local node; the rep
 	tests/conformance/conformance images
 	$(BIN)/python kind-cluster/images
 	kind-cluster/install fairlead
-	tests/conformance/conformance run
+	tests/conformance/conformance run || code=$$?; kind-cluster/install remove; exit $${code:-0}
 
 .PHONY: crds
 crds: $(READY) ## write the CustomResourceDefinitions of kind-cluster/crds from the model

@@ -11,6 +11,8 @@ from scripts.manifests import FILE, made
 from tests.support.helm import CHART, ChartError, render
 from tests.support.kubernetes import JSON, Cluster
 
+pytestmark = pytest.mark.timeout(600)  # the first of them builds the renderer: a minute or two on a new machine
+
 
 def objects(values: JSON | None = None) -> dict[str, JSON]:
     return {item["kind"]: item for item in yaml.safe_load_all(render(values)) if item}

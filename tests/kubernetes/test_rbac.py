@@ -19,7 +19,7 @@ from tests.support.kubernetes import JSON, KUBE_NODE, Cluster, condition, eventu
 
 pytestmark = [
     pytest.mark.skipif("KUBECONFIG" in os.environ, reason="only the local node's API server keeps an audit log for us"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 _ACCOUNT = "system:serviceaccount:fairlead-system:fairlead"
 
@@ -64,7 +64,7 @@ def granted(kind: str) -> Iterator[tuple[str, str, str]]:
                             yield verb, group, resource
 
 
-def scene(namespace: str) -> list[JSON]:
+def scene(namespace: str, class_name: str) -> list[JSON]:
     """Objects that have Fairlead do all it does: certificates, parameters, routes, services of its own."""
     return list(
         yaml.safe_load_all(f"""
@@ -77,7 +77,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {{name: edge, namespace: {namespace}}}
 spec:
-  gatewayClassName: fairlead
+  gatewayClassName: {class_name}
   infrastructure: {{parametersRef: {{group: fairlead.dev, kind: GatewayParameters, name: small}}}}
   listeners:
   - {{name: http, port: 80, protocol: HTTP}}
@@ -109,21 +109,33 @@ spec: {{service: reviews, labels: {{version: v1}}}}
 
 
 @pytest.fixture
-def another_class(cluster: Cluster, place: str) -> Iterator[str]:
-    """A GatewayClass of some other controller."""
-    item = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": place}}
-    cluster.apply({**item, "spec": {"controllerName": "example.com/another"}})
-    yield place
-    cluster.delete(item)
+def classes(cluster: Cluster, place: str) -> Iterator[tuple[str, str]]:
+    """A GatewayClass of ours, and one of some other controller."""
+    names = (f"{place}-ours", f"{place}-other")
+    of = ("fairlead.dev/gateway-controller", "example.com/another")
+    items: list[JSON] = [
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": {"name": name},
+            "spec": {"controllerName": controller},
+        }
+        for name, controller in zip(names, of, strict=True)
+    ]
+    cluster.apply(*items)
+    yield names
+    for item in items:
+        cluster.delete(item)
 
 
 def test_fairlead_may_do_what_it_does_and_nothing_else(
-    cluster: Cluster, place: str, fairlead: Installed, another_class: str, tmp_path: Path
+    cluster: Cluster, place: str, fairlead: Installed, classes: tuple[str, str], tmp_path: Path
 ) -> None:
+    ours, another = classes
     pair = Authority(tmp_path).server("site")
     data = {"tls.crt": pair.cert.read_text(), "tls.key": pair.key.read_text()}
     site = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "site", "namespace": place}}
-    cluster.apply({**site, "type": "kubernetes.io/tls", "stringData": data}, *scene(place))
+    cluster.apply({**site, "type": "kubernetes.io/tls", "stringData": data}, *scene(place, ours))
     gateway = f"/apis/gateway.networking.k8s.io/v1/namespaces/{place}/gateways/edge"
 
     def programmed() -> bool:
@@ -134,7 +146,7 @@ def test_fairlead_may_do_what_it_does_and_nothing_else(
     fairlead.restart()  # its account's second start finds what the first one made
     # Fairlead removes the proxies of a Gateway that another controller takes over; those of one that is deleted go
     # along with it.
-    other = {"spec": {"gatewayClassName": another_class}}
+    other = {"spec": {"gatewayClassName": another}}
     cluster.request("PATCH", gateway, other, content_type="application/merge-patch+json")
     name = f"/apis/apps/v1/namespaces/{place}/deployments"
     eventually(lambda: not cluster.get(name)["items"], "the proxies to be gone", seconds=60)

@@ -82,6 +82,15 @@ class Installed:
         assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.logs()}"
 
 
+def watches_everything(cluster: Cluster) -> bool:
+    """Whether a Fairlead is installed that is not bound to the namespaces of a test."""
+    found = cluster.find(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/fairlead")
+    if found is None or not found["spec"]["replicas"]:
+        return False
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    return all(one["name"] != "FAIRLEAD_KUBERNETES_NAMESPACES" for one in container["env"])
+
+
 def load_images() -> None:
     """Put the images of this checkout into the local node."""
     script = ROOT / "kind-cluster" / "images"
