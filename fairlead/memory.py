@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 # Allocations before the youngest are looked at, and rounds before the older ones are (Python's own: 700, 10, 10). A
 # round among 5,000 takes 1 ms; with 700 rounds cost 7 % of the CPU of a push to 200 proxies.
 _THRESHOLDS = (5_000, 10, 50)
-_TRIM_SECONDS = 0.25
+_TRIM_SECONDS = 0.5
 # Bytes sent that make a burst, and in `_TRIM_SECONDS` after its end at most: 200 proxies with 1,000 clusters each get
 # 244 MB when they come.
 _BURST = 32_000_000

@@ -194,7 +194,7 @@ class Server:
             self._tasks.start("start", self._load_and_build())
             await self._ended.wait()
             self._feed.close()
-            self._http.should_exit = True
+            self._http.stop()
             await asyncio.gather(self._xds.drain(), asyncio.wait([http]))
         if self._failure:
             raise CommandError(self._failure)

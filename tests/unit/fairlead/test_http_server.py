@@ -47,7 +47,7 @@ async def served(limits: HttpLimits, go: asyncio.Event | None = None) -> AsyncIt
                 return reader, writer
 
             yield connect
-        server.should_exit = True
+        server.stop()
         await asyncio.wait_for(task, WAIT)
 
 
