@@ -95,7 +95,7 @@ class Server:
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )
         self._sources.extend(self._clusters.sources)
-        self._clusters.provision(settings, self._token_way, self._builder.submit)
+        self._clusters.provision(settings, self._token_way, self._builder.submit, self._note_problems)
         names = [source.name for source in self._sources]
         self._store_source = StoreSource(store, self._engine, self._builder.submit, other_sources=names)
         self._documents = DocumentWriter(store, rejections.COLLECTION)
@@ -244,7 +244,7 @@ class Server:
             self._waiting_for.remove(source.name)
             following.append((source, batches))
         telling.cancel()
-        self._problem_log.note(self._source_problems())
+        self._note_problems()
         await self._builder.build_first()
         self._waiting_for = []
         self._hub.open()
@@ -264,7 +264,7 @@ class Server:
         """Say what keeps the server from being ready, while it waits for a source that cannot be read."""
         while True:
             await asyncio.sleep(_TELL_SECONDS)
-            self._problem_log.note(self._source_problems())
+            self._note_problems()
 
     async def _follow(self, source: Source, batches: AsyncIterator[tuple[Change, ...]]) -> None:
         problems: object = None
@@ -273,7 +273,7 @@ class Server:
             # A thousand problems must not be looked through at each change of an endpoint.
             if source.problems is not problems:
                 problems = source.problems
-                self._problem_log.note(self._source_problems())
+                self._note_problems()
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         """A part that must not end has ended: stop in order, so that a supervisor starts us anew."""
@@ -306,7 +306,11 @@ class Server:
 
     def _source_problems(self) -> Sequence[SourceProblem]:
         found = [SourceProblem(source.name, problem) for source in self._sources for problem in source.problems]
+        found += [SourceProblem(name, problem) for name, problem in self._clusters.problems()]
         return [*self._store_source.problems(), *found]
+
+    def _note_problems(self) -> None:
+        self._problem_log.note(self._source_problems())
 
     def _load_reports(self) -> Sequence[Mapping[str, Any]]:
         return [
