@@ -96,7 +96,8 @@ class Cluster:
         source = f"kubernetes:{place.name}"
         namespace, name = _lease(settings)
         self.api: Connection = Connection(credentials)
-        self._copies = Copies(store, source, place=f"{place.kubeconfig}#{place.context}")
+        self.place = f"{place.kubeconfig}#{place.context}"
+        self._copies = Copies(store, source, place=self.place)
         self._writer = StatusWriter(self.api, source=source)
         self.source = KubernetesSource(
             place.name,
@@ -179,6 +180,10 @@ class Clusters:
     def apis(self) -> Mapping[str, Connection]:
         """Each cluster's API server, by the cluster's name; the first is where Fairlead keeps what is its own."""
         return {cluster.name: cluster.api for cluster in self._clusters}
+
+    def places(self) -> Mapping[str, str]:
+        """Where each cluster is, by its name: what was kept of one is good for no other that has its name now."""
+        return {cluster.name: cluster.place for cluster in self._clusters}
 
     def provision(
         self,

@@ -113,7 +113,8 @@ class World:
         """Kill Fairlead, and start it anew."""
         self.end(self.serving.child)
         self.serving = start_serve(self._children, *self._settings, name="again", xds=self.serving.xds, ready=False)
-        eventually(lambda: answers(self.serving.client, "/readyz"), "Fairlead to be ready", seconds=45)
+        client = self.serving.client
+        self._children.wait_until(lambda: answers(client, "/readyz"), what="Fairlead to be ready", timeout=45)
 
     def told(self, name: str) -> bool:
         """Whether a route's status speaks of its newest generation."""
