@@ -21,6 +21,7 @@ from fairlead.errors import UsageError
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
 from mesh.objects import OBJECTS
+from mesh.problems import Problem
 from mesh.tables import Change, Commit, Engine
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Cluster:
         source = f"kubernetes:{place.name}"
         namespace, name = _lease(settings)
         self.api: Connection = Connection(credentials)
-        self._copies = Copies(store, source, place=f"{place.kubeconfig}#{place.context}")
+        self.place = f"{place.kubeconfig}#{place.context}"
+        self._copies = Copies(store, source, place=self.place)
         self._writer = StatusWriter(self.api, source=source)
         self.source = KubernetesSource(
             place.name,
@@ -115,9 +117,15 @@ class Cluster:
 
         self._definitions = Definitions(self.api, self.source.name, submit)
 
-    def provision(self, provisioner: Provisioner) -> None:
+    def provision(self, provisioner: Provisioner, on_problems: Callable[[], None]) -> None:
         """Run the proxies of Gateways."""
         self._provisioner = provisioner
+        provisioner.on_problems = on_problems
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong beside the source's own problems."""
+        return self._provisioner.problems if self._provisioner is not None else ()
 
     def _lead(self, leading: bool) -> None:
         self._writer.lead(leading)
@@ -173,8 +181,20 @@ class Clusters:
         """Each cluster's API server, by the cluster's name; the first is where Fairlead keeps what is its own."""
         return {cluster.name: cluster.api for cluster in self._clusters}
 
-    def provision(self, settings: Settings, way: TokenWay | None, submit: Callable[[Iterable[Change]], None]) -> None:
+    def places(self) -> Mapping[str, str]:
+        """Where each cluster is, by its name: what was kept of one is good for no other that has its name now."""
+        return {cluster.name: cluster.place for cluster in self._clusters}
+
+    def provision(
+        self,
+        settings: Settings,
+        way: TokenWay | None,
+        submit: Callable[[Iterable[Change]], None],
+        on_problems: Callable[[], None],
+    ) -> None:
         """Have proxies run for the Gateways of those clusters where they can reach this program.
+
+        `on_problems` is called when `problems` has changed.
 
         Raises:
             UsageError: they are to be run, and have no way in.
@@ -190,7 +210,11 @@ class Clusters:
             if made is None:
                 submit([nobody(cluster.source.name)])
             else:
-                cluster.provision(made)
+                cluster.provision(made, on_problems)
+
+    def problems(self) -> Sequence[tuple[str, Problem]]:
+        """What is wrong beside the sources' own problems, each with the source's name."""
+        return [(cluster.source.name, problem) for cluster in self._clusters for problem in cluster.problems]
 
     def start(self, tasks: Tasks) -> None:
         """Begin what is done once the first build is there."""

@@ -10,12 +10,10 @@ from collections.abc import Callable
 import msgspec
 
 from discovery.kubernetes.provision import (
-    ADMIN_PORT,
     BOOTSTRAP,
     CA,
     CONFIG_DIR,
     DRAIN,
-    READY_PORT,
     TOKEN,
     TOKEN_DIR,
     Files,
@@ -26,6 +24,7 @@ from fairlead.bootstrap import ProxyIdentity, Readiness, Token, envoy_bootstrap,
 from fairlead.drain import drain_bootstrap
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayparameters import GatewayParametersSpec
+from mesh.provisioning import ADMIN_PORT, READY_PORT
 
 
 def files_for(

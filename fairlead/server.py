@@ -45,7 +45,7 @@ from fairlead.security import accounts_of, tokens_address
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
 from fairlead.tasks import Tasks
-from fairlead.tokens import TokenWay
+from fairlead.tokens import TOKEN_KEYS, TokenWay
 from fairlead.versions import own_version
 from fairlead.world import World
 from mesh.objects import OBJECTS
@@ -81,6 +81,7 @@ class Server:
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
         self._clusters = Clusters(settings, store, self._engine)
+        self._token_keys = DocumentWriter(store, TOKEN_KEYS)
         self._token_way = self._way_for_tokens()
         self._xds = XdsServer(
             self._hub,
@@ -95,7 +96,7 @@ class Server:
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )
         self._sources.extend(self._clusters.sources)
-        self._clusters.provision(settings, self._token_way, self._builder.submit)
+        self._clusters.provision(settings, self._token_way, self._builder.submit, self._note_problems)
         names = [source.name for source in self._sources]
         self._store_source = StoreSource(store, self._engine, self._builder.submit, other_sources=names)
         self._documents = DocumentWriter(store, rejections.COLLECTION)
@@ -130,9 +131,8 @@ class Server:
         address = tokens_address(self._settings)
         if address is None:
             return None
-        [home, *_] = self._clusters.apis().values()
         namespace = home_namespace(self._settings)
-        return TokenWay(self._settings, address, home=home, namespace=namespace, apis=self._clusters.apis)
+        return TokenWay(self._settings, address, self._clusters, namespace=namespace, save=self._token_keys.save)
 
     def _api(self, access: Access) -> HttpServer:
         world = World(
@@ -184,13 +184,12 @@ class Server:
             stack.callback(self._audiences.stop)
             stack.push_async_callback(self._documents.flush)
             stack.push_async_callback(self._known_audiences.flush)
+            stack.push_async_callback(self._token_keys.flush)
             stack.push_async_callback(self._clusters.close)
             stack.push_async_callback(self._tasks.stop)
             http = self._tasks.start("api", self._http.run_on(api_socket))
             self._announce(Address(api_address.host, api_socket.getsockname()[1]))
             self._catch_signals()
-            if self._token_way is not None:
-                self._tasks.start("xds authority", self._token_way.authority.run())
             self._tasks.start("start", self._load_and_build())
             await self._ended.wait()
             self._feed.close()
@@ -231,6 +230,9 @@ class Server:
     async def _load_and_build(self) -> None:
         """Read every source once, build, let proxies in, and from then on follow what changes."""
         self._waiting_for = ["store", *(source.name for source in self._sources), "the first build"]
+        if self._token_way is not None:
+            self._token_way.keys.load(await self._store.documents(TOKEN_KEYS))
+            self._token_way.start(self._tasks)
         superfluous = self._rejections.load(await self._store.documents(rejections.COLLECTION))
         self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
@@ -244,7 +246,7 @@ class Server:
             self._waiting_for.remove(source.name)
             following.append((source, batches))
         telling.cancel()
-        self._problem_log.note(self._source_problems())
+        self._note_problems()
         await self._builder.build_first()
         self._waiting_for = []
         self._hub.open()
@@ -254,6 +256,7 @@ class Server:
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
+        self._tasks.start("token keys in the store", self._token_keys.run())
         self._tasks.start("audiences", self._known_audiences.run())
         self._tasks.start("rejections", self._rejections.watch())
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
@@ -264,7 +267,7 @@ class Server:
         """Say what keeps the server from being ready, while it waits for a source that cannot be read."""
         while True:
             await asyncio.sleep(_TELL_SECONDS)
-            self._problem_log.note(self._source_problems())
+            self._note_problems()
 
     async def _follow(self, source: Source, batches: AsyncIterator[tuple[Change, ...]]) -> None:
         problems: object = None
@@ -273,7 +276,7 @@ class Server:
             # A thousand problems must not be looked through at each change of an endpoint.
             if source.problems is not problems:
                 problems = source.problems
-                self._problem_log.note(self._source_problems())
+                self._note_problems()
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         """A part that must not end has ended: stop in order, so that a supervisor starts us anew."""
@@ -306,7 +309,11 @@ class Server:
 
     def _source_problems(self) -> Sequence[SourceProblem]:
         found = [SourceProblem(source.name, problem) for source in self._sources for problem in source.problems]
+        found += [SourceProblem(name, problem) for name, problem in self._clusters.problems()]
         return [*self._store_source.problems(), *found]
+
+    def _note_problems(self) -> None:
+        self._problem_log.note(self._source_problems())
 
     def _load_reports(self) -> Sequence[Mapping[str, Any]]:
         return [

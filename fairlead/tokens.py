@@ -1,6 +1,7 @@
 """The way in for proxies that show a service account token: who reviews it, with which certificate the server answers.
 
-Wires `discovery/kubernetes/token_review.py` and `fairlead/xds_authority.py` to what the xDS server asks for.
+Wires `discovery/kubernetes/token_review.py`, `key_ring.py` beside it and `fairlead/xds_authority.py` to what the xDS
+server asks for.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from fairlead.addresses import parse_address
+from fairlead.clusters import Clusters
 from fairlead.settings import Settings
+from fairlead.tasks import Tasks
 from fairlead.xds_authority import XdsAuthority
 from xds.server.authentication import CannotReviewError, NotAuthenticatedError, Vouched
 from xds.server.serve import Tokens
 
 if TYPE_CHECKING:
-    from discovery.kubernetes.api import Api
     from discovery.kubernetes.token_review import TokenReviews
 
 
@@ -43,20 +45,41 @@ class Reviews:
         return Vouched(account.namespace, account.name, account.expires_at)
 
 
+TOKEN_KEYS = "token-keys"  # noqa: S105 - a name
+"""Where in the store the keys are that clusters sign tokens with."""
+
+
 class TokenWay:
-    """The way in, for the server to open: `tokens`, and the authority behind its certificate to `run`."""
+    """The way in, for the server to open: `tokens`; `start` runs the authority behind its certificate, and the keys.
+
+    The first of `clusters` is the one in which Fairlead keeps what is its own; `save` stores documents of `TOKEN_KEYS`.
+    """
 
     def __init__(
-        self, settings: Settings, address: str, *, home: Api, namespace: str, apis: Callable[[], Mapping[str, Api]]
+        self,
+        settings: Settings,
+        address: str,
+        clusters: Clusters,
+        *,
+        namespace: str,
+        save: Callable[[Mapping[str, bytes | None]], None],
     ) -> None:
+        from discovery.kubernetes.key_ring import KeyRing
         from discovery.kubernetes.token_review import TokenReviews
 
+        [home, *_] = clusters.apis().values()
+        self.keys = KeyRing(clusters.places(), clusters.apis, save)
         self.authority = XdsAuthority(home, namespace=namespace, names=server_names(settings, address, namespace))
         self.tokens = Tokens(
             certificate=self.authority.certificate,
-            reviewer=Reviews(TokenReviews(apis, audience=settings.xds_audience)),
+            reviewer=Reviews(TokenReviews(clusters.apis, audience=settings.xds_audience, signatures=self.keys)),
             address=address,
         )
+
+    def start(self, tasks: Tasks) -> None:
+        """Keep certificate and keys fresh."""
+        tasks.start("xds authority", self.authority.run())
+        tasks.start("token keys", self.keys.run())
 
 
 def server_names(settings: Settings, address: str, namespace: str) -> tuple[str, ...]:

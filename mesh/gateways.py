@@ -17,7 +17,7 @@ from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.listeners import GatewayListener, listeners, unserved
 from mesh.model import PROVISIONED, Declared, ObjectKey, nothing_run_by
 from mesh.objects import OBJECTS, find, source_of
-from mesh.provisioning import PLATFORM_PREFIX, parameters_problem, resource_name
+from mesh.provisioning import PLATFORM_PREFIX, PROXY_PORTS, parameters_problem, resource_name
 from mesh.tables import Look, Reader, derived, each
 
 OUR_CLASS = "fairlead"
@@ -71,8 +71,8 @@ def GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
     gateway = find(look, GatewayObject, ObjectKey("Gateway", key.namespace, key.name))
     if gateway is None or not is_ours(look, gateway.spec.gateway_class_name):
         return None
-    judged = listeners(look, gateway)
     platform = _platform(look, key)
+    judged = listeners(look, gateway, taken=PROXY_PORTS if platform else frozenset())
     addresses, problem = _addresses(gateway, ("IPAddress", "Hostname") if platform else ("IPAddress",))
     problem = problem or _parameters(look, gateway)
     if problem is not None:

@@ -68,11 +68,13 @@ class GatewayListener(msgspec.Struct, frozen=True):
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
 
 
-def listeners(look: Reader, gateway: GatewayObject) -> tuple[GatewayListener, ...]:
-    """The listeners of a Gateway in the order they are written."""
-    conflicts = _conflicts(gateway.spec.listeners)
+def listeners(
+    look: Reader, gateway: GatewayObject, *, taken: frozenset[int] = frozenset()
+) -> tuple[GatewayListener, ...]:
+    """The listeners of a Gateway in the order they are written. Ports `taken` by its proxies themselves are not had."""
+    refusals = {**_conflicts(gateway.spec.listeners), **_unavailable(gateway.spec.listeners, taken)}
     return tuple(
-        _listener(look, gateway, listener, conflicts.get(listener.name)) for listener in gateway.spec.listeners
+        _listener(look, gateway, listener, refusals.get(listener.name)) for listener in gateway.spec.listeners
     )
 
 
@@ -127,15 +129,31 @@ def _conflicts(specs: Iterable[Listener]) -> dict[str, Condition]:
     return found
 
 
+def _unavailable(specs: Iterable[Listener], taken: frozenset[int]) -> dict[str, Condition]:
+    """The listeners whose port Envoy could not bind, which would refuse them one and all."""
+    ports = " and ".join(str(port) for port in sorted(taken))
+    return {
+        spec.name: Condition(
+            "Accepted",
+            False,
+            "PortUnavailable",
+            f"Port {spec.port} is taken: the proxies use {ports} themselves. Choose another port.",
+        )
+        for spec in specs
+        if spec.port in taken
+    }
+
+
 def _host(spec: Listener) -> str:
     return (spec.hostname or "").lower()
 
 
-def _listener(look: Reader, gateway: GatewayObject, spec: Listener, conflict: Condition | None) -> GatewayListener:
+def _listener(look: Reader, gateway: GatewayObject, spec: Listener, refusal: Condition | None) -> GatewayListener:
+    conflict = refusal if refusal is not None and refusal.type == "Conflicted" else None
     supported, kinds_problem = _supported_kinds(spec)
     certificates, problems = _certificates(look, gateway, spec) if spec.protocol == "HTTPS" else ((), ())
     problems = (*([kinds_problem] if kinds_problem is not None else []), *problems)
-    accepted = _accepted(gateway, spec, conflict)
+    accepted = _accepted(gateway, spec, refusal)
     programmed = accepted.status and bool(supported) and (bool(certificates) or spec.protocol == "HTTP")
     allowed = spec.allowed_routes.namespaces
     return GatewayListener(
@@ -163,12 +181,12 @@ def _first_message(accepted: Condition, problems: tuple[Condition, ...]) -> str:
     return accepted.message if not accepted.status else problems[0].message if problems else ""
 
 
-def _accepted(gateway: GatewayObject, spec: Listener, conflict: Condition | None) -> Condition:
+def _accepted(gateway: GatewayObject, spec: Listener, refusal: Condition | None) -> Condition:
     if spec.protocol not in ROUTE_KINDS:
         said = f"Protocol {spec.protocol} is not supported; use one of {', '.join(sorted(ROUTE_KINDS))}."
         return Condition("Accepted", False, "UnsupportedProtocol", said)
-    if conflict is not None:
-        return Condition("Accepted", False, conflict.reason, conflict.message)
+    if refusal is not None:
+        return Condition("Accepted", False, refusal.reason, refusal.message)
     if spec.tls is not None and spec.tls.mode == "Passthrough":
         said = "TLS mode Passthrough is not supported for protocol HTTPS; use Terminate."
         return Condition("Accepted", False, "UnsupportedValue", said)

@@ -27,6 +27,7 @@ MAX_LINE = 32 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 OPEN_SECONDS = 60.0
 """An API server under load lets a watch wait for so long before it accepts it."""
+_ACCEPT = f"{JSON}, */*;q=0.1"  # keys of tokens are had as `application/jwk-set+json` alone
 _AT_ONCE = 32  # requests; watches are not counted
 _READ_BUFFER = 256 * 1024
 # A peer that vanished without a word is noticed within half a minute, however quiet a watch is.
@@ -202,7 +203,7 @@ async def _send(
     body: bytes | None,
     content_type: str,
 ) -> aiohttp.ClientResponse:
-    headers = {"Accept": JSON}
+    headers = {"Accept": _ACCEPT}
     if access.authorization:
         headers["Authorization"] = access.authorization
     if body is not None:

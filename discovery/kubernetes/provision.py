@@ -26,7 +26,7 @@ import msgspec
 from mesh.gateways import Gateway as GatewayRow
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayparameters import GatewayParametersSpec, ServiceType, Toleration
-from mesh.provisioning import label_value, resource_name
+from mesh.provisioning import READY_PORT, label_value, resource_name
 from mesh.validations.gatewayparameters import amount
 
 JSON = dict[str, Any]
@@ -47,8 +47,6 @@ BOOTSTRAP, DRAIN, CA = "bootstrap.json", "drain.json", "ca.pem"
 """The files that there must be in `CONFIG_DIR`."""
 TOKEN_DIR = "/var/run/secrets/fairlead"  # noqa: S105 - where it is, not what it is
 TOKEN = "token"  # noqa: S105
-ADMIN_PORT = 15000
-READY_PORT = 15021
 DRAIN_SECONDS = 10
 _USER = 65532
 _REQUESTS = {"cpu": "50m", "memory": "64Mi"}

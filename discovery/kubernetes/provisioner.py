@@ -91,6 +91,7 @@ class Provisioner:
     """One cluster's gateways. `source` is the cluster's name as a source, `submit` takes changes of the model.
 
     `settled` says whether the source has read everything: before, nothing is removed. `namespaces` empty: all.
+    `on_problems` is called when `problems` has changed.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Provisioner:
         self._nodes_at = float("-inf")
         self._settled_at = float("inf")
         self._bell = asyncio.Event()
+        self.on_problems: Callable[[], None] = lambda: None
         self._known_problems: tuple[Problem, ...] = ()
         self._informers = [
             (part, Informer(api, resource, Reader(Live), _Sink(self, part), self._heard))
@@ -165,6 +167,9 @@ class Provisioner:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What may not be watched; that the API server is away is the source's to tell."""
+        return self._known_problems
+
+    def _present_problems(self) -> tuple[Problem, ...]:
         situations = [
             Situation(informer.resource.what, part.group, part.plural, "", informer.trouble)
             for part, informer in self._informers
@@ -192,11 +197,10 @@ class Provisioner:
     def _heard(self, changed: bool) -> None:
         """An informer has news; what it saw came through its sink, `changed` is about how it stands itself."""
         self._bell.set()
-        if not changed or self.problems == self._known_problems:
+        if not changed or (present := self._present_problems()) == self._known_problems:
             return
-        self._known_problems = self.problems
-        for problem in self._known_problems:
-            _log.warning("what runs Gateways: %s. Fix: %s", problem.message, problem.fix)
+        self._known_problems = present
+        self.on_problems()
         for key in self._wanted:
             self._tell(key)
 

@@ -1,9 +1,12 @@
 """Whose a service account token is: asked of the clusters' API servers (TokenReview), with little asking.
 
-What a token says of itself is never believed; it only spares questions: one that has ended, or was made for another
-audience, is nobody's without asking, and its issuer tells which cluster to ask first. What an API server said of a good
-token holds for a short time, longer only while no API server can be reached, and never beyond the token's end. Answers
-are remembered under a hash; tokens themselves are kept nowhere and logged never.
+What a token says of itself is not believed while anybody can be asked; it only spares questions: one that has ended, or
+was made for another audience, is nobody's without asking, and its issuer tells which cluster to ask first. What an API
+server said of a good token holds for a short time, longer only while no API server can be reached, and never beyond the
+token's end. Answers are remembered under a hash; tokens themselves are kept nowhere and logged never.
+
+Where the API server of a token's cluster cannot be reached, and it never told of that token, the token's signature
+stands in (`token_keys.py`), for minutes and within narrow limits. What an API server has refused stays refused.
 
 Floods cost nobody else anything: one question per token at a time, a bounded number at once, and an address whose
 tokens were bad too often has to wait.
@@ -15,15 +18,19 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import logging
 import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from discovery.kubernetes.api import Api, ApiError, UnreachableError
+from discovery.kubernetes.token_keys import HOLDS_SECONDS, ForgedError, Signed, UnknownKeyError
+
+_log = logging.getLogger(__name__)
 
 PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 AUDIENCE: Final = "fairlead"
@@ -42,6 +49,7 @@ _TIMEOUT: Final = 5.0
 # Bad tokens that an address may show before it has to wait, and how fast that is forgiven.
 _BAD_BURST: Final = 20.0
 _FORGIVEN_PER_SECOND: Final = 0.5
+_SAY_EVERY: Final = 60.0
 
 
 class BadTokenError(Exception):
@@ -49,7 +57,17 @@ class BadTokenError(Exception):
 
 
 class NoReviewError(Exception):
-    """Nobody could be asked, or the caller has to wait."""
+    """Nobody could be asked, or the caller has to wait. `away`: the clusters whose API servers cannot be reached."""
+
+    def __init__(self, words: str, *, away: tuple[str, ...] = ()) -> None:
+        super().__init__(words)
+        self.away = away
+
+
+class Signatures(Protocol):
+    """Tells what a token says that a cluster has signed (`key_ring.KeyRing`)."""
+
+    def signed(self, cluster: str, token: str, *, audience: str, now: float) -> Signed: ...  # noqa: D102
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -208,7 +226,8 @@ _Key = bytes
 class TokenReviews:
     """Asks the clusters that `apis` gives, by name, at the time of asking.
 
-    `clock` is the wall clock: a token's end is told in it.
+    `signatures` stand in for clusters that are away, None: nothing does. `clock` is the wall clock: a token's end is
+    told in it.
     """
 
     def __init__(
@@ -216,13 +235,18 @@ class TokenReviews:
         apis: Callable[[], Mapping[str, Api]],
         *,
         audience: str = AUDIENCE,
+        signatures: Signatures | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._apis = apis
+        self._signatures = signatures
         self._audience = audience
         self._clock = clock
         self._good: OrderedDict[_Key, tuple[Account, float]] = OrderedDict()
         self._bad: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
+        # What an API server has refused, by what is signed: a signature may be written in several ways.
+        self._refused: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
+        self._said: OrderedDict[tuple[str, str], tuple[None, float]] = OrderedDict()
         self._asking: dict[_Key, asyncio.Future[Account]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._callers = Callers()
@@ -279,14 +303,15 @@ class TokenReviews:
         except BadTokenError as error:
             self._good.pop(key, None)
             _remember(self._bad, key, (str(error), self._clock()))
+            _remember(self._refused, _signed_part(token), (str(error), self._clock()))
             raise
-        except NoReviewError:
+        except NoReviewError as error:
             # Nobody to ask: what was found good stands until the token ends, or proxies that only reconnect would be
             # cut off by the API server's absence.
             known = self._good.get(key)
             if known is not None and self._clock() < known[0].expires_at:
                 return known[0]
-            raise
+            return self._by_signature(token, error)
         _remember(self._good, key, (account, self._clock()))
         if len(self._issuers) < _REMEMBERED:
             self._issuers[claims.iss] = account.cluster
@@ -297,6 +322,7 @@ class TokenReviews:
         first = self._issuers.get(claims.iss, "")
         refusals: list[str] = []
         troubles: list[str] = []
+        away: list[str] = []
         for cluster in sorted(apis, key=lambda name: name != first):
             try:
                 answer = await apis[cluster].request(
@@ -307,9 +333,55 @@ class TokenReviews:
                 refusals.append(str(error))
             except (ApiError, UnreachableError) as error:
                 troubles.append(f"cluster {cluster}: {_trouble(error)}")
+                if isinstance(error, UnreachableError) or error.status >= 500:
+                    away.append(cluster)
         if troubles or not apis:
-            raise NoReviewError("; ".join(troubles) or "no cluster is there to review tokens")
+            raise NoReviewError("; ".join(troubles) or "no cluster is there to review tokens", away=tuple(away))
         raise BadTokenError("; ".join(refusals))
+
+    def _by_signature(self, token: str, why: NoReviewError) -> Account:
+        """Whose a token is as far as its signature tells, where clusters that may know of it are away.
+
+        Raises:
+            BadTokenError: it is not good.
+            NoReviewError: the signature tells nothing either.
+        """
+        if self._signatures is None or not why.away:
+            raise why
+        refused = self._refused.get(_signed_part(token))
+        if refused is not None:
+            raise BadTokenError(refused[0])
+        now = self._clock()
+        forged: list[str] = []
+        for cluster in why.away:
+            try:
+                said = self._signatures.signed(cluster, token, audience=self._audience, now=now)
+            except UnknownKeyError:
+                continue
+            except ForgedError as error:
+                forged.append(f"cluster {cluster} cannot be asked, and by its keys the token is not good: {error}")
+                continue
+            self._tell(said, why, now)
+            until = min(said.expires_at, now + HOLDS_SECONDS)
+            return Account(said.namespace, said.account, until, said.pod, said.pod_uid, cluster)
+        if forged:
+            raise BadTokenError("; ".join(forged))
+        raise why
+
+    def _tell(self, said: Signed, why: NoReviewError, now: float) -> None:
+        """Say it once a minute for each account."""
+        told = self._said.get((said.namespace, said.account))
+        if told is not None and now < told[1] + _SAY_EVERY:
+            return
+        _remember(self._said, (said.namespace, said.account), (None, now))
+        _log.warning(
+            "a token of account %s/%s (pod %s) is taken by its signature for %g s, for it cannot be reviewed: %s",
+            *(said.namespace, said.account, said.pod, HOLDS_SECONDS, why),
+        )
+
+
+def _signed_part(token: str) -> _Key:
+    return hashlib.sha256(token.rpartition(".")[0].encode()).digest()
 
 
 def _trouble(error: ApiError | UnreachableError) -> str:
@@ -318,7 +390,7 @@ def _trouble(error: ApiError | UnreachableError) -> str:
     return str(error)
 
 
-def _remember(where: OrderedDict[_Key, Any], key: _Key, what: tuple[Any, float]) -> None:
+def _remember(where: OrderedDict[Any, Any], key: Any, what: tuple[Any, float]) -> None:
     where[key] = what
     where.move_to_end(key)
     if len(where) > _REMEMBERED:

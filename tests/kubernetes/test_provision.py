@@ -7,16 +7,15 @@ import http.client
 import secrets
 import signal
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from fairlead.processes import Child, Children, free_port
 from tests.support.kubernetes import JSON, KUBE_NODE, Cluster, condition, eventually
+from tests.support.load import Load
 
 pytestmark = [pytest.mark.usefixtures("crds", "images"), pytest.mark.timeout(180)]
 
@@ -199,40 +198,6 @@ def answer(host: str, port: int = 80) -> int:
 def reached(host: str, port: int = 80) -> None:
     """Wait for an answer: a Service's address leads to new pods about a second after they are ready."""
     eventually(lambda: answer(host, port) == 404, f"an answer at {host}:{port}", seconds=15)
-
-
-class Load:
-    """Clients that ask without end, with kept and with new connections, and count what comes back."""
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-        self._stop = threading.Event()
-        self.seen: Counter[str] = Counter()
-        self._threads = [threading.Thread(target=self._ask, args=(number % 2 == 0,)) for number in range(6)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        eventually(lambda: self.seen.total() > 50, "requests to flow")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, keep: bool) -> None:
-        connection = http.client.HTTPConnection(self._host, 80, timeout=5)
-        while not self._stop.wait(0.003):
-            try:
-                connection.request("GET", "/", headers={} if keep else {"connection": "close"})
-                got = connection.getresponse()
-                got.read()
-                self.seen[str(got.status)] += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.seen[f"{type(error).__name__}: {error}"] += 1
-                connection.close()
-        connection.close()
 
 
 def test_a_gateway_has_proxies_of_its_own_within_three_seconds(world: World, new: Callable[..., str]) -> None:

@@ -14,9 +14,12 @@ from discovery.kubernetes.connection import Connection
 from discovery.kubernetes.credentials import KubeConfig
 from discovery.kubernetes.token_review import BadTokenError, TokenReviews
 from fairlead.processes import Children, free_port
+from fairlead.tokens import TOKEN_KEYS
 from fairlead.xds_authority import CA_KEY, CONFIG_MAP, SECRET, XdsAuthority
 from sds.bootstrap_authority import AUTHORITY_LIFE, OVERLAP, UnreadableAuthorityError
+from tests.support.api_line import line_to
 from tests.support.kubernetes import Cluster, eventually
+from tests.support.kubernetes_api import until
 from tests.support.programs import FAIRLEAD, RunningEnvoy, Serving, answers, ask, start_envoy
 
 ALLOWED = 60.0
@@ -44,6 +47,23 @@ def token_of(cluster: Cluster, namespace: str, name: str, *, audience: str = "fa
     made = cluster.request("POST", path, request)["status"]["token"]
     assert isinstance(made, str)
     return made
+
+
+def bound_token(cluster: Cluster, namespace: str) -> str:
+    """A token of the account `edge` as in a pod `edge-1`, which never runs."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "edge-1"},
+        "spec": {
+            "serviceAccountName": "edge",
+            "nodeSelector": {"no-such": "node"},
+            "containers": [{"name": "envoy", "image": "none"}],
+        },
+    }
+    [made] = cluster.apply(pod, namespace=namespace)
+    reference = {"kind": "Pod", "apiVersion": "v1", "name": "edge-1", "uid": made["metadata"]["uid"]}
+    return token_of(cluster, namespace, "edge", boundObjectRef=reference)
 
 
 def bundle(cluster: Cluster, namespace: str) -> str:
@@ -81,6 +101,7 @@ class World:
 
     def __init__(self, children: Children, cluster: Cluster, namespace: str) -> None:
         self.children, self.cluster, self.namespace = children, cluster, namespace
+        self.kubeconfig = cluster.kubeconfig
         self.port, self.xds, self.api = free_port(), free_port(), free_port()
         self.mounted = Mounted(children.folder / "mounted")
         (children.folder / "config").mkdir()
@@ -95,7 +116,7 @@ class World:
         child = self.children.start(
             name,
             [
-                *(*FAIRLEAD, "serve", "--kubernetes", str(self.cluster.kubeconfig), "--gateway-xds", "none"),
+                *(*FAIRLEAD, "serve", "--kubernetes", str(self.kubeconfig), "--gateway-xds", "none"),
                 *("--kubernetes-namespaces", self.namespace, "--kubernetes-lease", f"{self.namespace}/fairlead"),
                 *("--files", str(self.children.folder / "config")),
                 *("--store", f"sqlite:{self.children.folder / name}.db", "--drain-time", "0.2"),
@@ -193,6 +214,28 @@ def test_a_new_authority_reaches_an_envoy_that_runs(world: World) -> None:
     world.children.wait_until(lambda: world.proxies(second) == 1, what="Envoy to trust it", timeout=ALLOWED)
 
 
+async def test_while_the_api_server_is_away_a_new_envoy_is_served_for_its_tokens_signature_and_a_forged_one_is_not(
+    world: World, kubeconfig: Path, tmp_path: Path
+) -> None:
+    bound = bound_token(world.cluster, world.namespace)
+    unbound = token_of(world.cluster, world.namespace, "edge")
+    async with line_to(kubeconfig, tmp_path) as (line, world.kubeconfig):
+        serving = await asyncio.to_thread(world.serve)
+        keys = TOKEN_KEYS.encode()
+        await until(lambda: keys in (world.children.folder / "serve.db-wal").read_bytes(), "the keys to be stored")
+        await line.cut()
+        world.put_token(unbound)
+        first = await asyncio.to_thread(world.envoy, ready=False)
+        await until(lambda: "not bound to a pod" in world.log, "the other token to be refused", seconds=ALLOWED)
+        first.child.stop()
+        world.children.started.remove(first.child)
+        world.put_token(bound)
+        await asyncio.to_thread(world.envoy)
+        assert world.proxies(serving) == 1
+        assert f"a token of account {world.namespace}/edge (pod edge-1) is taken by its signature" in world.log
+        assert bound not in world.log
+
+
 # -- the authority -----------------------------------------------------------------------------------------------------
 
 
@@ -272,25 +315,14 @@ async def test_a_review_says_which_pod_the_token_is_bound_to_and_ends_with_the_p
     api: Connection, namespace: str, cluster: Cluster
 ) -> None:
     account(cluster, namespace, "edge")
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "edge-1"},
-        "spec": {
-            "serviceAccountName": "edge",
-            "nodeSelector": {"no-such": "node"},
-            "containers": [{"name": "envoy", "image": "none"}],
-        },
-    }
-    [made] = cluster.apply(pod, namespace=namespace)
-    bound = {"kind": "Pod", "apiVersion": "v1", "name": "edge-1", "uid": made["metadata"]["uid"]}
-    token = token_of(cluster, namespace, "edge", boundObjectRef=bound)
+    token = bound_token(cluster, namespace)
+    uid = cluster.get(f"/api/v1/namespaces/{namespace}/pods/edge-1")["metadata"]["uid"]
     found = await TokenReviews(lambda: {"default": api}).account(token, caller="x")
     assert (found.namespace, found.name, found.pod, found.pod_uid) == (
         namespace,
         "edge",
         "edge-1",
-        made["metadata"]["uid"],
+        uid,
     )
     assert 500 < found.expires_at - dt.datetime.now(dt.UTC).timestamp() <= 601
     cluster.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/edge-1?gracePeriodSeconds=0")

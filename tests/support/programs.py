@@ -151,10 +151,12 @@ def ask(port: int, host: str, path: str = "/", **headers: str) -> Answer:
         visitor.close()
 
 
-def start_backend(children: Children, service: str, version: str = "v1", number: str = "1") -> int:
+def start_backend(
+    children: Children, service: str, version: str = "v1", number: str = "1", *, host: str = "127.0.0.1"
+) -> int:
     """A sample backend; its port."""
     name = f"{service}-{version}-{number}"
     command = [sys.executable, "-m", "fairlead.demo.backend", "--name", service, "--version", version]
-    child = children.start(name, [*command, "--instance", name])
+    child = children.start(name, [*command, "--instance", name, "--host", host])
     children.wait_until(lambda: "\n" in child.log.read_text(), what=name)
     return int(child.log.read_text().partition("\n")[0])

@@ -74,6 +74,27 @@ def test_whether_proxies_are_ready_never_touches_what_they_are_told() -> None:
     assert commit.of(GATEWAYS) == {}
 
 
+@pytest.mark.parametrize("port", [15000, 15021])
+def test_a_listener_on_a_port_of_the_proxies_themselves_is_refused_and_the_others_live_on(port: int) -> None:
+    model = Model()
+    taken = f"{{name: taken, port: {port}, protocol: HTTP}}"
+    model.apply(gateway().replace("listeners: [", f"listeners: [{taken}, "), source=KUBERNETES)
+    model.provision("edge", READY)
+
+    def told(name: str) -> dict[str, tuple[bool, str]]:
+        [found] = [one for one in model.status("Gateway", "edge").listeners if one.name == name]
+        return {one.type: (one.status, one.reason) for one in found.conditions}
+
+    assert told("taken")["Accepted"] == (False, "PortUnavailable")
+    assert told("taken")["Programmed"] == (False, "Invalid")
+    assert told("taken")["Conflicted"] == (False, "NoConflicts")
+    assert told("http")["Programmed"] == (True, "Programmed")
+    assert conditions(model)["Accepted"] == (True, "ListenersNotValid")
+    model.delete("Gateway", "edge", source=KUBERNETES)
+    model.apply(gateway().replace("listeners: [", f"listeners: [{taken}, "), source="files")
+    assert told("taken")["Accepted"] == (True, "Accepted"), "who starts an Envoy chooses its ports"
+
+
 def test_a_problem_of_the_platform_is_told_with_its_reason() -> None:
     model = Model()
     model.apply(gateway(), source=KUBERNETES)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 
+import msgspec
 import pytest
 
 from discovery.kubernetes.api import ApiError, Method, UnreachableError
+from discovery.kubernetes.token_keys import HOLDS_SECONDS, ForgedError, Signed, UnknownKeyError
 from discovery.kubernetes.token_review import (
     PATH,
     Account,
@@ -317,6 +320,96 @@ async def test_a_cluster_that_is_away_may_be_the_one_that_knows() -> None:
     east, west = Cluster(says=UnreachableError("gone")), Cluster(says=answer(BAD))
     with pytest.raises(NoReviewError):
         await account(reviews(Clock(), east=east, west=west), token())
+
+
+class Keys:
+    """Tells of any token what it is made with, or raises that; counts how often it was asked."""
+
+    def __init__(self, says: Signed | Exception) -> None:
+        self.says = says
+        self.asked: list[str] = []
+
+    def signed(self, cluster: str, token: str, *, audience: str, now: float) -> Signed:
+        self.asked.append(cluster)
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+SIGNED = Signed("shop", "edge", "edge-5d8f-abcde", "p", NOW + 3_600)
+AWAY = UnreachableError("connection refused")
+
+
+async def test_a_token_that_was_never_reviewed_is_taken_by_its_signature_for_minutes_and_that_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, east, keys = Clock(), Cluster(says=AWAY), Keys(SIGNED)
+    asked = TokenReviews(lambda: {"east": east}, clock=clock, signatures=keys)
+    found = await account(asked, token())
+    assert (found.namespace, found.name, found.pod, found.cluster) == ("shop", "edge", "edge-5d8f-abcde", "east")
+    assert found.expires_at == NOW + HOLDS_SECONDS, "so that it is reviewed soon, if that can be"
+    await account(asked, token())
+    [said] = [record.message for record in caplog.records if "by its signature" in record.message]
+    assert "shop/edge" in said
+    assert "connection refused" in said
+    assert token().split(".")[1] not in said
+    east.says = answer(BAD)
+    with pytest.raises(BadTokenError):
+        await account(asked, token())
+
+
+async def test_a_signature_counts_never_longer_than_its_token() -> None:
+    keys = Keys(msgspec.structs.replace(SIGNED, expires_at=NOW + 7))
+    asked = TokenReviews(lambda: {"east": Cluster(says=AWAY)}, clock=Clock(), signatures=keys)
+    assert (await account(asked, token())).expires_at == NOW + 7
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [answer(GOOD), answer(BAD), ApiError(401, "Unauthorized", ""), ApiError(403, "Forbidden", ""), b"<html>"],
+)
+async def test_where_an_api_server_answers_no_signature_is_looked_at(answered: bytes | Exception) -> None:
+    keys = Keys(SIGNED)
+    asked = TokenReviews(lambda: {"east": Cluster(says=answered)}, clock=Clock(), signatures=keys)
+    with contextlib.suppress(BadTokenError, NoReviewError):
+        assert (await account(asked, token())).expires_at > NOW + HOLDS_SECONDS
+    assert keys.asked == []
+
+
+async def test_an_api_server_that_cannot_do_its_work_counts_as_away() -> None:
+    keys = Keys(SIGNED)
+    broken = Cluster(says=ApiError(503, "ServiceUnavailable", "etcd"))
+    assert (await account(TokenReviews(lambda: {"east": broken}, clock=Clock(), signatures=keys), token())).name
+
+
+async def test_only_the_keys_of_clusters_that_are_away_count() -> None:
+    keys = Keys(UnknownKeyError("none"))
+    clusters = {"east": Cluster(says=answer(BAD)), "west": Cluster(says=AWAY)}
+    with pytest.raises(NoReviewError, match="connection refused"):
+        await account(TokenReviews(lambda: clusters, clock=Clock(), signatures=keys), token())
+    assert keys.asked == ["west"]
+
+
+async def test_a_forged_token_is_bad_and_its_caller_waits_as_for_any_other() -> None:
+    asked = TokenReviews(lambda: {"east": Cluster(says=AWAY)}, clock=Clock(), signatures=Keys(ForgedError("wrong")))
+    for number in range(20):
+        with pytest.raises(BadTokenError, match="wrong"):
+            await account(asked, token(sub=number))
+    with pytest.raises(NoReviewError, match="too many"):
+        await account(asked, token(sub=21))
+
+
+async def test_what_an_api_server_refused_stays_refused_while_it_is_away_however_its_signature_is_written() -> None:
+    clock, east, keys = Clock(), Cluster(says=answer(BAD)), Keys(SIGNED)
+    asked = TokenReviews(lambda: {"east": east}, clock=clock, signatures=keys)
+    with pytest.raises(BadTokenError):
+        await account(asked, token())
+    clock.now += 1_000
+    east.says = AWAY
+    for shown in (token(), token() + "A"):
+        with pytest.raises(BadTokenError):
+            await account(asked, shown)
+    assert keys.asked == []
 
 
 async def test_no_token_is_in_what_is_said_or_kept() -> None:

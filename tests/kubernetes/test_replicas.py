@@ -1,0 +1,256 @@
+"""Two replicas on one cluster, and the one that leads killed: traffic flows, statuses converge, nobody writes twice."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fairlead.demo.traffic import Background
+from fairlead.envoy_binary import find_envoy
+from fairlead.processes import Child, Children, free_port
+from tests.support import rolled
+from tests.support.installed import NAMESPACE, Installed
+from tests.support.kubernetes import JSON, Cluster, condition, eventually
+from tests.support.load import Load
+from tests.support.programs import FAIRLEAD, Serving, ask, start_backend, start_serve
+from tests.support.watched import Versions, watched
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("crds"), pytest.mark.timeout(300)]
+
+HOST = "web.example.com"
+LEADS = "this replica leads"
+CHANGES = 100
+
+
+def scene(port: int, backend: int) -> tuple[JSON, ...]:
+    endpoints = [{"address": "127.0.0.1", "ports": {"http": backend}}]
+    return (
+        {
+            "apiVersion": "fairlead.dev/v1alpha1",
+            "kind": "Service",
+            "metadata": {"name": "web"},
+            "spec": {"ports": [{"name": "http", "port": 80}], "endpoints": endpoints},
+        },
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": "edge"},
+            "spec": {
+                "gatewayClassName": "fairlead",
+                "listeners": [{"name": "http", "port": port, "protocol": "HTTP"}],
+            },
+        },
+        route("web", "/"),
+        *(route(f"other-{number}", f"/other/{number}") for number in range(3)),
+    )
+
+
+def route(name: str, path: str) -> JSON:
+    match = {"path": {"type": "PathPrefix", "value": path}}
+    backend = {"group": "fairlead.dev", "kind": "Service", "name": "web", "port": 80}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": name},
+        "spec": {"parentRefs": [{"name": "edge"}], "rules": [{"matches": [match], "backendRefs": [backend]}]},
+    }
+
+
+class Replicas:
+    """Starts replicas of one Fairlead, each with its own store, and Envoys that know the addresses of all."""
+
+    def __init__(self, children: Children, namespace: str, kubeconfig: Path) -> None:
+        self._children = children
+        self._namespace = namespace
+        self._settings = ["--kubernetes", str(kubeconfig), "--kubernetes-namespaces", namespace]
+        self._settings += ["--kubernetes-lease", f"{namespace}/fairlead"]
+        self._ports = {"one": free_port(), "two": free_port()}
+
+    def start(self, name: str, *, log: str = "") -> Serving:
+        store = self._children.folder / f"{name}.db"
+        return start_serve(self._children, *self._settings, name=log or name, xds=self._ports[name], store=store)
+
+    def kill(self, replica: Serving) -> None:
+        replica.child.signal_group(signal.SIGKILL)
+        replica.child.process.wait(20)
+        self._children.started.remove(replica.child)
+
+    def envoy(self, name: str) -> Child:
+        """An Envoy whose bootstrap names both, as docs/how-to/run-several.md says."""
+        first, second = self._ports.values()
+        command = [*FAIRLEAD, "bootstrap", "gateway", "--name", "edge", "-n", self._namespace, "--instance", name]
+        made = subprocess.run(
+            [*command, "--xds", f"127.0.0.1:{first}", "--admin-port", "0"], check=True, stdout=subprocess.PIPE
+        )
+        bootstrap = yaml.safe_load(made.stdout)
+        [cluster] = bootstrap["static_resources"]["clusters"]
+        [locality] = cluster["load_assignment"]["endpoints"]
+        other = json.loads(json.dumps(locality["lb_endpoints"][0]))
+        other["endpoint"]["address"]["socket_address"]["port_value"] = second
+        locality["lb_endpoints"].append(other)
+        path = self._children.folder / f"{name}.json"
+        path.write_text(json.dumps(bootstrap))
+        return self._children.start(
+            name, [find_envoy(), "-c", str(path), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
+        )
+
+
+@pytest.fixture
+def replicas(children: Children, namespace: str, kubeconfig: Path) -> Replicas:
+    return Replicas(children, namespace, kubeconfig)
+
+
+def proxies(replica: Serving) -> set[str]:
+    """The instances that are connected to a replica."""
+    items = replica.client.request("GET", "/api/v1/proxies").json()["items"]
+    return {str(item["node"]).rpartition("~")[2] for item in items}
+
+
+def resident(child: Child) -> float:
+    """Megabytes."""
+    return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def generations(cluster: Cluster, namespace: str) -> dict[str, int]:
+    """The routes' generations."""
+    items = cluster.get(f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes")["items"]
+    return {item["metadata"]["name"]: item["metadata"]["generation"] for item in items}
+
+
+def said_all(cluster: Cluster, namespace: str, versions: Versions) -> bool:
+    """Whether each route is told of its newest generation, and that was seen."""
+    for name, generation in generations(cluster, namespace).items():
+        newest = versions.of(f"HTTPRoute/{name}")[-1]
+        [parent] = newest.get("status", {}).get("parents") or [{"conditions": []}]
+        found = {one.get("observedGeneration") for one in parent["conditions"]}
+        if newest["metadata"]["generation"] != generation or found != {generation}:
+            return False
+    return True
+
+
+def test_the_leader_is_killed_and_the_other_one_serves_on_and_writes_only_what_is_new(
+    cluster: Cluster, namespace: str, children: Children, replicas: Replicas
+) -> None:
+    port = free_port()
+    cluster.apply(*scene(port, start_backend(children, "web")), namespace=namespace)
+
+    def told() -> bool:
+        return said_all(cluster, namespace, versions)
+
+    with watched(cluster, namespace, "httproutes", "gateways") as versions:
+        first = replicas.start("one")
+        eventually(lambda: LEADS in first.child.log.read_text(), "the first to lead")
+        for name in ("envoy-1", "envoy-2"):
+            replicas.envoy(name)
+        eventually(lambda: proxies(first) == {"envoy-1", "envoy-2"}, "both Envoys at the only one there is")
+        eventually(lambda: ask(port, HOST).status == 200, "the first answer")
+        eventually(told, "the statuses")
+        second = replicas.start("two")
+        before = versions.counts()
+        assert set(before.values()) == {2}, f"each is written once after its creation: {before}"
+
+        with Background(port, HOST) as traffic:
+            replicas.kill(first)
+            eventually(lambda: proxies(second) == {"envoy-1", "envoy-2"}, "the Envoys to come over", seconds=20)
+            cluster.apply(route("other-0", "/moved"), namespace=namespace)
+            eventually(lambda: ask(port, HOST, "/moved").status == 200, "a change while nobody leads")
+            eventually(lambda: LEADS in second.child.log.read_text(), "the second to lead", seconds=40)
+            eventually(told, "what nobody told meanwhile")
+            after = versions.counts()
+            assert after == {**before, "HTTPRoute/other-0": 4}, "a change and a word of it, and nothing else"
+
+            third = replicas.start("one", log="one-again")
+            cluster.apply(route("new", "/new"), namespace=namespace)
+            eventually(told, "the new route's status")
+            eventually(lambda: versions.counts()["Gateway/edge"] == 3, "the Gateway to count it")
+
+            def change(number: int) -> None:
+                cluster.apply(route("other-1", f"/change/{number}"), namespace=namespace)
+
+            for number in range(CHANGES):
+                change(number)
+            eventually(told, "the last change's status")
+            settled = [resident(one.child) for one in (second, third)]
+            for number in range(CHANGES, 3 * CHANGES):
+                change(number)
+            eventually(told, "the last change's status")
+            grown = [resident(one.child) - was for one, was in zip((second, third), settled, strict=True)]
+        assert traffic.failures == []
+        final = versions.counts()
+        print(f"{traffic.requests} requests, {final}, {settled} MB and {grown} MB more")
+        changed = final.pop("HTTPRoute/other-1") - after.pop("HTTPRoute/other-1")
+        assert 3 * CHANGES < changed <= 6 * CHANGES, "each change, and at most a word of each"
+        assert final == {**after, "HTTPRoute/new": 2, "Gateway/edge": 3}
+        assert max(grown) < 10, "memory stays flat"
+        assert LEADS not in third.child.log.read_text()
+
+
+def leader(cluster: Cluster) -> str:
+    """The pod that leads."""
+    lease = cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/fairlead")
+    return str(lease["spec"].get("holderIdentity", "")).rpartition("_")[0]
+
+
+def in_cluster_scene() -> tuple[JSON, ...]:
+    edge = rolled.gateway(80)
+    reference = {"group": "fairlead.dev", "kind": "GatewayParameters", "name": "two"}
+    edge["spec"]["infrastructure"] = {"parametersRef": reference}
+    parameters = {
+        "apiVersion": "fairlead.dev/v1alpha1",
+        "kind": "GatewayParameters",
+        "metadata": {"name": "two"},
+        "spec": {"replicas": 2, "serviceType": "ClusterIP"},
+    }
+    pods = rolled.deployment(replicas=2, linger=3)
+    routes = rolled.route("/web"), rolled.route("/other", "other")
+    return parameters, pods, rolled.service(), edge, *routes
+
+
+def answer(host: str, path: str) -> int:
+    connection = http.client.HTTPConnection(host, 80, timeout=3)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_in_a_cluster_the_proxies_come_over_through_the_service_and_nothing_is_written_anew(
+    cluster: Cluster, fairlead: Installed, place: str
+) -> None:
+    cluster.apply(*in_cluster_scene(), namespace=place)
+    edge = f"/apis/gateway.networking.k8s.io/v1/namespaces/{place}/gateways/edge"
+    pods = f"/api/v1/namespaces/{place}/pods?labelSelector=fairlead.dev/provisioned%3Dgateway"
+
+    def programmed() -> bool:
+        found = condition(cluster.get(edge), "Programmed")
+        return found is not None and found["status"] == "True"
+
+    eventually(programmed, "the Gateway to be programmed", seconds=60)
+    [address] = cluster.get(edge)["status"]["addresses"]
+    first, second = (pod["status"]["podIP"] for pod in cluster.get(pods)["items"])
+    for host in (first, second, address["value"]):
+        eventually(lambda host=host: answer(host, "/web") == 200, "the first answer", seconds=60)
+    eventually(lambda: rolled.is_ready(cluster, place), "the backends")
+    dead = eventually(lambda: leader(cluster) or None, "a leader")
+    kinds = ("httproutes", "gateways", "deployments", "services", "configmaps", "serviceaccounts")
+    with watched(cluster, place, *kinds) as versions:
+        eventually(lambda: len(versions.counts()) >= 9, "all objects to be seen")
+        before = versions.counts()
+        with Load(address["value"], "/web") as load:
+            cluster.kubectl("-n", NAMESPACE, "delete", "pod", dead, "--force", "--grace-period=0")
+            cluster.apply(rolled.route("/moved", "other"), namespace=place)
+            for host in (first, second):
+                eventually(lambda host=host: answer(host, "/moved") == 200, "the change, whoever leads", seconds=20)
+            eventually(lambda: leader(cluster) not in ("", dead), "another leader", seconds=60)
+            eventually(lambda: said_all(cluster, place, versions), "the status of what changed meanwhile")
+        assert set(load.seen) == {"200"}, load.seen
+        changed = {name: count - before.get(name, 0) for name, count in versions.counts().items()}
+        assert {name: count for name, count in changed.items() if count} == {"HTTPRoute/other": 2}
