@@ -45,7 +45,7 @@ from fairlead.security import accounts_of, tokens_address
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
 from fairlead.tasks import Tasks
-from fairlead.tokens import TOKEN_KEYS, TokenWay
+from fairlead.tokens import TokenWay
 from fairlead.versions import own_version
 from fairlead.world import World
 from mesh.objects import OBJECTS
@@ -81,7 +81,6 @@ class Server:
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
         self._clusters = Clusters(settings, store, self._engine)
-        self._token_keys = DocumentWriter(store, TOKEN_KEYS)
         self._token_way = self._way_for_tokens()
         self._xds = XdsServer(
             self._hub,
@@ -132,7 +131,7 @@ class Server:
         if address is None:
             return None
         namespace = home_namespace(self._settings)
-        return TokenWay(self._settings, address, self._clusters, namespace=namespace, save=self._token_keys.save)
+        return TokenWay(self._settings, address, self._clusters, namespace=namespace, store=self._store)
 
     def _api(self, access: Access) -> HttpServer:
         world = World(
@@ -184,7 +183,8 @@ class Server:
             stack.callback(self._audiences.stop)
             stack.push_async_callback(self._documents.flush)
             stack.push_async_callback(self._known_audiences.flush)
-            stack.push_async_callback(self._token_keys.flush)
+            if self._token_way is not None:
+                stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
             stack.push_async_callback(self._tasks.stop)
             http = self._tasks.start("api", self._http.run_on(api_socket))
@@ -231,7 +231,7 @@ class Server:
         """Read every source once, build, let proxies in, and from then on follow what changes."""
         self._waiting_for = ["store", *(source.name for source in self._sources), "the first build"]
         if self._token_way is not None:
-            self._token_way.keys.load(await self._store.documents(TOKEN_KEYS))
+            await self._token_way.load()
             self._token_way.start(self._tasks)
         superfluous = self._rejections.load(await self._store.documents(rejections.COLLECTION))
         self._documents.save(dict.fromkeys(superfluous))
@@ -256,7 +256,6 @@ class Server:
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
-        self._tasks.start("token keys in the store", self._token_keys.run())
         self._tasks.start("audiences", self._known_audiences.run())
         self._tasks.start("rejections", self._rejections.watch())
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))

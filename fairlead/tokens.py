@@ -6,11 +6,12 @@ server asks for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from discovery.stores.store import Store
 from fairlead.addresses import parse_address
 from fairlead.clusters import Clusters
+from fairlead.documents import DocumentWriter
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
 from fairlead.xds_authority import XdsAuthority
@@ -47,39 +48,56 @@ class Reviews:
 
 TOKEN_KEYS = "token-keys"  # noqa: S105 - a name
 """Where in the store the keys are that clusters sign tokens with."""
+CERTIFICATES = "xds-certificates"
+"""Where in the store the certificate is that the server showed last, with its key."""
 
 
 class TokenWay:
-    """The way in, for the server to open: `tokens`; `start` runs the authority behind its certificate, and the keys.
+    """The way in, for the server to open: `tokens`. `load` what an earlier run knew, `start`, and `flush` at the end.
 
-    The first of `clusters` is the one in which Fairlead keeps what is its own; `save` stores documents of `TOKEN_KEYS`.
+    The first of `clusters` is the one in which Fairlead keeps what is its own.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        address: str,
-        clusters: Clusters,
-        *,
-        namespace: str,
-        save: Callable[[Mapping[str, bytes | None]], None],
-    ) -> None:
+    def __init__(self, settings: Settings, address: str, clusters: Clusters, *, namespace: str, store: Store) -> None:
         from discovery.kubernetes.key_ring import KeyRing
         from discovery.kubernetes.token_review import TokenReviews
 
+        self._store = store
+        self._stored = {name: DocumentWriter(store, name) for name in (TOKEN_KEYS, CERTIFICATES)}
+        self._keys = KeyRing(clusters.places(), clusters.apis, self._stored[TOKEN_KEYS].save)
         [home, *_] = clusters.apis().values()
-        self.keys = KeyRing(clusters.places(), clusters.apis, save)
-        self.authority = XdsAuthority(home, namespace=namespace, names=server_names(settings, address, namespace))
+        self.authority = XdsAuthority(
+            home,
+            namespace=namespace,
+            names=server_names(settings, address, namespace),
+            keep=self._stored[CERTIFICATES].save,
+        )
         self.tokens = Tokens(
             certificate=self.authority.certificate,
-            reviewer=Reviews(TokenReviews(clusters.apis, audience=settings.xds_audience, signatures=self.keys)),
+            reviewer=Reviews(TokenReviews(clusters.apis, audience=settings.xds_audience, signatures=self._keys)),
             address=address,
         )
+
+    async def load(self) -> None:
+        """Take in what an earlier run stored.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        self._keys.load(await self._store.documents(TOKEN_KEYS))
+        self.authority.load(await self._store.documents(CERTIFICATES))
 
     def start(self, tasks: Tasks) -> None:
         """Keep certificate and keys fresh."""
         tasks.start("xds authority", self.authority.run())
-        tasks.start("token keys", self.keys.run())
+        tasks.start("token keys", self._keys.run())
+        for name, writer in self._stored.items():
+            tasks.start(f"{name} in the store", writer.run())
+
+    async def flush(self) -> None:
+        """Store what waits."""
+        for writer in self._stored.values():
+            await writer.flush()
 
 
 def server_names(settings: Settings, address: str, namespace: str) -> tuple[str, ...]:

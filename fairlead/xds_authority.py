@@ -5,7 +5,8 @@ namespace (its key is read and written, and shown to nobody), ConfigMap `fairlea
 trust. The first replica creates the Secret; whoever comes second finds it there and takes what is in it. A change is
 written over the version that was read, so that of two replicas which find the same thing due one wins.
 
-It makes every replica's certificate from the same authority, each with a key of its own.
+It makes every replica's certificate from the same authority, each with a key of its own. That certificate, never the
+authority's key, is kept in the replica's store: who starts anew while the API server is away shows it until it ends.
 """
 
 from __future__ import annotations
@@ -16,19 +17,28 @@ import binascii
 import datetime as dt
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from discovery.kubernetes.api import APPLY, MANAGER, Api, ApiError, UnreachableError
-from sds.bootstrap_authority import Authorities, ServerLeaf, UnreadableAuthorityError, new_authority, read, rotated
+from sds.bootstrap_authority import (
+    Authorities,
+    ServerLeaf,
+    UnreadableAuthorityError,
+    new_authority,
+    read,
+    read_leaf,
+    rotated,
+)
 from xds.server.server_certificates import ServerCertificate
 
 SECRET: Final = "fairlead-xds-authority"  # noqa: S105 - its name
 CONFIG_MAP: Final = "fairlead-ca"
 CA_KEY: Final = "ca.crt"
 
+_LEAF: Final = "server"
 _LOOK_SECONDS: Final = 60.0
 _RETRY_SECONDS: Final = (1.0, 30.0)
 _LABELS: Final = {"app.kubernetes.io/managed-by": "fairlead"}
@@ -57,7 +67,10 @@ def _utc_now() -> dt.datetime:
 
 
 class XdsAuthority:
-    """The authority as this replica knows it. `names` are what proxies call the server: DNS names and addresses."""
+    """The authority as this replica knows it. `names` are what proxies call the server: DNS names and addresses.
+
+    `keep` stores documents, by name.
+    """
 
     def __init__(
         self,
@@ -65,9 +78,12 @@ class XdsAuthority:
         *,
         namespace: str,
         names: Sequence[str],
+        keep: Callable[[Mapping[str, bytes | None]], None] = lambda _: None,
         clock: Callable[[], dt.datetime] = _utc_now,
     ) -> None:
         self._api = api
+        self._keep = keep
+        self._stored = b""
         self._secrets = f"/api/v1/namespaces/{namespace}/secrets"
         self._config_maps = f"/api/v1/namespaces/{namespace}/configmaps"
         self._namespace = namespace
@@ -92,6 +108,16 @@ class XdsAuthority:
         """The server's certificate of the moment; may be asked from any thread."""
         leaf = self._leaf.current()
         return ServerCertificate(chain=leaf.chain(), key=leaf.key.pem())
+
+    def load(self, documents: Mapping[str, bytes]) -> None:
+        """Take in what an earlier run stored."""
+        pem = documents.get(_LEAF)
+        if pem is None:
+            return
+        try:
+            self._leaf.resume(read_leaf(pem))
+        except UnreadableAuthorityError as error:
+            _log.warning("the stored certificate of the xDS server is left out: %s", error)
 
     async def run(self) -> None:
         """Keep it, without end."""
@@ -133,6 +159,9 @@ class XdsAuthority:
         before = self.bundle
         self._kept = due
         self._leaf.use(due.active)
+        if (pem := self._leaf.current().to_pem()) != self._stored:
+            self._stored = pem
+            self._keep({_LEAF: pem})
         await self._publish()
         if self.bundle != before:
             for told in self._listeners:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -97,6 +98,26 @@ class Leaf:
     def chain(self) -> bytes:
         """PEM."""
         return _pem(self.certificate)
+
+    def to_pem(self) -> bytes:
+        """As it is kept: key and certificate."""
+        return self.key.pem() + self.chain()
+
+
+def read_leaf(pem: bytes) -> Leaf:
+    """What `Leaf.to_pem` wrote.
+
+    Raises:
+        UnreadableAuthorityError: it is something else.
+    """
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+        certificate = x509.load_pem_x509_certificate(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise UnreadableAuthorityError("it is no certificate with its key") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise UnreadableAuthorityError("the key is not the certificate's")
+    return Leaf(certificate, PrivateKey(key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +279,8 @@ def _pem(certificate: x509.Certificate) -> bytes:
 class ServerLeaf:
     """The server's certificate of the moment, renewed at half its life. Safe to ask from any thread.
 
-    Until `use` says who signs, it is of an authority that nobody knows: whoever connects that early is turned away by
-    its own check, and comes again.
+    Until `use` says who signs, it is the one of an earlier run (`resume`), as long as that is valid, or one of an
+    authority that nobody knows: whoever connects that early is turned away by its own check, and comes again.
     """
 
     def __init__(self, names: Sequence[str], *, clock: Callable[[], dt.datetime]) -> None:
@@ -268,10 +289,18 @@ class ServerLeaf:
         self._lock = threading.Lock()
         self._signer = new_authority(clock())
         self._leaf = issue(self._signer, self._names, clock())
+        self._resumed = False
+
+    def resume(self, leaf: Leaf) -> None:
+        """Show this one until somebody signs."""
+        with self._lock:
+            if leaf.certificate.not_valid_after_utc > self._clock():
+                self._leaf, self._resumed = leaf, True
 
     def use(self, signer: Authority) -> None:
         """From now on, let this one sign."""
         with self._lock:
+            self._resumed = False
             if signer.certificate != self._signer.certificate:
                 self._signer = signer
                 self._leaf = issue(signer, self._names, self._clock())
@@ -280,6 +309,6 @@ class ServerLeaf:
         """The certificate for a connection that begins now."""
         with self._lock:
             now = self._clock()
-            if now >= self._leaf.renew_at and now < self._signer.ends_at:
+            if not self._resumed and now >= self._leaf.renew_at and now < self._signer.ends_at:
                 self._leaf = issue(self._signer, self._names, now)
             return self._leaf

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import json
 import ssl
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from cryptography import x509
 
 from fairlead.client import RefusedError
 from fairlead.processes import Children, free_port
+from tests.support.api_line import line_to
 from tests.support.certificates import Authority, Pair
 from tests.support.kubernetes import JSON, Cluster, condition, eventually
 from tests.support.programs import Serving, ask, start_backend, start_envoy, start_serve
@@ -34,6 +37,13 @@ def route(name: str, path: str, backend: str, **spec: Any) -> JSON:
         "metadata": {"name": name},
         "spec": {"parentRefs": [{"name": "edge"}], "rules": [rule], **spec},
     }
+
+
+def own_route(name: str, path: str, backend: str) -> JSON:
+    """A route to a Service of our own kind."""
+    made = route(name, path, backend)
+    made["spec"]["rules"][0]["backendRefs"][0] |= {"group": FAIRLEAD.partition("/")[0], "kind": "Service"}
+    return made
 
 
 def gateway(port: int, secure_port: int) -> JSON:
@@ -225,3 +235,90 @@ def test_the_cluster_wins_over_rest_and_rest_over_files_and_the_losers_are_told(
     assert refused.value.status == 409
     cluster.delete({**route("shop", "", ""), "metadata": {"name": "shop", "namespace": world.namespace}})
     eventually(lambda: source() == "store", "what REST wrote to count again")
+
+
+def answering(port: int, path: str) -> set[str]:
+    """The services that answer a path, asked often enough to meet them all."""
+    return {str(ask(port, "x", path).body.get("service", "nobody")) for _ in range(20)}
+
+
+def served(children: Children, world: World) -> int:
+    """The port of an Envoy that serves the Gateway `edge`, declared in a file."""
+    port = free_port()
+    listeners = [{"name": "http", "port": port, "protocol": "HTTP"}]
+    world.in_file("edge", {**gateway(0, 0), "spec": {"gatewayClassName": "fairlead", "listeners": listeners}})
+    start_envoy(children, "gateway", "edge", "--namespace", world.namespace, xds=world.serving.xds)
+    return port
+
+
+def test_a_reference_without_a_group_leads_to_the_merged_service_and_one_to_our_own_only_to_what_that_says(
+    world: World, children: Children
+) -> None:
+    port = served(children, world)
+    service, endpoints = discovered_service()
+    endpoints["ports"][0]["port"] = start_backend(children, "in-cluster", host="10.245.0.1")
+    endpoints["endpoints"] = [{"addresses": ["10.245.0.1"]}]
+    own = own_service("web", start_backend(children, "in-file"))
+    own["spec"]["ports"][0]["name"] = "web"
+    own["spec"]["endpoints"][0]["ports"] = {"web": own["spec"]["endpoints"][0]["ports"]["http"]}
+    world.in_cluster(service, endpoints, route("merged", "/merged", "web"), own_route("own", "/own", "web"))
+    eventually(lambda: answering(port, "/merged") == {"in-cluster"}, "the cluster's endpoint")
+    world.in_file("web", own)
+    eventually(lambda: answering(port, "/merged") == {"in-cluster", "in-file"}, "the endpoints of both")
+    eventually(lambda: answering(port, "/own") == {"in-file"}, "what our own Service says, alone")
+
+
+def test_of_two_rules_that_say_the_same_the_older_object_wins_and_one_of_a_file_that_tells_no_age_is_the_youngest(
+    world: World, children: Children
+) -> None:
+    port = served(children, world)
+    for name in ("filed", "clustered", "rested"):
+        world.in_file(name, own_service(name, start_backend(children, name)))
+
+    def own(name: str, **metadata: str) -> JSON:
+        made = own_route(f"by-{name}", "/", name)
+        return {**made, "metadata": {**made["metadata"], **metadata}}
+
+    world.in_file("route", own("filed"))
+    eventually(lambda: answering(port, "/") == {"filed"}, "the only one there is")
+    world.in_cluster(own("clustered"))
+    eventually(lambda: answering(port, "/") == {"clustered"}, "the cluster's, which tells its age")
+    created = world.get("httproutes", "by-clustered")["metadata"]["creationTimestamp"]
+    eventually(lambda: datetime.now(UTC) >= datetime.fromisoformat(created) + timedelta(seconds=1), "a second")
+    world.over_rest("httproutes", own("rested"))
+    eventually(lambda: "by-rested" in json.dumps(world.get("httproutes", "by-rested")), "the youngest with an age")
+    assert answering(port, "/") == {"clustered"}
+    world.in_file("route", own("filed", creationTimestamp="2020-01-01T00:00:00Z"))
+    eventually(lambda: answering(port, "/") == {"filed"}, "the file's, which is the oldest by its own word")
+
+
+async def test_while_the_cluster_is_away_files_and_rest_go_on_and_what_wins_over_them_stays(
+    children: Children, cluster: Cluster, crds: None, namespace: str, kubeconfig: Path, folder: Path, tmp_path: Path
+) -> None:
+    async with line_to(kubeconfig, tmp_path) as (line, over):
+
+        def scene() -> tuple[World, int]:
+            world = World(children, cluster, namespace, folder, ["--kubernetes", str(over)])
+            port = served(children, world)
+            for name in ("filed", "clustered"):
+                world.in_file(name, own_service(name, start_backend(children, name)))
+            world.in_cluster(own_route("shop", "/shop", "clustered"))
+            world.in_file("shop", own_route("shop", "/shop", "filed"))
+            eventually(lambda: answering(port, "/shop") == {"clustered"}, "the cluster's route")
+            return world, port
+
+        def changed(world: World, port: int) -> None:
+            eventually(lambda: "Unreachable" in world.serving.child.log.read_text(), "the cluster to be missed")
+            world.in_file("pay", own_route("pay", "/pay", "filed"))
+            eventually(lambda: answering(port, "/pay") == {"filed"}, "a new route in a file")
+            world.over_rest("httproutes", own_route("rest", "/rest", "filed"))
+            eventually(lambda: answering(port, "/rest") == {"filed"}, "a new route over REST")
+            world.in_file("shop", own_route("shop", "/shop", "rested"))
+            assert answering(port, "/shop") == {"clustered"}, "what the cluster last said still wins"
+            with pytest.raises(RefusedError) as refused:
+                world.over_rest("httproutes", own_route("shop", "/shop", "filed"))
+            assert refused.value.status == 409
+
+        world, port = await asyncio.to_thread(scene)
+        await line.cut()
+        await asyncio.to_thread(changed, world, port)

@@ -234,6 +234,10 @@ async def test_while_the_api_server_is_away_a_new_envoy_is_served_for_its_tokens
         assert world.proxies(serving) == 1
         assert f"a token of account {world.namespace}/edge (pod edge-1) is taken by its signature" in world.log
         assert bound not in world.log
+        await asyncio.to_thread(serving.child.stop)
+        world.children.started.remove(serving.child)
+        again = await asyncio.to_thread(world.serve, "serve")
+        await until(lambda: world.proxies(again) == 1, "the Envoy to come back to a Fairlead that was started anew")
 
 
 # -- the authority -----------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from sds.bootstrap_authority import (
     issue,
     new_authority,
     read,
+    read_leaf,
     rotated,
 )
 
@@ -188,3 +189,31 @@ def test_a_signer_that_has_ended_signs_nothing_more() -> None:
     leaf.use(new_authority(NOW))
     clock.now = NOW + AUTHORITY_LIFE + DAY
     assert leaf.current().certificate.not_valid_after_utc < clock.now
+
+
+def test_the_certificate_of_an_earlier_run_is_shown_until_somebody_signs_and_no_longer_than_it_is_valid() -> None:
+    authority = new_authority(NOW)
+    earlier = read_leaf(issue(authority, NAMES, NOW).to_pem())
+    clock = Clock()
+    leaf = ServerLeaf(NAMES, clock=clock)
+    leaf.resume(earlier)
+    clock.now += LEAF_LIFE * 0.9
+    assert leaf.current() == earlier, "nobody can renew it"
+    leaf.use(authority)
+    assert leaf.current().certificate != earlier.certificate
+    clock.now += LEAF_LIFE
+    late = ServerLeaf(NAMES, clock=clock)
+    late.resume(earlier)
+    assert late.current() != earlier
+
+
+@pytest.mark.parametrize("kept", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----"])
+def test_a_certificate_that_was_not_kept_whole_is_told_of(kept: bytes) -> None:
+    with pytest.raises(UnreadableAuthorityError, match="no certificate with its key"):
+        read_leaf(kept)
+
+
+def test_a_certificate_with_another_key_is_told_of() -> None:
+    one, other = (issue(new_authority(NOW), NAMES, NOW) for _ in range(2))
+    with pytest.raises(UnreadableAuthorityError, match="not the certificate's"):
+        read_leaf(one.key.pem() + other.chain())
