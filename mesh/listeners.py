@@ -73,9 +73,7 @@ def listeners(
 ) -> tuple[GatewayListener, ...]:
     """The listeners of a Gateway in the order they are written. Ports `taken` by its proxies themselves are not had."""
     refusals = {**_conflicts(gateway.spec.listeners), **_unavailable(gateway.spec.listeners, taken)}
-    return tuple(
-        _listener(look, gateway, listener, refusals.get(listener.name)) for listener in gateway.spec.listeners
-    )
+    return tuple(_listener(look, gateway, listener, refusals.get(listener.name)) for listener in gateway.spec.listeners)
 
 
 def unserved(listener: GatewayListener, message: str) -> GatewayListener:
