@@ -104,13 +104,17 @@ def envoy_bootstrap(
     proxy: ProxyIdentity,
     *,
     xds: Address,
-    admin_port: int,
+    admin_port: int = 0,
+    admin_socket: str = "",
     sotw: bool = False,
     certificates: Certificates | None = None,
     token: Token | None = None,
     readiness: Readiness | None = None,
 ) -> JSON:
     """The bootstrap of an Envoy: where its control plane is, and a listener for its administrator on loopback.
+
+    `admin_socket` is a Unix socket for the administrator in place of a port (`@name`: an abstract one). No cluster that
+    a user can make reaches it, whereas an external name may well resolve to loopback.
 
     It shows the control plane a certificate or a token, or nothing (which is for loopback).
 
@@ -124,7 +128,7 @@ def envoy_bootstrap(
     over_ads = {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}
     return {
         "node": proxy.node(),
-        "admin": {"address": _socket_address(Address("127.0.0.1", admin_port))},
+        "admin": {"address": _admin(admin_port, admin_socket)},
         "dynamic_resources": {
             "ads_config": {
                 **_grpc(api_type="GRPC" if sotw else "DELTA_GRPC"),
@@ -148,6 +152,10 @@ def envoy_bootstrap(
             ]
         },
     }
+
+
+def _admin(port: int, socket: str) -> JSON:
+    return {"pipe": {"path": socket}} if socket else _socket_address(Address("127.0.0.1", port))
 
 
 def _grpc(*, api_type: str) -> JSON:

@@ -1,18 +1,16 @@
 """The bootstrap of an Envoy that makes another one drain: the hook before the end of a gateway's pod.
 
-A pod's image may hold nothing but Envoy, and the administrator of the Envoy that is to drain listens on the pod's
-loopback, for POST alone. A second Envoy can do it: its health checks post what they are told to where they are told to.
-One posts `/healthcheck/fail` to the first Envoy, which from then on closes HTTP connections with their next answers and
-is not ready. Another posts `/quitquitquit` to the second Envoy itself, through a listener that holds it back for the
-drain time; so it ends, and with it the hook. It talks to nobody else, and both of its own addresses are abstract Unix
+A pod's image may hold nothing but Envoy, and the administrator of the Envoy that is to drain listens where the pod
+alone reaches it, for POST alone. A second Envoy can do it: its health checks post what they are told to where they are
+told to. One posts `/healthcheck/fail` to the first Envoy, which from then on closes HTTP connections with their next
+answers and is not ready. Another posts `/quitquitquit` to the second Envoy itself, through a listener that holds it
+back for the drain time; so it ends, and with it the hook. It talks to nobody else, and all addresses are abstract Unix
 sockets, which need no file system.
 """
 
 from __future__ import annotations
 
 from typing import Any
-
-from fairlead.addresses import Address
 
 JSON = dict[str, Any]
 
@@ -22,24 +20,20 @@ _END: JSON = {"pipe": {"path": "@fairlead-drain-end"}}
 _PATIENCE = 30  # seconds beyond the drain time
 
 
-def drain_bootstrap(admin: Address, seconds: int) -> JSON:
-    """Make the Envoy with that admin address drain, and end after so many seconds (at least 1)."""
+def drain_bootstrap(admin: str, seconds: int) -> JSON:
+    """Make the Envoy whose administrator has that Unix socket drain, and end after so many seconds (at least 1)."""
     seconds = max(1, seconds)
     return {
         "admin": {"address": _ADMIN},
         "static_resources": {
             "listeners": [_listener(seconds)],
             "clusters": [
-                _cluster("drain", _socket(admin), check="/healthcheck/fail", timeout=5),
+                _cluster("drain", {"pipe": {"path": admin}}, check="/healthcheck/fail", timeout=5),
                 _cluster("end", _END, check="/quitquitquit", timeout=seconds + _PATIENCE),
                 _cluster("self", _ADMIN),
             ],
         },
     }
-
-
-def _socket(address: Address) -> JSON:
-    return {"socket_address": {"address": address.host, "port_value": address.port}}
 
 
 def _cluster(name: str, address: JSON, *, check: str = "", timeout: int = 0) -> JSON:

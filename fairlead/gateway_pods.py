@@ -24,7 +24,9 @@ from fairlead.bootstrap import ProxyIdentity, Readiness, Token, envoy_bootstrap,
 from fairlead.drain import drain_bootstrap
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayparameters import GatewayParametersSpec
-from mesh.provisioning import ADMIN_PORT, READY_PORT
+from mesh.provisioning import READY_PORT
+
+_ADMIN = "@fairlead-admin"  # an abstract Unix socket: it needs no file system, and no port that a route could lead to
 
 
 def files_for(
@@ -45,13 +47,13 @@ def files_for(
         bootstrap = envoy_bootstrap(
             ProxyIdentity(kind="gateway", name=metadata.name, namespace=metadata.namespace),
             xds=xds,
-            admin_port=ADMIN_PORT,
+            admin_socket=_ADMIN,
             token=Token(CONFIG_DIR, server_name),
             readiness=Readiness(port=READY_PORT, host="::"),
         )
         documents = {
             BOOTSTRAP: bootstrap,
-            DRAIN: drain_bootstrap(Address("127.0.0.1", ADMIN_PORT), drain_seconds(parameters)),
+            DRAIN: drain_bootstrap(_ADMIN, drain_seconds(parameters)),
             **token_files(token=f"{TOKEN_DIR}/{TOKEN}", ca=f"{CONFIG_DIR}/{CA}"),
         }
         return Files({name: _text(document) for name, document in sorted(documents.items())}, trusted)

@@ -22,9 +22,8 @@ from mesh.objects import find
 from mesh.tables import Reader
 
 PLATFORM_PREFIX = "kubernetes:"
-ADMIN_PORT = 15000
 READY_PORT = 15021
-PROXY_PORTS = frozenset({ADMIN_PORT, READY_PORT})
+PROXY_PORTS = frozenset({READY_PORT})
 """What the proxies listen on themselves where a platform runs them: no listener of a Gateway can have these."""
 MAX_NAME = 63
 _DIGEST = 10

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from fairlead import ready
-from fairlead.addresses import Address
 from fairlead.drain import drain_bootstrap
 from tests.support.static_envoy import ENVOY, free_port, running
 
@@ -27,7 +26,8 @@ class Proxy:
     """An Envoy that answers everything with 200, with a listener for probes."""
 
     def __init__(self) -> None:
-        self.admin, self.port, self.ready = free_port(), free_port(), free_port()
+        self.port, self.ready = free_port(), free_port()
+        self.admin = f"@fairlead-test-{self.port}"
 
     def bootstrap(self) -> dict[str, Any]:
         route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
@@ -37,7 +37,7 @@ class Proxy:
         manager["route_config"]["virtual_hosts"][0]["routes"] = [route]
         return {
             "node": {"id": "a", "cluster": "b"},
-            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": self.admin}}},
+            "admin": {"address": {"pipe": {"path": self.admin}}},
             "static_resources": {"listeners": [{**listener, "name": "all"}, ready.listener("::", self.ready)]},
         }
 
@@ -61,9 +61,9 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
         yield made
 
 
-def hook(folder: Path, admin: int) -> subprocess.Popen[bytes]:
+def hook(folder: Path, admin: str) -> subprocess.Popen[bytes]:
     config = folder / "drain.json"
-    config.write_text(json.dumps(drain_bootstrap(Address("127.0.0.1", admin), SECONDS)))
+    config.write_text(json.dumps(drain_bootstrap(admin, SECONDS)))
     return subprocess.Popen([str(ENVOY), "-c", str(config), "--disable-hot-restart", "--concurrency", "1"])
 
 
@@ -88,7 +88,7 @@ def test_a_proxy_that_is_to_end_answers_on_and_sends_its_clients_away(proxy: Pro
 
 
 def test_the_hook_ends_even_where_nothing_can_be_made_to_drain(tmp_path: Path) -> None:
-    ending = hook(tmp_path, free_port())
+    ending = hook(tmp_path, "@fairlead-test-nobody")
     try:
         assert ending.wait(timeout=SECONDS + 10) == 0
     finally:

@@ -55,8 +55,11 @@ def _wait(process: subprocess.Popen[bytes], address: Path, log: Path) -> None:
 
 
 def _is_live(admin: str) -> bool:
-    connection = http.client.HTTPConnection(admin, timeout=5)
+    connection = http.client.HTTPConnection("localhost" if admin.startswith("@") else admin, timeout=5)
     try:
+        if admin.startswith("@"):  # an abstract Unix socket
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect(f"\0{admin[1:]}")
         connection.request("GET", "/ready")
         return connection.getresponse().status == 200
     except OSError:
