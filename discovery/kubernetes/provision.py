@@ -6,8 +6,8 @@ What depends on listeners is in the Service alone: a new listener restarts no pr
 bootstrap is not known here: `Files` are handed in.
 
 How a proxy ends. `/healthcheck/fail` makes Envoy close HTTP connections with its next answers, so that clients go
-elsewhere, and turns `/ready` into 503; only its administrator takes that post, on a socket inside the pod. The image may
-hold nothing but Envoy (no shell, no curl), a kubelet's `httpGet` can neither post nor reach it, and a `sleep` tells
+elsewhere, and turns `/ready` into 503; only its administrator takes that post, on a socket inside the pod. The image
+may hold nothing but Envoy (no shell, no curl), a kubelet's `httpGet` can neither post nor reach it, and a `sleep` tells
 Envoy nothing. So the hook before the end is Envoy once more, with a bootstrap of its own (`DRAIN`): it posts,
 waits for the drain time, and ends. Nothing that can be reached from the network makes a proxy drain; a listener of the
 bootstrap at `READY_PORT` answers `/ready` alone.
