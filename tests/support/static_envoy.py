@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import random
 import socket
 import subprocess
 import time
@@ -16,11 +17,12 @@ ENVOY = Path(__file__).parents[2] / ".venv" / "bin" / "envoy"
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on just now, below those that the system hands to other tests' connections."""
+    while True:
+        port = random.SystemRandom().randrange(16_384, 32_000)
+        with socket.socket(socket.AF_INET6) as probe, contextlib.suppress(OSError):
+            probe.bind(("::", port))
+            return port
 
 
 @contextlib.contextmanager
