@@ -41,7 +41,7 @@ class HttpServer(uvicorn.Server):
         self._stopping.set()
 
     async def main_loop(self) -> None:
-        """Wait for the end, and once a second for a new date; uvicorn looks ten times: half of an idle server's CPU."""
+        """Wait for the end, and once a second for a new date; uvicorn looks ten times, which wakes an idle server."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_DATE_SECONDS):
