@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from api.access import Access
 from api.app import create_app
@@ -45,7 +45,6 @@ from fairlead.security import accounts_of, tokens_address
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
 from fairlead.tasks import Tasks
-from fairlead.tokens import TokenWay
 from fairlead.versions import own_version
 from fairlead.world import World
 from mesh.objects import OBJECTS
@@ -59,6 +58,9 @@ from xds.server.hub import Hub
 from xds.server.serve import InsecureAddressError, Limits, XdsServer
 from xds.server.server_certificates import Tls
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
+
+if TYPE_CHECKING:
+    from fairlead.tokens import TokenWay
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +133,8 @@ class Server:
         if address is None:
             return None
         namespace = home_namespace(self._settings)
+        from fairlead.tokens import TokenWay  # what it needs takes 9 MB, which a server without a cluster need not pay
+
         return TokenWay(self._settings, address, self._clusters, namespace=namespace, store=self._store)
 
     def _api(self, access: Access) -> HttpServer:
