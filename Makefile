@@ -30,12 +30,20 @@ demo: $(READY) ## show the main job with real Envoy and real requests; KEEP=1 le
 
 .PHONY: test
 test: $(READY) ## all tests that need no root, in under 10 minutes on 2 cores
-	$(BIN)/python -m pytest tests -m "not kubernetes" -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
+	$(BIN)/python -m pytest tests -m "not kubernetes and not consul and not faults" -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
 
 .PHONY: test-kubernetes
 test-kubernetes: $(READY) ## tests in a real Kubernetes: KUBECONFIG's, or a local node (root, Go 1.26; built once, 8 minutes)
 	@test -n "$${KUBECONFIG:-}" || tests/kube-node/kube-node up
 	$(BIN)/python -m pytest tests/kubernetes -m kubernetes -n 0 --durations 10 --durations-min 5
+
+.PHONY: test-consul
+test-consul: $(READY) ## tests with real Consul agents: the one on PATH, or Debian's, fetched (needs apt)
+	$(BIN)/python -m pytest tests -m consul -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
+
+.PHONY: test-faults
+test-faults: $(READY) ## tests that take minutes: rotation, outages and wrong clocks under traffic
+	$(BIN)/python -m pytest tests -m faults -n $(WORKERS) --dist load --durations 10 --durations-min 5
 
 .PHONY: lint
 lint: $(READY) ## style, types, and who may import whom

@@ -193,12 +193,13 @@ async def test_a_watch_that_the_server_ends_goes_on(
 
 
 async def test_a_version_that_the_server_has_forgotten_lists_all_kinds_anew(
-    cluster: Cluster, namespace: str, kubeconfig: Path, tmp_path: Path
+    cluster: Cluster, crds: None, namespace: str, kubeconfig: Path, tmp_path: Path
 ) -> None:
     await said(cluster.apply, service(), service("old"), endpoint_slice("10.1.0.1"), namespace=namespace)
     async with line_to(kubeconfig, tmp_path) as (line, over), following(over) as seen:
         await line.cut()
         await seen.until(lambda: seen.codes() == {"Unreachable"})
+        assert not [watch.informer.resource.what for watch in seen.source._watches if watch.informer.missing]
         for watch in seen.source._watches:
             watch.informer._state._resource_version = "1"  # as after a long time away
         await said(cluster.apply, endpoint_slice("10.1.0.2"), namespace=namespace)

@@ -45,7 +45,8 @@ class Line:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(OSError):
+        # A loop that ends cancels this, and asyncio would log that as an error of the server's.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             onward_reader, onward_writer = await asyncio.open_connection(*self._to)
             self._open |= {writer, onward_writer}
             try:
