@@ -47,6 +47,7 @@ from fairlead.store_source import StoreSource
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.world import World
+from mesh.model import MESH, MeshSettings
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
@@ -240,6 +241,8 @@ class Server:
         superfluous = self._rejections.load(await self._store.documents(rejections.COLLECTION))
         self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
+        mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain)
+        self._builder.submit((Change(MESH, "", mesh),))
         await self._store_source.load()
         self._waiting_for.remove("store")
         following: list[tuple[Source, AsyncIterator[tuple[Change, ...]]]] = []

@@ -134,6 +134,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(pattern=r"^[a-z0-9._-]{1,255}\Z"),
         _about("The trust domain that the SPIFFE IDs in proxies' certificates must be of."),
     ] = "cluster.local"
+    root_namespace: Annotated[
+        str,
+        Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z"),
+        _about("The namespace whose policies, where they are for its `Namespace`, are for the whole mesh."),
+    ] = "fairlead-system"
     api_tokens: Annotated[
         str,
         _about("Tokens for the API, one `name:role:token` per line; role is `read` or `write`."),

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from mesh.kinds.meta import Object
-from mesh.tables import Input
+from mesh.tables import Input, Reader
 
 Protocol = Literal["HTTP", "HTTP2", "GRPC", "TCP", "TLS", "UDP"]
 Health = Literal["Healthy", "Degraded", "Draining", "Unhealthy", "Unknown"]
@@ -193,12 +193,23 @@ class Provisioned(msgspec.Struct, frozen=True):
     service_account: str = ""
 
 
+class MeshSettings(msgspec.Struct, frozen=True):
+    """What the server's settings say of the whole mesh: the row of `MESH` under the key "".
+
+    Policies for the Namespace `root_namespace`, in it, are for all namespaces. Identities are of `trust_domain`.
+    """
+
+    root_namespace: str = "fairlead-system"
+    trust_domain: str = "cluster.local"
+
+
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")
 DISCOVERED_SERVICES: Input[DiscoveredServiceKey, DiscoveredService] = Input("discovered_services")
 DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input("discovered_endpoints")
 AUDIENCES: Input[Audience, Connected] = Input("audiences")
 REJECTIONS: Input[RejectionKey, Rejection] = Input("rejections")
 PROVISIONED: Input[ProvisionedKey, Provisioned] = Input("provisioned")
+MESH: Input[str, MeshSettings] = Input("mesh")
 
 DISCOVERED_SERVICES_BY_NAME = DISCOVERED_SERVICES.index("name", lambda key, _: (ServiceKey(key.namespace, key.name),))
 DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
@@ -207,4 +218,9 @@ DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
 REJECTIONS_BY_AUDIENCE = REJECTIONS.index("audience", lambda key, _: (key.audience,))
 REJECTIONS_BY_OBJECT = REJECTIONS.index("object", lambda _, row: row.objects)
 
-INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, PROVISIONED)
+INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, PROVISIONED, MESH)
+
+
+def mesh_settings(look: Reader) -> MeshSettings:
+    """The settings of the mesh; the defaults where no server runs (translation offline)."""
+    return look(MESH, "") or MeshSettings()
