@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+from collections.abc import Callable
 
 import pytest
 from cryptography import x509
@@ -13,18 +14,21 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.authority import AuthorityUnavailable, RefusedIssue
-from sds.builtin import BuiltinAuthority, in_memory
+from sds.builtin import BuiltinAuthority, Making, in_memory, new_slot
 from sds.certificates import (
     BACKDATE,
+    Signer,
     UnusableAuthority,
     intermediate_request,
     new_root,
     read_signer,
     sign_intermediate,
 )
+from sds.keepers import MemoryKeeper, write_book
 from sds.keys import KEY_TYPES, KeyType, new_key
-from sds.lifetimes import Lifetimes
 from sds.lint import lint_authority, lint_svid
+from sds.rotation import first
+from sds.sealing import Sealer
 
 TD = TrustDomain("example.org")
 REVIEWS = SpiffeId.parse("spiffe://example.org/ns/shop/sa/reviews")
@@ -33,8 +37,17 @@ HOUR = dt.timedelta(hours=1)
 PUBLIC = ec.generate_private_key(ec.SECP256R1()).public_key()
 
 
-def authority(**more: object) -> BuiltinAuthority:
-    return in_memory(TD, clock=lambda: NOW, **more)  # type: ignore[arg-type]
+def authority(kind: KeyType = "ecdsa-p256") -> BuiltinAuthority:
+    return in_memory(TD, making=Making(key_type=kind), clock=lambda: NOW)
+
+
+async def kept_by(signer: Signer, clock: Callable[[], dt.datetime]) -> BuiltinAuthority:
+    """An authority around a signer that was made elsewhere."""
+    sealer, keeper = Sealer(b"a passphrase for tests"), MemoryKeeper()
+    await keeper.save(write_book(first(new_slot(signer, TD, sealer, NOW), TD.name, NOW)))
+    made = BuiltinAuthority(TD, keeper, sealer, clock=clock)
+    await made.open(may_begin=False)
+    return made
 
 
 def leaf_of(chain: bytes) -> x509.Certificate:
@@ -43,7 +56,7 @@ def leaf_of(chain: bytes) -> x509.Certificate:
 
 @pytest.mark.parametrize("kind", KEY_TYPES)
 async def test_a_leaf_has_the_profile_and_verifies_with_every_kind_of_key(kind: KeyType) -> None:
-    signing = authority(key_type=kind)
+    signing = authority(kind)
     issued = await signing.issue(PUBLIC, REVIEWS, dns_names=("reviews.shop.svc", "10.0.0.1"))
     leaf = leaf_of(issued.chain)
     roots = x509.load_pem_x509_certificates(signing.bundle().pem())
@@ -87,7 +100,7 @@ async def test_a_life_within_bounds_is_granted() -> None:
 async def test_no_leaf_outlives_its_signer_and_none_is_signed_after() -> None:
     root = new_root(TD, new_key(), now=NOW, lifetime=3 * HOUR)
     now = [NOW + 2 * HOUR]
-    signing = BuiltinAuthority(TD, root, lifetimes=Lifetimes(), clock=lambda: now[0])
+    signing = await kept_by(root, lambda: now[0])
     issued = await signing.issue(PUBLIC, REVIEWS)
     assert issued.not_after == root.certificate.not_valid_after_utc
     now[0] = NOW + 3 * HOUR
@@ -150,7 +163,7 @@ async def test_an_intermediate_signs_in_the_name_of_an_offline_root() -> None:
     root = new_root(TD, new_key("ecdsa-p384"), now=NOW, lifetime=1000 * HOUR, above=1)
     key = new_key()
     chain = sign_intermediate(root, intermediate_request(TD, key), TD, now=NOW, lifetime=100 * HOUR)
-    signing = BuiltinAuthority(TD, read_signer(chain, key, TD), clock=lambda: NOW)
+    signing = await kept_by(read_signer(chain, key, TD), lambda: NOW)
     issued = await signing.issue(PUBLIC, REVIEWS, dns_names=("a.b",))
     leaf, *above = x509.load_pem_x509_certificates(issued.chain)
     assert len(above) == 1
