@@ -203,6 +203,17 @@ class MeshSettings(msgspec.Struct, frozen=True):
     trust_domain: str = "cluster.local"
 
 
+class TrustBundleRow(msgspec.Struct, frozen=True):
+    """The authorities that speak for a trust domain; rows of `TRUST_BUNDLES`, under the trust domain's name.
+
+    `roots` are certificates in PEM, and nothing where the trust domain has taken all of them back: then none of its
+    certificates is valid. `own` is set for our trust domain and no other. No row: nothing is known of that domain.
+    """
+
+    roots: bytes
+    own: bool = False
+
+
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")
 DISCOVERED_SERVICES: Input[DiscoveredServiceKey, DiscoveredService] = Input("discovered_services")
 DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input("discovered_endpoints")
@@ -210,6 +221,7 @@ AUDIENCES: Input[Audience, Connected] = Input("audiences")
 REJECTIONS: Input[RejectionKey, Rejection] = Input("rejections")
 PROVISIONED: Input[ProvisionedKey, Provisioned] = Input("provisioned")
 MESH: Input[str, MeshSettings] = Input("mesh")
+TRUST_BUNDLES: Input[str, TrustBundleRow] = Input("trust_bundles")
 
 DISCOVERED_SERVICES_BY_NAME = DISCOVERED_SERVICES.index("name", lambda key, _: (ServiceKey(key.namespace, key.name),))
 DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
@@ -218,7 +230,7 @@ DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
 REJECTIONS_BY_AUDIENCE = REJECTIONS.index("audience", lambda key, _: (key.audience,))
 REJECTIONS_BY_OBJECT = REJECTIONS.index("object", lambda _, row: row.objects)
 
-INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, PROVISIONED, MESH)
+INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, PROVISIONED, MESH, TRUST_BUNDLES)
 
 
 def mesh_settings(look: Reader) -> MeshSettings:

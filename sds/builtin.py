@@ -1,0 +1,355 @@
+"""The built-in authority: signs with keys of its own, and lets authorities follow each other (`sds/rotation.py`).
+
+What a step changes is kept first and done then: a process that is killed between the two comes back in the new state,
+one that is killed before in the old. Steps are one at a time; certificates are issued meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from mesh.spiffe import SpiffeId, TrustDomain
+from sds import rotation
+from sds.authority import AuthorityUnavailable, Issued
+from sds.bundle import REFRESH_HINT, JwtKey, TrustBundle
+from sds.certificates import (
+    Signer,
+    UnusableAuthority,
+    fingerprint,
+    intermediate_request,
+    new_root,
+    read_signer,
+    to_pem,
+)
+from sds.keepers import BookUnavailable, Keeper, MemoryKeeper, UnreadableBook, read_book, write_book
+from sds.keys import KeyType, SigningKey, UnusableKey, new_key, read_key
+from sds.lifetimes import Lifetimes, check_identity
+from sds.rotation import Book, Gate, Policy, RefusedStep, Slot
+from sds.sealing import Sealer, SealError
+
+ROOT_LIFE: Final = dt.timedelta(days=365)
+_log = logging.getLogger(__name__)
+
+
+def utc_now() -> dt.datetime:
+    """The time."""
+    return dt.datetime.now(dt.UTC)
+
+
+class Making(msgspec.Struct, frozen=True):
+    """How authorities are made and what they grant."""
+
+    key_type: KeyType = "ecdsa-p256"
+    root_life: dt.timedelta = ROOT_LIFE
+    refresh_hint: int = REFRESH_HINT
+    policy: Policy = Policy()
+
+
+def new_slot(signer: Signer, trust_domain: TrustDomain, sealer: Sealer, now: dt.datetime) -> Slot:
+    """An authority as it is kept, with a key of its own for JWT-SVIDs: one key signs one kind of document."""
+    jwt = new_key("ecdsa-p256")
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return Slot(
+        id=signer.id,
+        state="prepared",
+        root=fingerprint(signer.root),
+        chain=b"".join(to_pem(one) for one in (*signer.chain, signer.root)).decode(),
+        key=sealer.seal(signer.key.pem().pem, _purpose(trust_domain, "x509", signer.id)),
+        jwt_key=sealer.seal(jwt.pem().pem, _purpose(trust_domain, "jwt", signer.id)),
+        jwt_public=jwt.public_key.public_bytes(serialization.Encoding.PEM, form).decode(),
+        made_at=now,
+        changed_at=now,
+        begins_at=signer.certificate.not_valid_before_utc,
+        ends_at=signer.ends_at,
+    )
+
+
+def _purpose(trust_domain: TrustDomain, what: str, name: str = "") -> str:
+    return f"{trust_domain}/{what}/{name}"
+
+
+class BuiltinAuthority:
+    """See `sds.authority.Authority`; `open` comes first."""
+
+    def __init__(
+        self,
+        trust_domain: TrustDomain,
+        keeper: Keeper,
+        sealer: Sealer,
+        *,
+        making: Making = Making(),  # noqa: B008 - frozen
+        lifetimes: Lifetimes = Lifetimes(),  # noqa: B008 - frozen
+        clock: Callable[[], dt.datetime] = utc_now,
+    ) -> None:
+        self._trust_domain = trust_domain
+        self._keeper = keeper
+        self._sealer = sealer
+        self._making = making
+        self._lifetimes = lifetimes
+        self._clock = clock
+        self._listeners: list[Callable[[], None]] = []
+        self._lock = asyncio.Lock()
+        self._unsure = False
+        self._book: Book | None = None
+        self._signer: Signer | None = None
+        self._jwt: tuple[str, SigningKey] | None = None
+        self._bundle: TrustBundle | None = None
+        self.issued = 0
+
+    async def open(self, *, may_begin: bool = True) -> None:
+        """Read what is kept; make the first authority where nothing is, if that may be.
+
+        Raises:
+            UnreadableBook: it is damaged, or its passphrase is another one.
+            BookUnavailable: the place is away.
+        """
+        document = await self._keeper.load()
+        now = self._clock()
+        if document is not None:
+            self._take(read_book(document, self._keeper.where, self._trust_domain))
+        elif may_begin:
+            await self._keep(rotation.first(self._self_signed(now), self._trust_domain.name, now))
+        else:
+            raise UnreadableBook(
+                f"{self._keeper.where}: no authority is kept there. Fix: make one with `fairlead ca init`"
+            )
+
+    def begin(self) -> None:
+        """Make the first authority without keeping it."""
+        now = self._clock()
+        self._take(rotation.first(self._self_signed(now), self._trust_domain.name, now))
+
+    # -- sds.authority.Authority ------------------------------------------------------------------------------------
+
+    async def issue(
+        self,
+        public_key: Any,
+        identity: SpiffeId,
+        *,
+        lifetime: dt.timedelta | None = None,
+        dns_names: tuple[str, ...] = (),
+    ) -> Issued:
+        """See `Authority.issue`."""
+        check_identity(identity, self._trust_domain)
+        granted = self._lifetimes.granted(lifetime)
+        now = self._clock()
+        await self._reserve(now + granted)
+        assert self._signer is not None
+        # Nothing waits between the reservation and this: it is the active one's that signs.
+        found = self._signer.issue(public_key, identity, now=now, lifetime=granted, dns_names=dns_names)
+        self.issued += 1
+        return found
+
+    def bundle(self) -> TrustBundle:
+        """See `Authority.bundle`."""
+        assert self._bundle is not None
+        return self._bundle
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """See `Authority.listen`."""
+        self._listeners.append(changed)
+
+    # -- rotation -----------------------------------------------------------------------------------------------
+
+    @property
+    def book(self) -> Book:
+        """All authorities."""
+        assert self._book is not None
+        return self._book
+
+    @property
+    def policy(self) -> Policy:
+        """What happens by itself."""
+        return self._making.policy
+
+    def jwt_signer(self) -> tuple[str, SigningKey]:
+        """The key for JWT-SVIDs and its id."""
+        assert self._jwt is not None
+        return self._jwt
+
+    async def request(self) -> bytes:
+        """A request for an intermediate, for an offline root to sign. Its key is kept; the latest request counts."""
+        key = new_key(self._making.key_type)
+        sealed = self._sealer.seal(key.pem().pem, _purpose(self._trust_domain, "request"))
+        async with self._step():
+            await self._keep(msgspec.structs.replace(self.book, request_key=sealed))
+        return intermediate_request(self._trust_domain, key)
+
+    async def prepare(self, chain: bytes | None = None) -> Slot:
+        """Spread a new authority: a self-signed one, or the chain that an offline root made for our latest `request`.
+
+        Raises:
+            RefusedStep: it cannot be; says why.
+            BookUnavailable: it cannot be kept.
+        """
+        async with self._step():
+            now = self._clock()
+            if chain is not None:
+                slot = self._from_chain(chain, now)
+            elif self.book.active.self_signed:
+                slot = await asyncio.to_thread(self._self_signed, now)
+            else:
+                raise RefusedStep(
+                    "the root's key is not here, so a new authority needs a chain that it signed:"
+                    " `fairlead ca request`, `fairlead ca sign`, then `fairlead ca prepare --chain FILE`"
+                )
+            await self._keep(rotation.prepare(self.book, slot, now))
+            _log.info("authority %s is prepared, root %s", slot.id, slot.root)
+            return self.book.slot(slot.id)
+
+    async def activate(self, name: str, gate: Gate, *, override: bool = False) -> Slot:
+        """Let a prepared authority sign; where its gate is closed, note that it is to, as soon as it may.
+
+        `sds.rotation` says what is refused; what is returned says by its state whether it signs.
+        """
+        async with self._step():
+            now = self._clock()
+            slot = self.book.slot(name)
+            if slot.state == "prepared" and not override and not gate.open and not rotation.same_root(self.book, slot):
+                await self._keep(rotation.ask(self.book, name, now))
+            else:
+                await self._keep(rotation.activate(self.book, name, now, gate, override=override))
+                if override and not gate.open:
+                    _log.warning("authority %s signs now, by override, although %s", slot.id, rotation.waits_for(gate))
+            return self.book.slot(slot.id)
+
+    async def taint(self, name: str) -> Slot:
+        """See `sds.rotation.taint`."""
+        async with self._step():
+            await self._keep(rotation.taint(self.book, name, self._clock()))
+            return self.book.slot(name)
+
+    async def revoke(self, name: str, *, override: bool = False) -> Slot:
+        """See `sds.rotation.revoke`."""
+        async with self._step():
+            slot = self.book.slot(name)
+            await self._keep(rotation.revoke(self.book, slot.id, self._clock(), override=override))
+            _log.info("authority %s is revoked", slot.id)
+            return self.book.slot(slot.id)
+
+    async def tick(self, gate: Gate) -> rotation.Step | None:
+        """Do what is due by itself: one step. Gives what was done."""
+        step = rotation.due(self.book, self._clock(), gate, self.policy)
+        if step is None:
+            return None
+        match step.kind:
+            case "prepare":
+                await self.prepare()
+            case "ask":
+                async with self._step():
+                    await self._keep(rotation.ask(self.book, step.id, self._clock()))
+            case "activate":
+                if step.alarm:
+                    _log.error("authority %s signs now although %s: it has waited long enough", step.id, step.alarm)
+                await self.activate(step.id, gate, override=bool(step.alarm))
+            case "revoke":
+                await self.revoke(step.id)
+        return step
+
+    # -- what is kept ---------------------------------------------------------------------------------------------
+
+    async def _reserve(self, end: dt.datetime) -> None:
+        """Keep note that a certificate lives until `end`, before it is signed."""
+        while rotation.reserve(self.book, end) is not self.book:
+            try:
+                async with self._step():
+                    await self._keep(rotation.reserve(self.book, end))
+            except (BookUnavailable, UnreadableBook) as error:
+                raise AuthorityUnavailable(f"what is signed has to be noted, and cannot be: {error}") from None
+
+    @contextlib.asynccontextmanager
+    async def _step(self) -> AsyncIterator[None]:
+        """One step at a time. After one of which it is not known whether it was kept, what is kept counts."""
+        async with self._lock:
+            if self._unsure:
+                document = await self._keeper.load()
+                if document is not None:
+                    self._take(read_book(document, self._keeper.where, self._trust_domain))
+                self._unsure = False
+            yield
+
+    async def _keep(self, book: Book) -> None:
+        """Keep a book, and from then on do as it says."""
+        if book is not self._book:
+            prepared = self._opened(book)
+            self._unsure = True
+            await self._keeper.save(write_book(book))
+            self._unsure = False
+            self._apply(book, *prepared)
+
+    def _take(self, book: Book) -> None:
+        self._apply(book, *self._opened(book))
+
+    def _opened(self, book: Book) -> tuple[Signer, tuple[str, SigningKey]]:
+        """The keys of the active authority, opened before anything is changed."""
+        slot = book.active
+        if self._signer is not None and self._signer.id == slot.id and self._jwt is not None:
+            return self._signer, self._jwt
+        try:
+            key = read_key(self._sealer.open(slot.key, _purpose(self._trust_domain, "x509", slot.id)))
+            jwt = read_key(self._sealer.open(slot.jwt_key, _purpose(self._trust_domain, "jwt", slot.id)))
+            signer = read_signer(slot.chain.encode(), key, self._trust_domain)
+        except (SealError, UnusableKey, UnusableAuthority) as error:
+            raise UnreadableBook(
+                f"{self._keeper.where}: the key of authority {slot.id} cannot be used: {error}"
+            ) from None
+        return signer, (slot.id, jwt)
+
+    def _apply(self, book: Book, signer: Signer, jwt: tuple[str, SigningKey]) -> None:
+        self._book, self._signer, self._jwt = book, signer, jwt
+        bundle = bundle_of(book, self._trust_domain, self._making.refresh_hint)
+        if bundle != self._bundle:
+            self._bundle = bundle
+            for changed in self._listeners:
+                changed()
+
+    def _self_signed(self, now: dt.datetime) -> Slot:
+        root = new_root(self._trust_domain, new_key(self._making.key_type), now=now, lifetime=self._making.root_life)
+        return new_slot(root, self._trust_domain, self._sealer, now)
+
+    def _from_chain(self, chain: bytes, now: dt.datetime) -> Slot:
+        if not self.book.request_key:
+            raise RefusedStep("no intermediate was asked for. First, `fairlead ca request`")
+        try:
+            key = read_key(self._sealer.open(self.book.request_key, _purpose(self._trust_domain, "request")))
+            return new_slot(read_signer(chain, key, self._trust_domain), self._trust_domain, self._sealer, now)
+        except (SealError, UnusableKey, UnusableAuthority) as error:
+            raise RefusedStep(f"the chain cannot be used: {error}") from None
+
+
+def bundle_of(book: Book, trust_domain: TrustDomain, refresh_hint: int = REFRESH_HINT) -> TrustBundle:
+    """What to trust by a book: every root once, oldest first."""
+    roots: dict[bytes, None] = {}
+    for slot in book.trusted():
+        roots[to_pem(x509.load_pem_x509_certificates(slot.chain.encode())[-1])] = None
+    return TrustBundle(
+        trust_domain,
+        tuple(roots),
+        book.sequence,
+        refresh_hint,
+        tuple(JwtKey(slot.id, slot.jwt_public.encode()) for slot in book.trusted()),
+        tuple(slot.id for slot in book.slots if slot.state == "tainted"),
+    )
+
+
+def in_memory(
+    trust_domain: TrustDomain,
+    *,
+    making: Making = Making(),  # noqa: B008 - frozen
+    lifetimes: Lifetimes = Lifetimes(),  # noqa: B008 - frozen
+    clock: Callable[[], dt.datetime] = utc_now,
+) -> BuiltinAuthority:
+    """A self-signed authority that is forgotten with the process: for a laptop, and for tests."""
+    sealer = Sealer(b"forgotten with the process")
+    made = BuiltinAuthority(trust_domain, MemoryKeeper(), sealer, making=making, lifetimes=lifetimes, clock=clock)
+    made.begin()
+    return made
