@@ -216,6 +216,17 @@ def _world_paths() -> Iterator[tuple[str, JSON]]:
             _answers({"200": anything}, 400, 404),
         ),
         (
+            "/api/v1/effective-policies",
+            "effectivePolicies",
+            "What policies say of each target, merged, and which object said so",
+            [
+                _query("kind", "Only targets of this kind.", _TEXT),
+                namespace,
+                _query("name", "Only the target of this name.", _TEXT),
+            ],
+            _answers({"200": items}),
+        ),
+        (
             "/api/v1/distribution/{kind}/{namespace}/{name}",
             "distribution",
             "Which proxies have ACKed what an object makes",

@@ -257,6 +257,10 @@ class World(Protocol):
         """How far an object has come; None while the object is not (yet) known to the model."""
         ...
 
+    def effective_policies(self) -> Sequence[Mapping[str, Any]]:
+        """What policies say of each target that one reaches, merged, and for each field which object said so."""
+        ...
+
     def explain(self, question: Question) -> Mapping[str, Any]:
         """Where a request would go and why; raises NotFound for an unknown gateway, ValueError for a bad URL."""
         ...

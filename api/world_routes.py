@@ -35,6 +35,7 @@ def world_routes(world: World) -> APIRouter:
         ("/api/v1/proxies", handlers.proxies, ()),
         ("/api/v1/proxies/{node:path}", handlers.proxy, ()),
         ("/api/v1/explain", handlers.explain, ("gateway", "header", "method", "url")),
+        ("/api/v1/effective-policies", handlers.effective_policies, ("kind", "name", "namespace")),
         ("/api/v1/distribution/{kind}/{namespace}/{name}", handlers.distribution, ()),
         ("/api/v1/distribution/{kind}/{name}", handlers.distribution, ()),
         ("/api/v1/discovered/services", handlers.services, ("limit", "namespace", "search")),
@@ -108,6 +109,13 @@ class _Handlers:
             return _json(self._world.explain(question))
         except ValueError as error:
             raise Refusal(400, "BadQuery", shown(str(error), 300)) from error
+
+    async def effective_policies(self, request: Request) -> Response:
+        """What policies say of each target that one reaches: of a `kind`, a `namespace`, a `name`."""
+        query = request.query_params
+        wanted = {field: query[field] for field in ("kind", "namespace", "name") if field in query}
+        found = self._world.effective_policies()
+        return _items([told for told in found if wanted.items() <= told["target"].items()])
 
     async def distribution(self, request: Request) -> Response:
         """How far an object has come: which proxies have ACKed what it makes."""

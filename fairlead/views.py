@@ -8,7 +8,9 @@ from typing import Any
 
 from api.ports import EndpointView, ProxyView, ServiceView, TypeView
 from mesh.explain import Explanation, Share
+from mesh.kinds import to_json
 from mesh.model import Endpoint, ServiceKey
+from mesh.policies import Told
 from mesh.services import Service, ServiceEndpoints
 from xds.schema.type_urls import CODES
 from xds.server.states import ProxyState, TypeState
@@ -113,3 +115,16 @@ def explanation_wire(answer: Explanation) -> dict[str, Any]:
 def _share(share: Share) -> Mapping[str, Any]:
     wire = {"ref": share.ref, "weight": share.weight, "share": share.share, "endpoints": share.endpoints}
     return wire | {"problem": share.problem} if share.problem else wire
+
+
+def effective_wire(told: Told) -> dict[str, Any]:
+    """What holds for a target of policies, and for each field the object that says so."""
+    target = {"kind": told.kind, "namespace": told.namespace, "name": told.name}
+    if told.section:
+        target["section"] = told.section
+    return {
+        "policy": told.policy,
+        "target": target,
+        "settings": to_json(told.effective.settings),
+        "origins": {origin.path: str(origin.policy) for origin in told.effective.origins},
+    }

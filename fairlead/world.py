@@ -22,7 +22,7 @@ from api.ports import (
     Unavailable,
 )
 from fairlead.builder import Builder
-from fairlead.views import code, endpoint_view, explanation_wire, proxy_view, service_view
+from fairlead.views import code, effective_wire, endpoint_view, explanation_wire, proxy_view, service_view
 from mesh.explain import GatewayNotFoundError, explain
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import (
@@ -37,6 +37,7 @@ from mesh.model import (
     ServiceKey,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
+from mesh.policies import TRAFFIC, effective_policies
 from mesh.problems import Problem
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
@@ -203,6 +204,11 @@ class World:
             for audience in sorted(audiences)
             if audience in refused
         }
+
+    def effective_policies(self) -> Sequence[Mapping[str, Any]]:
+        """See `api.ports.World.effective_policies`."""
+        self._not_while_building()
+        return [effective_wire(told) for told in effective_policies(list(self._engine.rows(TRAFFIC).items()))]
 
     def explain(self, question: Question) -> Mapping[str, Any]:
         """See `api.ports.World.explain`."""

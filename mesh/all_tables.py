@@ -11,6 +11,7 @@ from mesh.definitions import DEFINITIONS
 from mesh.gateways import GATEWAYS
 from mesh.model import INPUTS
 from mesh.objects import OBJECTS, SHADOWED
+from mesh.policies import TRAFFIC
 from mesh.reference_grants import REFERENCE_GRANTS
 from mesh.refusals import REFUSED
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
@@ -27,6 +28,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     ENDPOINTS,
     VISIBLE,
     SUBSETS,
+    TRAFFIC,
     REFERENCE_GRANTS,
     KEY_PAIRS,
     CERTIFICATES,

@@ -25,13 +25,15 @@ UNROUTABLE = ("UDP", "TLS")
 class Backend(msgspec.Struct, frozen=True, order=True):
     """A port of a service; `subset` is the name of a ServiceSubset in the service's namespace, or empty.
 
-    `own` says that only the endpoints of our `Service` object are meant, though other sources know the service too.
+    `own` says that only the endpoints of our `Service` object are meant, though other sources know the service too;
+    `route_retry` that a route brings a `retry` of its own, which a TrafficPolicy's must not overrule.
     """
 
     service: ServiceKey
     port: int
     subset: str = ""
     own: bool = False
+    route_retry: bool = False
 
 
 class Invalid(msgspec.Struct, frozen=True):

@@ -38,6 +38,7 @@ from mesh.model import (
     Rejection,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, Shadowed, find, source_of
+from mesh.policy_statuses import traffic_policy_conditions
 from mesh.problems import sentence
 from mesh.provisioning import class_parameters_problem, programmed
 from mesh.refusals import REFUSED, Refused, refusal
@@ -348,6 +349,10 @@ def _service_subset(look: Look, key: ObjectKey) -> Status | None:
     return Status(conditions=_with_rejections(look, key, (Condition("Accepted", True, "Accepted"), resolved)))
 
 
+def _traffic_policy(look: Look, key: ObjectKey) -> Status:
+    return Status(conditions=_with_rejections(look, key, traffic_policy_conditions(look, key)))
+
+
 def _with_rejections(look: Look, key: ObjectKey, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
     """The conditions of an object, and what Envoys refused of what came of it."""
     return _rejected(conditions, look.rows(REJECTIONS_BY_OBJECT, key))
@@ -375,6 +380,7 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "HTTPRoute": _http_route,
     "Service": _plain,
     "ServiceSubset": _service_subset,
+    "TrafficPolicy": _traffic_policy,
 }
 
 KINDS_WITH_STATUS = frozenset(_TELL)

@@ -14,6 +14,7 @@ from fairlead.output import Format, OutputOption, emit, print_table
 
 app = command_app()
 
+POLICIES = "policies"
 _COLUMNS = ("namespace", "name", "source", "generation", "status")
 
 
@@ -22,6 +23,7 @@ _COLUMNS = ("namespace", "name", "source", "generation", "status")
         "fairlead get httproutes -A",
         "fairlead get gateway edge -o yaml",
         "fairlead get svc -l team=shop",
+        "fairlead get policies --effective reviews",
     )
 )
 def get(
@@ -31,11 +33,18 @@ def get(
     namespace: NamespaceOption = "default",
     everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="In all namespaces.")] = False,
     selector: Annotated[str, typer.Option("--selector", "-l", help="Only those with these labels: a=b,c!=d.")] = "",
+    effective: Annotated[
+        bool,
+        typer.Option("--effective", help="Of `policies`: what holds for each target, and which object says so."),
+    ] = False,
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = "",
     output: OutputOption = Format.table,
 ) -> None:
-    """Show the objects of a kind, from whatever source, with their status; or one object."""
+    """Show the objects of a kind, from whatever source, with their status; or one object.
+
+    `policies` stands for all kinds of policies; with --effective NAME is the name of a target.
+    """
     from fairlead.commands.names import collection_path, kind_of, object_path
 
     if everywhere and is_given(context, "namespace"):
@@ -44,6 +53,15 @@ def get(
         flag = "-A" if everywhere else "-l"
         raise UsageError(f"{flag} chooses among many objects and NAME is one. Fix: leave one of the two out")
     client = Client(server, token=token)
+    if kind == POLICIES or effective:
+        from fairlead.commands.policies import show_policies
+
+        if kind != POLICIES:
+            raise UsageError("--effective is of policies. Fix: fairlead get policies --effective")
+        if selector:
+            raise UsageError("-l does not go with policies of all kinds. Fix: name the kind, or leave it out")
+        show_policies(client, None if everywhere else namespace, name, effective=effective, output=output)
+        return
     found = kind_of(kind)
     if name:
         data = client.get(object_path(found, namespace, name))

@@ -24,6 +24,7 @@ from mesh.kinds.referencegrant import ReferenceGrant
 from mesh.kinds.secret import Secret
 from mesh.kinds.service import Service
 from mesh.kinds.servicesubset import ServiceSubset
+from mesh.kinds.trafficpolicy import TrafficPolicy
 
 GATEWAY_V1 = "gateway.networking.k8s.io/v1"
 GATEWAY_V1BETA1 = "gateway.networking.k8s.io/v1beta1"
@@ -75,6 +76,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("gwparams",),
                 True,
                 GatewayParameters,
+            ),
+            Kind(
+                "TrafficPolicy",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "trafficpolicies",
+                ("tp",),
+                True,
+                TrafficPolicy,
             ),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
             Kind("Namespace", "v1", ("v1",), "namespaces", ("ns",), False, Namespace),

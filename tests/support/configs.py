@@ -13,6 +13,7 @@ from mesh.model import (
     DECLARED,
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
+    MESH,
     PROVISIONED,
     Audience,
     Connected,
@@ -23,6 +24,7 @@ from mesh.model import (
     DiscoveredService,
     DiscoveredServiceKey,
     Endpoint,
+    MeshSettings,
     Provisioned,
     ProvisionedKey,
     ServicePort,
@@ -175,6 +177,29 @@ service_specs = st.fixed_dictionaries(
 )
 subsets = st.fixed_dictionaries({"service": services, "labels": st.just({"version": "1"})})
 
+_traffic = _some(
+    timeouts=_some(request=st.sampled_from(("1s", "2s")), connect=st.sampled_from(("1s", "3s"))),
+    retry=_some(attempts=st.integers(0, 2)),
+    loadBalancer=_some(
+        type=st.sampled_from(("LeastRequest", "RoundRobin")),
+        subsetFallback=st.just("AnyEndpoint"),
+        locality=_some(failover=st.just([{"zone": "a"}])),
+    ),
+)
+_policy_targets = st.one_of(
+    st.fixed_dictionaries({"kind": st.just("Service"), "name": services}, optional={"sectionName": st.just("80")}),
+    st.fixed_dictionaries(
+        {"group": st.just("fairlead.dev"), "kind": st.just("ServiceSubset"), "name": services}, optional={}
+    ),
+    st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
+)
+traffic_policies = st.builds(
+    lambda targets, own, overrides: {"targetRefs": targets, **own, **({"overrides": overrides} if overrides else {})},
+    st.lists(_policy_targets, min_size=1, max_size=2),
+    _traffic,
+    st.none() | _traffic,
+)
+
 _PEM = "-----BEGIN {0}-----\nMIIB\n-----END {0}-----\n"
 secrets = st.sampled_from(
     (
@@ -223,6 +248,7 @@ declarations = st.one_of(
     _kind("ServiceSubset", services, _spec(subsets)),
     _kind("ReferenceGrant", names, _spec(grants)),
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
+    _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),
     _kind("GatewayClass", st.sampled_from(("fairlead", "other")), _controllers),
     _kind("Namespace", namespaces, _labels),
@@ -273,8 +299,10 @@ _audiences = st.builds(
     st.none() | st.just(Connected()),
 )
 
+_mesh = st.builds(lambda root: Change(MESH, "", MeshSettings(root_namespace=root)), st.sampled_from(("root", "red")))
+
 changes = st.one_of(
-    declarations, declarations, declarations, _discovered, _discovered_endpoints, _audiences, _provisioned
+    declarations, declarations, declarations, _discovered, _discovered_endpoints, _audiences, _provisioned, _mesh
 )
 
 

@@ -43,6 +43,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         first = self.server.note(request)
         if self.headers.get("upgrade", "").lower() == "websocket":
             self._talk()
+        elif self.server.failing:
+            self._answer(500, request)
         elif self.path.startswith("/slow"):
             self.server.released.wait(10)
             self._answer(200, request)
@@ -91,7 +93,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     `/slow` answers once `released` is set; the first request to `/reset…` has its connection reset; `/fail/503` answers
     503 to its first request (`/fail/503/always`: to every one); a WebSocket upgrade is granted, and what is sent comes
-    back. All else is 200. `seen` are the requests that arrived.
+    back. All else is 200. While `failing` everything is 500. `seen` are the requests that arrived.
     """
 
     daemon_threads = True
@@ -99,6 +101,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, name: str = "echo") -> None:
         self.name = name
+        self.failing = False
         self.seen: list[dict[str, Any]] = []
         self.released = threading.Event()
         self._lock = threading.Lock()

@@ -7,7 +7,7 @@ gateway only what it routes to. Endpoints follow their cluster, and a moved endp
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,6 +29,7 @@ from xds.translate.names import backend_of, clients_scope, gateway_scope
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
 from xds.translate.secret import certificate_secret, secret_key, secret_name
 from xds.translate.sidecar import LOOPBACK, ingress_cluster
+from xds.translate.traffic import traffic_settings
 from xds.translate.virtual_host import BuiltVirtualHost
 
 
@@ -85,12 +86,15 @@ def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     if backend is None or port is None:
         return None
     addressing = look(ADDRESSINGS, backend.service)
+    policy = traffic_settings(look, backend)
     if addressing is not None and addressing.by_name:
-        assignment = load_assignment(key.name, _endpoints(look, backend, port), port_name=port.name)
-        cluster = dns_cluster(key.name, assignment, protocol=port.protocol)
+        cluster = dns_cluster(
+            key.name, _assignment(look, key.name, backend, port), protocol=port.protocol, policy=policy
+        )
         return resource(key.type_url, key.name, encode_checked(cluster))
-    cluster = eds_cluster(key.name, protocol=port.protocol)
-    return resource(key.type_url, key.name, encode(cluster), eds=key.name)
+    cluster = eds_cluster(key.name, protocol=port.protocol, policy=policy)
+    content = encode(cluster) if policy is None else encode_checked(cluster)
+    return resource(key.type_url, key.name, content, eds=key.name)
 
 
 @derived(
@@ -103,8 +107,16 @@ def ASSIGNMENTS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     port = _port(look, backend) if backend is not None else None
     if backend is None or port is None:
         return None
-    assignment = load_assignment(key.name, _endpoints(look, backend, port), port_name=port.name)
-    return resource(key.type_url, key.name, encode(assignment))
+    return resource(key.type_url, key.name, encode(_assignment(look, key.name, backend, port)))
+
+
+def _assignment(look: Look, name: str, backend: Backend, port: ServicePort) -> Any:
+    policy = traffic_settings(look, backend)
+    balancer = policy.load_balancer if policy is not None else None
+    fallback = balancer is not None and balancer.subset_fallback == "AnyEndpoint"
+    endpoints = _endpoints(look, backend, port, fallback=fallback)
+    locality = balancer.locality if balancer is not None else None
+    return load_assignment(name, endpoints, port_name=port.name, places=locality)
 
 
 def _port(look: Look, backend: Backend) -> ServicePort | None:
@@ -112,7 +124,8 @@ def _port(look: Look, backend: Backend) -> ServicePort | None:
     return service.port(backend.port) if service is not None else None
 
 
-def _endpoints(look: Look, backend: Backend, port: ServicePort) -> Iterable[Endpoint]:
+def _endpoints(look: Look, backend: Backend, port: ServicePort, *, fallback: bool) -> Iterable[Endpoint]:
+    """The endpoints of a backend; with `fallback` those outside its subset follow, for when its own are unhealthy."""
     row = look(ENDPOINTS, backend.service)
     if row is None:
         return ()
@@ -124,7 +137,14 @@ def _endpoints(look: Look, backend: Backend, port: ServicePort) -> Iterable[Endp
     if not backend.subset:
         return endpoints
     subset = look(SUBSETS, SubsetKey(backend.service.namespace, backend.subset))
-    return [endpoint for endpoint in endpoints if subset.chooses(endpoint)] if subset is not None else ()
+    if subset is None:
+        return ()
+    chosen = [endpoint for endpoint in endpoints if subset.chooses(endpoint)]
+    if not fallback:
+        return chosen
+    last = max((endpoint.priority for endpoint in chosen), default=0)
+    others = (endpoint for endpoint in endpoints if not subset.chooses(endpoint))
+    return [*chosen, *(msgspec.structs.replace(one, priority=last + 1 + one.priority) for one in others)]
 
 
 def _workload(key: Audience, row: Sight) -> tuple[ResourceKey, ...]:

@@ -14,13 +14,15 @@ Endpoints are grouped by priority and locality, all sorted, so that equal sets g
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from mesh.kinds.trafficpolicy import LocalityName, LocalityPolicy, LocalityWeight
 from mesh.model import Endpoint, Health, Locality
 from xds.schema.types import ClusterLoadAssignment, HealthStatus
 
 MAX_TOTAL_WEIGHT = 2**32 - 1
+LOCALITY_SHARES = 1_000_000  # what the weights of all localities of a priority come to where a policy gives them
 
 _HEALTH: dict[Health, int] = {
     "Healthy": HealthStatus.HEALTHY,
@@ -53,27 +55,72 @@ def is_ip(address: str) -> bool:
     return True
 
 
-def load_assignment(name: str, endpoints: Iterable[Endpoint], *, port_name: str) -> Any:
-    """The assignment called `name` with those endpoints that serve the port; empty if none does."""
+def load_assignment(
+    name: str, endpoints: Iterable[Endpoint], *, port_name: str, places: LocalityPolicy | None = None
+) -> Any:
+    """The assignment called `name` with those endpoints that serve the port; empty if none does.
+
+    `places` says how localities share the traffic, where a policy does.
+    """
     assignment = ClusterLoadAssignment()
     assignment.cluster_name = name
-    priorities = _grouped(endpoints, port_name)
+    priorities = _grouped(endpoints, port_name, places.failover or () if places is not None else ())
     for rank, priority in enumerate(sorted(priorities)):
         localities = _fitting(priorities[priority])
+        weights = locality_weights(localities, places.weights or () if places is not None else ())
         for locality in sorted(localities):
-            _add_locality(assignment.endpoints.add(), locality, localities[locality], priority=rank)
+            weight = weights.get(locality)
+            _add_locality(assignment.endpoints.add(), locality, localities[locality], priority=rank, weight=weight)
+    if places is not None and places.overprovisioning_percent is not None:
+        assignment.policy.overprovisioning_factor.value = places.overprovisioning_percent
     return assignment
 
 
-def _grouped(endpoints: Iterable[Endpoint], port_name: str) -> dict[int, Localities]:
-    """The addresses that serve a port, by priority and locality."""
-    groups: dict[int, Localities] = {}
+def locality_weights(localities: Localities, places: Sequence[LocalityWeight]) -> dict[Locality, int]:
+    """The weights that a policy gives to localities, 0 to one that it does not name; empty: those of their endpoints.
+
+    A place of several localities shares its weight among them by their endpoints' weights. Where none of the named
+    places has an endpoint the policy says nothing: traffic that could go somewhere does.
+    """
+    found: dict[int, list[Locality]] = {}
+    for locality in localities:
+        at = place_of(locality, places)
+        if at < len(places):
+            found.setdefault(at, []).append(locality)
+    total = sum(places[at].weight for at in found)
+    if not total:
+        return {}
+    weights = dict.fromkeys(localities, 0)
+    for at, members in found.items():
+        sizes = {locality: sum(address.weight for address in localities[locality]) for locality in members}
+        whole = sum(sizes.values())
+        for locality, size in sizes.items():
+            share = places[at].weight * LOCALITY_SHARES * size // (total * whole)
+            weights[locality] = max(1, share) if places[at].weight else 0
+    return weights
+
+
+def place_of(locality: Locality, places: Sequence[LocalityName]) -> int:
+    """The number of the first place that a locality is in, as far as the place is named; their count for none."""
+    for number, place in enumerate(places):
+        wanted = (place.region, place.zone, place.sub_zone)
+        if all(not name or name == has for name, has in zip(wanted, locality, strict=True)):
+            return number
+    return len(places)
+
+
+def _grouped(
+    endpoints: Iterable[Endpoint], port_name: str, failover: Sequence[LocalityName]
+) -> dict[tuple[int, int], Localities]:
+    """The addresses that serve a port, by priority (a source's own, then the order of places) and locality."""
+    groups: dict[tuple[int, int], Localities] = {}
     seen: set[tuple[str, int]] = set()
     for endpoint in endpoints:
         for name, number in endpoint.ports:
             if name == port_name and endpoint.weight > 0 and (endpoint.address, number) not in seen:
                 seen.add((endpoint.address, number))
-                localities = groups.setdefault(endpoint.priority, {})
+                place = place_of(endpoint.locality, failover) if failover else 0
+                localities = groups.setdefault((endpoint.priority, place), {})
                 localities.setdefault(endpoint.locality, []).append(
                     Address(endpoint.address, number, endpoint.weight, endpoint.health)
                 )
@@ -92,12 +139,17 @@ def _fitting(localities: Localities) -> Localities:
     }
 
 
-def _add_locality(group: Any, locality: Locality, addresses: list[Address], *, priority: int) -> None:
+def _add_locality(
+    group: Any, locality: Locality, addresses: list[Address], *, priority: int, weight: int | None
+) -> None:
     group.locality.region = locality.region
     group.locality.zone = locality.zone
     group.locality.sub_zone = locality.sub_zone
     group.priority = priority
-    group.load_balancing_weight.value = sum(address.weight for address in addresses)
+    if weight is None:
+        group.load_balancing_weight.value = sum(address.weight for address in addresses)
+    elif weight:
+        group.load_balancing_weight.value = weight
     for address in addresses:
         added = group.lb_endpoints.add()
         at = added.endpoint.address.socket_address

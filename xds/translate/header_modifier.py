@@ -30,10 +30,15 @@ def modify_response_headers(message: Any, modifier: HTTPHeaderFilter) -> None:
     message.response_headers_to_remove.extend(name.lower() for name in modifier.remove)
 
 
+def literal(value: str) -> str:
+    """A header's value in which Envoy sees no command."""
+    return value.replace("%", "%%")
+
+
 def _add(options: Any, headers: Iterable[HTTPHeader], action: int) -> None:
     for header in headers:
         option = options.add()
         option.header.key = header.name.lower()
-        option.header.value = header.value.replace("%", "%%")
+        option.header.value = literal(header.value)
         option.append_action = action
         option.keep_empty_value = True

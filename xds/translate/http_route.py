@@ -28,6 +28,7 @@ from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
 from xds.translate.timeouts import limit_stream
+from xds.translate.traffic import request_timeout, traffic_settings
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -67,6 +68,7 @@ def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> 
     for number, rule in enumerate(route.spec.rules):
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc))
         shares = tuple(_shares(look, at, rule)) if not refused else ()
+        timeout = _policy_timeout(look, at.route, rule)
         mirrors = dict(_mirrors(look, at.route, rule)) if not refused else {}
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
@@ -77,7 +79,7 @@ def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> 
             if refused:
                 refuse(made)
             else:
-                set_action(made, rule, match, shares=shares, mirrors=mirrors, entrance=at.entrance)
+                set_action(made, rule, match, shares=shares, mirrors=mirrors, entrance=at.entrance, timeout=timeout)
             if at.grpc and made.HasField("route"):
                 limit_stream(made.route)
             order = route_order(match, age=seniority, rule=number, index=index)
@@ -87,7 +89,7 @@ def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> 
 def _shares(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[Share]:
     for ref in rule.backend_refs:
         refused = unsupported.of_backend(ref.filters, grpc=at.grpc)
-        cluster = _cluster(look, at.route, ref) if not refused else None
+        cluster = _cluster(look, at.route, ref, rule) if not refused else None
         yield Share(cluster=cluster, weight=ref.weight, filters=ref.filters if cluster is not None else ())
 
 
@@ -99,6 +101,22 @@ def _mirrors(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> Iterator[tu
                 yield filter_.request_mirror, cluster
 
 
-def _cluster(look: Reader, route: ObjectKey, ref: BackendObjectReference) -> str | None:
+def _cluster(
+    look: Reader, route: ObjectKey, ref: BackendObjectReference, rule: HTTPRouteRule | None = None
+) -> str | None:
     backend = resolve(look, route=route, ref=ref)
-    return cluster_name(backend) if isinstance(backend, Backend) else None
+    if not isinstance(backend, Backend):
+        return None
+    if rule is not None and rule.retry is not None:
+        settings = traffic_settings(look, backend)
+        if settings is not None and settings.retry is not None:
+            backend = msgspec.structs.replace(backend, route_retry=True)
+    return cluster_name(backend)
+
+
+def _policy_timeout(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> int | None:
+    """What TrafficPolicies say of how long an answer may take, where the rule says nothing itself."""
+    if rule.timeouts is not None and rule.timeouts.request is not None:
+        return None
+    backends = (resolve(look, route=route, ref=ref) for ref in rule.backend_refs if ref.weight)
+    return request_timeout(look, (backend for backend in backends if isinstance(backend, Backend)))

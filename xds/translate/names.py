@@ -14,6 +14,7 @@ from mesh.model import Audience, ServiceKey
 MISSING_CLUSTER = "missing-backend"
 
 OWN = "own"
+ROUTE_RETRY = "route-retry"
 
 # The SDS name of our trust domain's authorities, as SPIFFE's agents have it too.
 ROOTCA = "ROOTCA"
@@ -25,21 +26,32 @@ def root_name(trust_domain: str) -> str:
 
 
 def cluster_name(backend: Backend) -> str:
-    """`<namespace>/<service>:<port>`, then `@<subset>`, then `~own` where only the Service object's endpoints count."""
+    """`<namespace>/<service>:<port>`, then `@<subset>`, then what makes it differ from the cluster of that name.
+
+    `~own`: only the Service object's endpoints count. `~route-retry`: the retries are its routes' own.
+    """
     subset = f"@{backend.subset}" if backend.subset else ""
     own = f"~{OWN}" if backend.own else ""
-    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}"
+    retry = f"~{ROUTE_RETRY}" if backend.route_retry else ""
+    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}{retry}"
 
 
 def backend_of(cluster: str) -> Backend | None:
     """What `cluster_name` made a name from; None for a name of another origin."""
-    name, _, difference = cluster.partition("~")
+    name, *differences = cluster.split("~")
     name, _, subset = name.partition("@")
     service, _, port = name.rpartition(":")
     namespace, slash, service = service.partition("/")
     if not slash or not port.isdigit():
         return None
-    return Backend(ServiceKey(namespace, service), int(port), subset, difference == OWN)
+    own, route_retry = OWN in differences, ROUTE_RETRY in differences
+    return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry)
+
+
+def host_of(cluster: str) -> str:
+    """What a health check's `Host` says of a cluster: `<service>.<namespace>`, as proxyless clients write it."""
+    backend = backend_of(cluster)
+    return f"{backend.service.name}.{backend.service.namespace}" if backend is not None else cluster
 
 
 def local_cluster_name(port: int, *, http2: bool) -> str:

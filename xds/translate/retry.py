@@ -12,6 +12,7 @@ from typing import Any
 
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.httproute import HTTPRouteRetry
+from mesh.kinds.trafficpolicy import TrafficRetry
 from xds.schema import message, pack
 from xds.translate.timeouts import set_duration
 
@@ -41,6 +42,26 @@ def set_retry(policy: Any, retry: HTTPRouteRetry, *, per_try_timeout: int | None
     if per_try_timeout:
         set_duration(policy.per_try_timeout, per_try_timeout)
     _avoid_previous_hosts(policy)
+
+
+def set_policy_retry(policy: Any, retry: TrafficRetry, *, per_try: str | None) -> None:
+    """Fill a cluster's `RetryPolicy` from a TrafficPolicy; what that leaves out is as for a route's `retry`."""
+    conditions: list[str] = (
+        list(retry.conditions) if retry.conditions is not None else [] if retry.codes else FAILED.split(",")
+    )
+    if retry.codes:
+        conditions.append("retriable-status-codes")
+    policy.retry_on = ",".join(conditions)
+    policy.retriable_status_codes.extend(sorted(set(retry.codes or ())))
+    policy.num_retries.value = retry.attempts if retry.attempts is not None else _DEFAULT_ATTEMPTS
+    if retry.backoff is not None:
+        set_duration(policy.retry_back_off.base_interval, milliseconds(retry.backoff.base))
+        if retry.backoff.max is not None:
+            set_duration(policy.retry_back_off.max_interval, milliseconds(retry.backoff.max))
+    if per_try is not None and milliseconds(per_try):
+        set_duration(policy.per_try_timeout, milliseconds(per_try))
+    if retry.avoid_tried_hosts is not False:
+        _avoid_previous_hosts(policy)
 
 
 def _avoid_previous_hosts(policy: Any) -> None:

@@ -32,13 +32,17 @@ def set_action(
     shares: Sequence[Share],
     mirrors: Mapping[HTTPRequestMirrorFilter, str],
     entrance: Entrance,
+    timeout: int | None = None,
 ) -> None:
-    """Fill the action of a `Route` for one match of a rule. `mirrors` has the clusters of those that resolve."""
+    """Fill the action of a `Route` for one match of a rule. `mirrors` has the clusters of those that resolve.
+
+    `timeout` is what holds where the rule names no timeout of the whole request, in milliseconds.
+    """
     redirect = next((each.request_redirect for each in rule.filters if each.request_redirect is not None), None)
     if redirect is not None:
         set_redirect(route.redirect, redirect, match.path, entrance)
     elif has_backend(shares):
-        _set_route(route.route, rule, match, shares, mirrors)
+        _set_route(route.route, rule, match, shares, mirrors, timeout)
     else:
         refuse(route)
     for filter_ in rule.filters:
@@ -61,9 +65,10 @@ def _set_route(
     match: HTTPRouteMatch,
     shares: Sequence[Share],
     mirrors: Mapping[HTTPRequestMirrorFilter, str],
+    timeout: int | None,
 ) -> None:
     set_clusters(action, shares)
-    set_timeouts(action, rule.timeouts, retried=rule.retry is not None)
+    set_timeouts(action, rule.timeouts, retried=rule.retry is not None, otherwise=timeout)
     if rule.retry is not None:
         set_retry(action.retry_policy, rule.retry, per_try_timeout=per_try_timeout(rule.timeouts))
     for filter_ in rule.filters:

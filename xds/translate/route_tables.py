@@ -20,6 +20,7 @@ from xds.translate.names import cluster_name, mesh_authority
 from xds.translate.redirect import Entrance
 from xds.translate.scoped_routes import is_broad
 from xds.translate.sidecar import domains, http_ports
+from xds.translate.traffic import request_timeout
 from xds.translate.virtual_host import BuiltVirtualHost, domain, misdirected_host, service_host, virtual_host
 
 # Inside the mesh there is no listener whose port a redirect could mean.
@@ -127,13 +128,14 @@ def SERVICE_HOSTS(key: SeenPortKey, look: Look) -> BuiltVirtualHost | None:  # n
     seen = look(SEEN_PORTS, key)
     if seen is None:
         return None
-    name = cluster_name(Backend(key.service, key.port))
+    backend = Backend(key.service, key.port)
+    name = cluster_name(backend)
     if key.clients.grpc:
         hosts: tuple[str, ...] = (mesh_authority(key.service, key.port),)
     else:
         hosts = domains(key.service, key.port, of=seen.ports, namespace=key.clients.namespace)
     if not seen.routes:
-        return service_host(name, hosts, name)
+        return service_host(name, hosts, name, timeout=request_timeout(look, [backend]), grpc=key.clients.grpc)
     built = (look(ROUTES, at) for at in _at_service(key, seen))
     return virtual_host(name, hosts, [route for route in built if route is not None])
 

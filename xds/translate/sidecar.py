@@ -17,10 +17,10 @@ from typing import Any
 
 from mesh.model import Audience, ServiceKey, ServicePort
 from xds.schema.types import Listener, TrafficDirection
-from xds.translate.cluster import HTTP2_PROTOCOLS
 from xds.translate.http_connection_manager import egress_manager, ingress_manager
 from xds.translate.listener import EVERY_ADDRESS, add_manager, set_address
 from xds.translate.names import listener_name, local_cluster_name, stat_name
+from xds.translate.upstream_http import HTTP2_PROTOCOLS
 
 EGRESS = "egress"
 INGRESS = "ingress"

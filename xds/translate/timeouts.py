@@ -15,9 +15,15 @@ from mesh.kinds.httproute import HTTPRouteTimeouts
 STREAM_IDLE_MILLISECONDS = 300_000
 
 
-def set_timeouts(action: Any, timeouts: HTTPRouteTimeouts | None, *, retried: bool) -> None:
-    """Fill the timeouts of a `RouteAction`. `retried`: the rule has a `retry`, whose tries take `backendRequest`."""
+def set_timeouts(
+    action: Any, timeouts: HTTPRouteTimeouts | None, *, retried: bool, otherwise: int | None = None
+) -> None:
+    """Fill the timeouts of a `RouteAction`. `retried`: the rule has a `retry`, whose tries take `backendRequest`.
+
+    `otherwise`: the milliseconds of the whole request where the rule does not say, None for no limit.
+    """
     whole = _milliseconds(timeouts.request) if timeouts is not None else None
+    whole = otherwise if whole is None else whole
     one = per_try_timeout(timeouts) if not retried else None
     limits = [limit for limit in (whole, one) if limit]
     set_duration(action.timeout, min(limits, default=0))

@@ -17,6 +17,7 @@ from xds.schema.types import Route, VirtualHost
 from xds.translate.framing import encode_checked, framed
 from xds.translate.http_route import BuiltRoute, OrderedRoute
 from xds.translate.retry import set_default_retry
+from xds.translate.timeouts import limit_stream, set_timeouts
 
 MISDIRECTED = 421
 NOT_FOUND = 404
@@ -98,8 +99,13 @@ def virtual_host(
     )
 
 
-def service_host(name: str, domains: Iterable[str], cluster: str) -> BuiltVirtualHost:
-    """The virtual host of a service to which no route is attached: everything goes to its cluster."""
+def service_host(
+    name: str, domains: Iterable[str], cluster: str, *, timeout: int | None = None, grpc: bool = False
+) -> BuiltVirtualHost:
+    """The virtual host of a service to which no route is attached: everything goes to its cluster.
+
+    `timeout`: milliseconds that an answer may take, None for any number.
+    """
     host = VirtualHost()
     host.name = name
     host.domains.extend(domains)
@@ -107,7 +113,9 @@ def service_host(name: str, domains: Iterable[str], cluster: str) -> BuiltVirtua
     route.name = name
     route.match.prefix = "/"
     route.route.cluster = cluster
-    route.route.timeout.SetInParent()
+    set_timeouts(route.route, None, retried=False, otherwise=timeout)
+    if grpc:
+        limit_stream(route.route)
     set_default_retry(host.retry_policy)
     return BuiltVirtualHost(head=encode(host), clusters=(cluster,))
 

@@ -164,6 +164,10 @@ class MemoryWorld:
     def distribution(self, key: ObjectKey) -> Distribution | None:
         return Distribution(7, True, 1, 1) if key.name == "reviews" else None
 
+    def effective_policies(self) -> Sequence[Mapping[str, Any]]:
+        targets = [{"kind": kind, "namespace": "default", "name": "reviews"} for kind in ("Service", "ServiceSubset")]
+        return [{"policy": "TrafficPolicy", "target": target, "settings": {}, "origins": {}} for target in targets]
+
     def explain(self, question: Question) -> Mapping[str, Any]:
         self.asked.append(question)
         if question.gateway == "default/nowhere":

@@ -1,0 +1,94 @@
+"""What users are told of their policies: whether the targets are there, and which fields count for nothing.
+
+`Accepted` says that the policy is in force for at least one target; `ResolvedRefs` that all its targets exist;
+`Conflicted` appears where an older policy for the same target sets the same fields, and names them. That a wider or
+narrower policy wins is no conflict but what levels are for: `fairlead get policies --effective` shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mesh.conditions import Condition
+from mesh.kinds.policy import PolicyTargetReference
+from mesh.kinds.trafficpolicy import TrafficPolicy
+from mesh.model import ObjectKey, ServiceKey
+from mesh.objects import find
+from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
+from mesh.services import SERVICES, SUBSETS, SubsetKey
+from mesh.tables import Look
+
+_SHOWN = 8
+
+
+def traffic_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
+    """The conditions of a TrafficPolicy."""
+    policy = find(look, TrafficPolicy, key)
+    if policy is None:
+        return ()
+    refs = policy.spec.target_refs
+    missing = [f"spec.targetRefs[{at}]: {why}" for at, ref in enumerate(refs) if (why := _missing(look, key, ref))]
+    lost = sorted(set(losses(look, key, (_level(key, ref) for ref in refs))))
+    idle = " ".join(_without_effect(look, key, policy))
+    return _conditions(missing, len(refs), lost, len(paths_of(policy)) * len(refs), idle)
+
+
+def _conditions(missing: list[str], targets: int, lost: list[Loss], fields: int, idle: str) -> tuple[Condition, ...]:
+    resolved = Condition("ResolvedRefs", True, "ResolvedRefs")
+    if missing:
+        resolved = Condition("ResolvedRefs", False, "TargetNotFound", " ".join(missing))
+    conflicted = _told(lost)
+    if len(missing) == targets:
+        accepted = Condition("Accepted", False, "TargetNotFound", " ".join(missing))
+    elif lost and len(lost) >= fields:
+        accepted = Condition("Accepted", False, "Conflicted", conflicted)
+    else:
+        accepted = Condition("Accepted", True, "Accepted", idle)
+    told = (Condition("Conflicted", True, "Conflicted", conflicted),) if lost else ()
+    return (accepted, resolved, *told)
+
+
+def _without_effect(look: Look, key: ObjectKey, policy: TrafficPolicy) -> Iterator[str]:
+    """What of a policy cannot be done for a target of its own: gRPC health checks of ports without HTTP/2."""
+    given = [policy.spec.health_checks, policy.spec.overrides.health_checks if policy.spec.overrides else None]
+    if not any(check.grpc is not None for checks in given for check in checks or ()):
+        return
+    for ref in policy.spec.target_refs:
+        service = look(SERVICES, ServiceKey(key.namespace, ref.name)) if ref.kind == "Service" else None
+        for port in service.ports if service is not None else ():
+            if ref.section_name in (None, port.name, str(port.port)) and port.protocol not in ("HTTP2", "GRPC"):
+                at = f"port {port.port} of Service {key.namespace}/{ref.name}"
+                yield f"gRPC health checks have no effect on {at}, which speaks {port.protocol}."
+
+
+def _told(lost: Iterable[Loss]) -> str:
+    found = list(lost)
+    shown = ", ".join(f"{loss.path} ({loss.winner})" for loss in found[:_SHOWN])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"Older policies for the same target set these fields: {shown}{more}."
+
+
+def _level(key: ObjectKey, ref: PolicyTargetReference) -> Level:
+    sections = frozenset({ref.section_name}) if ref.section_name is not None else frozenset[str]()
+    return Level(target_of(key, ref), sections)
+
+
+def _missing(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
+    """Why a target is not there; empty where it is."""
+    target = Target(key.kind, ref.kind, key.namespace, ref.name)
+    at = f"{ref.kind} {target.namespace}/{target.name}"
+    if ref.kind == "Namespace":
+        return ""
+    service = ServiceKey(target.namespace, target.name)
+    if ref.kind == "ServiceSubset":
+        subset = look(SUBSETS, SubsetKey(target.namespace, target.name))
+        if subset is None:
+            return f"{at} does not exist."
+        service = subset.service
+    row = look(SERVICES, service)
+    if row is None:
+        return f"Service {service.namespace}/{service.name} does not exist."
+    if ref.section_name is not None and not any(ref.section_name in (port.name, str(port.port)) for port in row.ports):
+        known = ", ".join(port.name or str(port.port) for port in row.ports) or "none"
+        return f"{at} has no port {ref.section_name}; it has: {known}."
+    return ""

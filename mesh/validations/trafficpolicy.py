@@ -1,0 +1,262 @@
+"""TrafficPolicy: what Envoy would refuse or what cannot work, said with the path and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from mesh.kinds.duration import milliseconds
+from mesh.kinds.trafficpolicy import (
+    CircuitBreaker,
+    ConsistentHash,
+    HashOn,
+    HealthCheck,
+    LoadBalancer,
+    LocalityName,
+    LocalityPolicy,
+    OutlierDetection,
+    TrafficPolicy,
+    TrafficRetry,
+    TrafficSettings,
+    TrafficTimeouts,
+)
+from mesh.problems import Report
+from mesh.validations.policy import Targets, check_targets
+
+TARGETS: Targets = MappingProxyType(
+    {
+        ("", "Service"): True,
+        ("fairlead.dev", "Service"): True,
+        ("fairlead.dev", "ServiceSubset"): True,
+        ("", "Namespace"): False,
+    }
+)
+_LONGEST = 365 * 24 * 3_600_000  # a year, in ms: what is meant to last longer is written as 0s
+_HASHING = ("RingHash", "Maglev")
+_WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
+_SETTINGS = tuple(TrafficSettings.__struct_fields__)
+
+
+def check_trafficpolicy(policy: TrafficPolicy, report: Report) -> None:
+    """Judge a TrafficPolicy."""
+    spec = policy.spec
+    check_targets(spec.target_refs, TARGETS, policy.metadata, report)
+    _check_settings(spec, "spec", report)
+    if spec.overrides is not None:
+        _check_settings(spec.overrides, "spec.overrides", report)
+    if not any(getattr(part, name) is not None for part in (spec, spec.overrides) if part for name in _SETTINGS):
+        report.warning("MissingField", "spec", "the policy sets nothing", "add what it is for, such as `timeouts`")
+
+
+def _check_settings(settings: TrafficSettings, path: str, report: Report) -> None:
+    if settings.load_balancer is not None:
+        _check_load_balancer(settings.load_balancer, f"{path}.loadBalancer", report)
+    if settings.circuit_breaker is not None:
+        _check_circuit_breaker(settings.circuit_breaker, f"{path}.circuitBreaker", report)
+    if settings.outlier_detection is not None:
+        _check_outlier_detection(settings.outlier_detection, f"{path}.outlierDetection", report)
+    for number, check in enumerate(settings.health_checks or ()):
+        _check_health_check(check, f"{path}.healthChecks[{number}]", report)
+    if settings.timeouts is not None:
+        _check_timeouts(settings.timeouts, f"{path}.timeouts", report)
+    if settings.retry is not None:
+        _check_retry(settings.retry, settings.timeouts, f"{path}.retry", report)
+    keepalive = settings.tcp_keepalive
+    if keepalive is not None:
+        for name in ("time", "interval"):
+            _whole_seconds(getattr(keepalive, name), f"{path}.tcpKeepalive.{name}", report)
+    http2 = settings.http.http2 if settings.http is not None else None
+    if http2 is not None:
+        _positive(http2.keepalive_interval, f"{path}.http.http2.keepaliveInterval", report)
+        _positive(http2.keepalive_timeout, f"{path}.http.http2.keepaliveTimeout", report)
+        if http2.keepalive_timeout is not None and http2.keepalive_interval is None:
+            message = "without an interval nothing is asked that could time out"
+            report.warning("MissingField", f"{path}.http.http2.keepaliveInterval", message, "add `keepaliveInterval`")
+    if settings.dns is not None:
+        _positive(settings.dns.refresh_rate, f"{path}.dns.refreshRate", report)
+
+
+# -- load balancing ---------------------------------------------------------------------------------------------------
+
+
+def _check_load_balancer(balancer: LoadBalancer, path: str, report: Report) -> None:
+    kind = balancer.type
+    if kind in _HASHING and (balancer.consistent_hash is None or balancer.consistent_hash.hash_on is None):
+        message = f"{kind} hashes by nothing unless another policy says by what; all requests then go at random"
+        report.warning(
+            "MissingField", f"{path}.consistentHash.hashOn", message, "add `hashOn`, as `[{header: x-user}]`"
+        )
+    if balancer.consistent_hash is not None:
+        if kind is not None and kind not in _HASHING:
+            message = f"{kind} does not hash"
+            fix = "remove it, or write `type: Maglev` or `type: RingHash`"
+            report.error("NotAllowed", f"{path}.consistentHash", message, fix)
+        _check_hash(balancer.consistent_hash, kind, f"{path}.consistentHash", report)
+    if balancer.choice_count is not None and kind not in (None, "LeastRequest"):
+        fix = "remove it, or write `type: LeastRequest`"
+        report.error("NotAllowed", f"{path}.choiceCount", f"{kind} makes no choices", fix)
+    if balancer.orca is not None:
+        if kind not in (None, "ClientSideWeightedRoundRobin"):
+            fix = "remove it, or write `type: ClientSideWeightedRoundRobin`"
+            report.error("NotAllowed", f"{path}.orca", f"{kind} does not look at load reports", fix)
+        for name in ("reporting_period", "blackout_period", "weight_expiration_period", "weight_update_period"):
+            _positive(getattr(balancer.orca, name), f"{path}.orca.{_camel(name)}", report)
+    if balancer.slow_start is not None:
+        if kind is not None and kind not in _WITH_SLOW_START:
+            fix = f"remove it, or write one of these types: {', '.join(_WITH_SLOW_START)}"
+            report.error("NotAllowed", f"{path}.slowStart", f"{kind} has no slow start", fix)
+        _positive(balancer.slow_start.window, f"{path}.slowStart.window", report)
+    if balancer.locality is not None:
+        _check_locality(balancer.locality, f"{path}.locality", report)
+
+
+def _check_hash(hashing: ConsistentHash, kind: str | None, path: str, report: Report) -> None:
+    for number, item in enumerate(hashing.hash_on or ()):
+        _check_hash_on(item, f"{path}.hashOn[{number}]", report)
+    if hashing.table_size is not None:
+        if kind == "RingHash":
+            report.error("NotAllowed", f"{path}.tableSize", "RingHash has no table", "write `minimumRingSize` instead")
+        elif not _is_prime(hashing.table_size):
+            message = f"{hashing.table_size} is not a prime, as Maglev's table needs"
+            fix = f"write {_next_prime(hashing.table_size)}"
+            report.error("OutOfRange", f"{path}.tableSize", message, fix)
+    low, high = hashing.minimum_ring_size, hashing.maximum_ring_size
+    if kind == "Maglev" and (low is not None or high is not None):
+        at = f"{path}.{'minimumRingSize' if low is not None else 'maximumRingSize'}"
+        report.error("NotAllowed", at, "Maglev has no ring", "write `tableSize` instead")
+    elif (low if low is not None else 1024) > (high if high is not None else 8_388_608):
+        message = "the smallest ring is larger than the largest (without `minimumRingSize` it is 1024)"
+        report.error("OutOfRange", f"{path}.maximumRingSize", message, "make it at least `minimumRingSize`")
+
+
+def _check_hash_on(item: HashOn, path: str, report: Report) -> None:
+    given = [item.header, item.cookie, item.query_parameter, item.source_ip or None]
+    if len([value for value in given if value is not None]) != 1:
+        message = "it must have exactly one of header, cookie, queryParameter and sourceIp"
+        report.error("InvalidCombination", path, message, "write one item for each thing to hash by")
+
+
+def _check_locality(locality: LocalityPolicy, path: str, report: Report) -> None:
+    weights = locality.weights or ()
+    if weights and not any(item.weight for item in weights):
+        report.error("OutOfRange", f"{path}.weights", "all weights are 0, nobody gets traffic", "give one a weight")
+    _check_places(weights, f"{path}.weights", report)
+    _check_places(locality.failover or (), f"{path}.failover", report)
+
+
+def _check_places(places: Sequence[LocalityName], path: str, report: Report) -> None:
+    seen = set()
+    for number, place in enumerate(places):
+        name = (place.region, place.zone, place.sub_zone)
+        if not any(name):
+            report.error("MissingField", f"{path}[{number}]", "the place has no name", "write `region` or `zone`")
+        elif name in seen:
+            report.error("Duplicate", f"{path}[{number}]", "the same place is there twice", "remove one")
+        seen.add(name)
+
+
+# -- limits and health ------------------------------------------------------------------------------------------------
+
+
+def _check_circuit_breaker(breaker: CircuitBreaker, path: str, report: Report) -> None:
+    if breaker.max_retries is not None and breaker.retry_budget is not None:
+        message = "Envoy ignores the number where there is a budget"
+        report.error("InvalidCombination", f"{path}.maxRetries", message, "remove it or `retryBudget`")
+    for name in ("max_connections", "max_requests", "max_connections_per_endpoint"):
+        if getattr(breaker, name) == 0:
+            message = "at 0 nothing ever gets through, and everything is answered 503"
+            report.warning("OutOfRange", f"{path}.{_camel(name)}", message, "write at least 1, unless that is meant")
+
+
+def _check_outlier_detection(outlier: OutlierDetection, path: str, report: Report) -> None:
+    for name in ("interval", "base_ejection_time", "max_ejection_time"):
+        _positive(getattr(outlier, name), f"{path}.{_camel(name)}", report)
+    base, longest = outlier.base_ejection_time, outlier.max_ejection_time
+    if base is not None and longest is not None and milliseconds(base) > milliseconds(longest):
+        message = "the first ejection is longer than the longest"
+        report.error("OutOfRange", f"{path}.baseEjectionTime", message, "make it at most `maxEjectionTime`")
+    if outlier.consecutive_local_origin_failure and not outlier.split_external_local_origin_errors:
+        message = "Envoy counts them apart only with splitExternalLocalOriginErrors"
+        fix = "add `splitExternalLocalOriginErrors: true`"
+        report.warning("MissingField", f"{path}.consecutiveLocalOriginFailure", message, fix)
+
+
+def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
+    if len([kind for kind in (check.http, check.grpc, check.tcp) if kind is not None]) != 1:
+        message = "a health check has exactly one of http, grpc and tcp"
+        report.error("InvalidCombination", path, message, "write one; for another add a second health check")
+    for name in ("interval", "timeout", "unhealthy_interval", "no_traffic_interval"):
+        _positive(getattr(check, name), f"{path}.{_camel(name)}", report)
+    if check.http is not None:
+        if not check.http.path.startswith("/"):
+            report.error("InvalidFormat", f"{path}.http.path", "a path begins with '/'", "write it as in `/healthz`")
+        for number, statuses in enumerate(check.http.expected_statuses):
+            if statuses.start > statuses.end:
+                at = f"{path}.http.expectedStatuses[{number}].start"
+                report.error("OutOfRange", at, "the range ends before it starts", "make it at most `end`")
+    if check.tcp is not None and check.tcp.receive and check.tcp.send is None:
+        message = "many servers say nothing until they are asked"
+        report.warning("MissingField", f"{path}.tcp.send", message, "add `send`, unless the server speaks first")
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def _check_timeouts(timeouts: TrafficTimeouts, path: str, report: Report) -> None:
+    _positive(timeouts.connect, f"{path}.connect", report)
+    for name in ("request", "per_try", "idle", "stream", "connection_age"):
+        _not_endless(getattr(timeouts, name), f"{path}.{_camel(name)}", report)
+    request, one = timeouts.request, timeouts.per_try
+    if request is not None and one is not None and 0 < milliseconds(request) < milliseconds(one):
+        message = "one try may take longer than the whole request"
+        report.error("OutOfRange", f"{path}.perTry", message, "make it at most `request`")
+
+
+def _check_retry(retry: TrafficRetry, timeouts: TrafficTimeouts | None, path: str, report: Report) -> None:
+    if retry.backoff is not None:
+        _positive(retry.backoff.base, f"{path}.backoff.base", report)
+        longest = retry.backoff.max
+        if longest is not None and milliseconds(longest) < milliseconds(retry.backoff.base):
+            report.error("OutOfRange", f"{path}.backoff.max", "it is shorter than `base`", "make it at least `base`")
+    request, one = (timeouts.request, timeouts.per_try) if timeouts is not None else (None, None)
+    if request and one and retry.attempts:
+        whole, tries = milliseconds(request), (retry.attempts + 1) * milliseconds(one)
+        if 0 < whole < tries:
+            message = f"{retry.attempts + 1} tries of {one} take {tries} ms, and the request ends after {request}"
+            fix = "lower `attempts` or `timeouts.perTry`, or raise `timeouts.request`"
+            report.error("InvalidCombination", f"{path}.attempts", message, fix)
+    if retry.attempts == 0 and (retry.conditions or retry.codes):
+        message = "with 0 attempts nothing is sent again"
+        report.warning("InvalidCombination", f"{path}.attempts", message, "remove the conditions, or write 1 or more")
+
+
+def _positive(duration: str | None, path: str, report: Report) -> None:
+    if duration is not None and milliseconds(duration) == 0:
+        report.error("OutOfRange", path, "it must be longer than 0", "write it as in `5s`, or leave it out")
+    _not_endless(duration, path, report)
+
+
+def _whole_seconds(duration: str | None, path: str, report: Report) -> None:
+    _positive(duration, path, report)
+    if duration is not None and milliseconds(duration) % 1000:
+        report.error("OutOfRange", path, "the kernel counts in whole seconds", "write it as in `30s`")
+
+
+def _not_endless(duration: str | None, path: str, report: Report) -> None:
+    if duration is not None and milliseconds(duration) > _LONGEST:
+        report.error("OutOfRange", path, "it is longer than a year", "write at most 8760h")
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+
+
+def _next_prime(number: int) -> int:
+    while not _is_prime(number):
+        number += 1
+    return number
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.title() for part in rest)

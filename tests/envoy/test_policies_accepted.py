@@ -1,0 +1,53 @@
+"""Whatever validation lets through, a real Envoy takes: random policies, each on a backend or route of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh.kinds.meta import Object
+from mesh.model import AUDIENCES, Connected
+from mesh.tables import Change, Engine
+from tests.support.model import declared, objects
+from tests.support.random_objects import Maker
+from tests.support.routing import EDGE, gateway, route, service
+from tests.support.static_bootstrap import static_bootstrap
+from tests.support.static_envoy import ENVOY
+from xds.translate.offline import translated
+from xds.translate.tables import TABLES
+
+pytestmark = pytest.mark.envoy
+
+BATCH = 250
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_two_thousand_random_traffic_policies_make_clusters_that_envoy_takes(seed: int, tmp_path: Path) -> None:
+    maker = Maker("TrafficPolicy", seed, {"overrides": lambda _: None, "path": lambda _: "/healthz"})
+    text = gateway(10000)
+    policies: list[Object] = []
+    for number in range(BATCH):
+        name = f"s{number}"
+        protocol = ("HTTP", "HTTP2", "GRPC", "TCP")[number % 3]
+        text += service(name, 8080, 8081, protocol=protocol)
+        text += route(f"\n  - backendRefs: [{{name: {name}, port: 80}}]", hosts=f"[{name}.example.com]", name=name)
+        policies.append(maker.object(name, targetRefs=[{"kind": "Service", "name": name}]))
+    _accepted(text, policies, tmp_path, clusters=BATCH)
+
+
+def _accepted(text: str, policies: list[Object], directory: Path, *, clusters: int) -> None:
+    engine = Engine(TABLES)
+    changes = [declared(each) for each in [*objects(text.rstrip().removesuffix("---")), *policies]]
+    engine.commit([*changes, Change(AUDIENCES, EDGE, Connected())])
+    assert engine.faults == {}
+    bootstrap: dict[str, Any] = static_bootstrap(translated(engine, EDGE), admin_port=0)
+    assert len(bootstrap["static_resources"]["clusters"]) == clusters
+    config = directory / "bootstrap.json"
+    config.write_text(json.dumps(bootstrap))
+    command = [str(ENVOY), "--mode", "validate", "-c", str(config), "-l", "error"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr

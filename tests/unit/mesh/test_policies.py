@@ -1,0 +1,205 @@
+"""Policies: which one counts for a target, field by field, and what their authors are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mesh.conditions import Condition
+from mesh.kinds.trafficpolicy import TrafficSettings
+from mesh.model import MESH, MeshSettings, ObjectKey, ServiceKey
+from mesh.policies import TRAFFIC, BackendKey, Layer, Traffic, merge
+from mesh.statuses import STATUSES
+from mesh.tables import Change
+from tests.support.model import Model
+from tests.support.routing import document
+
+REVIEWS = BackendKey(ServiceKey("default", "reviews"))
+V2 = BackendKey(ServiceKey("default", "reviews"), "v2")
+WORLD = (
+    document("Service", "reviews", {"ports": [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]})
+    + document("ServiceSubset", "v2", {"service": "reviews", "labels": {"version": "v2"}})
+    + document("Service", "other", {"ports": [{"name": "http", "port": 80}]}, namespace="elsewhere")
+)
+
+
+def policy(
+    name: str, to: str | dict[str, str] = "reviews", *, namespace: str = "default", created: str = "", **spec: Any
+) -> str:
+    target = {"kind": "Service", "name": to} if isinstance(to, str) else to
+    text = document("TrafficPolicy", name, {"targetRefs": [target], **spec}, namespace=namespace)
+    return text.replace('"metadata": {', f'"metadata": {{"creationTimestamp": "{created}", ') if created else text
+
+
+def whole_namespace(name: str) -> dict[str, str]:
+    return {"kind": "Namespace", "name": name}
+
+
+def model(*policies: str) -> Model:
+    made = Model()
+    made.apply(text_of(WORLD, *policies))
+    return made
+
+
+def text_of(*documents: str) -> str:
+    return "".join(documents).rstrip().removesuffix("---")
+
+
+def traffic(made: Model, key: BackendKey = REVIEWS) -> Traffic | None:
+    return made.engine.get(TRAFFIC, key)
+
+
+def settings(made: Model, key: BackendKey = REVIEWS, port: int = 80) -> dict[str, Any]:
+    """Field by path → value, for the fields that policies set."""
+    row = traffic(made, key)
+    effective = row.of_port(port) if row is not None else None
+    found = {}
+    for origin in effective.origins if effective is not None else ():
+        value = effective.settings if effective is not None else None
+        for part in origin.path.split("."):
+            value = getattr(value, "".join(f"_{c.lower()}" if c.isupper() else c for c in part))
+        found[origin.path] = value
+    return found
+
+
+def conditions(made: Model, name: str) -> dict[str, Condition]:
+    status = made.engine.get(STATUSES, ObjectKey("TrafficPolicy", "default", name))
+    assert status is not None
+    return {condition.type: condition for condition in status.conditions}
+
+
+def test_without_a_policy_nothing_is_said() -> None:
+    assert traffic(model()) is None
+
+
+def test_the_narrower_target_wins_field_by_field() -> None:
+    made = model(
+        policy("all", whole_namespace("default"), timeouts={"connect": "1s", "idle": "1s", "request": "1s"}),
+        policy("service", timeouts={"idle": "2s", "request": "2s"}),
+        policy("port", {"kind": "Service", "name": "reviews", "sectionName": "http"}, timeouts={"request": "3s"}),
+    )
+    assert settings(made) == {"timeouts.connect": "1s", "timeouts.request": "3s", "timeouts.idle": "2s"}
+    assert settings(made, port=81)["timeouts.request"] == "2s"
+
+
+def test_a_subset_inherits_from_its_service() -> None:
+    subset = {"group": "fairlead.dev", "kind": "ServiceSubset", "name": "v2"}
+    made = model(
+        policy("service", timeouts={"idle": "2s", "request": "2s"}), policy("v2", subset, timeouts={"idle": "9s"})
+    )
+    assert settings(made, V2) == {"timeouts.request": "2s", "timeouts.idle": "9s"}
+    assert settings(made) == {"timeouts.request": "2s", "timeouts.idle": "2s"}
+
+
+def test_overrides_of_the_wider_target_win_over_everything() -> None:
+    over = {"circuitBreaker": {"maxRequests": 1}}
+    made = model(
+        policy("all", whole_namespace("default"), overrides=over),
+        policy(
+            "service",
+            circuitBreaker={"maxRequests": 2, "maxConnections": 2},
+            overrides={"circuitBreaker": {"maxRequests": 3}},
+        ),
+    )
+    assert settings(made) == {"circuitBreaker.maxConnections": 2, "circuitBreaker.maxRequests": 1}
+
+
+def test_the_root_namespaces_policy_for_itself_is_for_the_whole_mesh() -> None:
+    made = model(policy("mesh", whole_namespace("root"), namespace="root", timeouts={"connect": "1s"}))
+    other = BackendKey(ServiceKey("elsewhere", "other"))
+    assert traffic(made, other) is None
+    made.engine.commit([Change(MESH, "", MeshSettings(root_namespace="root"))])
+    assert settings(made, other) == settings(made) == {"timeouts.connect": "1s"}
+
+
+def test_of_two_policies_for_one_target_the_older_wins_and_the_younger_is_told_which_fields_it_lost() -> None:
+    made = model(
+        policy("young", created="2026-02-01T00:00:00Z", timeouts={"request": "9s", "idle": "9s"}),
+        policy("old", created="2026-01-01T00:00:00Z", timeouts={"request": "1s"}),
+    )
+    assert settings(made) == {"timeouts.request": "1s", "timeouts.idle": "9s"}
+    told = conditions(made, "young")
+    assert told["Accepted"].status
+    assert (told["Conflicted"].status, told["Conflicted"].message) == (
+        True,
+        "Older policies for the same target set these fields: timeouts.request (TrafficPolicy default/old).",
+    )
+    assert "Conflicted" not in conditions(made, "old")
+
+
+def test_a_policy_that_loses_all_its_fields_is_not_accepted() -> None:
+    made = model(
+        policy("young", created="2026-02-01T00:00:00Z", timeouts={"request": "9s"}),
+        policy("old", created="2026-01-01T00:00:00Z", timeouts={"request": "1s"}),
+    )
+    assert conditions(made, "young")["Accepted"].reason == "Conflicted"
+
+
+def test_what_is_one_decision_is_taken_whole() -> None:
+    made = model(
+        policy("all", whole_namespace("default"), loadBalancer={"slowStart": {"window": "10s", "aggression": 3.0}}),
+        policy("service", loadBalancer={"slowStart": {"window": "20s"}}),
+    )
+    slow = settings(made)["loadBalancer.slowStart"]
+    assert (slow.window, slow.aggression) == ("20s", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ({"kind": "Service", "name": "gone"}, "Service default/gone does not exist."),
+        (
+            {"group": "fairlead.dev", "kind": "ServiceSubset", "name": "gone"},
+            "ServiceSubset default/gone does not exist.",
+        ),
+        (
+            {"kind": "Service", "name": "reviews", "sectionName": "https"},
+            "Service default/reviews has no port https; it has: http, admin.",
+        ),
+    ],
+)
+def test_a_target_that_does_not_exist_is_told(target: dict[str, str], words: str) -> None:
+    told = conditions(model(policy("lost", target, timeouts={"idle": "1s"})), "lost")
+    for kind in ("Accepted", "ResolvedRefs"):
+        assert (told[kind].status, told[kind].reason, told[kind].message) == (
+            False,
+            "TargetNotFound",
+            f"spec.targetRefs[0]: {words}",
+        )
+
+
+def test_a_grpc_health_check_of_a_port_without_http2_is_told_to_have_no_effect() -> None:
+    told = conditions(
+        model(
+            policy(
+                "checked", {"kind": "Service", "name": "reviews", "sectionName": "admin"}, healthChecks=[{"grpc": {}}]
+            )
+        ),
+        "checked",
+    )
+    assert told["Accepted"].status
+    assert told["Accepted"].message == (
+        "gRPC health checks have no effect on port 81 of Service default/reviews, which speaks HTTP."
+    )
+
+
+def test_a_policy_touches_its_own_backend_alone() -> None:
+    more = "".join(document("Service", f"s{number}", {"ports": [{"port": 80}]}) for number in range(50))
+    made = model(more, policy("service", timeouts={"connect": "1s"}))
+    changed = made.apply(text_of(policy("service", timeouts={"connect": "2s"})))
+    assert set(changed.of(TRAFFIC)) == {REVIEWS, V2}
+
+
+def test_merging_says_of_each_field_whose_it_is() -> None:
+    first, second = (ObjectKey("TrafficPolicy", "default", name) for name in "ab")
+    made = merge(
+        [
+            Layer(TrafficSettings(proxy_protocol="V1"), first),
+            Layer(TrafficSettings(proxy_protocol="V2", health_checks=()), second),
+        ],
+        TrafficSettings,
+    )
+    assert made is not None
+    assert dict(made.origins) == {"proxyProtocol": first, "healthChecks": second}
+    assert made.settings == TrafficSettings(proxy_protocol="V1", health_checks=())

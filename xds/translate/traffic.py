@@ -1,0 +1,38 @@
+"""What TrafficPolicies say of the backends that routes name, as clusters and routes ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from mesh.backends import Backend
+from mesh.kinds.duration import milliseconds
+from mesh.kinds.trafficpolicy import TrafficSettings
+from mesh.policies import TRAFFIC, BackendKey
+from mesh.tables import Reader
+
+
+def traffic_settings(look: Reader, backend: Backend) -> TrafficSettings | None:
+    """What TrafficPolicies say of a backend; None where they say nothing."""
+    row = look(TRAFFIC, BackendKey(backend.service, backend.subset))
+    effective = row.of_port(backend.port) if row is not None else None
+    settings: TrafficSettings | None = effective.settings if effective is not None else None
+    if settings is not None and backend.route_retry:
+        return msgspec.structs.replace(settings, retry=None)
+    return settings
+
+
+def request_timeout(look: Reader, backends: Iterable[Backend]) -> int | None:
+    """Milliseconds that an answer of any of these backends may take, 0 for no limit; None where no policy says.
+
+    Envoy knows it of a route, not of a cluster: of several backends the most patient one counts.
+    """
+    limits = []
+    for backend in backends:
+        settings = traffic_settings(look, backend)
+        timeouts = settings.timeouts if settings is not None else None
+        if timeouts is None or timeouts.request is None:
+            return None
+        limits.append(milliseconds(timeouts.request))
+    return 0 if 0 in limits else max(limits, default=None)
