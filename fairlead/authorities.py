@@ -9,6 +9,7 @@ from pathlib import Path
 
 from discovery.stores.store import Store, StoreUnavailable
 from fairlead.errors import UsageError
+from fairlead.federation import read_settings as read_federated
 from fairlead.settings import Settings
 from mesh.spiffe import TrustDomain
 from sds.builtin import BuiltinAuthority, Making, in_memory, utc_now
@@ -55,6 +56,11 @@ def check(settings: Settings) -> None:
     """
     kind, rest = _named(settings)
     lifetimes(settings)
+    read_federated(settings)
+    if bool(settings.bundle_cert) != bool(settings.bundle_key):
+        raise UsageError("--bundle-cert and --bundle-key belong together. Fix: both, or neither")
+    if settings.bundle_endpoint and not settings.ca:
+        raise UsageError("--bundle-endpoint: there is no authority whose bundle could be served. Fix: --ca")
     if kind in {"folder", "files"} and not Path(rest).is_dir():
         fix = f"fairlead ca init --dir {rest}" if kind == "folder" else "mount the authority's files there"
         raise UsageError(f"--ca: there is no folder {rest}. Fix: {fix}")

@@ -12,18 +12,25 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from discovery.stores.store import Store
 from fairlead import authorities
+from fairlead.addresses import parse_address
+from fairlead.bundle_endpoint import BundleServer, PairOfFiles, endpoint_identity
 from fairlead.errors import CommandError
+from fairlead.federation import Federation
+from fairlead.listening import bind
+from fairlead.own_certificate import OwnCertificate
 from fairlead.root_gate import RootGate
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
+from mesh.certificates import KeyPair
 from mesh.model import TRUST_BUNDLES, TrustBundleRow
 from mesh.problems import Problem
 from mesh.tables import Change, Commit
-from sds.authority import Authority
+from sds.authority import Authority, AuthorityError
 from sds.builtin import BuiltinAuthority, utc_now
 from sds.bundle import TrustBundle
 from sds.expiry import Ending, warnings
@@ -59,8 +66,11 @@ class Identities:
         self._builtin: BuiltinAuthority | None = None
         self._trouble = ""
         self._rows: dict[str, TrustBundleRow] = {}
+        self._endpoint: OwnCertificate | None = None
+        self._server: BundleServer | None = None
         self.alarms = 0
         self.gate = RootGate(settings.ca_settle_time, monotonic())
+        self.federation = Federation(settings, store, put=self.put, own=self._own_bundles)
 
     @property
     def authority(self) -> Authority | None:
@@ -96,12 +106,49 @@ class Identities:
             raise CommandError(f"--ca: {error}") from None
         self._builtin.listen(self._changed)
         self._changed()
+        if self._settings.bundle_endpoint:
+            await self._prepare_endpoint(self._builtin)
+
+    async def _prepare_endpoint(self, authority: Authority) -> None:
+        settings = self._settings
+        address = parse_address(settings.bundle_endpoint, what="--bundle-endpoint")
+        pair: Callable[[], KeyPair]
+        if settings.bundle_cert:
+            pair = PairOfFiles(Path(settings.bundle_cert), Path(settings.bundle_key)).current
+        else:
+            names = settings.bundle_names or ((address.host,) if address.host not in {"0.0.0.0", "::"} else ())  # noqa: S104
+            identity = endpoint_identity(authority.bundle().trust_domain)
+            self._endpoint = OwnCertificate(authority, identity, names, clock=self._clock)
+            try:
+                await self._endpoint.obtain()
+            except AuthorityError as error:
+                raise CommandError(f"--bundle-endpoint: {error}") from None
+            pair = self._endpoint.current
+        self._server = BundleServer(authority.bundle, pair, address)
+
+    async def load(self) -> None:
+        """Take what is kept of other trust domains. Raises CommandError."""
+        await self.federation.load()
+
+    async def close(self) -> None:
+        """Keep what is not kept yet."""
+        await self.federation.flush()
+
+    def _own_bundles(self) -> tuple[TrustBundle, ...]:
+        return (self.authority.bundle(),) if self.authority is not None else ()
 
     def start(self, tasks: Tasks) -> None:
         """Begin to watch over it; the first build is done."""
         self.gate.restart(self._monotonic())
         if self._builtin is not None:
             tasks.start("ca", self._watch(self._builtin))
+        if self._endpoint is not None:
+            tasks.start("the bundle endpoint's certificate", self._endpoint.run())
+        if self._server is not None:
+            bound = bind(self._server.address, flag="--bundle-endpoint")
+            _log.info("bundle endpoint listening on %s:%d", *bound.getsockname()[:2])
+            tasks.start("bundle endpoint", self._server.run_on(bound))
+        self.federation.start(tasks)
 
     # -- bundles --------------------------------------------------------------------------------------------------
 
@@ -178,7 +225,7 @@ class Identities:
         ]
         if self._trouble:
             found.append(Problem("AuthorityStuck", "error", "", self._trouble, "See `fairlead ca status`"))
-        return [(SOURCE, one) for one in found]
+        return [*((SOURCE, one) for one in found), *self.federation.problems()]
 
     def numbers(self) -> Mapping[str, Any]:
         """For the metrics page."""

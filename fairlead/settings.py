@@ -180,6 +180,28 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds,
         _about("How long it waits for proxies that are not connected: after a start, and for one that went away."),
     ] = 60.0
+    bundle_endpoint: Annotated[
+        str, _about("Address on which other trust domains get the trust bundle over HTTPS. Empty: nowhere.")
+    ] = ""
+    bundle_names: Annotated[
+        tuple[str, ...],
+        _about("A DNS name or address by which they reach it, for its certificate; may be given several times."),
+    ] = ()
+    bundle_cert: Annotated[
+        str, _about("PEM file with a certificate for it that the public web trusts. Empty: one of `ca`.")
+    ] = ""
+    bundle_key: Annotated[str, _about("PEM file with the key of `bundle_cert`, which nobody else may read.")] = ""
+    federate: Annotated[
+        tuple[str, ...],
+        _about(
+            "Another trust domain whose certificates are believed: `TRUST-DOMAIN=URL` (the public web vouches for the"
+            " URL) or `TRUST-DOMAIN=URL;SPIFFE-ID;FILE` (its own authority does; FILE is its first bundle). May be"
+            " given several times."
+        ),
+    ] = ()
+    federate_ca: Annotated[
+        str, _about("PEM file with the authorities that vouch for such URLs. Empty: those of the system.")
+    ] = ""
     api_tokens: Annotated[
         str,
         _about("Tokens for the API, one `name:role:token` per line; role is `read` or `write`."),

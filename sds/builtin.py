@@ -30,6 +30,7 @@ from sds.certificates import (
     read_signer,
     to_pem,
 )
+from sds.jwt_svid import DEFAULT_LIFE, sign
 from sds.keepers import BookUnavailable, Keeper, MemoryKeeper, UnreadableBook, read_book, write_book
 from sds.keys import KeyType, SigningKey, UnusableKey, new_key, read_key
 from sds.lifetimes import Lifetimes, check_identity
@@ -149,6 +150,13 @@ class BuiltinAuthority:
         self.issued += 1
         return found
 
+    def issue_jwt(self, identity: SpiffeId, audiences: tuple[str, ...], lifetime: dt.timedelta = DEFAULT_LIFE) -> str:
+        """A JWT-SVID; see `sds.jwt_svid.sign`."""
+        check_identity(identity, self._trust_domain)
+        assert self._jwt is not None
+        kid, key = self._jwt
+        return sign(key, kid, identity, audiences, now=self._clock(), lifetime=lifetime)
+
     def bundle(self) -> TrustBundle:
         """See `Authority.bundle`."""
         assert self._bundle is not None
@@ -170,11 +178,6 @@ class BuiltinAuthority:
     def policy(self) -> Policy:
         """What happens by itself."""
         return self._making.policy
-
-    def jwt_signer(self) -> tuple[str, SigningKey]:
-        """The key for JWT-SVIDs and its id."""
-        assert self._jwt is not None
-        return self._jwt
 
     async def request(self) -> bytes:
         """A request for an intermediate, for an offline root to sign. Its key is kept; the latest request counts."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fairlead.processes import Children
+from fairlead.processes import Children, free_port
 from tests.support.programs import FAIRLEAD, Serving, start_serve
 from tests.support.xds_client import Client, node, until
 from xds.schema import unpack
@@ -265,3 +265,33 @@ def test_without_an_authority_the_api_says_so(children: Children) -> None:
     serving = start_serve(children)
     said = fairlead("ca", "status", "--server", f"http://127.0.0.1:{serving.api}", code=1)
     assert "Start it with --ca" in said
+
+
+def test_two_trust_domains_believe_each_other_in_what_is_theirs(children: Children, tmp_path: Path) -> None:
+    first = tmp_path / "first.json"
+    port = free_port()
+    theirs = start_serve(
+        children, "--trust-domain", "elsewhere.org", "--ca", "memory", "--bundle-endpoint", f"127.0.0.1:{port}",
+        "--ca-settle-time", "0", name="theirs", store=tmp_path / "theirs.db",
+    )  # fmt: skip
+    first.write_text(fairlead("ca", "bundle", "--server", f"http://127.0.0.1:{theirs.api}"))
+    setting = f"elsewhere.org=https://127.0.0.1:{port}/;spiffe://elsewhere.org/fairlead/bundle-endpoint;{first}"
+    ours = start_serve(children, "--ca", "memory", "--federate", setting, name="ours", store=tmp_path / "ours.db")
+
+    def known() -> dict[str, Any]:
+        found: dict[str, Any] = ours.client.get("/api/v1/federation")["items"][0]
+        return found
+
+    assert known()["roots"] == 1
+    prepare(theirs)
+    ours.client.request("POST", "/api/v1/federation/elsewhere.org/refresh")
+    assert known()["roots"] == 2
+    theirs.child.process.kill()
+    theirs.child.process.wait(20)
+    children.started.remove(theirs.child)
+    said = fairlead(
+        "ca", "federation", "--refresh", "elsewhere.org", "--server", f"http://127.0.0.1:{ours.api}", code=1
+    )
+    assert "The last good bundle stands" in said
+    assert known()["roots"] == 2
+    assert "elsewhere.org" in str(ours.client.get("/api/v1/problems"))
