@@ -28,9 +28,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Service": {"spec": {"ports": [{"name": "http", "port": 80}]}},
     "ServiceSubset": {"spec": {"service": "reviews", "labels": {"version": "v2"}}},
     "GatewayParameters": {"spec": {}},
-    "TrafficPolicy": {
-        "spec": {"targetRefs": [{"kind": "Service", "name": "reviews"}], "timeouts": {"connect": "1s"}}
-    },
+    "TrafficPolicy": {"spec": {"targetRefs": [{"kind": "Service", "name": "reviews"}], "timeouts": {"connect": "1s"}}},
     "Secret": {"stringData": {"a": "b"}},
     "Namespace": {"metadata": {"name": "x", "labels": {"team": "red"}}},
 }
