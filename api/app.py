@@ -8,13 +8,14 @@ from fastapi import FastAPI, Response
 
 from api import openapi, problems
 from api.access import Access
+from api.authority_routes import authority_routes
 from api.bodies import DEFAULT_LIMITS, Limits
 from api.feed import Feed
 from api.gate import Gate
 from api.object_routes import JSON_TYPE, Doors, object_routes
 from api.objects import Objects
 from api.pages import page_routes
-from api.ports import Config, World, YamlParser
+from api.ports import CertificateAuthority, Config, World, YamlParser
 from api.rendering import encoded
 from api.shared_renderings import SharedRenderings
 from api.traffic import Traffic
@@ -29,6 +30,7 @@ def create_app(
     feed: Feed,
     parse_yaml: YamlParser,
     access: Access,
+    authority: CertificateAuthority | None = None,
     limits: Limits = DEFAULT_LIMITS,
     version: str = "0",
 ) -> FastAPI:
@@ -62,5 +64,6 @@ def create_app(
     )
     app.router.routes.append(object_routes(doors))
     app.include_router(world_routes(world))
+    app.include_router(authority_routes(authority, parse_yaml, limits))
     app.include_router(page_routes())
     return app

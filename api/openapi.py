@@ -85,6 +85,8 @@ def document(*, version: str, with_tokens: bool) -> JSON:
             paths.setdefault(path, {}).update(operations)
     for path, operation in _world_paths():
         paths[path] = {"get": operation}
+    for path, method, operation in _authority_paths():
+        paths[path] = {method: operation}
     made: JSON = {
         "openapi": "3.1.0",
         "info": {
@@ -284,6 +286,62 @@ def _world_paths() -> Iterator[tuple[str, JSON]]:
                 "responses": answers,
             },
         )
+
+
+_PREPARE: JSON = {
+    "type": "object",
+    "properties": {"chain": {"type": "string", "description": "PEM, from an offline root; else it signs itself."}},
+    "additionalProperties": False,
+}
+
+
+def _authority_paths() -> Iterator[tuple[str, str, JSON]]:
+    anything = {"type": "object"}
+    root = "/api/v1/authority"
+    override = _query("override", "Do not wait for what it waits for.", {"type": "boolean"})
+    name = _path_parameter("name")
+    steps = _answers({"200": anything}, 400, 404, 409, 503)
+    for path, method, operation, summary, parameters, answers in (
+        ("", "get", "authority", "The authorities and what they wait for", [], _answers({"200": anything}, 404)),
+        ("/bundle", "get", "trustBundle", "What to trust, as SPIFFE has it", [], _answers({"200": anything}, 404)),
+        (
+            "/proxies",
+            "get",
+            "authorityProxies",
+            "Which proxies trust what they should",
+            [],
+            _answers({"200": _list_of(anything)}, 404),
+        ),
+        ("/request", "post", "requestAuthority", "A certificate request for an offline root", [], steps),
+        ("/prepare", "post", "prepareAuthority", "Spread a new authority", [], steps),
+        (
+            "/{name}/activate",
+            "post",
+            "activateAuthority",
+            "Let it sign as soon as every proxy trusts it",
+            [name, override],
+            steps,
+        ),
+        ("/{name}/taint", "post", "taintAuthority", "Have what it signed replaced", [name], steps),
+        (
+            "/{name}/revoke",
+            "post",
+            "revokeAuthority",
+            "Trust it no more, once nothing that it signed is valid",
+            [name, override],
+            steps,
+        ),
+    ):
+        made: JSON = {
+            "operationId": operation,
+            "tags": ["Authority"],
+            "summary": summary,
+            "parameters": parameters,
+            "responses": answers,
+        }
+        if path == "/prepare":
+            made["requestBody"] = {"required": True, "content": _json_body(_PREPARE)}
+        yield root + path, method, made
 
 
 def _ready() -> JSON:

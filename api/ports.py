@@ -7,6 +7,7 @@ it and what the proxies say) and a parser for YAML.
     PortError
     ├── Conflict      the object is at another revision than the caller expected
     ├── NotFound      no such object, revision, proxy
+    ├── Refused       what is asked for may not be done now
     └── Unavailable   the store or a part of the program cannot answer now; says what to do
 """
 
@@ -38,6 +39,10 @@ class Conflict(PortError):
 
 class NotFound(PortError):
     """There is no such thing."""
+
+
+class Refused(PortError):
+    """It may not be done as things are; says why and what may."""
 
 
 class Unavailable(PortError):
@@ -274,4 +279,44 @@ class World(Protocol):
 
     def metrics(self) -> tuple[bytes, str]:
         """The Prometheus page and its content type."""
+        ...
+
+
+class CertificateAuthority(Protocol):
+    """The authority that signs workloads' certificates: what it is, and the steps of its rotation.
+
+    All raise NotFound where there is none, or where another program has it and we only ask it; steps raise Refused and
+    Unavailable. A step answers with the authority that it was about, as `status` shows it.
+    """
+
+    def status(self) -> Mapping[str, Any]:
+        """The authorities with their states, what a prepared one waits for, and what ends soon."""
+        ...
+
+    def bundle(self) -> bytes:
+        """What to trust, as SPIFFE's JWK Set."""
+        ...
+
+    def compare(self) -> Sequence[Mapping[str, Any]]:
+        """Of each connected proxy whether it trusts what it should, sorted by node."""
+        ...
+
+    async def request(self) -> str:
+        """A certificate request (PEM) for an offline root to sign."""
+        ...
+
+    async def prepare(self, chain: str) -> Mapping[str, Any]:
+        """Spread a new authority: from an offline root's chain (PEM), or where that is empty one that signs itself."""
+        ...
+
+    async def activate(self, name: str, *, override: bool, by: str) -> Mapping[str, Any]:
+        """Let it sign as soon as every proxy trusts it, or at once."""
+        ...
+
+    async def taint(self, name: str, *, by: str) -> Mapping[str, Any]:
+        """Have what it signed replaced."""
+        ...
+
+    async def revoke(self, name: str, *, override: bool, by: str) -> Mapping[str, Any]:
+        """Trust it no more."""
         ...

@@ -43,7 +43,7 @@ def world_routes(world: World) -> APIRouter:
         ("/api/v1/load-reports", handlers.load_reports, ()),
         ("/api/v1/problems", handlers.problems, ()),
     ):
-        router.add_api_route(path, handler, methods=["GET"], dependencies=[Depends(_asked_rightly(query))])
+        router.add_api_route(path, handler, methods=["GET"], dependencies=[Depends(asked_rightly(query))])
     # probes and scrapers add parameters of their own, such as `?verbose`
     for path, handler in (
         ("/healthz", handlers.healthz),
@@ -54,7 +54,8 @@ def world_routes(world: World) -> APIRouter:
     return router
 
 
-def _asked_rightly(query: Iterable[str]) -> Callable[[Request], Awaitable[None]]:
+def asked_rightly(query: Iterable[str]) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that refuses parameters which a path does not take."""
     known = frozenset(query)
 
     async def check(request: Request) -> None:  # async: FastAPI gives any other a thread

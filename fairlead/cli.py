@@ -40,6 +40,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "problems": "Show what is wrong in the server's sources.",
         "explain": "Tell where a request would go, and why not elsewhere.",
     },
+    "Identities": {
+        "ca": "Make an authority, look at it, and let another follow it.",
+    },
     "Without a server": {
         "validate": "Check files.",
         "translate": "Print the Envoy resources that files become.",

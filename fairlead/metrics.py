@@ -34,6 +34,7 @@ class Numbers(msgspec.Struct, frozen=True):
     faults: Callable[[], int]
     problems: Callable[[], Mapping[str, int]]
     version: str
+    authority: Callable[[], Mapping[str, Any]] = dict
 
 
 class Builds:
@@ -67,6 +68,11 @@ class Described(msgspec.Struct, frozen=True):
 
 def _one(value: Value) -> Samples:
     return [((), value)]
+
+
+def _known(numbers: Mapping[str, Any], name: str) -> Samples:
+    """A number that is there only with an authority."""
+    return _one(numbers[name]) if name in numbers else ()
 
 
 def _by(counter: Mapping[str, int]) -> Samples:
@@ -130,6 +136,28 @@ METRICS = (
         "faults", "gauge", "Rows that failed to derive and keep their last good value.", lambda n: _one(n.faults())
     ),
     Described("source_problems", "gauge", "What is wrong in the sources.", lambda n: _by(n.problems()), ("source",)),
+    Described(
+        "ca_issued", "counter", "Certificates of workloads that were signed.", lambda n: _known(n.authority(), "issued")
+    ),
+    Described(
+        "ca_ends_seconds",
+        "gauge",
+        "Seconds until a trusted authority ends.",
+        lambda n: n.authority().get("left", ()),
+        ("authority", "state"),
+    ),
+    Described(
+        "ca_proxies_waiting",
+        "gauge",
+        "Connected proxies that do not trust the prepared authority yet.",
+        lambda n: _known(n.authority(), "waiting"),
+    ),
+    Described(
+        "ca_alarms",
+        "counter",
+        "Times that an authority began to sign although proxies did not trust it, having waited long enough.",
+        lambda n: _known(n.authority(), "alarms"),
+    ),
     Described(
         "api_requests",
         "counter",

@@ -31,16 +31,19 @@ from discovery.stores.store import StoreUnavailable
 from fairlead import audiences, memory, rejections
 from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
+from fairlead.authority_desk import AuthorityDesk
 from fairlead.builder import Builder
 from fairlead.clusters import Clusters, home_namespace
 from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
+from fairlead.identities import Identities
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
 from fairlead.rejections import Rejections, refusal_words
+from fairlead.root_gate import Seen
 from fairlead.security import accounts_of, tokens_address
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
@@ -54,10 +57,12 @@ from mesh.statuses import STATUSES
 from mesh.tables import Change, Commit, Engine, Fault
 from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
+from xds.schema.type_urls import TYPE_SECRET
 from xds.server.admission import Rate
 from xds.server.hub import Hub
 from xds.server.serve import InsecureAddressError, Limits, XdsServer
 from xds.server.server_certificates import Tls
+from xds.translate.names import ROOTCA
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 if TYPE_CHECKING:
@@ -84,6 +89,8 @@ class Server:
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
         self._clusters = Clusters(settings, store, self._engine)
+        self._identities = Identities(settings, store, submit=self._builder.submit)
+        self._identities.gate.ask_too(self._who_trusts)
         self._token_way = self._way_for_tokens()
         self._xds = XdsServer(
             self._hub,
@@ -155,6 +162,7 @@ class Server:
             feed=self._feed,
             parse_yaml=_parse_yaml,
             access=access,
+            authority=AuthorityDesk(self._identities, self._who_trusts),
             version=own_version(),
         )
         page = metrics_page(
@@ -167,6 +175,7 @@ class Server:
                 faults=lambda: len(self._engine.faults),
                 problems=lambda: Counter(problem.source for problem in self._source_problems()),
                 version=own_version(),
+                authority=self._identities.numbers,
             )
         )
         return HttpServer(app, drain=self._settings.drain_time)
@@ -183,6 +192,7 @@ class Server:
             api_address = parse_address(self._settings.api, what="--api")
             api_socket = bind(api_address, flag="--api")
             stack.callback(api_socket.close)
+            await self._identities.open()
             await self._start_xds()
             stack.push_async_callback(self._xds.stop)
             stack.callback(self._audiences.stop)
@@ -260,6 +270,7 @@ class Server:
         counts = len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES))
         _log.info("ready: %d objects, %d services", *counts)
         self._clusters.start(self._tasks)
+        self._identities.start(self._tasks)
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
@@ -298,6 +309,7 @@ class Server:
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
         self._clusters.committed(commit)
+        self._identities.committed(commit)
         self._log_faults()
 
     def _log_faults(self) -> None:
@@ -313,9 +325,15 @@ class Server:
         _log.warning("%s", refusal_words(report))
         self._rejections.refused(report, building=self._builder.building)
 
+    def _who_trusts(self) -> Seen:
+        """Which proxies have not acknowledged the bundle of our trust domain that they should have."""
+        holding, lacking = self._hub.spread(TYPE_SECRET, ROOTCA)
+        return Seen(frozenset(lacking), frozenset(holding), frozenset(self._hub.node_ids()))
+
     def _source_problems(self) -> Sequence[SourceProblem]:
         found = [SourceProblem(source.name, problem) for source in self._sources for problem in source.problems]
-        found += [SourceProblem(name, problem) for name, problem in self._clusters.problems()]
+        for part in (self._clusters, self._identities):
+            found += [SourceProblem(name, problem) for name, problem in part.problems()]
         return [*self._store_source.problems(), *found]
 
     def _note_problems(self) -> None:

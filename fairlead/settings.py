@@ -23,12 +23,13 @@ from fairlead.errors import UsageError, oserror_words
 
 Meta = msgspec.Meta
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+LeafSeconds = Annotated[float, Meta(ge=5, le=604_800)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 
 
 _PREFIX = "FAIRLEAD_"
-_SECRETS = frozenset({"api_tokens"})
+_SECRETS = frozenset({"api_tokens", "ca_passphrase"})
 _OTHER_VARIABLES = frozenset({"FAIRLEAD_CONFIG", "FAIRLEAD_SERVER", "FAIRLEAD_TOKEN"})
 # What Kubernetes puts into a pod's environment for a Service named `fairlead` or `fairlead-…`:
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
@@ -139,6 +140,46 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z"),
         _about("The namespace whose policies, where they are for its `Namespace`, are for the whole mesh."),
     ] = "fairlead-system"
+    ca: Annotated[
+        str,
+        _about(
+            "Who signs workloads' certificates: `store` (built in, its keys sealed in the store), `folder:DIR` (built"
+            " in, in a folder that `fairlead ca init` made), `memory` (built in, forgotten at the end: for a laptop),"
+            " `files:DIR` (an authority's certificate and key as files that somebody else renews). Empty: nobody."
+        ),
+    ] = ""
+    ca_passphrase: Annotated[str, _about("The passphrase that seals the keys of a built-in authority.")] = ""
+    ca_passphrase_file: Annotated[
+        str, _about("A file with it in its first line, which nobody but this program's user may read.")
+    ] = ""
+    ca_key_type: Annotated[
+        Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"],
+        _about("The kind of keys that a built-in authority makes for itself."),
+    ] = "ecdsa-p256"
+    ca_root_lifetime: Annotated[
+        float, Meta(ge=60, le=315_360_000), _about("How long an authority that signs itself lives; another follows it.")
+    ] = 31_536_000.0
+    ca_leaf_lifetime: Annotated[
+        LeafSeconds, _about("How long workloads' certificates live where nobody asks for another life.")
+    ] = 86_400.0
+    ca_leaf_lifetime_min: Annotated[
+        LeafSeconds,
+        _about("The shortest life that is granted. Less than an hour is for tests and demonstrations."),
+    ] = 3_600.0
+    ca_leaf_lifetime_max: Annotated[
+        LeafSeconds, _about("The longest life that is granted; to ask for a longer one is an error.")
+    ] = 604_800.0
+    ca_activation_wait: Annotated[
+        Seconds,
+        _about(
+            "How long a new root that is to sign waits for proxies which do not trust it yet; then it signs, and the"
+            " log raises an alarm."
+        ),
+    ] = 86_400.0
+    ca_settle_time: Annotated[
+        Seconds,
+        _about("How long it waits for proxies that are not connected: after a start, and for one that went away."),
+    ] = 60.0
     api_tokens: Annotated[
         str,
         _about("Tokens for the API, one `name:role:token` per line; role is `read` or `write`."),

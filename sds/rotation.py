@@ -100,7 +100,8 @@ class Book(msgspec.Struct, frozen=True):
         Raises:
             RefusedStep: none, or several.
         """
-        found = [slot for slot in self.slots if name and slot.id.startswith(name)]
+        found = [slot for slot in self.slots if slot.id == name]
+        found = found or [slot for slot in self.slots if name and slot.id.startswith(name)]
         if len(found) != 1:
             known = ", ".join(f"{slot.id} ({slot.state})" for slot in self.slots)
             raise RefusedStep(f"{'no' if not found else 'more than one'} authority is {name!r}; there are {known}")

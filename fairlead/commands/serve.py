@@ -53,6 +53,8 @@ def _metavar(info: SettingInfo) -> str | None:
         "trust_domain": "NAME",
         "xds_names": "NAME",
         "xds_audience": "NAME",
+        "ca": "AUTHORITY",
+        "ca_key_type": "TYPE",
     }
     return known.get(info.name, "FILE")
 
@@ -82,9 +84,11 @@ def serve(
     settings = load(given, config_file=config)
 
     from fairlead import logs
+    from fairlead.authorities import check as check_authority
     from fairlead.security import api_security, xds_security
     from fairlead.server import run
 
+    check_authority(settings)
     tls = xds_security(settings)
     access = api_security(settings)
     for folder in settings.files:

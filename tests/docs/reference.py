@@ -35,7 +35,9 @@ def commands() -> list[tuple[str, ...]]:
     from fairlead.cli import SECTIONS
 
     named = [(name,) for section in SECTIONS.values() for name in section]
-    return [("proxy", "show") if words == ("proxy",) else words for words in named]
+    steps = ("init", "status", "compare", "prepare", "activate", "taint", "revoke", "request", "sign")
+    groups = {"proxy": [("proxy", "show")], "ca": [("ca", step) for step in steps]}
+    return [words for (name,) in named for words in groups.get(name, [(name,)])]
 
 
 def help_of(words: tuple[str, ...]) -> str:

@@ -16,6 +16,14 @@ MISSING_CLUSTER = "missing-backend"
 OWN = "own"
 ROUTE_RETRY = "route-retry"
 
+# The SDS name of our trust domain's authorities, as SPIFFE's agents have it too.
+ROOTCA = "ROOTCA"
+
+
+def root_name(trust_domain: str) -> str:
+    """The SDS name of another trust domain's authorities."""
+    return f"{ROOTCA}:{trust_domain}"
+
 
 def cluster_name(backend: Backend) -> str:
     """`<namespace>/<service>:<port>`, then `@<subset>`, then what makes it differ from the cluster of that name.

@@ -18,6 +18,7 @@ from xds.translate.cluster_tables import (
 )
 from xds.translate.gateway_tables import ENTRANCES, HOSTS, SOTW_GATEWAYS
 from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
+from xds.translate.root_certificates import ROOT_CERTIFICATES
 from xds.translate.route_configuration_tables import (
     EGRESS_ROUTES,
     GATEWAY_ROUTES,
@@ -49,6 +50,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     WORKLOAD_CLUSTERS,
     USES,
     SECRETS,
+    ROOT_CERTIFICATES,
     ROUTE_PARTS,
     SCOPED_ROUTES,
     EGRESS_ROUTES,

@@ -49,6 +49,7 @@ from xds.translate.listener_tables import (
     grpc_listener_key,
     ingress_key,
 )
+from xds.translate.root_certificates import ROOT_CERTIFICATES, root_keys
 from xds.translate.route_configuration_tables import (
     EGRESS_ROUTES,
     GATEWAY_ROUTES,
@@ -64,7 +65,7 @@ RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
     TYPE_LISTENER: (GATEWAY_LISTENERS, SIDECAR_LISTENERS, GRPC_LISTENERS),
     TYPE_ROUTE: (EGRESS_ROUTES, GATEWAY_ROUTES, GRPC_ROUTES),
     TYPE_SCOPED_ROUTE: (SCOPED_ROUTES,),
-    TYPE_SECRET: (SECRETS,),
+    TYPE_SECRET: (SECRETS, ROOT_CERTIFICATES),
 }
 
 
@@ -183,7 +184,7 @@ def _listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
 
 def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
     gateway = look(GATEWAYS, GatewayKey(audience.namespace, audience.name)) if audience.kind == "gateway" else None
-    return certificate_keys(gateway) if gateway is not None else ()
+    return (*root_keys(look), *(certificate_keys(gateway) if gateway is not None else ()))
 
 
 _OWN: dict[str, Callable[[Look, Audience], tuple[ResourceKey, ...]]] = {

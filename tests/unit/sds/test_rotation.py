@@ -107,6 +107,7 @@ def test_one_is_prepared_at_a_time() -> None:
 def test_an_authority_is_named_by_the_beginning_of_its_fingerprint() -> None:
     two = rotation.prepare(rotation.first(slot("abc"), "td", NOW), slot("abd"), NOW)
     assert two.slot("abc").id == "abc"
+    assert rotation.prepare(book(), slot("aa"), NOW).slot("a").id == "a"
     for wrong in ("ab", "x", ""):
         with pytest.raises(RefusedStep):
             two.slot(wrong)

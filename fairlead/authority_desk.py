@@ -1,0 +1,127 @@
+"""The authority as the API shows and moves it (`api.ports.CertificateAuthority`): a window on `fairlead.identities`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from api.ports import NotFound, Refused, Unavailable
+from fairlead.identities import Identities
+from fairlead.root_gate import Seen
+from sds import rotation
+from sds.builtin import BuiltinAuthority
+from sds.bundle import write_jwks
+from sds.expiry import warnings
+from sds.keepers import BookUnavailable, UnreadableBook
+from sds.rotation import Gate, RefusedStep, Slot
+
+
+class AuthorityDesk:
+    """`seen` tells of the proxies which take their roots over xDS."""
+
+    def __init__(self, identities: Identities, seen: Callable[[], Seen]) -> None:
+        self._identities = identities
+        self._seen = seen
+
+    def status(self) -> Mapping[str, Any]:
+        """See `CertificateAuthority.status`."""
+        now = self._identities.now()
+        builtin = self._identities.builtin
+        authority = self._identities.authority
+        if authority is None:
+            raise NotFound("This server has no authority. Start it with --ca.")
+        bundle = authority.bundle()
+        shown: dict[str, Any] = {
+            "trustDomain": bundle.trust_domain.name,
+            "sequence": bundle.sequence,
+            "warnings": [str(one) for one in warnings(self._identities.endings(), now)],
+        }
+        if builtin is None:
+            return shown | {"authorities": [], "kept": "outside"}
+        shown |= {"authorities": [slot_wire(slot, now) for slot in builtin.book.slots], "kept": "here"}
+        if (prepared := builtin.book.prepared) is not None:
+            shown["gate"] = gate_wire(self._identities.look(), free=rotation.same_root(builtin.book, prepared))
+        return shown
+
+    def bundle(self) -> bytes:
+        """See `CertificateAuthority.bundle`."""
+        if self._identities.authority is None:
+            raise NotFound("This server has no authority. Start it with --ca.")
+        return write_jwks(self._identities.authority.bundle())
+
+    def compare(self) -> Sequence[Mapping[str, Any]]:
+        """See `CertificateAuthority.compare`."""
+        seen = self._seen()
+        return [
+            {"node": node, "trusts": "an older bundle, or none" if node in seen.lacking else "the present bundle"}
+            for node in sorted(seen.holding)
+        ]
+
+    async def request(self) -> str:
+        """See `CertificateAuthority.request`."""
+        with _told():
+            return (await self._builtin().request()).decode()
+
+    async def prepare(self, chain: str) -> Mapping[str, Any]:
+        """See `CertificateAuthority.prepare`."""
+        return await self._step(self._builtin().prepare(chain.encode() or None))
+
+    async def activate(self, name: str, *, override: bool, by: str) -> Mapping[str, Any]:  # noqa: ARG002 - on record
+        """See `CertificateAuthority.activate`."""
+        authority = self._builtin()
+        return await self._step(authority.activate(name, self._identities.look(), override=override))
+
+    async def taint(self, name: str, *, by: str) -> Mapping[str, Any]:  # noqa: ARG002 - on record
+        """See `CertificateAuthority.taint`."""
+        return await self._step(self._builtin().taint(name))
+
+    async def revoke(self, name: str, *, override: bool, by: str) -> Mapping[str, Any]:  # noqa: ARG002 - on record
+        """See `CertificateAuthority.revoke`."""
+        return await self._step(self._builtin().revoke(name, override=override))
+
+    def _builtin(self) -> BuiltinAuthority:
+        found = self._identities.builtin
+        if found is None:
+            raise NotFound("The keys of the authority are not here: it is not built in, or there is none (--ca).")
+        return found
+
+    async def _step(self, taking: Awaitable[Slot]) -> Mapping[str, Any]:
+        with _told():
+            slot = await taking
+        self._identities.ring()
+        return slot_wire(slot, self._identities.now())
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except RefusedStep as error:
+        raise Refused(str(error)) from None
+    except (BookUnavailable, UnreadableBook) as error:
+        raise Unavailable(str(error), fix="See the server's log; nothing was changed") from None
+
+
+def slot_wire(slot: Slot, now: dt.datetime) -> dict[str, Any]:
+    """An authority for the wire: no key, sealed or not."""
+    times = {
+        "madeAt": slot.made_at,
+        "changedAt": slot.changed_at,
+        "endsAt": slot.ends_at,
+        "askedAt": slot.asked_at,
+        "livingUntil": slot.living_until(now),
+    }
+    shown = {name: at.isoformat(timespec="seconds") for name, at in times.items() if at is not None}
+    return {"id": slot.id, "state": slot.state, "root": slot.root, "selfSigned": slot.self_signed, **shown}
+
+
+def gate_wire(gate: Gate, *, free: bool) -> dict[str, Any]:
+    """What a prepared authority waits for."""
+    is_open = free or gate.open
+    return {
+        "open": is_open,
+        "waiting": [] if free else list(gate.waiting),
+        "why": "" if is_open else rotation.waits_for(gate),
+    }
