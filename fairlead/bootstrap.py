@@ -44,7 +44,7 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Who a proxy says it is: `node.id` and `node.metadata.fairlead` (DESIGN §2, "Audiences").
 
     A gateway's `name` is its Gateway's. A sidecar's is its workload's; `service` is the Service it stands beside, at
-    `port` on loopback. The three ports are a sidecar's only.
+    `port` on loopback. The three ports are a sidecar's only. `region` and `zone` are where it runs.
     """
 
     kind: Kind
@@ -55,6 +55,8 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     ingress_port: int = 0
     egress_port: int = 0
+    region: str = ""
+    zone: str = ""
 
     @property
     def node_id(self) -> str:
@@ -71,7 +73,13 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
                 "ingress_port": self.ingress_port,
                 "egress_port": self.egress_port,
             }
-        return {"id": self.node_id, "cluster": f"{self.name}.{self.namespace}", "metadata": {"fairlead": about}}
+        where = {key: value for key, value in (("region", self.region), ("zone", self.zone)) if value}
+        return {
+            "id": self.node_id,
+            "cluster": f"{self.name}.{self.namespace}",
+            "metadata": {"fairlead": about},
+            **({"locality": where} if where else {}),
+        }
 
 
 class Token(msgspec.Struct, frozen=True):

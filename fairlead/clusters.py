@@ -185,6 +185,10 @@ class Clusters:
         """Where each cluster is, by its name: what was kept of one is good for no other that has its name now."""
         return {cluster.name: cluster.place for cluster in self._clusters}
 
+    def zone(self, cluster: str, node: str) -> str:
+        """The zone of a cluster's node; empty where that is not known."""
+        return next((each.source.zone_of_node(node) for each in self._clusters if each.name == cluster), "")
+
     def provision(
         self,
         settings: Settings,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from typing import Self
 
 from fairlead.errors import CommandError
 
+_ROLLS = 20
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Asks for SIGKILL at our death (PR_SET_PDEATHSIG is 1), unless that came first, and becomes the program. Not a
@@ -133,8 +135,13 @@ class Children:
 
 
 def free_port(preferred: int = 0, *, host: str = "127.0.0.1") -> int:
-    """`preferred` if it can be bound now, else any free port."""
-    for port in (preferred, 0):
+    """`preferred` if it can be bound now, else any free port.
+
+    Below those that Linux gives to connections (32768 and above): one of these may be taken between the look and the
+    use.
+    """
+    rolled = (random.SystemRandom().randrange(16_384, 32_000) for _ in range(_ROLLS))
+    for port in (*([preferred] if preferred else []), *rolled, 0):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ server asks for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from discovery.stores.store import Store
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 class Reviews:
     """What the xDS server asks, answered by clusters."""
 
-    def __init__(self, reviews: TokenReviews) -> None:
+    def __init__(self, reviews: TokenReviews, zone: Callable[[str, str], str]) -> None:
+        """`zone` tells the zone of a node: the cluster's name and the node's."""
         self._reviews = reviews
+        self._zone = zone
 
     async def review(self, token: str, *, caller: str) -> Vouched:
         """Whose a token is.
@@ -43,7 +46,8 @@ class Reviews:
             raise NotAuthenticatedError(str(error)) from None
         except NoReviewError as error:
             raise CannotReviewError(str(error)) from None
-        return Vouched(account.namespace, account.name, account.expires_at)
+        zone = self._zone(account.cluster, account.node) if account.node else ""
+        return Vouched(account.namespace, account.name, account.expires_at, zone)
 
 
 TOKEN_KEYS = "token-keys"  # noqa: S105 - a name
@@ -74,7 +78,9 @@ class TokenWay:
         )
         self.tokens = Tokens(
             certificate=self.authority.certificate,
-            reviewer=Reviews(TokenReviews(clusters.apis, audience=settings.xds_audience, signatures=self._keys)),
+            reviewer=Reviews(
+                TokenReviews(clusters.apis, audience=settings.xds_audience, signatures=self._keys), clusters.zone
+            ),
             address=address,
         )
 

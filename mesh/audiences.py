@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
-from mesh.model import AUDIENCES, Audience, ServiceKey, ServicePort
+from mesh.model import AUDIENCES, Audience, Connected, ServiceKey, ServicePort
 from mesh.services import SERVICES
 from mesh.tables import Look, derived, each
 
@@ -31,7 +31,12 @@ def _gateway(key: GatewayKey, _row: Gateway) -> tuple[Audience]:
     return (Audience("gateway", key.namespace, key.name),)
 
 
-@derived("sights", each(GATEWAYS, _gateway), each(AUDIENCES))
+def _audiences(key: Audience, _row: Connected) -> tuple[Audience, ...]:
+    """An audience, and the same without its zone: what is made for all zones alike is made for that."""
+    return (key, key._replace(zone="")) if key.zone else (key,)
+
+
+@derived("sights", each(GATEWAYS, _gateway), each(AUDIENCES, _audiences))
 def SIGHTS(key: Audience, look: Look) -> Sight | None:  # noqa: N802
     """Each known audience; one whose Gateway or service does not exist has a row that names none."""
     if key.kind == "gateway":

@@ -70,7 +70,10 @@ class Locality(NamedTuple):
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):
-    """One instance of a service. `ports` maps port names to numbers, as sorted pairs."""
+    """One instance of a service. `ports` maps port names to numbers, as sorted pairs.
+
+    `for_zones` are the zones whose clients it is meant for first, sorted; empty for all (`mesh.nearness`).
+    """
 
     address: str
     ports: tuple[tuple[str, int], ...]
@@ -81,6 +84,7 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
     priority: int = 0
     service_account: str = ""
     mesh_tls: bool = False
+    for_zones: tuple[str, ...] = ()
 
 
 class DiscoveredServiceKey(NamedTuple):
@@ -122,7 +126,8 @@ class Audience(NamedTuple):
 
     `kind` is `gateway`, `sidecar` or `grpc`, `name` the Gateway's or the Service's name (empty for `grpc`). The ports
     are a sidecar's own, 0 elsewhere: `port` its service listens on, `ingress_port` and `egress_port` itself. `sotw` is
-    set for replicas of a gateway that speak state-of-the-world: they get the same routes in another form.
+    set for replicas of a gateway that speak state-of-the-world: they get the same routes in another form. `zone` is
+    where they run, as far as that is known: endpoints that are meant for it come first for them.
     """
 
     kind: str
@@ -132,6 +137,7 @@ class Audience(NamedTuple):
     ingress_port: int = 0
     egress_port: int = 0
     sotw: bool = False
+    zone: str = ""
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -228,6 +234,10 @@ DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
     "service", lambda key, _: (ServiceKey(key.namespace, key.service),)
 )
 REJECTIONS_BY_AUDIENCE = REJECTIONS.index("audience", lambda key, _: (key.audience,))
+REJECTIONS_BY_GATEWAY = REJECTIONS.index(
+    "gateway",
+    lambda key, _: ((key.audience.namespace, key.audience.name),) if key.audience.kind == "gateway" else (),
+)
 REJECTIONS_BY_OBJECT = REJECTIONS.index("object", lambda _, row: row.objects)
 
 INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, PROVISIONED, MESH, TRUST_BUNDLES)

@@ -230,6 +230,7 @@ def _own_endpoints(own: ServiceObject) -> tuple[Endpoint, ...]:
                 priority=endpoint.priority,
                 service_account=endpoint.service_account,
                 mesh_tls=endpoint.mesh_tls,
+                for_zones=tuple(sorted(set(endpoint.for_zones))),
             )
             for endpoint in own.spec.endpoints
         )

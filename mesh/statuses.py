@@ -28,9 +28,8 @@ from mesh.listeners import RouteKind
 from mesh.model import (
     PROVISIONED,
     REJECTIONS,
-    REJECTIONS_BY_AUDIENCE,
+    REJECTIONS_BY_GATEWAY,
     REJECTIONS_BY_OBJECT,
-    Audience,
     Declared,
     DeclaredKey,
     ObjectKey,
@@ -245,11 +244,10 @@ def _but(conditions: tuple[Condition, ...], instead: Condition | None) -> tuple[
 def _refused_listeners(look: Look, key: ObjectKey) -> Mapping[str, list[Rejection]]:
     """What proxies of a Gateway refused of its ports; Envoy's listeners are named `<address>:<port>`."""
     refused: dict[str, list[Rejection]] = {}
-    for sotw in (False, True):
-        for at in look.keys(REJECTIONS_BY_AUDIENCE, Audience("gateway", key.namespace, key.name, sotw=sotw)):
-            row = look(REJECTIONS, at)
-            if row is not None and at.type_url.endswith(".Listener"):
-                refused.setdefault(at.name.rpartition(":")[2], []).append(row)
+    for at in look.keys(REJECTIONS_BY_GATEWAY, (key.namespace, key.name)):
+        row = look(REJECTIONS, at)
+        if row is not None and at.type_url.endswith(".Listener"):
+            refused.setdefault(at.name.rpartition(":")[2], []).append(row)
     return refused
 
 

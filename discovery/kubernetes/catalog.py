@@ -72,6 +72,11 @@ class Catalog:
         self._service_rows: dict[DiscoveredServiceKey, DiscoveredService] = {}
         self._endpoint_rows: dict[DiscoveredEndpointsKey, DiscoveredEndpoints] = {}
 
+    def zone_of_node(self, name: str) -> str:
+        """The zone of a Node; empty where that is not known."""
+        entry = self._nodes.get(name)
+        return entry.place.zone if entry is not None and entry.place is not None else ""
+
     # -- news
 
     def put(self, item: Service | EndpointSlice | Pod | Node) -> None:

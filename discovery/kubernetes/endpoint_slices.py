@@ -71,6 +71,7 @@ class Instance(msgspec.Struct, frozen=True, gc=False):
     zone: str
     pod: PodEntry | None
     node: NodeEntry | None
+    for_zones: tuple[str, ...] = ()
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False):
@@ -147,7 +148,20 @@ def _instance(endpoint: wire.Endpoint, namespace: str, referred: Referred) -> In
         if target is not None and target.kind == "Pod" and target.name
         else None,
         node=referred.node(endpoint.node_name) if endpoint.node_name else None,
+        for_zones=_for_zones(endpoint.hints),
     )
+
+
+def _for_zones(hints: wire.Hints | None) -> tuple[str, ...]:
+    if hints is None or not hints.for_zones:
+        return ()
+    return _shared_zones(tuple(sorted({zone.name for zone in hints.for_zones if zone.name})))
+
+
+@lru_cache(_LOCALITIES)
+def _shared_zones(zones: tuple[str, ...]) -> tuple[str, ...]:
+    """Sets of zones are few; endpoints share them."""
+    return tuple(map(sys.intern, zones))
 
 
 def _ports(ports: Iterable[wire.SlicePort]) -> tuple[tuple[str, int], ...]:
@@ -165,6 +179,7 @@ def _endpoint(instance: Instance, ports: tuple[tuple[str, int], ...]) -> Endpoin
         locality=_locality(node.region, instance.zone or node.zone),
         health=instance.health,
         service_account=pod.service_account,
+        for_zones=instance.for_zones,
     )
 
 

@@ -123,6 +123,10 @@ class KubernetesSource:
         """Whether everything was read from the API server since the start."""
         return {watch.part for watch in self._watches} <= self._whole
 
+    def zone_of_node(self, name: str) -> str:
+        """The zone of a Node; empty where that is not known."""
+        return self._catalog.zone_of_node(name)
+
     def want(self, objects: Iterable[ObjectKey]) -> None:
         """Read these Secrets and ConfigMaps too: Gateways of other sources refer to them."""
         wanted = frozenset(objects)

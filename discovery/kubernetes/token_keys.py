@@ -67,6 +67,7 @@ class Signed(msgspec.Struct, frozen=True):
     pod: str
     pod_uid: str
     expires_at: float
+    node: str = ""
 
 
 class _Issuer(msgspec.Struct, frozen=True):
@@ -100,10 +101,15 @@ class _Bound(msgspec.Struct, frozen=True):
     uid: str
 
 
+class _Node(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
 class _Kubernetes(msgspec.Struct, frozen=True):
     namespace: str
     serviceaccount: _Bound
     pod: _Bound
+    node: _Node = _Node()
 
 
 class _Claims(msgspec.Struct, frozen=True):
@@ -230,7 +236,7 @@ def _said(payload: bytes, issuer: str, *, audience: str, now: float) -> Signed:
         raise ForgedError("it is not bound to a pod and a service account")
     if claims.sub != f"system:serviceaccount:{of.namespace}:{of.serviceaccount.name}":
         raise ForgedError("its subject is another one than its account")
-    return Signed(of.namespace, of.serviceaccount.name, of.pod.name, of.pod.uid, claims.exp)
+    return Signed(of.namespace, of.serviceaccount.name, of.pod.name, of.pod.uid, claims.exp, of.node.name)
 
 
 def _bytes(text: str) -> bytes:

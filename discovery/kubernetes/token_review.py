@@ -38,6 +38,7 @@ AUDIENCE: Final = "fairlead"
 _ACCOUNT: Final = re.compile(r"system:serviceaccount:([a-z0-9][a-z0-9-]{0,62}):([a-z0-9][a-z0-9.-]{0,252})")
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
+_NODE_NAME: Final = "authentication.kubernetes.io/node-name"
 _GROUP: Final = "system:serviceaccounts"
 
 _GOOD_SECONDS: Final = 60.0
@@ -71,7 +72,7 @@ class Signatures(Protocol):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Whose a good token is. `expires_at` is in seconds since the epoch."""
+    """Whose a good token is. `expires_at` is in seconds since the epoch; `node` runs its pod, where that is told."""
 
     namespace: str
     name: str
@@ -79,6 +80,7 @@ class Account(msgspec.Struct, frozen=True):
     pod: str = ""
     pod_uid: str = ""
     cluster: str = ""
+    node: str = ""
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -183,6 +185,7 @@ def account_in(answer: bytes, *, audience: str, expires_at: float, cluster: str 
         expires_at=expires_at,
         pod=_only(extra.get(_POD_NAME)),
         pod_uid=_only(extra.get(_POD_UID)),
+        node=_only(extra.get(_NODE_NAME)),
         cluster=cluster,
     )
 
@@ -363,7 +366,7 @@ class TokenReviews:
                 continue
             self._tell(said, why, now)
             until = min(said.expires_at, now + HOLDS_SECONDS)
-            return Account(said.namespace, said.account, until, said.pod, said.pod_uid, cluster)
+            return Account(said.namespace, said.account, until, said.pod, said.pod_uid, cluster, said.node)
         if forged:
             raise BadTokenError("; ".join(forged))
         raise why

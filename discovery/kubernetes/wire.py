@@ -130,14 +130,27 @@ class TargetRef(Wire, frozen=True, gc=False):
     name: str | None = None
 
 
+class ForZone(Wire, frozen=True, gc=False):
+    """A zone whose clients an endpoint is meant for."""
+
+    name: str | None = None
+
+
+class Hints(Wire, frozen=True, gc=False):
+    """Whom an endpoint is meant for. `forNodes` is for what runs once on each node, which no Envoy of ours does."""
+
+    for_zones: list[ForZone] | None = None
+
+
 class Endpoint(Wire, frozen=True, gc=False):
-    """One instance. `hints` are not read: Envoy keeps traffic in the zone by the zones of the endpoints themselves."""
+    """One instance."""
 
     addresses: list[str] | None = None
     conditions: Conditions | None = None
     target_ref: TargetRef | None = None
     node_name: str | None = None
     zone: str | None = None
+    hints: Hints | None = None
 
 
 class SlicePort(Wire, frozen=True, gc=False):

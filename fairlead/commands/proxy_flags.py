@@ -26,6 +26,7 @@ from fairlead.commands.flags import parameter
 from fairlead.errors import UsageError, oserror_words
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_PLACE_LENGTH = 253
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
 _SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port")
 _ENVOYS_ONLY = ("sotw", "admin_port", "xds_server_name", "token_file")  # gRPC takes the name from the address
@@ -51,6 +52,8 @@ PROXY_FLAGS = (
     parameter("ingress_port", _port(f"Sidecar: port for requests from others; default: {INGRESS_PORT}."), None),
     parameter("egress_port", _port(f"Sidecar: port for the service's own requests; default: {EGRESS_PORT}."), None),
     parameter("instance", Annotated[str, Option(help="Tells replicas apart; default: the host's name.")], ""),
+    parameter("region", Annotated[str, Option(help="The region where it runs.")], ""),
+    parameter("zone", Annotated[str, Option(help="The zone: endpoints that are for it come first.")], ""),
     parameter("xds", Annotated[str, Option(metavar="HOST:PORT", help="The control plane.")], "127.0.0.1:18000"),
     parameter("sotw", Annotated[bool, Option("--sotw", help="State-of-the-world ADS instead of delta.")], False),
     parameter("admin_port", _port("Envoy's admin port on loopback. 0: any free one.", least=0), None),
@@ -125,6 +128,11 @@ def _identity(kind: ProxyKind, flags: Mapping[str, Any], *, default_instance: st
         raise UsageError(
             f"--instance: {instance!r}: '~' and control characters cannot be part of a node id. Fix: another name"
         )
+    for flag in ("region", "zone"):
+        if len(flags[flag]) > _PLACE_LENGTH or not flags[flag].isprintable():
+            raise UsageError(
+                f"--{flag}: at most {_PLACE_LENGTH} printable characters. Fix: the name as your platform has it"
+            )
     if kind is ProxyKind.sidecar:
         return _sidecar(flags, instance=instance)
     return ProxyIdentity(
@@ -132,6 +140,8 @@ def _identity(kind: ProxyKind, flags: Mapping[str, Any], *, default_instance: st
         name=flags["name"],
         namespace=flags["namespace"],
         instance=instance,
+        region=flags["region"],
+        zone=flags["zone"],
     )
 
 
@@ -155,6 +165,8 @@ def _sidecar(flags: Mapping[str, Any], *, instance: str) -> ProxyIdentity:
         port=ports["--port"],
         ingress_port=ports["--ingress-port"],
         egress_port=ports["--egress-port"],
+        region=flags["region"],
+        zone=flags["zone"],
     )
 
 

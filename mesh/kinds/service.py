@@ -45,7 +45,8 @@ class ServicePort(Spec, frozen=True, kw_only=True):
 class ServiceEndpoint(Spec, frozen=True, kw_only=True):
     """One instance. A port that `ports` leaves out is served at the service port's own number.
 
-    `weight` is a share within its locality; `priority` 0 gets traffic first, higher ones when lower ones are unhealthy.
+    `for_zones`: the zones whose clients it is meant for first. `weight` is a share within its locality; `priority` 0
+    gets traffic first, higher ones when lower ones are unhealthy.
     """
 
     address: Annotated[str, Meta(min_length=1, max_length=45)]
@@ -59,6 +60,7 @@ class ServiceEndpoint(Spec, frozen=True, kw_only=True):
     priority: Annotated[int, Meta(ge=0, le=127)] = 0
     service_account: Annotated[str, Meta(max_length=253)] = ""
     mesh_tls: bool = False
+    for_zones: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=253)], ...], Meta(max_length=8)] = ()
 
 
 class ServiceSpec(Spec, frozen=True, kw_only=True):

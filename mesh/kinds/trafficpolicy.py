@@ -109,12 +109,14 @@ class LocalityPolicy(Spec, frozen=True, kw_only=True):
     """How places share the traffic.
 
     `weights`: by these shares, whatever endpoints are there. `failover`: endpoints of the first place get all traffic
-    while they are healthy, then those of the next, the unnamed last. `overprovisioning_percent` says how many healthy
-    endpoints of a place suffice (140: traffic moves on below 72 % healthy).
+    while they are healthy, then those of the next, the unnamed last. `prefer_same_zone`: clients of a zone go to the
+    endpoints there while they are healthy, unless the endpoints say whom they are for. `overprovisioning_percent` says
+    how many healthy endpoints of a place suffice (140: traffic moves on below 72 % healthy).
     """
 
     weights: Annotated[tuple[LocalityWeight, ...], Meta(min_length=1, max_length=64)] | None = None
     failover: Annotated[tuple[LocalityName, ...], Meta(min_length=1, max_length=16)] | None = None
+    prefer_same_zone: bool | None = None
     overprovisioning_percent: Annotated[int, Meta(ge=100, le=1000)] | None = None
 
 

@@ -258,6 +258,7 @@ async def test_slices_by_hand_say_zone_readiness_and_node(
     await seen.until(
         lambda: {one.address: one.locality for one in seen.endpoints("db")} == places, "the two that count"
     )
+    assert {one.address: one.for_zones for one in seen.endpoints("db")} == {"192.0.2.1": (), "192.0.2.2": ("x",)}
     patch = {"metadata": {"labels": {"topology.kubernetes.io/region": "south"}}}
     cluster.request("PATCH", f"/api/v1/nodes/{a_node}", patch, content_type="application/merge-patch+json")
     await seen.until(

@@ -160,7 +160,12 @@ grants = st.fixed_dictionaries(
 _endpoints = st.lists(
     st.fixed_dictionaries(
         {"address": st.sampled_from(("10.0.0.1", "10.0.0.2"))},
-        optional={"labels": st.just({"version": "1"}), "weight": st.integers(1, 2)},
+        optional={
+            "labels": st.just({"version": "1"}),
+            "weight": st.integers(1, 2),
+            "zone": st.sampled_from(("a", "b")),
+            "forZones": st.sampled_from((["a"], ["a", "b"])),
+        },
     ),
     max_size=2,
 )
@@ -183,7 +188,7 @@ _traffic = _some(
     loadBalancer=_some(
         type=st.sampled_from(("LeastRequest", "RoundRobin")),
         subsetFallback=st.just("AnyEndpoint"),
-        locality=_some(failover=st.just([{"zone": "a"}])),
+        locality=_some(failover=st.just([{"zone": "a"}]), preferSameZone=st.booleans()),
     ),
 )
 _policy_targets = st.one_of(
@@ -292,9 +297,11 @@ _provisioned = st.builds(
 _audiences = st.builds(
     lambda audience, row: Change(AUDIENCES, audience, row),
     st.one_of(
-        st.tuples(namespaces, names, st.booleans()).map(lambda at: Audience("gateway", *at[:2], sotw=at[2])),
+        st.tuples(namespaces, names, st.booleans(), st.sampled_from(("", "a"))).map(
+            lambda at: Audience("gateway", *at[:2], sotw=at[2], zone=at[3])
+        ),
         st.tuples(namespaces, services).map(lambda at: Audience("sidecar", *at, 80, 15006, 15001)),
-        namespaces.map(lambda namespace: Audience("grpc", namespace)),
+        st.tuples(namespaces, st.sampled_from(("", "b"))).map(lambda at: Audience("grpc", at[0], zone=at[1])),
     ),
     st.none() | st.just(Connected()),
 )

@@ -44,12 +44,20 @@ def service(
 
 
 def endpoint(
-    address: str, *, pod: str = "", node: str | None = None, zone: str | None = None, **conditions: Any
+    address: str,
+    *,
+    pod: str = "",
+    node: str | None = None,
+    zone: str | None = None,
+    for_zones: tuple[str, ...] = (),
+    **conditions: Any,
 ) -> JSON:
     """An endpoint of a slice; ready where nothing else is said."""
+    hints = {"hints": {"forZones": [{"name": name} for name in for_zones]}} if for_zones else {}
     target = {"kind": "Pod", "namespace": "default", "name": pod, "uid": f"uid-{pod}"} if pod else None
     conditions = conditions or {"ready": True, "serving": True, "terminating": False}
-    return {"addresses": [address], "conditions": conditions, "targetRef": target, "nodeName": node, "zone": zone}
+    body = {"addresses": [address], "conditions": conditions, "targetRef": target, "nodeName": node, "zone": zone}
+    return {**body, **hints}
 
 
 def endpoint_slice(

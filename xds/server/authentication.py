@@ -50,20 +50,25 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """An identity and how long it is proved: `expires_at` in seconds since the epoch, None for as long as it lasts."""
+    """An identity and how long it is proved: `expires_at` in seconds since the epoch, None for as long as it lasts.
+
+    `zone` is where the proxy runs, as far as who vouches for it knows.
+    """
 
     identity: Identity
     expires_at: float | None = None
     by_token: bool = False
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """What a platform says of a good token. The trust domain is not its to say."""
+    """What a platform says of a good token, and of the zone of who shows it. The trust domain is not its to say."""
 
     namespace: str
     service_account: str
     expires_at: float
+    zone: str = ""
 
 
 class Reviewer(Protocol):
@@ -156,7 +161,7 @@ class Authentication:
             raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
         vouched = await self.reviewer.review(token, caller=caller)
         identity = Identity(self.trust_domain, vouched.namespace, vouched.service_account)
-        return Proof(identity, expires_at=vouched.expires_at, by_token=True)
+        return Proof(identity, expires_at=vouched.expires_at, by_token=True, zone=vouched.zone)
 
     def identity(self, auth_context: Mapping[str, Sequence[bytes]]) -> Identity:
         """The identity that a client proved, which is of our trust domain.

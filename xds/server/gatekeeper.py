@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -131,12 +132,16 @@ class Gatekeeper:
     def proxy(self, node: Any, proof: Proof | None, *, sotw: bool = False) -> Proxy:
         """The proxy that a node says it is, if it may be (S1); `sotw` if its stream is a state-of-the-world one.
 
+        A proxy that does not say in which zone it runs is where its platform says.
+
         Raises `RefusedError`.
         """
         try:
             proxy = identify(node, sotw=sotw)
             if proof is not None:
                 self._authentication.check(proof.identity, proxy)
+                if proof.zone and not proxy.audience.zone:
+                    proxy = replace(proxy, audience=proxy.audience._replace(zone=proof.zone))
         except InvalidNodeError as error:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error), "invalid") from error
         except NotAuthenticatedError as error:

@@ -66,18 +66,26 @@ def identify(node: Any, *, sotw: bool = False) -> Proxy:
             raise InvalidNodeError(f"node.metadata.fairlead.{what} is {said!r}, but node.id says {value!r}")
     return Proxy(
         node_id=node_id,
-        audience=_audience(kind, namespace, name, claims, sotw=sotw),
+        audience=_audience(kind, namespace, name, claims, sotw=sotw, zone=_zone(node)),
         service_account=claims.text("service_account"),
         version=_version(node),
         node=_slim(node),
     )
 
 
-def _audience(kind: str, namespace: str, name: str, claims: _Claims, *, sotw: bool) -> Audience:
+def _zone(node: Any) -> str:
+    zone: str = node.locality.zone
+    if len(zone) > _NAME_LENGTH or not zone.isprintable():
+        shown = f"{zone[:200]!r}{'…' if len(zone) > 200 else ''}"
+        raise InvalidNodeError(f"node.locality.zone is {shown}: at most {_NAME_LENGTH} printable characters are taken")
+    return zone
+
+
+def _audience(kind: str, namespace: str, name: str, claims: _Claims, *, sotw: bool, zone: str) -> Audience:
     if kind == "grpc":
-        return Audience("grpc", namespace)
+        return Audience("grpc", namespace, zone=zone)
     if kind == "gateway":
-        return Audience("gateway", namespace, name, sotw=sotw)
+        return Audience("gateway", namespace, name, sotw=sotw, zone=zone)
     service = claims.text("service") or name
     if not _NAME.fullmatch(service):
         raise InvalidNodeError(f"node.metadata.fairlead.service is {service!r}, which is not a Kubernetes name")
@@ -88,6 +96,7 @@ def _audience(kind: str, namespace: str, name: str, claims: _Claims, *, sotw: bo
         port=claims.port("port"),
         ingress_port=claims.port("ingress_port"),
         egress_port=claims.port("egress_port"),
+        zone=zone,
     )
 
 

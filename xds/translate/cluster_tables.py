@@ -16,7 +16,9 @@ from mesh.audiences import SIGHTS, Sight
 from mesh.backends import Backend
 from mesh.certificates import KEY_PAIRS
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.kinds.trafficpolicy import LocalityPolicy
 from mesh.model import Audience, Endpoint, ServiceKey, ServicePort
+from mesh.nearness import nearest_first, zones_apart
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
 from xds.resources import Resource, ResourceKey
@@ -25,7 +27,7 @@ from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
 from xds.translate.cluster import dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
 from xds.translate.framing import encode_checked, resource
-from xds.translate.names import backend_of, clients_scope, gateway_scope
+from xds.translate.names import backend_of, clients_scope, gateway_scope, zone_of, zone_scope
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
 from xds.translate.secret import certificate_secret, secret_key, secret_name
 from xds.translate.sidecar import LOOPBACK, ingress_cluster
@@ -97,6 +99,45 @@ def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     return resource(key.type_url, key.name, content, eds=key.name)
 
 
+class Near(msgspec.Struct, frozen=True):
+    """The zones whose clients see the endpoints of a cluster in an order of their own, sorted."""
+
+    zones: tuple[str, ...]
+
+
+@derived(
+    "nearness",
+    each(CLUSTERS, lambda _, row: (ResourceKey(TYPE_ENDPOINT, row.eds),) if row.eds else ()),
+)
+def NEARNESS(key: ResourceKey, look: Look) -> Near | None:  # noqa: N802
+    """The clusters whose endpoints are not the same for all zones; a moved endpoint seldom changes which zones."""
+    backend = backend_of(key.name)
+    port = _port(look, backend) if backend is not None else None
+    if backend is None or port is None:
+        return None
+    endpoints, places = _arranged(look, backend, port)
+    serving = [one for one in endpoints if one.weight and any(name == port.name for name, _ in one.ports)]
+    zones = zones_apart(serving, same_zone=_same_zone(places))
+    return Near(tuple(sorted(zones))) if zones else None
+
+
+def _near(key: ResourceKey, row: Near) -> Iterable[ResourceKey]:
+    return (key._replace(scope=zone_scope(zone)) for zone in row.zones)
+
+
+@derived("zonal_assignments", each(NEARNESS, _near))
+def ZONAL_ASSIGNMENTS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
+    """The endpoints of such clusters as clients of a zone see them, under the cluster's own name."""
+    backend = backend_of(key.name)
+    port = _port(look, backend) if backend is not None else None
+    if backend is None or port is None:
+        return None
+    return resource(key.type_url, key.name, encode(_assignment(look, key.name, backend, port, zone_of(key.scope))))
+
+
+ZONAL_ASSIGNMENTS_BY_ZONE = ZONAL_ASSIGNMENTS.index("zone", lambda key, _: (zone_of(key.scope),))
+
+
 @derived(
     "assignments",
     each(CLUSTERS, lambda _, row: (ResourceKey(TYPE_ENDPOINT, row.eds),) if row.eds else ()),
@@ -110,13 +151,23 @@ def ASSIGNMENTS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     return resource(key.type_url, key.name, encode(_assignment(look, key.name, backend, port)))
 
 
-def _assignment(look: Look, name: str, backend: Backend, port: ServicePort) -> Any:
+def _assignment(look: Look, name: str, backend: Backend, port: ServicePort, zone: str = "") -> Any:
+    endpoints, places = _arranged(look, backend, port)
+    if zone:
+        endpoints = nearest_first(endpoints, zone, same_zone=_same_zone(places))
+    return load_assignment(name, endpoints, port_name=port.name, places=places)
+
+
+def _arranged(look: Look, backend: Backend, port: ServicePort) -> tuple[Iterable[Endpoint], LocalityPolicy | None]:
+    """The endpoints of a backend, and what a policy says of their places."""
     policy = traffic_settings(look, backend)
     balancer = policy.load_balancer if policy is not None else None
     fallback = balancer is not None and balancer.subset_fallback == "AnyEndpoint"
-    endpoints = _endpoints(look, backend, port, fallback=fallback)
-    locality = balancer.locality if balancer is not None else None
-    return load_assignment(name, endpoints, port_name=port.name, places=locality)
+    return _endpoints(look, backend, port, fallback=fallback), balancer.locality if balancer is not None else None
+
+
+def _same_zone(places: LocalityPolicy | None) -> bool:
+    return places is not None and bool(places.prefer_same_zone)
 
 
 def _port(look: Look, backend: Backend) -> ServicePort | None:

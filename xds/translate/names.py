@@ -89,6 +89,17 @@ def gateway_of(scope: str) -> tuple[str, str, bool]:
     return namespace, name, bool(sotw)
 
 
+def zone_scope(zone: str) -> str:
+    """The scope of what proxies of a zone see otherwise than all others."""
+    return f"zone/{zone}"
+
+
+def zone_of(scope: str) -> str:
+    """The zone that `zone_scope` made a scope from; empty for another scope."""
+    kind, _, zone = scope.partition("/")
+    return zone if kind == "zone" else ""
+
+
 def clients_scope(namespace: str, *, grpc: bool) -> str:
     """The scope of what all sidecars, or all gRPC clients, of a namespace share."""
     return f"{'grpc-clients' if grpc else 'sidecars'}/{namespace}"

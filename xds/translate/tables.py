@@ -6,7 +6,16 @@ from typing import Any
 
 from mesh import all_tables
 from mesh.tables import Table
-from xds.translate.cluster_tables import ADDRESSINGS, ASSIGNMENTS, CLUSTERS, SECRETS, USES, WORKLOAD_CLUSTERS
+from xds.translate.cluster_tables import (
+    ADDRESSINGS,
+    ASSIGNMENTS,
+    CLUSTERS,
+    NEARNESS,
+    SECRETS,
+    USES,
+    WORKLOAD_CLUSTERS,
+    ZONAL_ASSIGNMENTS,
+)
 from xds.translate.gateway_tables import ENTRANCES, HOSTS, SOTW_GATEWAYS
 from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
 from xds.translate.root_certificates import ROOT_CERTIFICATES
@@ -18,7 +27,7 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import CLIENTS, ROUTES, SEEN, SEEN_PORTS, SERVICE_HOSTS, VIRTUAL_HOSTS
-from xds.translate.views import RESOURCE_TABLES, SHARED_VIEWS, VIEWS
+from xds.translate.views import RESOURCE_TABLES, SHARED_VIEWS, VIEWS, ZONAL_VIEWS
 
 __all__ = ["RESOURCE_TABLES", "TABLES", "VIEWS"]
 
@@ -36,6 +45,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     ADDRESSINGS,
     CLUSTERS,
     ASSIGNMENTS,
+    NEARNESS,
+    ZONAL_ASSIGNMENTS,
     WORKLOAD_CLUSTERS,
     USES,
     SECRETS,
@@ -49,5 +60,6 @@ TABLES: tuple[Table[Any, Any], ...] = (
     SIDECAR_LISTENERS,
     GRPC_LISTENERS,
     SHARED_VIEWS,
+    ZONAL_VIEWS,
     VIEWS,
 )

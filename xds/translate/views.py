@@ -37,6 +37,8 @@ from xds.translate.cluster_tables import (
     SECRETS,
     USES_BY_SCOPE,
     WORKLOAD_CLUSTERS,
+    ZONAL_ASSIGNMENTS,
+    ZONAL_ASSIGNMENTS_BY_ZONE,
     certificate_keys,
 )
 from xds.translate.listener_tables import (
@@ -59,7 +61,7 @@ from xds.translate.sidecar import ingress_cluster
 
 RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
     TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS),
-    TYPE_ENDPOINT: (ASSIGNMENTS,),
+    TYPE_ENDPOINT: (ASSIGNMENTS, ZONAL_ASSIGNMENTS),
     TYPE_LISTENER: (GATEWAY_LISTENERS, SIDECAR_LISTENERS, GRPC_LISTENERS),
     TYPE_ROUTE: (EGRESS_ROUTES, GATEWAY_ROUTES, GRPC_ROUTES),
     TYPE_SCOPED_ROUTE: (SCOPED_ROUTES,),
@@ -87,9 +89,20 @@ class SharedKey(NamedTuple):
     type_url: str
 
 
+class ZonalKey(NamedTuple):
+    """The endpoints that audiences of a zone see which follow the routes of a scope."""
+
+    scope: str
+    zone: str
+
+
 def _shared(key: Audience, _row: Sight) -> Iterable[SharedKey]:
     scope = routes_scope(key)
     return (SharedKey(scope, type_url) for type_url in RESOURCE_TABLES)
+
+
+def _zonal(key: Audience, _row: Sight) -> tuple[ZonalKey, ...]:
+    return (ZonalKey(routes_scope(key), key.zone),) if key.zone else ()
 
 
 @derived("shared_views", each(SIGHTS, _shared))
@@ -99,6 +112,16 @@ def SHARED_VIEWS(key: SharedKey, look: Look) -> View | None:  # noqa: N802
         return View(tuple(used for _, used in look.keys(USES_BY_SCOPE, (key.scope, key.type_url))))
     found = [look.keys(index, key.scope) for index in _BY_SCOPE.get(key.type_url, ())]
     return View(tuple(heapq.merge(*found)))
+
+
+@derived("zonal_views", each(SIGHTS, _zonal))
+def ZONAL_VIEWS(key: ZonalKey, look: Look) -> View:  # noqa: N802
+    """The endpoints that all zones see alike, as the very same row, or with those of the zone in their places."""
+    everywhere = look(SHARED_VIEWS, SharedKey(key.scope, TYPE_ENDPOINT)) or _NOTHING
+    apart = {at.name: at for at in look.keys(ZONAL_ASSIGNMENTS_BY_ZONE, key.zone)}
+    if not any(at.name in apart for at in everywhere.keys):
+        return everywhere
+    return View(tuple(apart.get(at.name, at) for at in everywhere.keys))
 
 
 def _views(key: Audience, _row: Sight) -> Iterable[ViewKey]:
@@ -115,7 +138,10 @@ def VIEWS(key: ViewKey, look: Look) -> View | None:  # noqa: N802
 
 def _of_audience(look: Look, audience: Audience, type_url: str) -> View:
     """What is shared, as the very same row where there is nothing else: a view of thousands is then compared once."""
-    shared = look(SHARED_VIEWS, SharedKey(routes_scope(audience), type_url)) or _NOTHING
+    scope = routes_scope(audience)
+    if audience.zone and type_url == TYPE_ENDPOINT:
+        return look(ZONAL_VIEWS, ZonalKey(scope, audience.zone)) or _NOTHING
+    shared = look(SHARED_VIEWS, SharedKey(scope, type_url)) or _NOTHING
     own = _OWN[type_url](look, audience) if type_url in _OWN else ()
     if not own:
         return shared

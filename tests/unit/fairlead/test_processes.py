@@ -61,6 +61,10 @@ def test_a_busy_port_is_not_chosen() -> None:
     assert free_port(port) == port
 
 
+def test_a_free_port_is_none_that_the_system_gives_to_connections() -> None:
+    assert all(16_384 <= free_port() < 32_000 for _ in range(20))
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

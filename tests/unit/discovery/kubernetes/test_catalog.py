@@ -183,6 +183,17 @@ def test_ports_without_a_number_and_sctp_ports_are_left_out() -> None:
 # -- places
 
 
+def test_hints_say_for_which_zones_an_endpoint_is() -> None:
+    hinted = endpoint("10.0.0.1", for_zones=("eu-b", "eu-a", "eu-a"))
+    cluster = Cluster(service(), endpoint_slice("reviews-a", hinted, endpoint("10.0.0.2")))
+    assert [item.for_zones for item in cluster.endpoints()] == [("eu-a", "eu-b"), ()]
+
+
+def test_the_zone_of_a_node_is_what_its_label_says() -> None:
+    cluster = Cluster(node("n1", region="eu", zone="eu-a"), node("n2"))
+    assert [cluster.catalog.zone_of_node(name) for name in ("n1", "n2", "unheard-of")] == ["eu-a", "", ""]
+
+
 def test_the_zone_is_the_endpoints_own_and_the_region_its_nodes() -> None:
     cluster = Cluster(
         service(),

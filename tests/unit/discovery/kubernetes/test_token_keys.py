@@ -113,7 +113,7 @@ def told(text: str, keys: SigningKeys | None = None) -> Signed:
 
 
 def test_a_token_signed_by_either_kind_of_key_says_whose_it_is() -> None:
-    expected = Signed("shop", "edge", "edge-5d8f-abcde", "p", NOW + 3_600)
+    expected = Signed("shop", "edge", "edge-5d8f-abcde", "p", NOW + 3_600, "node1")
     assert told(token(claims())) == expected
     assert told(token(claims(), by_ec, alg="ES256", kid="e")) == expected
     assert told(token(claims(aud="fairlead"))) == expected

@@ -76,6 +76,7 @@ def test_a_good_answer_says_which_account_and_which_pod() -> None:
         pod="edge-5d8f-abcde",
         pod_uid="0f0a1c9e-7a0b-4a43-9d7e-000000000001",
         cluster="east",
+        node="node1",
     )
 
 

@@ -6,7 +6,7 @@ from mesh.model import AUDIENCES, REJECTIONS, Audience, Connected, Rejection, Re
 from mesh.tables import Change, Engine
 from tests.support.model import declared, objects
 from xds.resources import View, ViewKey
-from xds.schema.type_urls import TYPE_CLUSTER, TYPE_LISTENER, TYPE_ROUTE, TYPE_SCOPED_ROUTE, TYPE_SECRET
+from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER, TYPE_ROUTE, TYPE_SCOPED_ROUTE, TYPE_SECRET
 from xds.translate.offline import resources, translated
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
@@ -148,3 +148,55 @@ def test_a_rejection_over_state_of_the_world_leaves_delta_alone() -> None:
     engine.commit([Change(REJECTIONS, RejectionKey(OVER_SOTW, TYPE_ROUTE, routes.name, routes.version), row)])
     assert [each.any for each in resources(engine, OVER_SOTW, TYPE_ROUTE)] == [b"good bytes"]
     assert all(view(engine, EDGE, url).overrides == () for url in RESOURCE_TABLES)
+
+
+def in_zones(*hints: str) -> list[Change]:
+    """The service with an endpoint for each set of zones, and proxies of the gateway in the zones a and b."""
+    endpoints = ", ".join(f"{{address: 10.0.0.{number}, forZones: [{zones}]}}" for number, zones in enumerate(hints, 1))
+    text = f"""
+kind: Service
+metadata: {{name: reviews}}
+spec: {{ports: [{{name: http, port: 80}}], endpoints: [{endpoints}]}}
+"""
+    connected = [Change(AUDIENCES, EDGE._replace(zone=zone), Connected()) for zone in "ab"]
+    return [*(declared(each) for each in objects(text)), *connected]
+
+
+def first_of(engine: Engine, zone: str) -> set[str]:
+    """The addresses that come first for a zone."""
+    [assignment] = translated(engine, EDGE._replace(zone=zone))[TYPE_ENDPOINT]
+    return {
+        endpoint["endpoint"]["address"]["socket_address"]["address"]
+        for group in assignment.get("endpoints", ())
+        if not group.get("priority")
+        for endpoint in group["lb_endpoints"]
+    }
+
+
+def test_proxies_of_a_zone_see_those_endpoints_first_that_are_for_it() -> None:
+    engine = engine_with(*in_zones("a", "b", "a, b"))
+    assert first_of(engine, "a") == {"10.0.0.1", "10.0.0.3"}
+    assert first_of(engine, "b") == {"10.0.0.2", "10.0.0.3"}
+    assert first_of(engine, "") == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+
+
+def test_without_hints_all_zones_share_the_very_same_view() -> None:
+    engine = engine_with(*in_zones("", ""))
+    views = {zone: view(engine, EDGE._replace(zone=zone), TYPE_ENDPOINT) for zone in ("", "a", "b")}
+    assert views["a"] is views["b"] is views[""]
+
+
+def test_a_zone_without_endpoints_of_its_own_sees_what_all_see() -> None:
+    engine = engine_with(*in_zones("a", "a"))
+    assert view(engine, EDGE._replace(zone="b"), TYPE_ENDPOINT) is view(engine, EDGE, TYPE_ENDPOINT)
+
+
+def test_hints_that_come_and_go_change_endpoints_and_nothing_else() -> None:
+    engine = engine_with(*in_zones("", "b"))
+    changed = engine.commit(in_zones("a", "b"))
+    assert {type_url for type_url, tables in RESOURCE_TABLES.items() if any(changed.of(table) for table in tables)} == {
+        TYPE_ENDPOINT
+    }
+    assert first_of(engine, "a") == {"10.0.0.1"}
+    engine.commit(in_zones("", "b"))
+    assert first_of(engine, "a") == {"10.0.0.1", "10.0.0.2"}
