@@ -122,6 +122,15 @@ def test_a_document_that_is_no_bundle_is_refused(content: bytes, why: str) -> No
         read_jwks(content, TD)
 
 
+def test_a_root_whose_key_is_none_is_refused() -> None:
+    """Found by fuzzing: such a certificate can be read, and only its key cannot."""
+    numbers = ROOT.public_key().public_numbers()
+    point = numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+    odd = ROOT.public_bytes(Encoding.DER).replace(point, b"\x01" * 64)
+    with pytest.raises(InvalidBundle, match="no certificate"):
+        read_jwks(document(x509_key(x5c=[base64.b64encode(odd).decode()])), TD)
+
+
 def test_two_token_keys_of_one_name_are_refused() -> None:
     twice = json.loads(DOCUMENT)
     twice["keys"] += [key for key in twice["keys"] if key["use"] == "jwt-svid"]
