@@ -36,6 +36,8 @@ def authority_routes(authority: CertificateAuthority | None, parse_yaml: YamlPar
         (f"{ROOT}/proxies", "GET", handlers.compare, ()),
         (f"{ROOT}/request", "POST", handlers.request, ()),
         (f"{ROOT}/prepare", "POST", handlers.prepare, ()),
+        ("/api/v1/federation", "GET", handlers.federation, ()),
+        ("/api/v1/federation/{name}/refresh", "POST", handlers.refresh, ()),
         (f"{ROOT}/{{name}}/activate", "POST", handlers.activate, ("override",)),
         (f"{ROOT}/{{name}}/taint", "POST", handlers.taint, ()),
         (f"{ROOT}/{{name}}/revoke", "POST", handlers.revoke, ("override",)),
@@ -67,6 +69,14 @@ class _Handlers:
     async def compare(self) -> Response:
         """Which proxies trust what they should."""
         return _json({"items": self._authority.compare()})
+
+    async def federation(self) -> Response:
+        """The trust domains that we federate with."""
+        return _json({"items": self._known.federation() if self._known is not None else []})
+
+    async def refresh(self, request: Request) -> Response:
+        """Fetch the bundle of one."""
+        return _json(await self._authority.refresh(str(request.path_params["name"])))
 
     async def request(self) -> Response:
         """A request for an offline root to sign."""

@@ -342,6 +342,12 @@ def _authority_paths() -> Iterator[tuple[str, str, JSON]]:
         if path == "/prepare":
             made["requestBody"] = {"required": True, "content": _json_body(_PREPARE)}
         yield root + path, method, made
+    listed: JSON = {"operationId": "federation", "tags": ["Authority"], "parameters": []}
+    listed |= {"summary": "The trust domains that we federate with", "responses": _answers({"200": _list_of(anything)})}
+    yield "/api/v1/federation", "get", listed
+    fetched: JSON = {"operationId": "refreshFederation", "tags": ["Authority"], "parameters": [name]}
+    fetched |= {"summary": "Fetch the bundle of one of them now", "responses": _answers({"200": anything}, 404, 503)}
+    yield "/api/v1/federation/{name}/refresh", "post", fetched
 
 
 def _ready() -> JSON:

@@ -301,6 +301,14 @@ class CertificateAuthority(Protocol):
         """Of each connected proxy whether it trusts what it should, sorted by node."""
         ...
 
+    def federation(self) -> Sequence[Mapping[str, Any]]:
+        """The other trust domains that are believed in what is theirs, sorted; also where we have no authority."""
+        ...
+
+    async def refresh(self, trust_domain: str) -> Mapping[str, Any]:
+        """Fetch the bundle of one of them now. Raises NotFound, Unavailable."""
+        ...
+
     async def request(self) -> str:
         """A certificate request (PEM) for an offline root to sign."""
         ...

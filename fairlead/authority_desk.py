@@ -59,6 +59,14 @@ class AuthorityDesk:
             for node in sorted(seen.holding)
         ]
 
+    def federation(self) -> Sequence[Mapping[str, Any]]:
+        """See `CertificateAuthority.federation`."""
+        return self._identities.federation.status()
+
+    async def refresh(self, trust_domain: str) -> Mapping[str, Any]:
+        """See `CertificateAuthority.refresh`."""
+        return await self._identities.federation.refresh(trust_domain)
+
     async def request(self) -> str:
         """See `CertificateAuthority.request`."""
         with _told():

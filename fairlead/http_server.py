@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,9 +17,14 @@ _DATE_SECONDS = 1.0
 
 
 class HttpServer(uvicorn.Server):
-    """Serves an ASGI application until `stop`, which lets the requests under way end, within `drain` seconds."""
+    """Serves an ASGI application until `stop`, which lets the requests under way end, within `drain` seconds.
 
-    def __init__(self, app: Any, *, drain: float, limits: HttpLimits = DEFAULT_LIMITS) -> None:
+    With `tls` it speaks HTTPS.
+    """
+
+    def __init__(
+        self, app: Any, *, drain: float, limits: HttpLimits = DEFAULT_LIMITS, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -31,6 +37,7 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=max(1, round(drain)),
+                ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
             )
         )
         self._stopping = asyncio.Event()

@@ -89,7 +89,7 @@ class Server:
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
         self._clusters = Clusters(settings, store, self._engine)
-        self._identities = Identities(settings, store, submit=self._builder.submit)
+        self._identities = Identities(settings, store, submit=self._builder.submit, apis=self._clusters.apis)
         self._identities.gate.ask_too(self._who_trusts)
         self._token_way = self._way_for_tokens()
         self._xds = XdsServer(
@@ -201,6 +201,7 @@ class Server:
             if self._token_way is not None:
                 stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
+            stack.push_async_callback(self._identities.close)
             stack.push_async_callback(self._tasks.stop)
             http = self._tasks.start("api", self._http.run_on(api_socket))
             self._announce(Address(api_address.host, api_socket.getsockname()[1]))
@@ -253,6 +254,7 @@ class Server:
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain)
         self._builder.submit((Change(MESH, "", mesh),))
+        await self._identities.load()
         await self._store_source.load()
         self._waiting_for.remove("store")
         following: list[tuple[Source, AsyncIterator[tuple[Change, ...]]]] = []

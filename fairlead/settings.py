@@ -145,12 +145,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         _about(
             "Who signs workloads' certificates: `store` (built in, its keys sealed in the store), `folder:DIR` (built"
             " in, in a folder that `fairlead ca init` made), `memory` (built in, forgotten at the end: for a laptop),"
-            " `files:DIR` (an authority's certificate and key as files that somebody else renews). Empty: nobody."
+            " `files:DIR` (an authority's `tls.crt`, `tls.key` and `ca.crt`, which somebody else renews),"
+            " `vault:URL#MOUNT/ROLE` (Vault's PKI engine), `kubernetes:SIGNER` (a signer of certificate requests in the"
+            " first cluster). Empty: nobody."
         ),
     ] = ""
     ca_passphrase: Annotated[str, _about("The passphrase that seals the keys of a built-in authority.")] = ""
     ca_passphrase_file: Annotated[
         str, _about("A file with it in its first line, which nobody but this program's user may read.")
+    ] = ""
+    ca_roots: Annotated[
+        str, _about("PEM file with the roots of a `kubernetes:` signer; read again when it changes.")
+    ] = ""
+    ca_token_file: Annotated[
+        str, _about("A file with the token for Vault, which nobody else may read; read for each request.")
+    ] = ""
+    ca_server_ca: Annotated[
+        str, _about("PEM file with the authorities of Vault's own certificate. Empty: those of the system.")
     ] = ""
     ca_key_type: Annotated[
         Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"],
@@ -180,6 +191,28 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds,
         _about("How long it waits for proxies that are not connected: after a start, and for one that went away."),
     ] = 60.0
+    bundle_endpoint: Annotated[
+        str, _about("Address on which other trust domains get the trust bundle over HTTPS. Empty: nowhere.")
+    ] = ""
+    bundle_names: Annotated[
+        tuple[str, ...],
+        _about("A DNS name or address by which they reach it, for its certificate; may be given several times."),
+    ] = ()
+    bundle_cert: Annotated[
+        str, _about("PEM file with a certificate for it that the public web trusts. Empty: one of `ca`.")
+    ] = ""
+    bundle_key: Annotated[str, _about("PEM file with the key of `bundle_cert`, which nobody else may read.")] = ""
+    federate: Annotated[
+        tuple[str, ...],
+        _about(
+            "Another trust domain whose certificates are believed: `TRUST-DOMAIN=URL` (the public web vouches for the"
+            " URL) or `TRUST-DOMAIN=URL;SPIFFE-ID;FILE` (its own authority does; FILE is its first bundle). May be"
+            " given several times."
+        ),
+    ] = ()
+    federate_ca: Annotated[
+        str, _about("PEM file with the authorities that vouch for such URLs. Empty: those of the system.")
+    ] = ""
     api_tokens: Annotated[
         str,
         _about("Tokens for the API, one `name:role:token` per line; role is `read` or `write`."),

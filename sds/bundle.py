@@ -108,7 +108,7 @@ def read_jwks(data: bytes, trust_domain: TrustDomain) -> TrustBundle:
         raise InvalidBundle(f"it has {len(data)} bytes; at most {MAX_BYTES} are taken")
     try:
         document = _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidBundle(f"it is no JWK Set: {str(error)[:200]}") from None
     if len(document.keys) > MAX_KEYS:
         raise InvalidBundle(f"it has {len(document.keys)} keys; at most {MAX_KEYS} are taken")

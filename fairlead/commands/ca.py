@@ -122,6 +122,30 @@ def compare(
         raise typer.Exit(DIFFERS)
 
 
+@app.command(epilog=examples("fairlead ca bundle > first.json"))
+def bundle(server: ServerOption = DEFAULT_SERVER, token: TokenOption = "") -> None:
+    """Print the trust bundle, as SPIFFE's JWK Set: for another trust domain to begin with."""
+    say(Client(server, token=token).request("GET", f"{_ROOT}/bundle").body.decode())
+
+
+@app.command(epilog=examples("fairlead ca federation", "fairlead ca federation --refresh elsewhere.org"))
+def federation(
+    refresh: Annotated[str, typer.Option(metavar="NAME", help="Fetch the bundle of this trust domain now.")] = "",
+    server: ServerOption = DEFAULT_SERVER,
+    token: TokenOption = "",
+    output: OutputOption = Format.table,
+) -> None:
+    """List the other trust domains that are believed in what is theirs."""
+    client = Client(server, token=token)
+    if refresh:
+        client.request("POST", f"/api/v1/federation/{segment(refresh)}/refresh")
+    data = client.items("/api/v1/federation")
+    columns = ("trust domain", "bundle", "roots", "profile", "url", "problem")
+    names = ("trustDomain", "sequence", "roots", "profile", "url", "problem")
+    rows = [tuple(str(one[name]) or "-" for name in names) for one in data["items"]]
+    emit(data, output=output, table=lambda: print_table(columns, rows, empty="no other trust domain is believed"))
+
+
 @app.command(epilog=examples("fairlead ca request > request.pem"))
 def request(server: ServerOption = DEFAULT_SERVER, token: TokenOption = "") -> None:
     """Print a request for an offline root to sign; its key stays in the server."""

@@ -37,7 +37,7 @@ def _flag(info: SettingInfo) -> inspect.Parameter:
 def _metavar(info: SettingInfo) -> str | None:
     if info.type is bool:
         return None
-    if info.name in ("xds", "xds_tokens", "api"):
+    if info.name in ("xds", "xds_tokens", "api", "bundle_endpoint"):
         return "HOST:PORT"
     if info.type is float:
         return "NUMBER"
@@ -54,6 +54,8 @@ def _metavar(info: SettingInfo) -> str | None:
         "xds_names": "NAME",
         "xds_audience": "NAME",
         "ca": "AUTHORITY",
+        "federate": "DOMAIN",
+        "bundle_names": "NAME",
         "ca_key_type": "TYPE",
     }
     return known.get(info.name, "FILE")

@@ -35,7 +35,19 @@ def commands() -> list[tuple[str, ...]]:
     from fairlead.cli import SECTIONS
 
     named = [(name,) for section in SECTIONS.values() for name in section]
-    steps = ("init", "status", "compare", "prepare", "activate", "taint", "revoke", "request", "sign")
+    steps = [
+        "init",
+        "status",
+        "compare",
+        "prepare",
+        "activate",
+        "taint",
+        "revoke",
+        "request",
+        "sign",
+        "bundle",
+        "federation",
+    ]
     groups = {"proxy": [("proxy", "show")], "ca": [("ca", step) for step in steps]}
     return [words for (name,) in named for words in groups.get(name, [(name,)])]
 

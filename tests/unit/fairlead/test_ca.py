@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fairlead.processes import Children
+from fairlead.processes import Children, free_port
+from mesh.spiffe import TrustDomain
+from sds.certificates import new_root
+from sds.keys import new_key
+from tests.support.outer import mount
 from tests.support.programs import FAIRLEAD, Serving, start_serve
 from tests.support.xds_client import Client, node, until
 from xds.schema import unpack
@@ -265,3 +270,50 @@ def test_without_an_authority_the_api_says_so(children: Children) -> None:
     serving = start_serve(children)
     said = fairlead("ca", "status", "--server", f"http://127.0.0.1:{serving.api}", code=1)
     assert "Start it with --ca" in said
+
+
+def test_an_authority_as_files_is_followed_when_they_are_renewed(children: Children, tmp_path: Path) -> None:
+    trust_domain, now = TrustDomain("cluster.local"), dt.datetime.now(dt.UTC)
+    first, second = (new_root(trust_domain, new_key(), now=now, lifetime=dt.timedelta(days=90)) for _ in range(2))
+    mount(tmp_path / "ca", first, number=1)
+    serving = start_serve(children, "--ca", f"files:{tmp_path}/ca", "--ca-settle-time", "0.2")
+    assert authorities(serving) == {"active": first.id}
+    (tmp_path / "ca" / "..data" / "tls.key").write_text("half a key")
+    children.wait_until(
+        lambda: "AuthorityFiles" in str(serving.client.get("/api/v1/problems")), what="the broken files to be told of"
+    )
+    assert authorities(serving) == {"active": first.id}
+    mount(tmp_path / "ca", second, number=2)
+    children.wait_until(lambda: authorities(serving).get("active") == second.id, what="the new authority to sign")
+    assert "AuthorityFiles" not in str(serving.client.get("/api/v1/problems"))
+    fairlead("ca", "prepare", "--server", f"http://127.0.0.1:{serving.api}", code=1)
+
+
+def test_two_trust_domains_believe_each_other_in_what_is_theirs(children: Children, tmp_path: Path) -> None:
+    first = tmp_path / "first.json"
+    port = free_port()
+    theirs = start_serve(
+        children, "--trust-domain", "elsewhere.org", "--ca", "memory", "--bundle-endpoint", f"127.0.0.1:{port}",
+        "--ca-settle-time", "0", name="theirs", store=tmp_path / "theirs.db",
+    )  # fmt: skip
+    first.write_text(fairlead("ca", "bundle", "--server", f"http://127.0.0.1:{theirs.api}"))
+    setting = f"elsewhere.org=https://127.0.0.1:{port}/;spiffe://elsewhere.org/fairlead/bundle-endpoint;{first}"
+    ours = start_serve(children, "--ca", "memory", "--federate", setting, name="ours", store=tmp_path / "ours.db")
+
+    def known() -> dict[str, Any]:
+        found: dict[str, Any] = ours.client.get("/api/v1/federation")["items"][0]
+        return found
+
+    assert known()["roots"] == 1
+    prepare(theirs)
+    ours.client.request("POST", "/api/v1/federation/elsewhere.org/refresh")
+    assert known()["roots"] == 2
+    theirs.child.process.kill()
+    theirs.child.process.wait(20)
+    children.started.remove(theirs.child)
+    said = fairlead(
+        "ca", "federation", "--refresh", "elsewhere.org", "--server", f"http://127.0.0.1:{ours.api}", code=1
+    )
+    assert "The last good bundle stands" in said
+    assert known()["roots"] == 2
+    assert "elsewhere.org" in str(ours.client.get("/api/v1/problems"))

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.spiffe import TrustDomain
+from mesh.spiffe import SpiffeId, TrustDomain
 from sds.builtin import BuiltinAuthority, Making
+from sds.jwt_svid import validate
 from sds.keepers import (
     BOOK_FILE,
     PREVIOUS_FILE,
@@ -118,7 +119,9 @@ async def test_an_authority_comes_back_as_it_was(folder: Path) -> None:
     second = await authority(folder)
     assert second.book == first.book
     assert second.bundle() == first.bundle()
-    assert second.jwt_signer()[0] == first.jwt_signer()[0]
+    token = first.issue_jwt(SpiffeId.parse("spiffe://example.org/a"), ("b",))
+    bundles = {TD: second.bundle()}
+    assert validate(token, bundles, audience="b", now=dt.datetime.now(dt.UTC)).identity.path == "/a"
 
 
 async def test_another_passphrase_is_told_and_nothing_is_overwritten(folder: Path) -> None:

@@ -1,0 +1,88 @@
+"""A certificate of the server's own, from its own authority, renewed at half its life. The key never leaves memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from mesh.certificates import KeyPair
+from mesh.spiffe import SpiffeId
+from sds.authority import Authority, AuthorityError, Issued
+from sds.builtin import utc_now
+from sds.keys import new_key, request_for
+from sds.renewal import renew_at, retry_after
+
+_LONGEST_SLEEP: Final = 3_600.0
+_log = logging.getLogger(__name__)
+
+
+class OwnCertificate:
+    """`names` are DNS names and addresses beside the identity. `obtain` comes first; then `run` keeps it fresh."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        identity: SpiffeId,
+        names: tuple[str, ...] = (),
+        *,
+        clock: Callable[[], dt.datetime] = utc_now,
+    ) -> None:
+        self._authority = authority
+        self._identity = identity
+        self._names = names
+        self._clock = clock
+        self._bell = asyncio.Event()
+        self._pair: KeyPair | None = None
+        self._issued: Issued | None = None
+        self._renew_at = clock()
+        authority.listen(self._bell.set)
+
+    def current(self) -> KeyPair:
+        """The certificate of the moment, with its key."""
+        assert self._pair is not None
+        return self._pair
+
+    async def obtain(self) -> None:
+        """Get a new one, with a new key.
+
+        Raises:
+            AuthorityError: not now, or not at all.
+        """
+        key = new_key()
+        request = request_for(key, self._identity)
+        issued = await self._authority.issue(key.public_key, self._identity, dns_names=self._names, request=request)
+        self._pair, self._issued = KeyPair(issued.chain, key.pem()), issued
+        self._renew_at = renew_at(issued.not_before, issued.not_after, draw=random.random())  # noqa: S311 - a spread
+
+    async def run(self) -> None:
+        """Renew it in time, and at once where its signer is tainted, without end."""
+        failures = 0
+        while True:
+            now = self._clock()
+            if now >= self._renew_at or self._tainted():
+                try:
+                    await self.obtain()
+                    failures = 0
+                    continue
+                except AuthorityError as error:
+                    failures += 1
+                    _log.warning("the certificate of %s cannot be renewed: %s", self._identity, error)
+            await self._sleep(failures, now)
+
+    def _tainted(self) -> bool:
+        return self._issued is not None and self._issued.authority in self._authority.bundle().tainted
+
+    async def _sleep(self, failures: int, now: dt.datetime) -> None:
+        assert self._issued is not None
+        pause = self._renew_at - now
+        if failures:
+            pause = retry_after(failures, left=self._issued.not_after - now, draw=random.random())  # noqa: S311
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(max(pause.total_seconds(), 0.01), _LONGEST_SLEEP)):
+                await self._bell.wait()
+        self._bell.clear()

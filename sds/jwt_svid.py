@@ -1,0 +1,180 @@
+"""JWT-SVIDs (JWT-SVID.md): signing them with our key, and judging those that others show. Pure.
+
+Judging is strict where JOSE is loose: the algorithm has to be one of the specification's and fit the key that the `kid`
+names in the bundle of the *subject's* trust domain; whatever else the header offers (`jku`, `jwk`, `x5c`, `crit`) is
+not looked at but refused. Sizes are bounded before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from mesh.spiffe import InvalidSpiffeId, SpiffeId, TrustDomain
+from sds.authority import RefusedIssue
+from sds.bundle import TrustBundle
+from sds.keys import SigningKey
+
+DEFAULT_LIFE: Final = dt.timedelta(minutes=5)
+LONGEST_LIFE: Final = dt.timedelta(hours=1)
+LEEWAY: Final = dt.timedelta(seconds=60)
+MAX_BYTES: Final = 16_384
+MAX_AUDIENCES: Final = 10
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
+_HASHES: Final = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
+_CURVE_OF: Final = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
+
+
+class InvalidToken(ValueError):  # noqa: N818 - errors are named by what is true
+    """A token that proves nothing; the text says why, for a log and not for whoever showed it."""
+
+
+class JwtSvid(msgspec.Struct, frozen=True):
+    """What a valid token says."""
+
+    identity: SpiffeId
+    audiences: tuple[str, ...]
+    expires_at: dt.datetime
+    claims: Mapping[str, Any]
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
+    alg: str
+    kid: str
+    typ: str = "JWT"
+
+
+class _Claims(msgspec.Struct):
+    sub: str
+    aud: str | tuple[str, ...]
+    exp: int | float
+    nbf: int | float = 0
+    iat: int | float = 0
+
+
+def sign(
+    key: SigningKey, kid: str, identity: SpiffeId, audiences: Sequence[str], *, now: dt.datetime, lifetime: dt.timedelta
+) -> str:
+    """A token that says who its holder is, to some audiences.
+
+    Raises:
+        RefusedIssue: no audience or too many, or a life that is too long.
+    """
+    if not identity.path:
+        raise RefusedIssue(f"{identity} is an authority's identity, not a workload's")
+    if not audiences or not all(audiences) or len(audiences) > MAX_AUDIENCES:
+        raise RefusedIssue(f"a JWT-SVID is for 1 to {MAX_AUDIENCES} audiences, each with a name")
+    if not dt.timedelta() < lifetime <= LONGEST_LIFE:
+        raise RefusedIssue(f"a life of {lifetime} is asked for; at most {LONGEST_LIFE} is granted")
+    if not isinstance(key.key, ec.EllipticCurvePrivateKey):
+        raise RefusedIssue("JWT-SVIDs are signed with an elliptic curve's key")
+    algorithm = next(name for name, curve in _CURVE_OF.items() if curve == key.key.curve.name)
+    begin = int(now.timestamp())
+    claims = {
+        "sub": str(identity),
+        "aud": list(audiences),
+        "iat": begin,
+        "exp": begin + int(lifetime.total_seconds()),
+    }
+    header = {"alg": algorithm, "kid": kid, "typ": "JWT"}
+    signed = f"{_text(msgspec.json.encode(header))}.{_text(msgspec.json.encode(claims))}"
+    r, s = utils.decode_dss_signature(key.key.sign(signed.encode(), ec.ECDSA(_HASHES[algorithm[2:]])))
+    size = (key.key.key_size + 7) // 8
+    return f"{signed}.{_text(r.to_bytes(size, 'big') + s.to_bytes(size, 'big'))}"
+
+
+def validate(token: str, bundles: Mapping[TrustDomain, TrustBundle], *, audience: str, now: dt.datetime) -> JwtSvid:
+    """What a token says, if it is valid for an audience at a time.
+
+    Raises:
+        InvalidToken: it is not.
+    """
+    if len(token) > MAX_BYTES:
+        raise InvalidToken(f"it has more than {MAX_BYTES} characters")
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise InvalidToken("it has not three parts")
+    try:
+        header = msgspec.json.decode(_bytes(parts[0]), type=_Header)
+        signature = _bytes(parts[2])
+        body = _bytes(parts[1])
+        claims = msgspec.json.decode(body, type=_Claims)
+        everything = msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise InvalidToken(f"it cannot be read: {str(error)[:200]}") from None
+    if header.typ not in {"JWT", "JOSE"}:
+        raise InvalidToken(f"its typ is {header.typ[:40]!r}")
+    try:
+        identity = SpiffeId.parse(claims.sub)
+    except InvalidSpiffeId as error:
+        raise InvalidToken(f"its subject is no SPIFFE ID: {error}") from None
+    if not identity.path:
+        raise InvalidToken("its subject is an authority")
+    bundle = bundles.get(identity.trust_domain)
+    if bundle is None:
+        raise InvalidToken(f"its trust domain {identity.trust_domain} is not known")
+    pem = next((key.pem for key in bundle.jwt_keys if key.kid == header.kid), None)
+    if pem is None:
+        raise InvalidToken(f"its key {header.kid[:100]!r} is none of {identity.trust_domain}")
+    _verify(header.alg, load_pem_public_key(pem), f"{parts[0]}.{parts[1]}".encode(), signature)
+    return _judged(identity, claims, everything, audience=audience, now=now)
+
+
+def _judged(
+    identity: SpiffeId, claims: _Claims, everything: Mapping[str, Any], *, audience: str, now: dt.datetime
+) -> JwtSvid:
+    audiences = (claims.aud,) if isinstance(claims.aud, str) else claims.aud
+    if not audience or audience not in audiences:
+        raise InvalidToken(f"it is not for {audience!r}")
+    seconds, leeway = now.timestamp(), LEEWAY.total_seconds()
+    if not seconds < claims.exp + leeway:  # NaN is no time either
+        raise InvalidToken("it has ended")
+    if not (claims.nbf <= seconds + leeway and claims.iat <= seconds + leeway):
+        raise InvalidToken("it has not begun yet")
+    try:
+        end = dt.datetime.fromtimestamp(claims.exp, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        raise InvalidToken("its end is no time") from None
+    return JwtSvid(identity, audiences, end, everything)
+
+
+def _verify(algorithm: str, key: Any, signed: bytes, signature: bytes) -> None:
+    digest = _HASHES.get(algorithm[2:])
+    family = algorithm[:2]
+    if digest is None or family not in {"ES", "RS", "PS"}:
+        raise InvalidToken(f"its algorithm is {algorithm[:40]!r}")  # `none`, HS256 and whatever comes after them
+    try:
+        if family == "ES" and isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == _CURVE_OF[algorithm]:
+            size = (key.key_size + 7) // 8
+            if len(signature) != 2 * size:
+                raise InvalidToken("its signature has another length")
+            halves = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
+            key.verify(utils.encode_dss_signature(*halves), signed, ec.ECDSA(digest))
+        elif family == "RS" and isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, signed, padding.PKCS1v15(), digest)
+        elif family == "PS" and isinstance(key, rsa.RSAPublicKey):
+            pss = padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
+            key.verify(signature, signed, pss, digest)
+        else:
+            raise InvalidToken("its algorithm is not that of its key")
+    except InvalidSignature:
+        raise InvalidToken("its signature is wrong") from None
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    if not _BASE64URL.fullmatch(text):
+        raise ValueError("no base64url")
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
