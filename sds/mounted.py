@@ -14,7 +14,8 @@ from cryptography import x509
 
 from mesh.spiffe import TrustDomain
 from sds.certificates import Signer, UnusableAuthority, read_signer, to_pem
-from sds.keys import UnusableKey, read_key
+from sds.keys import read_key
+from sds.lint import MALFORMED
 from sds.outer import read_roots
 
 CHAIN: Final = "tls.crt"
@@ -45,7 +46,7 @@ def read_mounted(folder: Path, trust_domain: TrustDomain) -> Mounted:
     try:
         trusted = read_roots(roots, trust_domain)
         return Mounted(read_signer(_whole(chain, trusted), read_key(key), trust_domain), trusted)
-    except (ValueError, UnusableKey) as error:
+    except MALFORMED as error:
         raise UnusableAuthority(f"{folder}: {error}") from None
 
 

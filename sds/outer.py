@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.authority import AuthorityUnavailable, Issued, RefusedIssue
 from sds.certificates import checked, fingerprint, to_pem
 from sds.keys import UnusableKey, check_public_key
-from sds.lint import lint_authority
+from sds.lint import MALFORMED, lint_authority
 
 MAX_REQUEST: Final = 16_384
 _MAX_DEPTH: Final = 5
@@ -43,7 +43,7 @@ def request_pem(request: bytes | None, public_key: Any, identity: SpiffeId, *, n
         check_public_key(key)
     except UnusableKey as error:
         raise RefusedIssue(f"the public key cannot be certified: {error}") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except MALFORMED:
         raise RefusedIssue("the certificate request cannot be read") from None
     if not valid or key != public_key:
         raise RefusedIssue("the certificate request is not signed with the key that is to be certified")
@@ -72,7 +72,10 @@ def read_roots(pem: bytes, trust_domain: TrustDomain) -> tuple[bytes, ...]:
     Raises:
         ValueError: there is none, or one is no authority of the trust domain.
     """
-    found = x509.load_pem_x509_certificates(pem)
+    try:
+        found = x509.load_pem_x509_certificates(pem)
+    except MALFORMED:
+        raise ValueError("it is no PEM certificates") from None
     for root in found:
         if problems := lint_authority(root, trust_domain):
             raise ValueError(f"{fingerprint(root)} cannot be an authority of {trust_domain}: {'; '.join(problems)}")
@@ -96,9 +99,10 @@ def answered(
     try:
         leaf, *above = x509.load_pem_x509_certificates(chain)
         anchors = [x509.load_pem_x509_certificate(root) for root in roots]
-    except ValueError:
+        same_key = leaf.public_key() == public_key
+    except MALFORMED:
         raise AuthorityUnavailable(f"the authority's answer for {identity} is no certificate") from None
-    if leaf.public_key() != public_key:
+    if not same_key:
         raise AuthorityUnavailable(f"the authority's answer for {identity} is for another key")
     path = _path(leaf, above, anchors)
     if path is None:
@@ -130,6 +134,6 @@ def _path(
 def _signed(below: x509.Certificate, above: x509.Certificate) -> bool:
     try:
         below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*MALFORMED, InvalidSignature):
         return False
     return True

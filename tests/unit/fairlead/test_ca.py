@@ -262,6 +262,7 @@ def test_init_overwrites_nothing_and_wants_good_passphrases(
     ],
 )
 def test_an_authority_that_cannot_be_is_refused_at_the_start(tmp_path: Path, ca: str, words: str) -> None:
+    """CVE-2020-1764: a key that everybody knew stood in for one that nobody had given. No passphrase: no start."""
     said = fairlead("serve", "--insecure-xds", "--store", f"sqlite:{tmp_path}/f.db", "--ca", ca, code=2)
     assert words in said
 

@@ -267,6 +267,14 @@ def test_a_request_that_asks_for_more_than_the_identity_is_refused() -> None:
             request_pem(request, key.public_key, REVIEWS, names_needed=True)
 
 
+def test_a_request_of_a_version_that_does_not_exist_is_refused() -> None:
+    """Found by fuzzing: `cryptography` raises an error of its own kind over it."""
+    good = caller(REVIEWS)
+    odd = good.request.replace(b"\x02\x01\x00", b"\x02\x01\x7e", 1)
+    with pytest.raises(RefusedIssue, match="cannot be read"):
+        request_pem(odd, good.public_key, REVIEWS, names_needed=True)
+
+
 # -- Kubernetes ----------------------------------------------------------------------------------------------------
 
 
