@@ -237,6 +237,7 @@ def test_without_an_authority_the_api_says_so(children: Children) -> None:
     serving = start_serve(children)
     said = fairlead("ca", "status", "--server", f"http://127.0.0.1:{serving.api}", code=1)
     assert "Start it with --ca" in said
+    assert serving.client.get("/api/v1/federation") == {"items": []}
 
 
 def test_an_authority_as_files_is_followed_when_they_are_renewed(children: Children, tmp_path: Path) -> None:

@@ -200,3 +200,14 @@ def test_no_key_shows_itself() -> None:
     for shown in (repr(key), str(key), f"{key}", repr(pem), repr(new_root(TD, key, now=NOW, lifetime=HOUR))):
         assert "redacted" in shown
         assert "PRIVATE" not in shown
+
+
+@pytest.mark.parametrize("off", [-90, 90])
+async def test_clocks_may_differ_by_a_minute_and_a_half(off: int) -> None:
+    signing = authority()
+    issued = await signing.issue(PUBLIC, REVIEWS, dns_names=("a.b",))
+    store = Store(x509.load_pem_x509_certificates(signing.bundle().pem()))
+    elsewhere = NOW + dt.timedelta(seconds=off)
+    PolicyBuilder().store(store).time(elsewhere).build_server_verifier(x509.DNSName("a.b")).verify(
+        leaf_of(issued.chain), []
+    )
