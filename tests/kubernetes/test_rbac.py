@@ -104,6 +104,11 @@ apiVersion: fairlead.dev/v1alpha1
 kind: ServiceSubset
 metadata: {{name: v1, namespace: {namespace}}}
 spec: {{service: reviews, labels: {{version: v1}}}}
+---
+apiVersion: fairlead.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {{name: reviews, namespace: {namespace}}}
+spec: {{targetRefs: [{{kind: Service, name: reviews}}], timeouts: {{request: 5s}}}}
 """)
     )
 
@@ -165,7 +170,7 @@ def test_fairlead_may_do_what_it_does_and_nothing_else(
 _RARE = {
     # A status whose object changed at the same time is read again: tests/kubernetes/test_status.py.
     *(("get", "gateway.networking.k8s.io", name) for name in ("gatewayclasses", "gateways", "httproutes")),
-    *(("get", "fairlead.dev", name) for name in ("services", "servicesubsets", "gatewayparameters")),
+    *(("get", "fairlead.dev", name) for name in ("services", "servicesubsets", "gatewayparameters", "trafficpolicies")),
     # A new authority takes the place of the old one after months.
     ("update", "", "secrets"),
 }
