@@ -171,6 +171,8 @@ _RARE = {
     # A status whose object changed at the same time is read again: tests/kubernetes/test_status.py.
     *(("get", "gateway.networking.k8s.io", name) for name in ("gatewayclasses", "gateways", "httproutes")),
     *(("get", "fairlead.dev", name) for name in ("services", "servicesubsets", "gatewayparameters", "trafficpolicies")),
+    # Only who watches all namespaces knows whether a class is used: tests/kubernetes/test_class_finalizer.py.
+    ("patch", "gateway.networking.k8s.io", "gatewayclasses"),
     # A new authority takes the place of the old one after months.
     ("update", "", "secrets"),
 }
