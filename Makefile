@@ -12,6 +12,7 @@ READY := $(VENV)/.installed
 WORKERS ?= 2
 KEEP ?=
 ROW ?=
+TIME ?= 60
 
 .PHONY: help
 help: ## list the targets
@@ -44,6 +45,14 @@ test-consul: $(READY) ## tests with real Consul agents: the one on PATH, or Debi
 .PHONY: test-faults
 test-faults: $(READY) ## tests that take minutes: rotation, outages and wrong clocks under traffic
 	$(BIN)/python -m pytest tests -m faults -n $(WORKERS) --dist load --durations 10 --durations-min 5
+
+.PHONY: fuzz
+fuzz: $(READY) ## fuzz what strangers can send, TIME seconds for each parser
+	$(BIN)/python -m pip install --quiet -c constraints.txt atheris
+	@for target in spiffe csr token bundle book; do \
+	  echo "fuzzing $$target"; \
+	  $(BIN)/python -m tests.fuzz.parsers $$target -max_total_time=$(TIME) 2>&1 | tail -n 20 | grep -E "^Done|Error|Exception|File" ; \
+	done
 
 .PHONY: lint
 lint: $(READY) ## style, types, and who may import whom

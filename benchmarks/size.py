@@ -40,6 +40,9 @@ class Size:
     cluster_services: int
     cluster_endpoint_changes: int
     idle_seconds: float
+    certificates: int
+    agents: int
+    agent_life: float
 
 
 FULL = Size(
@@ -71,6 +74,9 @@ FULL = Size(
     cluster_services=50,
     cluster_endpoint_changes=200,
     idle_seconds=20,
+    certificates=20_000,
+    agents=2000,
+    agent_life=100,
 )
 
 SMALL = Size(
@@ -102,6 +108,9 @@ SMALL = Size(
     cluster_services=2,
     cluster_endpoint_changes=3,
     idle_seconds=1,
+    certificates=200,
+    agents=50,
+    agent_life=5,
 )
 
 SIZES = {size.name: size for size in (FULL, SMALL)}

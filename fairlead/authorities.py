@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from discovery.kubernetes.api import ApiError, UnreachableError
 from discovery.stores.store import Store, StoreUnavailable
 from fairlead.errors import UsageError
 from fairlead.federation import read_settings as read_federated
 from fairlead.settings import Settings
 from mesh.spiffe import TrustDomain
 from sds.builtin import BuiltinAuthority, Making, in_memory, utc_now
-from sds.keepers import BookUnavailable, FolderKeeper, Keeper
+from sds.keepers import BookUnavailable, FolderKeeper, Keeper, MemoryKeeper
+from sds.kubernetes_csr import KubernetesAuthority
 from sds.lifetimes import Lifetimes
 from sds.rotation import Policy
 from sds.sealing import Sealer, SealError, read_passphrase
+from sds.vault import VaultAuthority
 
 COLLECTION = "authorities"
+_VAULT = re.compile(r"https?://[^#]+#[A-Za-z0-9_./-]+/[A-Za-z0-9_.-]+")
 _DOCUMENT = "book"
-_FORMS = "store, folder:DIR, memory or files:DIR"
+_FORMS = "store, folder:DIR, memory, files:DIR, vault:URL#MOUNT/ROLE or kubernetes:SIGNER"
+
+Outer = VaultAuthority | KubernetesAuthority
 
 Clock = Callable[[], dt.datetime]
 
@@ -66,6 +74,13 @@ def check(settings: Settings) -> None:
         raise UsageError(f"--ca: there is no folder {rest}. Fix: {fix}")
     if kind in {"store", "folder"}:
         sealer(settings)
+    if kind == "vault" and (not settings.ca_token_file or not _VAULT.fullmatch(rest)):
+        raise UsageError("--ca: Vault is named as vault:URL#MOUNT/ROLE, and --ca-token-file has the token for it")
+    if kind == "kubernetes" and (not settings.ca_roots or not settings.kubernetes):
+        raise UsageError(
+            "--ca: a signer in Kubernetes needs a cluster (--kubernetes) and --ca-roots, a file with what its"
+            " certificates lead to"
+        )
 
 
 def builtin(settings: Settings, store: Store, *, clock: Clock = utc_now) -> BuiltinAuthority | None:
@@ -75,8 +90,14 @@ def builtin(settings: Settings, store: Store, *, clock: Clock = utc_now) -> Buil
     making = Making(
         key_type=settings.ca_key_type,
         root_life=dt.timedelta(seconds=settings.ca_root_lifetime),
-        policy=Policy(bound=dt.timedelta(seconds=settings.ca_activation_wait)),
+        policy=Policy(bound=dt.timedelta(seconds=settings.ca_activation_wait), renew=kind != "files"),
+        outside=kind == "files",
     )
+    if kind == "files":
+        sealed = Sealer(b"kept in memory alone, as its files are elsewhere")
+        return BuiltinAuthority(
+            trust_domain, MemoryKeeper(), sealed, making=making, lifetimes=lifetimes(settings), clock=clock
+        )
     if kind == "memory":
         return in_memory(trust_domain, making=making, lifetimes=lifetimes(settings), clock=clock)
     keeper: Keeper
@@ -91,6 +112,46 @@ def builtin(settings: Settings, store: Store, *, clock: Clock = utc_now) -> Buil
     return BuiltinAuthority(
         trust_domain, keeper, sealer(settings), making=making, lifetimes=lifetimes(settings), clock=clock
     )
+
+
+def outer(settings: Settings, apis: Mapping[str, Any], *, clock: Clock = utc_now) -> Outer | None:
+    """The authority of the settings that is another program, not yet opened; None where it is none.
+
+    `apis` are the clusters' API servers, by name.
+    """
+    kind, rest = _named(settings)
+    trust_domain = TrustDomain(settings.trust_domain)
+    if kind == "vault":
+        url, _, place = rest.partition("#")
+        mount, _, role = place.rpartition("/")
+        return VaultAuthority(
+            trust_domain,
+            url,
+            mount,
+            role,
+            Path(settings.ca_token_file),
+            authorities=settings.ca_server_ca,
+            lifetimes=lifetimes(settings),
+            clock=clock,
+        )
+    if kind == "kubernetes":
+        [api, *_] = apis.values()
+        return KubernetesAuthority(
+            trust_domain,
+            api,
+            rest,
+            Path(settings.ca_roots),
+            failures=(ApiError, UnreachableError),
+            lifetimes=lifetimes(settings),
+            clock=clock,
+        )
+    return None
+
+
+def mounted_folder(settings: Settings) -> Path | None:
+    """The folder of `files:`; None where the authority is another."""
+    kind, rest = _named(settings)
+    return Path(rest) if kind == "files" else None
 
 
 def may_begin(settings: Settings) -> bool:
@@ -136,7 +197,12 @@ def sealer(settings: Settings) -> Sealer:
 
 def _named(settings: Settings) -> tuple[str, str]:
     kind, colon, rest = settings.ca.partition(":")
-    known = {"": False, "memory": False, "store": False, "folder": True, "files": True}
+    known = {
+        "": False,
+        "memory": False,
+        "store": False,
+        **dict.fromkeys(("folder", "files", "vault", "kubernetes"), True),
+    }
     if kind not in known or bool(colon) != known[kind] or bool(rest) != known[kind]:
         raise UsageError(f"--ca: {settings.ca!r} is no authority. Fix: {_FORMS}")
     return kind, rest

@@ -15,11 +15,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
+
 from discovery.stores.store import Store
 from fairlead import authorities
 from fairlead.addresses import parse_address
+from fairlead.authorities import Outer
 from fairlead.bundle_endpoint import BundleServer, PairOfFiles, endpoint_identity
+from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError
+from fairlead.federation import COLLECTION as BUNDLES
 from fairlead.federation import Federation
 from fairlead.listening import bind
 from fairlead.own_certificate import OwnCertificate
@@ -29,18 +34,22 @@ from fairlead.tasks import Tasks
 from mesh.certificates import KeyPair
 from mesh.model import TRUST_BUNDLES, TrustBundleRow
 from mesh.problems import Problem
+from mesh.spiffe import TrustDomain
 from mesh.tables import Change, Commit
-from sds.authority import Authority, AuthorityError
+from sds.authority import Authority, AuthorityError, AuthorityUnavailable
 from sds.builtin import BuiltinAuthority, utc_now
-from sds.bundle import TrustBundle
+from sds.bundle import InvalidBundle, TrustBundle, read_jwks, write_jwks
+from sds.certificates import UnusableAuthority, fingerprint
 from sds.expiry import Ending, warnings
 from sds.keepers import BookUnavailable, UnreadableBook
+from sds.mounted import read_mounted, stamp
 from sds.rotation import Gate, RefusedStep
 
 SOURCE: Final = "ca"
 # While an authority waits for proxies; else only the calendar moves it.
 _LOOK_SECONDS: Final = 0.5
 _IDLE_SECONDS: Final = 30.0
+_FILES_SECONDS: Final = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -54,17 +63,24 @@ class Identities:
         store: Store,
         *,
         submit: Callable[[Iterable[Change]], None],
+        apis: Callable[[], Mapping[str, Any]] = dict,
         clock: Callable[[], dt.datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._store = store
         self._submit = submit
+        self._apis = apis
         self._clock = clock
         self._monotonic = monotonic
         self._bell = asyncio.Event()
         self._builtin: BuiltinAuthority | None = None
+        self._outer: Outer | None = None
+        self._folder = authorities.mounted_folder(settings)
+        self._documents = DocumentWriter(store, BUNDLES)
         self._trouble = ""
+        self._file_trouble = ""
+        self._stamp: tuple[object, ...] = ()
         self._rows: dict[str, TrustBundleRow] = {}
         self._endpoint: OwnCertificate | None = None
         self._server: BundleServer | None = None
@@ -75,7 +91,7 @@ class Identities:
     @property
     def authority(self) -> Authority | None:
         """Who signs; None where nobody does."""
-        return self._builtin
+        return self._builtin or self._outer
 
     @property
     def builtin(self) -> BuiltinAuthority | None:
@@ -98,16 +114,43 @@ class Identities:
         """
         try:
             self._builtin = authorities.builtin(self._settings, self._store, clock=self._clock)
-            if self._builtin is None:
-                return
-            if self._settings.ca != "memory":
+            if self._folder is not None and self._builtin is not None:
+                self._stamp = stamp(self._folder)
+                await self._builtin.adopt(*read_mounted(self._folder, TrustDomain(self._settings.trust_domain)))
+            elif self._builtin is not None and self._settings.ca != "memory":
                 await self._builtin.open(may_begin=authorities.may_begin(self._settings))
-        except (UnreadableBook, BookUnavailable) as error:
+            elif self._builtin is None:
+                self._outer = authorities.outer(self._settings, self._apis(), clock=self._clock)
+                if self._outer is not None:
+                    await self._open_outer(self._outer)
+        except (
+            UnreadableBook,
+            BookUnavailable,
+            UnusableAuthority,
+            AuthorityUnavailable,
+            InvalidBundle,
+            OSError,
+        ) as error:
             raise CommandError(f"--ca: {error}") from None
-        self._builtin.listen(self._changed)
+        if self.authority is None:
+            return
+        self.authority.listen(self._changed)
         self._changed()
         if self._settings.bundle_endpoint:
-            await self._prepare_endpoint(self._builtin)
+            await self._prepare_endpoint(self.authority)
+
+    async def _open_outer(self, outer: Outer) -> None:
+        """While it cannot be asked, what was to be trusted last counts: proxies need a server all the same."""
+        try:
+            await outer.open()
+        except AuthorityUnavailable as error:
+            name = self._settings.trust_domain
+            kept = (await self._store.documents(BUNDLES)).get(name)
+            if kept is None:
+                raise
+            outer.resume(read_jwks(kept, TrustDomain(name)), str(error))
+        outer.listen(lambda: self._documents.save({self._settings.trust_domain: write_jwks(outer.bundle())}))
+        self._documents.save({self._settings.trust_domain: write_jwks(outer.bundle())})
 
     async def _prepare_endpoint(self, authority: Authority) -> None:
         settings = self._settings
@@ -132,6 +175,7 @@ class Identities:
 
     async def close(self) -> None:
         """Keep what is not kept yet."""
+        await self._documents.flush()
         await self.federation.flush()
 
     def _own_bundles(self) -> tuple[TrustBundle, ...]:
@@ -142,6 +186,11 @@ class Identities:
         self.gate.restart(self._monotonic())
         if self._builtin is not None:
             tasks.start("ca", self._watch(self._builtin))
+            if self._folder is not None:
+                tasks.start("the authority's files", self._follow(self._builtin, self._folder))
+        if self._outer is not None:
+            tasks.start("ca", self._outer.run())
+            tasks.start("the authority's bundle", self._documents.run())
         if self._endpoint is not None:
             tasks.start("the bundle endpoint's certificate", self._endpoint.run())
         if self._server is not None:
@@ -192,6 +241,20 @@ class Identities:
                     await self._bell.wait()
             self._bell.clear()
 
+    async def _follow(self, authority: BuiltinAuthority, folder: Path) -> None:
+        """Take what somebody else writes to the authority's files, without end."""
+        while True:
+            await asyncio.sleep(_FILES_SECONDS)
+            found = stamp(folder)
+            if found == self._stamp:
+                continue
+            try:
+                await authority.adopt(*read_mounted(folder, TrustDomain(self._settings.trust_domain)))
+                self._stamp, self._file_trouble = found, ""
+                self._bell.set()
+            except (UnusableAuthority, RefusedStep, BookUnavailable) as error:
+                self._file_trouble = str(error)  # it may be half written: it is looked at again
+
     async def _take_steps(self, authority: BuiltinAuthority) -> None:
         try:
             while step := await authority.tick(self.look()):
@@ -207,7 +270,9 @@ class Identities:
     def endings(self) -> Sequence[Ending]:
         """The certificates without which nothing can be signed, and when they end."""
         if self._builtin is None:
-            return ()
+            roots = self.authority.bundle().roots if self.authority is not None else ()
+            certificates = (x509.load_pem_x509_certificate(root) for root in roots)
+            return tuple(Ending("the root", fingerprint(one), one.not_valid_after_utc) for one in certificates)
         active = self._builtin.book.active
         return (Ending("the authority", active.id, active.ends_at),)
 
@@ -223,14 +288,18 @@ class Identities:
             )
             for one in warnings(self.endings(), self._clock())
         ]
-        if self._trouble:
-            found.append(Problem("AuthorityStuck", "error", "", self._trouble, "See `fairlead ca status`"))
+        troubles = (self._trouble, self._outer.trouble if self._outer is not None else "")
+        fix = "See `fairlead ca status`"
+        found += [Problem("AuthorityStuck", "error", "", trouble, fix) for trouble in troubles if trouble]
+        if self._file_trouble:
+            fix = "Mend the files; what was read last stands"
+            found.append(Problem("AuthorityFiles", "error", "", self._file_trouble, fix))
         return [*((SOURCE, one) for one in found), *self.federation.problems()]
 
     def numbers(self) -> Mapping[str, Any]:
         """For the metrics page."""
         if self._builtin is None:
-            return {}
+            return {"issued": self._outer.issued} if self._outer is not None else {}
         now = self._clock()
         prepared = self._builtin.book.prepared
         return {

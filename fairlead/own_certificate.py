@@ -14,7 +14,7 @@ from mesh.certificates import KeyPair
 from mesh.spiffe import SpiffeId
 from sds.authority import Authority, AuthorityError, Issued
 from sds.builtin import utc_now
-from sds.keys import new_key
+from sds.keys import new_key, request_for
 from sds.renewal import renew_at, retry_after
 
 _LONGEST_SLEEP: Final = 3_600.0
@@ -54,7 +54,8 @@ class OwnCertificate:
             AuthorityError: not now, or not at all.
         """
         key = new_key()
-        issued = await self._authority.issue(key.public_key, self._identity, dns_names=self._names)
+        request = request_for(key, self._identity)
+        issued = await self._authority.issue(key.public_key, self._identity, dns_names=self._names, request=request)
         self._pair, self._issued = KeyPair(issued.chain, key.pem()), issued
         self._renew_at = renew_at(issued.not_before, issued.not_after, draw=random.random())  # noqa: S311 - a spread
 

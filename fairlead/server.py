@@ -89,7 +89,7 @@ class Server:
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
         self._clusters = Clusters(settings, store, self._engine)
-        self._identities = Identities(settings, store, submit=self._builder.submit)
+        self._identities = Identities(settings, store, submit=self._builder.submit, apis=self._clusters.apis)
         self._identities.gate.ask_too(self._who_trusts)
         self._token_way = self._way_for_tokens()
         self._xds = XdsServer(

@@ -145,12 +145,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         _about(
             "Who signs workloads' certificates: `store` (built in, its keys sealed in the store), `folder:DIR` (built"
             " in, in a folder that `fairlead ca init` made), `memory` (built in, forgotten at the end: for a laptop),"
-            " `files:DIR` (an authority's certificate and key as files that somebody else renews). Empty: nobody."
+            " `files:DIR` (an authority's `tls.crt`, `tls.key` and `ca.crt`, which somebody else renews),"
+            " `vault:URL#MOUNT/ROLE` (Vault's PKI engine), `kubernetes:SIGNER` (a signer of certificate requests in the"
+            " first cluster). Empty: nobody."
         ),
     ] = ""
     ca_passphrase: Annotated[str, _about("The passphrase that seals the keys of a built-in authority.")] = ""
     ca_passphrase_file: Annotated[
         str, _about("A file with it in its first line, which nobody but this program's user may read.")
+    ] = ""
+    ca_roots: Annotated[
+        str, _about("PEM file with the roots of a `kubernetes:` signer; read again when it changes.")
+    ] = ""
+    ca_token_file: Annotated[
+        str, _about("A file with the token for Vault, which nobody else may read; read for each request.")
+    ] = ""
+    ca_server_ca: Annotated[
+        str, _about("PEM file with the authorities of Vault's own certificate. Empty: those of the system.")
     ] = ""
     ca_key_type: Annotated[
         Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"],

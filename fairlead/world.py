@@ -37,7 +37,7 @@ from mesh.model import (
     ServiceKey,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
-from mesh.policies import TRAFFIC, effective_policies
+from mesh.policies import ROUTE_RULES, TRAFFIC, effective_policies
 from mesh.problems import Problem
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
@@ -208,7 +208,9 @@ class World:
     def effective_policies(self) -> Sequence[Mapping[str, Any]]:
         """See `api.ports.World.effective_policies`."""
         self._not_while_building()
-        return [effective_wire(told) for told in effective_policies(list(self._engine.rows(TRAFFIC).items()))]
+        traffic = list(self._engine.rows(TRAFFIC).items())
+        routes = list(self._engine.rows(ROUTE_RULES).items())
+        return [effective_wire(told) for told in effective_policies(traffic, routes)]
 
     def explain(self, question: Question) -> Mapping[str, Any]:
         """See `api.ports.World.explain`."""

@@ -11,7 +11,7 @@ from mesh.definitions import DEFINITIONS
 from mesh.gateways import GATEWAYS
 from mesh.model import INPUTS
 from mesh.objects import OBJECTS, SHADOWED
-from mesh.policies import TRAFFIC
+from mesh.policies import ROUTE_RULES, TRAFFIC
 from mesh.reference_grants import REFERENCE_GRANTS
 from mesh.refusals import REFUSED
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
@@ -29,6 +29,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     VISIBLE,
     SUBSETS,
     TRAFFIC,
+    ROUTE_RULES,
     REFERENCE_GRANTS,
     KEY_PAIRS,
     CERTIFICATES,

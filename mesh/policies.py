@@ -18,18 +18,20 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, PolicyTargetReference
+from mesh.kinds.routepolicy import RoutePolicy, RouteSettings
 from mesh.kinds.trafficpolicy import TrafficPolicy, TrafficSettings
 from mesh.model import Declared, ObjectKey, ServiceKey, mesh_settings
-from mesh.objects import OBJECTS
+from mesh.objects import OBJECTS, find
 from mesh.precedence import age
 from mesh.services import SERVICES, SUBSETS, Service, Subset, SubsetKey
 from mesh.tables import Look, Reader, derived, each
 
 S = TypeVar("S", bound=Spec)
 
-POLICY_KINDS: dict[str, type[Spec]] = {"TrafficPolicy": TrafficSettings}
+POLICY_KINDS: dict[str, type[Spec]] = {"RoutePolicy": RouteSettings, "TrafficPolicy": TrafficSettings}
 """The kinds of policies, and what each can set."""
 
 
@@ -264,6 +266,42 @@ def _by_port(look: Look, key: BackendKey) -> bool:
     return False
 
 
+# -- routes -----------------------------------------------------------------------------------------------------------
+
+
+class RouteRules(msgspec.Struct, frozen=True):
+    """What RoutePolicies say of a route: of all its rules, and of those named ones for which it differs."""
+
+    whole: Effective | None = None
+    rules: tuple[tuple[str, Effective], ...] = ()
+
+    def of_rule(self, name: str | None) -> Effective | None:
+        """What holds for a rule; one without a name is never singled out."""
+        return next((effective for rule, effective in self.rules if rule == name), self.whole)
+
+
+def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
+    return (key,) if key.kind == HTTPRoute.__name__ else ()
+
+
+@derived("route_rules", each(OBJECTS, _route))
+def ROUTE_RULES(key: ObjectKey, look: Look) -> RouteRules | None:  # noqa: N802
+    """The routes of which some RoutePolicy says something."""
+    route = find(look, HTTPRoute, key)
+    if route is None:
+        return None
+    policy = RoutePolicy.__name__
+    target = Target(policy, key.kind, key.namespace, key.name)
+    around = [*namespace_levels(look, policy, key.namespace), Level(target)]
+    whole = merge(layers(look, around), RouteSettings)
+    named = [rule.name for rule in route.spec.rules if rule.name is not None]
+    each_rule = [
+        (name, merge(layers(look, [*around, Level(target, frozenset({name}))]), RouteSettings)) for name in named
+    ]
+    rules = tuple((name, effective) for name, effective in each_rule if effective is not None and effective != whole)
+    return RouteRules(whole, rules) if whole is not None or rules else None
+
+
 class Told(NamedTuple):
     """What holds for a target, for people: an object, perhaps a part of it."""
 
@@ -275,8 +313,14 @@ class Told(NamedTuple):
     effective: Effective
 
 
-def effective_policies(traffic: Iterable[tuple[BackendKey, Traffic]]) -> Iterator[Told]:
+def effective_policies(
+    traffic: Iterable[tuple[BackendKey, Traffic]], routes: Iterable[tuple[ObjectKey, RouteRules]]
+) -> Iterator[Told]:
     """What holds for each target that a policy reaches, sorted."""
+    for at, rules in sorted(routes, key=lambda item: item[0]):
+        parts = [("", rules.whole)] if rules.whole is not None else []
+        for section, effective in [*parts, *rules.rules]:
+            yield Told(RoutePolicy.__name__, at.kind, at.namespace, at.name, section, effective)
     policy = TrafficPolicy.__name__
     for key, row in sorted(traffic, key=lambda item: item[0]):
         namespace, service = key.service

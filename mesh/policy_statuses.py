@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mesh.conditions import Condition
+from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.policy import PolicyTargetReference
+from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.trafficpolicy import TrafficPolicy
 from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import find
@@ -31,6 +33,31 @@ def traffic_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ..
     lost = sorted(set(losses(look, key, (_level(key, ref) for ref in refs))))
     idle = " ".join(_without_effect(look, key, policy))
     return _conditions(missing, len(refs), lost, len(paths_of(policy)) * len(refs), idle)
+
+
+def route_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
+    """The conditions of a RoutePolicy."""
+    policy = find(look, RoutePolicy, key)
+    if policy is None:
+        return ()
+    refs = policy.spec.target_refs
+    found = ((at, _missing_route(look, key, ref)) for at, ref in enumerate(refs))
+    missing = [f"spec.targetRefs[{at}]: {why}" for at, why in found if why]
+    lost = sorted(set(losses(look, key, (_level(key, ref) for ref in refs))))
+    return _conditions(missing, len(refs), lost, len(paths_of(policy)) * len(refs), "")
+
+
+def _missing_route(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
+    if ref.kind == "Namespace":
+        return ""
+    route = find(look, HTTPRoute, ObjectKey(ref.kind, key.namespace, ref.name))
+    if route is None:
+        return f"HTTPRoute {key.namespace}/{ref.name} does not exist."
+    names = [rule.name for rule in route.spec.rules if rule.name is not None]
+    if ref.section_name is not None and ref.section_name not in names:
+        known = ", ".join(names) or "none (give the rule a name)"
+        return f"HTTPRoute {key.namespace}/{ref.name} has no rule {ref.section_name}; it has: {known}."
+    return ""
 
 
 def _conditions(missing: list[str], targets: int, lost: list[Loss], fields: int, idle: str) -> tuple[Condition, ...]:

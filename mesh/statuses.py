@@ -37,7 +37,7 @@ from mesh.model import (
     Rejection,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, Shadowed, find, source_of
-from mesh.policy_statuses import traffic_policy_conditions
+from mesh.policy_statuses import route_policy_conditions, traffic_policy_conditions
 from mesh.problems import sentence
 from mesh.provisioning import class_parameters_problem, programmed
 from mesh.refusals import REFUSED, Refused, refusal
@@ -351,6 +351,10 @@ def _traffic_policy(look: Look, key: ObjectKey) -> Status:
     return Status(conditions=_with_rejections(look, key, traffic_policy_conditions(look, key)))
 
 
+def _route_policy(look: Look, key: ObjectKey) -> Status:
+    return Status(conditions=_with_rejections(look, key, route_policy_conditions(look, key)))
+
+
 def _with_rejections(look: Look, key: ObjectKey, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
     """The conditions of an object, and what Envoys refused of what came of it."""
     return _rejected(conditions, look.rows(REJECTIONS_BY_OBJECT, key))
@@ -378,6 +382,7 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "HTTPRoute": _http_route,
     "Service": _plain,
     "ServiceSubset": _service_subset,
+    "RoutePolicy": _route_policy,
     "TrafficPolicy": _traffic_policy,
 }
 

@@ -20,6 +20,7 @@ from mesh.validations.gateway import check_gateway
 from mesh.validations.gatewayparameters import check_gatewayparameters
 from mesh.validations.httproute import check_httproute
 from mesh.validations.metadata import check_metadata
+from mesh.validations.routepolicy import check_routepolicy
 from mesh.validations.salvage import certain, sound_part
 from mesh.validations.secret import check_secret
 from mesh.validations.service import check_service, check_servicesubset
@@ -33,6 +34,7 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
         "Gateway": check_gateway,
         "GatewayParameters": check_gatewayparameters,
         "HTTPRoute": check_httproute,
+        "RoutePolicy": check_routepolicy,
         "Secret": check_secret,
         "Service": check_service,
         "ServiceSubset": check_servicesubset,

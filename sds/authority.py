@@ -56,10 +56,13 @@ class Authority(Protocol):
         *,
         lifetime: dt.timedelta | None = None,
         dns_names: tuple[str, ...] = (),
+        request: bytes | None = None,
     ) -> Issued:
         """A certificate for an identity of our trust domain, with a path.
 
         `lifetime=None` is the default life. `dns_names` are further names for servers: DNS names and IP addresses.
+        `request` is the caller's certificate request (DER), signed with its key: authorities that are not built in need
+        it, and some take the names from it, so that it should ask for the identity and nothing else.
         The certificate begins a little in the past, because clocks differ, and never outlives whoever signs it.
 
         Raises:

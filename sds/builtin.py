@@ -47,12 +47,13 @@ def utc_now() -> dt.datetime:
 
 
 class Making(msgspec.Struct, frozen=True):
-    """How authorities are made and what they grant."""
+    """How authorities are made. `outside`: they are not, but taken from files that somebody else renews (`adopt`)."""
 
     key_type: KeyType = "ecdsa-p256"
     root_life: dt.timedelta = ROOT_LIFE
     refresh_hint: int = REFRESH_HINT
     policy: Policy = Policy()
+    outside: bool = False
 
 
 def new_slot(signer: Signer, trust_domain: TrustDomain, sealer: Sealer, now: dt.datetime) -> Slot:
@@ -100,6 +101,7 @@ class BuiltinAuthority:
         self._listeners: list[Callable[[], None]] = []
         self._lock = asyncio.Lock()
         self._unsure = False
+        self._roots: tuple[bytes, ...] = ()
         self._book: Book | None = None
         self._signer: Signer | None = None
         self._jwt: tuple[str, SigningKey] | None = None
@@ -138,6 +140,7 @@ class BuiltinAuthority:
         *,
         lifetime: dt.timedelta | None = None,
         dns_names: tuple[str, ...] = (),
+        request: bytes | None = None,  # noqa: ARG002 - who asks has judged it; the key is all that is needed of it
     ) -> Issued:
         """See `Authority.issue`."""
         check_identity(identity, self._trust_domain)
@@ -181,6 +184,7 @@ class BuiltinAuthority:
 
     async def request(self) -> bytes:
         """A request for an intermediate, for an offline root to sign. Its key is kept; the latest request counts."""
+        self._refuse_outside()
         key = new_key(self._making.key_type)
         sealed = self._sealer.seal(key.pem().pem, _purpose(self._trust_domain, "request"))
         async with self._step():
@@ -194,6 +198,7 @@ class BuiltinAuthority:
             RefusedStep: it cannot be; says why.
             BookUnavailable: it cannot be kept.
         """
+        self._refuse_outside()
         async with self._step():
             now = self._clock()
             if chain is not None:
@@ -208,6 +213,34 @@ class BuiltinAuthority:
             await self._keep(rotation.prepare(self.book, slot, now))
             _log.info("authority %s is prepared, root %s", slot.id, slot.root)
             return self.book.slot(slot.id)
+
+    def _refuse_outside(self) -> None:
+        if self._making.outside:
+            raise RefusedStep(
+                "this authority is renewed by somebody else, as files: what is new there is prepared by itself"
+            )
+
+    async def adopt(self, signer: Signer, roots: tuple[bytes, ...]) -> None:
+        """Follow an authority that somebody else renews: let it sign as soon as it may. `roots` are trusted too.
+
+        Raises:
+            RefusedStep: it cannot be.
+        """
+        async with self._step():
+            now = self._clock()
+            self._roots = roots
+            if self._book is None:
+                first = rotation.first(new_slot(signer, self._trust_domain, self._sealer, now), "", now)
+                await self._keep(msgspec.structs.replace(first, trust_domain=self._trust_domain.name))
+                return
+            book, prepared = rotation.touched(self.book, now), self.book.prepared
+            if any(slot.id == signer.id for slot in book.trusted()):
+                await self._keep(book)
+                return
+            if prepared is not None:  # it never signed, and is not the newest any more
+                book = rotation.revoke(book, prepared.id, now)
+            book = rotation.prepare(book, new_slot(signer, self._trust_domain, self._sealer, now), now)
+            await self._keep(rotation.ask(book, signer.id, now))
 
     async def activate(self, name: str, gate: Gate, *, override: bool = False) -> Slot:
         """Let a prepared authority sign; where its gate is closed, note that it is to, as soon as it may.
@@ -310,6 +343,7 @@ class BuiltinAuthority:
     def _apply(self, book: Book, signer: Signer, jwt: tuple[str, SigningKey]) -> None:
         self._book, self._signer, self._jwt = book, signer, jwt
         bundle = bundle_of(book, self._trust_domain, self._making.refresh_hint)
+        bundle = msgspec.structs.replace(bundle, roots=tuple(dict.fromkeys((*bundle.roots, *self._roots))))
         if bundle != self._bundle:
             self._bundle = bundle
             for changed in self._listeners:

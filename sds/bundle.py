@@ -8,7 +8,6 @@ others.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from mesh.spiffe import TrustDomain
-from sds.lint import lint_authority
+from sds.lint import MALFORMED, lint_authority
 
 X509_USE: Final = "x509-svid"
 JWT_USE: Final = "jwt-svid"
@@ -135,8 +134,11 @@ def read_jwks(data: bytes, trust_domain: TrustDomain) -> TrustBundle:
 def _root(encoded: str, trust_domain: TrustDomain) -> bytes:
     try:
         certificate = x509.load_der_x509_certificate(base64.b64decode(encoded, validate=True))
+        _public(certificate.public_key())
         problems = lint_authority(certificate, trust_domain)
-    except (binascii.Error, ValueError, UnsupportedAlgorithm):
+    except InvalidBundle:
+        raise
+    except MALFORMED:
         raise InvalidBundle("an x5c is no certificate") from None
     if problems:
         raise InvalidBundle(f"an authority in it cannot be one of {trust_domain}: {'; '.join(problems)}")
@@ -172,13 +174,13 @@ def _with(key: _Jwk, **fields: Any) -> _Jwk:
 
 
 def _public(key: Any) -> _Jwk:
-    if isinstance(key, ec.EllipticCurvePublicKey):
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
         numbers, size = key.public_numbers(), (key.key_size + 7) // 8
         return _Jwk("EC", crv=_CURVES[key.curve.name], x=_text(numbers.x, size), y=_text(numbers.y, size))
     if isinstance(key, rsa.RSAPublicKey):
         both = key.public_numbers()
         return _Jwk("RSA", n=_text(both.n), e=_text(both.e))
-    raise InvalidBundle(f"a key is a {type(key).__name__}")
+    raise InvalidBundle("a key is neither RSA nor of one of the curves P-256, P-384 and P-521")
 
 
 def _text(number: int, size: int | None = None) -> str:

@@ -14,14 +14,14 @@ from functools import cached_property
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.authority import AuthorityUnavailable, Issued, RefusedIssue
 from sds.keys import SigningKey, UnusableKey, check_public_key
-from sds.lint import lint_authority, lint_svid
+from sds.lint import MALFORMED, lint_authority, lint_svid
 
 # Clocks differ.
 BACKDATE: Final = dt.timedelta(minutes=2)
@@ -136,7 +136,7 @@ def checked(leaf: bytes, above: bytes, identity: SpiffeId, signer: x509.Certific
     try:
         certificate = x509.load_pem_x509_certificate(leaf)
         problems = lint_svid(certificate, identity, signer)
-    except ValueError:
+    except MALFORMED:
         raise AuthorityUnavailable(f"what was signed for {identity} is no certificate") from None
     if problems:
         raise AuthorityUnavailable(f"what was signed for {identity} is no X.509-SVID of it: {'; '.join(problems)}")
@@ -198,7 +198,7 @@ def sign_intermediate(
         check_public_key(public)
         if not asked.is_signature_valid:
             raise UnusableAuthority("the request is not signed with its own key")
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (*MALFORMED, InvalidSignature) as error:
         words = str(error) if isinstance(error, UnusableAuthority | UnusableKey) else "it is no certificate request"
         raise UnusableAuthority(words) from None
     end = min(now + lifetime, root.ends_at)
@@ -216,7 +216,7 @@ def read_signer(chain: bytes, key: SigningKey, trust_domain: TrustDomain) -> Sig
     """
     try:
         certificates = tuple(x509.load_pem_x509_certificates(chain))
-    except ValueError:
+    except MALFORMED:
         raise UnusableAuthority("it is no chain of PEM certificates") from None
     for one in certificates:
         if problems := lint_authority(one, trust_domain):
@@ -224,7 +224,7 @@ def read_signer(chain: bytes, key: SigningKey, trust_domain: TrustDomain) -> Sig
     for below, above in zip(certificates, (*certificates[1:], certificates[-1]), strict=True):
         try:
             below.verify_directly_issued_by(above)
-        except (ValueError, TypeError, InvalidSignature):
+        except (*MALFORMED, InvalidSignature):
             raise UnusableAuthority(
                 "the chain is broken: each certificate must be signed by the next, and the last by itself"
             ) from None

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.bundle import MAX_BYTES, InvalidBundle, TrustBundle, read_jwks
-from sds.lint import lint_svid
+from sds.lint import MALFORMED, lint_svid
 
 TIMEOUT: Final = 10.0
 SHORTEST_REFRESH: Final = 10.0
@@ -149,7 +149,7 @@ def _check_peer(connection: ssl.SSLSocket, endpoint: SpiffeId) -> None:
     der = connection.getpeercert(binary_form=True)
     try:
         problems = lint_svid(x509.load_der_x509_certificate(der or b""), endpoint)
-    except ValueError:
+    except MALFORMED:
         problems = ["it cannot be read"]
     if problems:
         raise FetchError(f"the endpoint's certificate is not that of {endpoint}: {'; '.join(problems)}")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, get_args
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from mesh.certificates import PrivateKey
+from mesh.spiffe import SpiffeId
 
 KeyType = Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
 KEY_TYPES: Final[tuple[str, ...]] = get_args(KeyType)
@@ -62,6 +64,13 @@ class SigningKey:
 
     def __repr__(self) -> str:
         return "[redacted]"
+
+
+def request_for(key: SigningKey, identity: SpiffeId) -> bytes:
+    """A certificate request (PKCS #10, DER) that asks for an identity and nothing else."""
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, critical=True)
+    return builder.sign(key.key, key.digest).public_bytes(serialization.Encoding.DER)
 
 
 def new_key(kind: KeyType = "ecdsa-p256") -> SigningKey:

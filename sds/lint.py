@@ -10,9 +10,20 @@ import datetime as dt
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mesh.spiffe import InvalidSpiffeId, SpiffeId, TrustDomain
+
+# All that `cryptography` raises over a certificate or request that is none; not all of it is a ValueError.
+MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 _MIN_SERIAL_BITS: Final = 40  # of a random number of 159 bits, one in 2^119 is smaller
 _MAX_SERIAL_BITS: Final = 159  # RFC 5280 §4.1.2.2: 20 octets, and positive
@@ -27,7 +38,7 @@ class Lint:
         self._found: dict[type, x509.Extension[Any]] = {}
         try:
             self._found = {type(one.value): one for one in certificate.extensions}
-        except (ValueError, x509.DuplicateExtension) as error:
+        except MALFORMED as error:
             self.problems.append(f"its extensions cannot be read: {str(error)[:100]}")
 
     def check(self, right: bool, problem: str) -> None:

@@ -288,6 +288,11 @@ def _forgetting(book: Book) -> Book:
     return msgspec.structs.replace(book, slots=tuple(slot for slot in book.slots if slot.id not in forgotten))
 
 
+def touched(book: Book, now: dt.datetime) -> Book:
+    """The same, where what is trusted beside its authorities has changed: the bundle is another one."""
+    return _changed(book, now)
+
+
 def _changed(book: Book, now: dt.datetime) -> Book:
     """The bundle is another one. Its number grows with the time, so that a book from a backup does not repeat one."""
     return msgspec.structs.replace(book, sequence=max(book.sequence + 1, int(now.timestamp())))

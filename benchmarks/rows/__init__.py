@@ -13,6 +13,7 @@ from benchmarks.rows import (
     endpoint_fanout,
     endpoint_rate,
     endpoint_to_envoy,
+    issuing,
     kubernetes_attached,
     kubernetes_change,
     kubernetes_endpoint,
@@ -21,6 +22,7 @@ from benchmarks.rows import (
     kubernetes_size,
     proxy_memory,
     reconnect,
+    renewals,
     route_bytes,
     route_to_envoy,
 )
@@ -38,6 +40,8 @@ ANYWHERE: Sequence[Row] = [
         reconnect,
         cold_start,
         proxy_memory,
+        issuing,
+        renewals,
     )
 ]
 IN_CLUSTER: Sequence[Row] = [

@@ -21,6 +21,7 @@ from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import JSON, Object
 from mesh.kinds.namespace import Namespace
 from mesh.kinds.referencegrant import ReferenceGrant
+from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.secret import Secret
 from mesh.kinds.service import Service
 from mesh.kinds.servicesubset import ServiceSubset
@@ -85,6 +86,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("tp",),
                 True,
                 TrafficPolicy,
+            ),
+            Kind(
+                "RoutePolicy",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "routepolicies",
+                ("rp",),
+                True,
+                RoutePolicy,
             ),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
             Kind("Namespace", "v1", ("v1",), "namespaces", ("ns",), False, Namespace),

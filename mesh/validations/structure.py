@@ -133,6 +133,8 @@ class _Walker:
         match of:
             case inspect.IntType():
                 self.walk_int(value, of, path)
+            case inspect.FloatType():
+                self.walk_float(value, of, path)
             case inspect.LiteralType():
                 self.walk_literal(value, of, path)
             case inspect.BoolType() if not isinstance(value, bool):
@@ -214,6 +216,26 @@ class _Walker:
             most = f"from {of.ge} to {of.le}" if of.le is not None else f"at least {of.ge}"
             self.error(
                 "OutOfRange", path, f"{self.text(value)} is out of range: it must be {most}", f"write a number {most}"
+            )
+
+    def walk_float(self, value: Any, of: inspect.FloatType, path: str) -> None:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self.wrong_type(value, "a number", path)
+            return
+        limits = ((of.ge, "at least"), (of.gt, "more than"), (of.le, "at most"), (of.lt, "less than"))
+        held = (
+            of.ge is None or value >= of.ge,
+            of.gt is None or value > of.gt,
+            of.le is None or value <= of.le,
+            of.lt is None or value < of.lt,
+        )
+        if not all(held):  # NaN holds none
+            wanted = " and ".join(f"{word} {limit:g}" for limit, word in limits if limit is not None)
+            self.error(
+                "OutOfRange",
+                path,
+                f"{self.text(value)} is out of range: it must be {wanted}",
+                f"write a number {wanted}",
             )
 
     def walk_literal(self, value: Any, of: inspect.LiteralType, path: str) -> None:

@@ -39,6 +39,20 @@ def test_two_thousand_random_traffic_policies_make_clusters_that_envoy_takes(see
     _accepted(text, policies, tmp_path, clusters=BATCH)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int, tmp_path: Path) -> None:
+    patterns = ("^/a", "/(x|y)/(.*)$", "[a-z]{1,5}")
+    maker = Maker("RoutePolicy", seed, {"overrides": lambda _: None, "pattern": lambda luck: luck.choice(patterns)})
+    text = gateway(10000) + service("echo", 8080)
+    policies: list[Object] = []
+    for number in range(BATCH):
+        name = f"r{number}"
+        text += route("\n  - backendRefs: [{name: echo, port: 80}]", hosts=f"[{name}.example.com]", name=name)
+        target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": name}
+        policies.append(maker.object(name, targetRefs=[target]))
+    _accepted(text, policies, tmp_path, clusters=1)
+
+
 def _accepted(text: str, policies: list[Object], directory: Path, *, clusters: int) -> None:
     engine = Engine(TABLES)
     changes = [declared(each) for each in [*objects(text.rstrip().removesuffix("---")), *policies]]

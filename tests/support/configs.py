@@ -205,6 +205,22 @@ traffic_policies = st.builds(
     st.none() | _traffic,
 )
 
+route_policies = st.builds(
+    lambda target, own: {"targetRefs": [target], **own},
+    st.one_of(
+        st.fixed_dictionaries(
+            {"group": st.just(GATEWAY_API), "kind": st.just("HTTPRoute"), "name": st.sampled_from(("r", "q"))}
+        ),
+        st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
+    ),
+    _some(
+        grpcWeb=st.booleans(),
+        compression=st.just({"algorithms": ["gzip"]}),
+        directResponse=st.just({"status": 503}),
+        faultInjection=_some(delay=st.just({"fixed": "1s"}), abort=st.just({"httpStatus": 500})),
+    ),
+)
+
 _PEM = "-----BEGIN {0}-----\nMIIB\n-----END {0}-----\n"
 secrets = st.sampled_from(
     (
@@ -253,6 +269,7 @@ declarations = st.one_of(
     _kind("ServiceSubset", services, _spec(subsets)),
     _kind("ReferenceGrant", names, _spec(grants)),
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
+    _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),
     _kind("GatewayClass", st.sampled_from(("fairlead", "other")), _controllers),

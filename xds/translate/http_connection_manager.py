@@ -17,6 +17,7 @@ from xds.schema.types import ApiVersion, Cors, EarlyHeaderMutation, HttpConnecti
 from xds.translate.access_log import add_access_log
 from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, add_filters, http_filter
 from xds.translate.names import stat_name
+from xds.translate.route_policy import FILTERS
 from xds.translate.scoped_routes import EARLY_MUTATION, broad_scope_filter, set_scoped_routes
 
 FILTER = "envoy.filters.network.http_connection_manager"
@@ -41,7 +42,7 @@ def gateway_manager(chain: str, *, scoped: bool) -> Any:
     manager.internal_address_config.SetInParent()  # nobody is internal: `x-envoy-*` is believed from no one
     add_access_log(manager)
     _strip(manager, FORGEABLE)
-    filters = [_CORS_FILTER, _ROUTER_FILTER]
+    filters = [_CORS_FILTER, *FILTERS, _ROUTER_FILTER]
     if scoped:
         set_scoped_routes(manager, chain)
         filters.append(http_filter(BROAD_SCOPE, broad_scope_filter(chain)))
@@ -55,7 +56,7 @@ def egress_manager(name: str) -> Any:
     """The manager for what a workload sends out: requests come from the workload itself and go on as they are."""
     manager = _manager(name)
     set_rds(manager, name)
-    add_filters(manager, (_CORS_FILTER, _ROUTER_FILTER))
+    add_filters(manager, (_CORS_FILTER, *FILTERS, _ROUTER_FILTER))
     return manager
 
 

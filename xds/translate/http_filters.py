@@ -28,6 +28,14 @@ ORDER: tuple[Row, ...] = (
         "chooses the scope, and so the route that every later filter reads its settings from",
     ),
     Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
+    Row("fairlead.gzip", "compresses last, whatever the others made of an answer"),
+    Row("fairlead.brotli", "the same; of those that a client accepts the one it prefers is used"),
+    Row("fairlead.zstd", "the same"),
+    Row("envoy.filters.http.custom_response", "sees the answers of all filters behind it, and may replace them"),
+    Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done"),
+    Row("envoy.filters.http.grpc_web", "turns gRPC-Web into gRPC before a filter looks at the body"),
+    Row("envoy.filters.http.buffer", "keeps the whole request only of those that nobody before refused"),
+    Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would"),
     Row("envoy.filters.http.router", "sends the request: must be the last"),
 )
 
@@ -43,19 +51,29 @@ def known(name: str) -> str:
 
 BROAD_SCOPE = known("fairlead.broad_scope")
 CORS = known("envoy.filters.http.cors")
+COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "zstd")}
+CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
+FAULT = known("envoy.filters.http.fault")
+GRPC_WEB = known("envoy.filters.http.grpc_web")
+BUFFER = known("envoy.filters.http.buffer")
+STATEFUL_SESSION = known("envoy.filters.http.stateful_session")
 ROUTER = known("envoy.filters.http.router")
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """A filter to install: its name from the table and its packed configuration."""
+    """A filter to install: its name from the table and its packed configuration.
+
+    One that is `sleeping` is left out of a request's chain unless its route has a configuration for it.
+    """
 
     name: str
     config: bytes
+    sleeping: bool = False
 
 
-def http_filter(name: str, packed: Any) -> Filter:
+def http_filter(name: str, packed: Any, *, sleeping: bool = False) -> Filter:
     """A filter from its packed (`Any`) configuration."""
-    return Filter(known(name), encode(packed))
+    return Filter(known(name), encode(packed), sleeping)
 
 
 def add_filters(manager: Any, filters: Iterable[Filter]) -> None:
@@ -64,3 +82,4 @@ def add_filters(manager: Any, filters: Iterable[Filter]) -> None:
         added = manager.http_filters.add()
         added.name = each.name
         added.typed_config.MergeFromString(each.config)
+        added.disabled = each.sleeping

@@ -27,8 +27,9 @@ from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
+from xds.translate.route_policy import apply_policy
 from xds.translate.timeouts import limit_stream
-from xds.translate.traffic import request_timeout, traffic_settings
+from xds.translate.traffic import request_timeout, route_settings, traffic_settings
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -69,6 +70,7 @@ def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> 
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc))
         shares = tuple(_shares(look, at, rule)) if not refused else ()
         timeout = _policy_timeout(look, at.route, rule)
+        settings = route_settings(look, at.route, rule.name)
         mirrors = dict(_mirrors(look, at.route, rule)) if not refused else {}
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
@@ -82,6 +84,8 @@ def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> 
                 set_action(made, rule, match, shares=shares, mirrors=mirrors, entrance=at.entrance, timeout=timeout)
             if at.grpc and made.HasField("route"):
                 limit_stream(made.route)
+            if settings is not None and not refused and not at.grpc:
+                apply_policy(made, settings)
             order = route_order(match, age=seniority, rule=number, index=index)
             yield OrderedRoute(order=order, framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)))
 

@@ -17,7 +17,7 @@ from mesh.requests import WELL_KNOWN_PORTS
 from xds.schema.types import RedirectAction
 from xds.translate.rewrite import replace_prefix
 
-_STATUS = {
+STATUS = {
     301: RedirectAction.MOVED_PERMANENTLY,
     302: RedirectAction.FOUND,
     303: RedirectAction.SEE_OTHER,
@@ -35,7 +35,7 @@ class Entrance(NamedTuple):
 
 def set_redirect(action: Any, redirect: HTTPRequestRedirectFilter, match: HTTPPathMatch, entrance: Entrance) -> None:
     """Fill a `RedirectAction`; the query string stays as it is."""
-    action.response_code = _STATUS[redirect.status_code]
+    action.response_code = STATUS[redirect.status_code]
     if redirect.scheme is not None:
         action.scheme_redirect = redirect.scheme
     if redirect.hostname is not None:

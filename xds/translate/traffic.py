@@ -1,4 +1,4 @@
-"""What TrafficPolicies say of the backends that routes name, as clusters and routes ask for it."""
+"""What policies say of routes and of the backends that they name, as clusters and routes ask for it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import msgspec
 
 from mesh.backends import Backend
 from mesh.kinds.duration import milliseconds
+from mesh.kinds.routepolicy import RouteSettings
 from mesh.kinds.trafficpolicy import TrafficSettings
-from mesh.policies import TRAFFIC, BackendKey
+from mesh.model import ObjectKey
+from mesh.policies import ROUTE_RULES, TRAFFIC, BackendKey
 from mesh.tables import Reader
 
 
@@ -20,6 +22,14 @@ def traffic_settings(look: Reader, backend: Backend) -> TrafficSettings | None:
     settings: TrafficSettings | None = effective.settings if effective is not None else None
     if settings is not None and backend.route_retry:
         return msgspec.structs.replace(settings, retry=None)
+    return settings
+
+
+def route_settings(look: Reader, route: ObjectKey, rule: str | None) -> RouteSettings | None:
+    """What RoutePolicies say of a rule of a route; None where they say nothing."""
+    row = look(ROUTE_RULES, route)
+    effective = row.of_rule(rule) if row is not None else None
+    settings: RouteSettings | None = effective.settings if effective is not None else None
     return settings
 
 

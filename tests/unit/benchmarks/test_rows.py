@@ -9,7 +9,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.bench import SYSTEMS, Bench, Row
 from benchmarks.report import Result
-from benchmarks.rows import ANYWHERE, IN_CLUSTER, ROWS, derivation
+from benchmarks.rows import ANYWHERE, IN_CLUSTER, ROWS, derivation, renewals
 from benchmarks.size import SMALL
 
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="the peer is a Go program, and there is no `go`")
@@ -24,7 +24,9 @@ def measured(row: Row, system: str) -> list[Result]:
 @pytest.mark.slow
 @patient
 @needs_go
-@pytest.mark.parametrize("row", [row for row in ANYWHERE if row.NAME != derivation.NAME], ids=lambda row: row.NAME)
+@pytest.mark.parametrize(
+    "row", [row for row in ANYWHERE if row.NAME not in {derivation.NAME, renewals.NAME}], ids=lambda row: row.NAME
+)
 def test_a_row_measures_the_peer_at_the_smallest_size(row: Row) -> None:
     results = measured(row, "peer")
     assert results

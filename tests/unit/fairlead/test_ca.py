@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,10 @@ import pytest
 from cryptography import x509
 
 from fairlead.processes import Children, free_port
+from mesh.spiffe import TrustDomain
+from sds.certificates import new_root
+from sds.keys import new_key
+from tests.support.outer import mount
 from tests.support.programs import FAIRLEAD, Serving, start_serve
 from tests.support.xds_client import Client, node, until
 from xds.schema import unpack
@@ -257,6 +262,7 @@ def test_init_overwrites_nothing_and_wants_good_passphrases(
     ],
 )
 def test_an_authority_that_cannot_be_is_refused_at_the_start(tmp_path: Path, ca: str, words: str) -> None:
+    """CVE-2020-1764: a key that everybody knew stood in for one that nobody had given. No passphrase: no start."""
     said = fairlead("serve", "--insecure-xds", "--store", f"sqlite:{tmp_path}/f.db", "--ca", ca, code=2)
     assert words in said
 
@@ -265,6 +271,23 @@ def test_without_an_authority_the_api_says_so(children: Children) -> None:
     serving = start_serve(children)
     said = fairlead("ca", "status", "--server", f"http://127.0.0.1:{serving.api}", code=1)
     assert "Start it with --ca" in said
+
+
+def test_an_authority_as_files_is_followed_when_they_are_renewed(children: Children, tmp_path: Path) -> None:
+    trust_domain, now = TrustDomain("cluster.local"), dt.datetime.now(dt.UTC)
+    first, second = (new_root(trust_domain, new_key(), now=now, lifetime=dt.timedelta(days=90)) for _ in range(2))
+    mount(tmp_path / "ca", first, number=1)
+    serving = start_serve(children, "--ca", f"files:{tmp_path}/ca", "--ca-settle-time", "0.2")
+    assert authorities(serving) == {"active": first.id}
+    (tmp_path / "ca" / "..data" / "tls.key").write_text("half a key")
+    children.wait_until(
+        lambda: "AuthorityFiles" in str(serving.client.get("/api/v1/problems")), what="the broken files to be told of"
+    )
+    assert authorities(serving) == {"active": first.id}
+    mount(tmp_path / "ca", second, number=2)
+    children.wait_until(lambda: authorities(serving).get("active") == second.id, what="the new authority to sign")
+    assert "AuthorityFiles" not in str(serving.client.get("/api/v1/problems"))
+    fairlead("ca", "prepare", "--server", f"http://127.0.0.1:{serving.api}", code=1)
 
 
 def test_two_trust_domains_believe_each_other_in_what_is_theirs(children: Children, tmp_path: Path) -> None:

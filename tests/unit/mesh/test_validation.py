@@ -28,6 +28,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Service": {"spec": {"ports": [{"name": "http", "port": 80}]}},
     "ServiceSubset": {"spec": {"service": "reviews", "labels": {"version": "v2"}}},
     "GatewayParameters": {"spec": {}},
+    "RoutePolicy": {
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}],
+            "grpcWeb": True,
+        }
+    },
     "TrafficPolicy": {"spec": {"targetRefs": [{"kind": "Service", "name": "reviews"}], "timeouts": {"connect": "1s"}}},
     "Secret": {"stringData": {"a": "b"}},
     "Namespace": {"metadata": {"name": "x", "labels": {"team": "red"}}},

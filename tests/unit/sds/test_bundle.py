@@ -118,8 +118,18 @@ def test_an_authority_of_another_trust_domain_is_refused() -> None:
     }.values(),
 )
 def test_a_document_that_is_no_bundle_is_refused(content: bytes, why: str) -> None:
+    """CVE-2026-48042, of depth; the others are of kinds that were met nowhere yet."""
     with pytest.raises(InvalidBundle, match=why):
         read_jwks(content, TD)
+
+
+def test_a_root_whose_key_is_none_is_refused() -> None:
+    """Found by fuzzing: such a certificate can be read, and only its key cannot."""
+    numbers = ROOT.public_key().public_numbers()
+    point = numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+    odd = ROOT.public_bytes(Encoding.DER).replace(point, b"\x01" * 64)
+    with pytest.raises(InvalidBundle, match="no certificate"):
+        read_jwks(document(x509_key(x5c=[base64.b64encode(odd).decode()])), TD)
 
 
 def test_two_token_keys_of_one_name_are_refused() -> None:

@@ -1,0 +1,187 @@
+"""RoutePolicy of `fairlead.dev/v1alpha1`: what happens to requests of a route beside what the route itself says.
+
+It is for an HTTPRoute (or one named rule of it), or a Namespace and with it all its routes; in the root namespace for
+the mesh. What a route says itself wins. Nothing of it touches a listener, so that no connection is drained.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from mesh.kinds.fields import Duration, HeaderName, HeaderValue
+from mesh.kinds.meta import Object, Spec
+from mesh.kinds.policy import Atomic, TargetRefs
+
+Share = Annotated[float, Meta(ge=0, le=100)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Regex = Annotated[str, Meta(min_length=1, max_length=1024)]
+Body = Annotated[str, Meta(max_length=4096)]
+ContentType = Annotated[str, Meta(min_length=1, max_length=256)]
+Algorithm = Literal["gzip", "brotli", "zstd"]
+StatusOrClass = Annotated[
+    str,
+    Meta(
+        pattern=r"^([1-5][0-9]{2}|[1-5]xx)$(?!\n)",
+        description="a status, or a class of them",
+        examples=["503", "5xx"],
+    ),
+]
+
+
+class FaultDelay(Atomic, frozen=True, kw_only=True):
+    """`fixed` for `percent` of the requests. `from_header`: as long as `x-envoy-fault-delay-request` says, in ms."""
+
+    fixed: Duration | None = None
+    from_header: bool = False
+    percent: Share = 100.0
+
+
+class FaultAbort(Atomic, frozen=True, kw_only=True):
+    """An answer instead of the backend's. `from_header`: the status in `x-envoy-fault-abort-request`."""
+
+    http_status: Annotated[int, Meta(ge=200, le=599)] | None = None
+    grpc_status: Annotated[int, Meta(ge=0, le=16)] | None = None
+    from_header: bool = False
+    percent: Share = 100.0
+
+
+class FaultHeader(Atomic, frozen=True, kw_only=True):
+    """A header that a request must carry; without a value any will do."""
+
+    name: HeaderName
+    value: HeaderValue | None = None
+
+
+class FaultInjection(Spec, frozen=True, kw_only=True):
+    """Faults on purpose. `headers`: only requests that carry all of them. `max_active`: so many at once per proxy."""
+
+    delay: FaultDelay | None = None
+    abort: FaultAbort | None = None
+    headers: Annotated[tuple[FaultHeader, ...], Meta(max_length=8)] | None = None
+    max_active: Count | None = None
+
+
+class DirectResponse(Atomic, frozen=True, kw_only=True):
+    """An answer of the proxy's own; no backend is asked."""
+
+    status: Annotated[int, Meta(ge=200, le=599)]
+    body: Body = ""
+    content_type: ContentType = "text/plain"
+
+
+class RegexRewrite(Atomic, frozen=True, kw_only=True):
+    r"""What of the path matches `pattern` (RE2) becomes `substitution`, in which `\1` is the first group."""
+
+    pattern: Regex
+    substitution: Annotated[str, Meta(max_length=1024)] = ""
+
+
+class RegexRedirect(RegexRewrite, frozen=True, kw_only=True):
+    """The client is sent to the path that the rewrite makes."""
+
+    status_code: Literal[301, 302, 303, 307, 308] = 302
+
+
+class RouteRewrite(Spec, frozen=True, kw_only=True):
+    """What the backend sees. `host_from_header`: the value of that request header, where it is there."""
+
+    path: RegexRewrite | None = None
+    host_from_header: HeaderName | None = None
+
+
+class ResponseOverride(Atomic, frozen=True, kw_only=True):
+    """Answers of these statuses get another body, and another status where one is given."""
+
+    statuses: Annotated[tuple[StatusOrClass, ...], Meta(min_length=1, max_length=16)]
+    status: Annotated[int, Meta(ge=200, le=599)] | None = None
+    body: Body = ""
+    content_type: ContentType = "text/plain"
+
+
+class Compression(Atomic, frozen=True, kw_only=True):
+    """Answers are compressed for clients that accept it: text of at least 30 bytes, unless it is compressed already."""
+
+    algorithms: Annotated[tuple[Algorithm, ...], Meta(min_length=1, max_length=3)]
+
+
+class RequestBuffer(Atomic, frozen=True, kw_only=True):
+    """A request goes on when it is whole; a larger one is answered 413."""
+
+    max_bytes: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)]
+
+
+class PolicyHeader(Atomic, frozen=True, kw_only=True):
+    """A header and its value, in which Envoy's commands are filled in (`%DOWNSTREAM_REMOTE_ADDRESS%`)."""
+
+    name: HeaderName
+    value: HeaderValue
+
+
+class PolicyHeaders(Atomic, frozen=True, kw_only=True):
+    """Headers to set, to add, and to take off."""
+
+    set: Annotated[tuple[PolicyHeader, ...], Meta(max_length=16)] = ()
+    add: Annotated[tuple[PolicyHeader, ...], Meta(max_length=16)] = ()
+    remove: Annotated[tuple[HeaderName, ...], Meta(max_length=16)] = ()
+
+
+class HeaderTransformation(Spec, frozen=True, kw_only=True):
+    """Headers of the request and of the response, after the route's own filters."""
+
+    request: PolicyHeaders | None = None
+    response: PolicyHeaders | None = None
+
+
+class AffinityCookie(Atomic, frozen=True, kw_only=True):
+    """A cookie that the proxy gives; without `ttl` for the session."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    ttl: Duration | None = None
+    path: Annotated[str, Meta(min_length=1, max_length=1024)] = "/"
+
+
+class SessionAffinity(Atomic, frozen=True, kw_only=True):
+    """A client stays at the endpoint it was given, by a cookie or a header; exactly one.
+
+    `strict`: where that endpoint is gone the answer is 503, instead of another endpoint's.
+    """
+
+    cookie: AffinityCookie | None = None
+    header: HeaderName | None = None
+    strict: bool = False
+
+
+class RouteSettings(Spec, frozen=True, kw_only=True):
+    """All that a RoutePolicy can set.
+
+    `grpc_web` (on by default): requests in gRPC-Web become gRPC for the backend. `web_socket` (on): upgrades pass.
+    """
+
+    fault_injection: FaultInjection | None = None
+    direct_response: DirectResponse | None = None
+    redirect: RegexRedirect | None = None
+    rewrite: RouteRewrite | None = None
+    response_overrides: Annotated[tuple[ResponseOverride, ...], Meta(max_length=8)] | None = None
+    compression: Compression | None = None
+    request_buffer: RequestBuffer | None = None
+    headers: HeaderTransformation | None = None
+    grpc_web: bool | None = None
+    session_affinity: SessionAffinity | None = None
+    web_socket: bool | None = None
+
+
+class RoutePolicySpec(RouteSettings, frozen=True, kw_only=True):
+    """What it is for, what holds unless something narrower says otherwise, and what holds whatever it says."""
+
+    target_refs: TargetRefs
+    overrides: RouteSettings | None = None
+
+
+class RoutePolicy(Object, frozen=True, kw_only=True):
+    """`fairlead.dev/v1alpha1` RoutePolicy."""
+
+    api_version: Literal["fairlead.dev/v1alpha1"]
+    kind: Literal["RoutePolicy"]
+    spec: RoutePolicySpec

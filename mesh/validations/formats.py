@@ -1,0 +1,72 @@
+"""Envoy's commands in header values (`%REQ(x-user)%`): what Envoy would refuse, said before it does.
+
+Known are the commands that make sense in headers, and whether they take an argument; Envoy refuses a value with any it
+does not know, and with it the whole route (its documentation, "Access logging", "Command operators").
+"""
+
+from __future__ import annotations
+
+import re
+
+from mesh.problems import Report, shown
+
+_PLAIN = frozenset(
+    {
+        "BYTES_RECEIVED",
+        "CONNECTION_ID",
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+        "DOWNSTREAM_LOCAL_ADDRESS",
+        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
+        "DOWNSTREAM_LOCAL_PORT",
+        "DOWNSTREAM_LOCAL_URI_SAN",
+        "DOWNSTREAM_PEER_FINGERPRINT_256",
+        "DOWNSTREAM_PEER_ISSUER",
+        "DOWNSTREAM_PEER_SERIAL",
+        "DOWNSTREAM_PEER_SUBJECT",
+        "DOWNSTREAM_PEER_URI_SAN",
+        "DOWNSTREAM_REMOTE_ADDRESS",
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+        "DOWNSTREAM_REMOTE_PORT",
+        "DOWNSTREAM_TLS_CIPHER",
+        "DOWNSTREAM_TLS_VERSION",
+        "HOSTNAME",
+        "PROTOCOL",
+        "REQUESTED_SERVER_NAME",
+        "RESPONSE_CODE",
+        "RESPONSE_CODE_DETAILS",
+        "RESPONSE_FLAGS",
+        "ROUTE_NAME",
+        "START_TIME",
+        "STREAM_ID",
+        "UPSTREAM_CLUSTER",
+        "UPSTREAM_HOST",
+        "UPSTREAM_REMOTE_ADDRESS",
+        "VIRTUAL_CLUSTER_NAME",
+    }
+)
+_WITH_ARGUMENT = frozenset({"REQ", "RESP", "DYNAMIC_METADATA", "FILTER_STATE", "QUERY_PARAM", "ENVIRONMENT"})
+_OPTIONAL_ARGUMENT = frozenset({"START_TIME"})
+_COMMAND = re.compile(r"%(?:%|([A-Z0-9_]+)(\(([^()%]*)\))?(:[0-9]{1,4})?%)?")
+_ARGUMENT = re.compile(r"[A-Za-z0-9:?._-]{1,128}")
+
+
+def check_format(value: str, path: str, report: Report) -> None:
+    """Judge a value with commands."""
+    for found in _COMMAND.finditer(value):
+        name, _, argument, _ = found.groups()
+        if found.group() == "%%":
+            continue
+        if name is None:
+            message = f"after the '%' at character {found.start() + 1} stands no command of Envoy's"
+            report.error("InvalidFormat", path, message, "write `%%` for a plain '%', or a command like `%PROTOCOL%`")
+            return
+        if name not in _PLAIN | _WITH_ARGUMENT:
+            message = f"'{shown(name)}' is no command that can stand in a header"
+            fix = f"write one of {', '.join(sorted(_PLAIN | _WITH_ARGUMENT))}"
+            report.error("UnknownValue", path, message, fix)
+        elif name in _WITH_ARGUMENT and not (argument and _ARGUMENT.fullmatch(argument)):
+            message = f"{name} needs an argument of letters, digits and ':', '?', '.', '_', '-'"
+            report.error("InvalidFormat", path, message, f"write it as in `%{name}(x-name)%`")
+        elif name not in _WITH_ARGUMENT | _OPTIONAL_ARGUMENT and argument is not None:
+            report.error("InvalidFormat", path, f"{name} takes no argument", f"write `%{name}%`")

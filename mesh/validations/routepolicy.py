@@ -1,0 +1,160 @@
+"""RoutePolicy: what Envoy would refuse or what cannot work, said with the path and the way out."""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+
+import re2
+
+from mesh.kinds.duration import milliseconds
+from mesh.kinds.routepolicy import (
+    FaultInjection,
+    HeaderTransformation,
+    PolicyHeaders,
+    RegexRewrite,
+    RoutePolicy,
+    RouteSettings,
+    SessionAffinity,
+)
+from mesh.problems import Report
+from mesh.validations.formats import check_format
+from mesh.validations.headers import check_control_characters
+from mesh.validations.policy import Targets, check_targets
+from mesh.validations.regexes import check_regex
+
+TARGETS: Targets = MappingProxyType({("gateway.networking.k8s.io", "HTTPRoute"): True, ("", "Namespace"): False})
+_SETTINGS = tuple(RouteSettings.__struct_fields__)
+_GROUP = re.compile(r"\\(\\|[0-9])?")
+_HOUR = 3_600_000
+# Envoy writes these itself; a route that sets one is refused or breaks the message.
+_NOT_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+
+
+def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
+    """Judge a RoutePolicy."""
+    spec = policy.spec
+    check_targets(spec.target_refs, TARGETS, policy.metadata, report)
+    _check_settings(spec, "spec", report)
+    if spec.overrides is not None:
+        _check_settings(spec.overrides, "spec.overrides", report)
+    if not any(getattr(part, name) is not None for part in (spec, spec.overrides) if part for name in _SETTINGS):
+        fix = "add what it is for, such as `faultInjection`"
+        report.warning("MissingField", "spec", "the policy sets nothing", fix)
+
+
+def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
+    if settings.fault_injection is not None:
+        _check_fault(settings.fault_injection, f"{path}.faultInjection", report)
+    if settings.direct_response is not None:
+        _check_text(settings.direct_response.body, f"{path}.directResponse.body", report)
+        check_control_characters(settings.direct_response.content_type, f"{path}.directResponse.contentType", report)
+        if settings.redirect is not None:
+            message = "a request is either answered or sent elsewhere"
+            report.error("InvalidCombination", f"{path}.redirect", message, "remove it or `directResponse`")
+    if settings.redirect is not None:
+        _check_rewrite(settings.redirect, f"{path}.redirect", report)
+    if settings.rewrite is not None and settings.rewrite.path is not None:
+        _check_rewrite(settings.rewrite.path, f"{path}.rewrite.path", report)
+    _check_overrides(settings, f"{path}.responseOverrides", report)
+    compression = settings.compression
+    if compression is not None and len(set(compression.algorithms)) < len(compression.algorithms):
+        report.error("Duplicate", f"{path}.compression.algorithms", "one is there twice", "remove one")
+    if settings.headers is not None:
+        _check_headers(settings.headers, f"{path}.headers", report)
+    if settings.session_affinity is not None:
+        _check_affinity(settings.session_affinity, f"{path}.sessionAffinity", report)
+
+
+def _check_fault(fault: FaultInjection, path: str, report: Report) -> None:
+    delay, abort = fault.delay, fault.abort
+    if delay is not None:
+        if (delay.fixed is not None) == delay.from_header:
+            message = "a delay is either `fixed` or as long as the header says"
+            report.error("InvalidCombination", f"{path}.delay", message, "write `fixed`, or `fromHeader: true`")
+        if delay.fixed is not None and not 0 < milliseconds(delay.fixed) <= _HOUR:
+            report.error("OutOfRange", f"{path}.delay.fixed", "it must be between 1ms and 1h", "write it as in `200ms`")
+    if abort is not None:
+        given = [abort.http_status, abort.grpc_status, abort.from_header or None]
+        if len([value for value in given if value is not None]) != 1:
+            message = "an abort has exactly one of httpStatus, grpcStatus and fromHeader"
+            report.error("InvalidCombination", f"{path}.abort", message, "write one of them, as `httpStatus: 503`")
+    if delay is None and abort is None:
+        message = "it neither delays nor aborts, unless another policy says so"
+        report.warning("NoEffect", path, message, "add `delay` or `abort`")
+    for number, header in enumerate(fault.headers or ()):
+        check_control_characters(header.value or "", f"{path}.headers[{number}].value", report)
+
+
+def _check_rewrite(rewrite: RegexRewrite, path: str, report: Report) -> None:
+    before = len(report.problems)
+    check_regex(rewrite.pattern, f"{path}.pattern", report)
+    check_control_characters(rewrite.substitution, f"{path}.substitution", report)
+    if len(report.problems) > before:
+        return
+    groups = _groups(rewrite.pattern)
+    for found in _GROUP.finditer(rewrite.substitution):
+        what = found[1]
+        if what is None or (what != "\\" and int(what) > groups):
+            message = f"`{found.group()}` names no group: the pattern has {groups}"
+            fix = f"write \\0 to \\{groups}, or \\\\ for a plain backslash"
+            report.error("InvalidFormat", f"{path}.substitution", message, fix)
+            return
+
+
+def _groups(pattern: str) -> int:
+    return int(re2.compile(pattern).groups)
+
+
+def _check_overrides(settings: RouteSettings, path: str, report: Report) -> None:
+    seen: dict[str, int] = {}
+    for number, override in enumerate(settings.response_overrides or ()):
+        _check_text(override.body, f"{path}[{number}].body", report)
+        check_control_characters(override.content_type, f"{path}[{number}].contentType", report)
+        for at, status in enumerate(override.statuses):
+            if status in seen:
+                message = f"{status} is overridden by [{seen[status]}] already, and the first counts"
+                report.error("Duplicate", f"{path}[{number}].statuses[{at}]", message, "remove one")
+            seen.setdefault(status, number)
+
+
+def _check_text(text: str, path: str, report: Report) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        report.error("InvalidFormat", path, "it has characters that UTF-8 cannot carry", "remove them")
+
+
+def _check_headers(headers: HeaderTransformation, path: str, report: Report) -> None:
+    for name, part in (("request", headers.request), ("response", headers.response)):
+        if part is not None:
+            _check_part(part, f"{path}.{name}", report)
+
+
+def _check_part(part: PolicyHeaders, path: str, report: Report) -> None:
+    for name, given in (("set", part.set), ("add", part.add)):
+        for number, header in enumerate(given):
+            at = f"{path}.{name}[{number}]"
+            _refuse_framing(header.name, f"{at}.name", report)
+            check_control_characters(header.value, f"{at}.value", report)
+            check_format(header.value, f"{at}.value", report)
+    for number, removed in enumerate(part.remove):
+        _refuse_framing(removed, f"{path}.remove[{number}]", report)
+
+
+def _refuse_framing(name: str, path: str, report: Report) -> None:
+    if name.lower() in _NOT_OURS:
+        message = f"{name} frames or routes the message and cannot be changed"
+        fix = "use `rewrite.hostFromHeader`, or a URLRewrite filter" if name.lower() == "host" else "remove it"
+        report.error("NotAllowed", path, message, fix)
+
+
+def _check_affinity(affinity: SessionAffinity, path: str, report: Report) -> None:
+    if (affinity.cookie is None) == (affinity.header is None):
+        message = "a session is known either by a cookie or by a header"
+        report.error("InvalidCombination", path, message, "write one of `cookie` and `header`")
+    if affinity.cookie is not None:
+        check_control_characters(affinity.cookie.name, f"{path}.cookie.name", report)
+        check_control_characters(affinity.cookie.path, f"{path}.cookie.path", report)
+        if not affinity.cookie.path.startswith("/"):
+            report.error("InvalidFormat", f"{path}.cookie.path", "a path begins with '/'", "write it as in `/`")

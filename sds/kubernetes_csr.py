@@ -1,0 +1,204 @@
+"""A signer in Kubernetes as the authority: each request becomes a CertificateSigningRequest, approved by us.
+
+Who may have the identity was decided before; so the object is approved at once, which needs the right to `approve` for
+the signer. The signer takes its names from the request. The object is removed when it has served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import datetime as dt
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from mesh.spiffe import SpiffeId, TrustDomain
+from sds.authority import AuthorityUnavailable, Issued, RefusedIssue
+from sds.bundle import TrustBundle
+from sds.lifetimes import Lifetimes, check_identity
+from sds.outer import answered, read_roots, request_pem
+
+PATH: Final = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+# What the API server allows: https://kubernetes.io/docs/reference/kubernetes-api/ (expirationSeconds).
+SHORTEST: Final = dt.timedelta(minutes=10)
+_WAIT_SECONDS: Final = 30.0
+_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+_LOOK_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Api(Protocol):
+    """What is needed of a cluster's API server (`discovery.kubernetes.api.Api` has it)."""
+
+    def request(self, method: Any, path: str, *, body: bytes | None = None) -> Awaitable[bytes]:
+        """Ask, and return the body of the answer."""
+        ...
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str
+    message: str = ""
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Status(msgspec.Struct, frozen=True):
+    certificate: str = ""
+    conditions: tuple[_Condition, ...] = ()
+
+
+class _Request(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    status: _Status = _Status()
+
+
+class KubernetesAuthority:
+    """See `sds.authority.Authority`. `roots` is a PEM file with what the signer's certificates lead to."""
+
+    def __init__(
+        self,
+        trust_domain: TrustDomain,
+        api: Callable[[], Api],
+        signer: str,
+        roots: Path,
+        *,
+        failures: tuple[type[Exception], ...],
+        lifetimes: Lifetimes,
+        clock: Callable[[], dt.datetime],
+    ) -> None:
+        self._trust_domain, self._api, self._signer, self._roots = trust_domain, api, signer, roots
+        self._failures, self._lifetimes, self._clock = failures, lifetimes, clock
+        self._listeners: list[Callable[[], None]] = []
+        self._bundle: TrustBundle | None = None
+        self.issued = 0
+        self.trouble = ""
+
+    async def open(self) -> None:
+        """Read what to trust. Raises AuthorityUnavailable."""
+        await self._look()
+
+    def resume(self, bundle: TrustBundle, trouble: str) -> None:
+        """Trust what was trusted in an earlier run, for as long as nothing newer is known."""
+        self._bundle, self.trouble = bundle, trouble
+
+    async def run(self) -> None:
+        """Follow the file with the roots, without end."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self._look()
+                self.trouble = ""
+            except AuthorityUnavailable as error:
+                self.trouble = str(error)
+
+    async def _look(self) -> None:
+        try:
+            roots = read_roots(await asyncio.to_thread(self._roots.read_bytes), self._trust_domain)
+        except (OSError, ValueError) as error:
+            raise AuthorityUnavailable(f"{self._roots}: {error}") from None
+        if self._bundle is None or self._bundle.roots != roots:
+            self._bundle = TrustBundle(self._trust_domain, roots, int(self._clock().timestamp()))
+            for changed in self._listeners:
+                changed()
+
+    def bundle(self) -> TrustBundle:
+        """See `Authority.bundle`."""
+        if self._bundle is None:
+            raise AuthorityUnavailable("it is not known yet what is to be trusted")
+        return self._bundle
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """See `Authority.listen`."""
+        self._listeners.append(changed)
+
+    async def issue(
+        self,
+        public_key: Any,
+        identity: SpiffeId,
+        *,
+        lifetime: dt.timedelta | None = None,
+        dns_names: tuple[str, ...] = (),
+        request: bytes | None = None,
+    ) -> Issued:
+        """See `Authority.issue`."""
+        check_identity(identity, self._trust_domain)
+        granted = max(self._lifetimes.granted(lifetime), SHORTEST)
+        if dns_names:
+            raise RefusedIssue("a signer in Kubernetes takes names from the request; it can be given none beside it")
+        pem = request_pem(request, public_key, identity, names_needed=True)
+        name = ""
+        try:
+            name = await self._make(pem, granted)
+            await self._approve(name)
+            chain = await self._signed(name)
+        except self._failures as error:
+            raise AuthorityUnavailable(f"the cluster cannot be asked to sign: {error}") from None
+        finally:
+            if name:
+                await self._remove(name)
+        found = answered(chain, public_key, identity, self.bundle().roots, now=self._clock(), longest=granted)
+        self.issued += 1
+        return found
+
+    async def _make(self, pem: bytes, life: dt.timedelta) -> str:
+        made = {
+            "apiVersion": "certificates.k8s.io/v1",
+            "kind": "CertificateSigningRequest",
+            "metadata": {"generateName": "fairlead-", "labels": {"app.kubernetes.io/managed-by": "fairlead"}},
+            "spec": {
+                "request": base64.b64encode(pem).decode(),
+                "signerName": self._signer,
+                "expirationSeconds": int(life.total_seconds()),
+                "usages": ["digital signature", "server auth", "client auth"],
+            },
+        }
+        return _read(await self._api().request("POST", PATH, body=msgspec.json.encode(made))).metadata.name
+
+    async def _approve(self, name: str) -> None:
+        """As what it is now: the signer may have written to it already."""
+        present = msgspec.json.decode(await self._api().request("GET", f"{PATH}/{name}"))
+        condition = {
+            "type": "Approved",
+            "status": "True",
+            "reason": "FairleadAuthenticated",
+            "message": "Fairlead has seen who asks, and that they may have this identity",
+        }
+        present.setdefault("status", {}).setdefault("conditions", []).append(condition)
+        await self._api().request("PUT", f"{PATH}/{name}/approval", body=msgspec.json.encode(present))
+
+    async def _signed(self, name: str) -> bytes:
+        deadline = asyncio.get_running_loop().time() + _WAIT_SECONDS
+        pauses = iter(_PAUSES)
+        while asyncio.get_running_loop().time() < deadline:
+            found = _read(await self._api().request("GET", f"{PATH}/{name}")).status
+            for condition in found.conditions:
+                if condition.type in {"Denied", "Failed"}:
+                    raise RefusedIssue(f"the signer {self._signer} refused: {condition.message[:300]}")
+            if found.certificate:
+                try:
+                    return base64.b64decode(found.certificate, validate=True)
+                except binascii.Error:
+                    raise AuthorityUnavailable(f"the signer {self._signer} answered no certificate") from None
+            await asyncio.sleep(next(pauses, _PAUSES[-1]))
+        raise AuthorityUnavailable(f"the signer {self._signer} did not answer within {_WAIT_SECONDS:g} s")
+
+    async def _remove(self, name: str) -> None:
+        try:
+            await self._api().request("DELETE", f"{PATH}/{name}")
+        except self._failures as error:
+            _log.warning("certificatesigningrequest %s stays behind: %s", name, error)
+
+
+def _read(answer: bytes) -> _Request:
+    try:
+        return msgspec.json.decode(answer, type=_Request)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise AuthorityUnavailable("the cluster's answer is no CertificateSigningRequest") from None

@@ -1,0 +1,139 @@
+"""What authorities outside have in common: the caller's certificate request goes to them, their answer is judged.
+
+They need the request itself, signed with the caller's key: a public key alone they do not certify. Their answer is
+linted as our own certificates are, must verify by the roots that everybody is told to trust, and must be for the key
+that asked; an outer authority that has gone astray is told of, and its certificate given to nobody.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+
+from mesh.spiffe import SpiffeId, TrustDomain
+from sds.authority import AuthorityUnavailable, Issued, RefusedIssue
+from sds.certificates import checked, fingerprint, to_pem
+from sds.keys import UnusableKey, check_public_key
+from sds.lint import MALFORMED, lint_authority
+
+MAX_REQUEST: Final = 16_384
+_MAX_DEPTH: Final = 5
+
+
+def request_pem(request: bytes | None, public_key: Any, identity: SpiffeId, *, names_needed: bool) -> bytes:
+    """The caller's request (DER) as PEM.
+
+    `names_needed`: this authority takes the names from the request, so it must ask for the identity and nothing else.
+
+    Raises:
+        RefusedIssue: there is none, it is of another key, or it asks for something else.
+    """
+    if request is None:
+        raise RefusedIssue("this authority is not built in: it needs the certificate request itself")
+    if len(request) > MAX_REQUEST:
+        raise RefusedIssue(f"the certificate request has {len(request)} bytes; at most {MAX_REQUEST} are taken")
+    try:
+        asked = x509.load_der_x509_csr(request)
+        key, valid, uris, others = asked.public_key(), asked.is_signature_valid, *_names(asked)
+        check_public_key(key)
+    except UnusableKey as error:
+        raise RefusedIssue(f"the public key cannot be certified: {error}") from None
+    except MALFORMED:
+        raise RefusedIssue("the certificate request cannot be read") from None
+    if not valid or key != public_key:
+        raise RefusedIssue("the certificate request is not signed with the key that is to be certified")
+    if names_needed and (uris != [str(identity)] or others):
+        raise RefusedIssue(
+            f"this authority takes names from the request, which must ask for {identity} and nothing else"
+        )
+    return asked.public_bytes(serialization.Encoding.PEM)
+
+
+def _names(asked: x509.CertificateSigningRequest) -> tuple[list[str], bool]:
+    """The URIs that a request asks for, and whether it asks for anything else."""
+    uris, others = list[str](), bool(asked.subject.rdns)
+    for extension in asked.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            uris += extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+            others |= len(uris) != len(list(extension.value))
+        else:
+            others = True
+    return uris, others
+
+
+def read_roots(pem: bytes, trust_domain: TrustDomain) -> tuple[bytes, ...]:
+    """The roots in a PEM file, each once.
+
+    Raises:
+        ValueError: there is none, or one is no authority of the trust domain.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(pem)
+    except MALFORMED:
+        raise ValueError("it is no PEM certificates") from None
+    for root in found:
+        if problems := lint_authority(root, trust_domain):
+            raise ValueError(f"{fingerprint(root)} cannot be an authority of {trust_domain}: {'; '.join(problems)}")
+    return tuple(dict.fromkeys(to_pem(root) for root in found))
+
+
+def answered(
+    chain: bytes,
+    public_key: Any,
+    identity: SpiffeId,
+    roots: Iterable[bytes],
+    *,
+    now: dt.datetime,
+    longest: dt.timedelta,
+) -> Issued:
+    """What an outer authority signed (PEM, the leaf first), judged; roots are left out of the chain.
+
+    Raises:
+        AuthorityUnavailable: it is not what was asked for.
+    """
+    try:
+        leaf, *above = x509.load_pem_x509_certificates(chain)
+        anchors = [x509.load_pem_x509_certificate(root) for root in roots]
+        same_key = leaf.public_key() == public_key
+    except MALFORMED:
+        raise AuthorityUnavailable(f"the authority's answer for {identity} is no certificate") from None
+    if not same_key:
+        raise AuthorityUnavailable(f"the authority's answer for {identity} is for another key")
+    path = _path(leaf, above, anchors)
+    if path is None:
+        raise AuthorityUnavailable(f"the authority's answer for {identity} does not lead to a root that is trusted")
+    if leaf.not_valid_after_utc > now + longest + dt.timedelta(minutes=10):
+        raise AuthorityUnavailable(f"the authority's answer for {identity} lives longer than was asked for")
+    signer = path[0] if path else None
+    return checked(to_pem(leaf), b"".join(to_pem(one) for one in path if one not in anchors), identity, signer)
+
+
+def _path(
+    leaf: x509.Certificate, above: list[x509.Certificate], anchors: list[x509.Certificate]
+) -> list[x509.Certificate] | None:
+    """The certificates from a leaf's signer to a root; None where there is no way."""
+    path: list[x509.Certificate] = []
+    below = leaf
+    for _ in range(_MAX_DEPTH):
+        root = next((one for one in anchors if _signed(below, one)), None)
+        if root is not None:
+            return [*path, root]
+        signer = next((one for one in above if one not in path and _signed(below, one)), None)
+        if signer is None:
+            return None
+        path.append(signer)
+        below = signer
+    return None
+
+
+def _signed(below: x509.Certificate, above: x509.Certificate) -> bool:
+    try:
+        below.verify_directly_issued_by(above)
+    except (*MALFORMED, InvalidSignature):
+        return False
+    return True

@@ -1,0 +1,193 @@
+"""What RoutePolicies do to requests: a real Envoy with what translation makes, real backends, real requests."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.routing import Server, backend_server, document, gateway, get, route, service, serving
+from tests.support.static_envoy import free_port
+
+pytestmark = pytest.mark.envoy
+
+LONG = "/" + "a" * 200
+
+
+def policy(rule: str = "", **spec: Any) -> str:
+    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "route"}
+    return document(
+        "RoutePolicy",
+        rule or "policy",
+        {"targetRefs": [{**target, **({"sectionName": rule} if rule else {})}], **spec},
+    )
+
+
+def rules(*names: str) -> str:
+    """A rule for each name, chosen by the header `rule`."""
+    return "".join(
+        f"\n  - name: {name}\n    matches: [{{headers: [{{name: rule, value: {name}}}]}}]\n"
+        "    backendRefs: [{name: echo, port: 80}]"
+        for name in names
+    )
+
+
+def raw(
+    port: int, path: str, method: str = "GET", body: bytes = b"", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """An answer as it is; underscores in header names stand for dashes."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body=body or None, headers={"host": "a.example.com", **sent})
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def test_a_share_of_the_requests_is_delayed_and_no_other(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("slow", "plain"))
+    fault = {"delay": {"fixed": "200ms", "percent": 30}}
+
+    def took(rule: str) -> float:
+        began = time.monotonic()
+        assert get(port, "/", rule=rule)[0] == 200
+        return time.monotonic() - began
+
+    with serving(text + policy("slow", faultInjection=fault), tmp_path), ThreadPoolExecutor(40) as pool:
+        slow = sum(seconds >= 0.2 for seconds in pool.map(took, ["slow"] * 1000))
+    sigma = (1000 * 0.3 * 0.7) ** 0.5
+    # On a busy machine one that merely waited its turn counts as slow too; the share of aborts is exact.
+    assert slow > 300 - 5 * sigma
+    with serving(text + policy("slow", faultInjection={"abort": {"httpStatus": 503, "percent": 30}}), tmp_path):
+        with ThreadPoolExecutor(8) as pool:
+            aborted = sum(status == 503 for status in pool.map(lambda _: get(port, "/", rule="slow")[0], range(1000)))
+        assert get(port, "/", rule="plain")[0] == 200
+    assert abs(aborted - 300) < 5 * sigma
+
+
+def test_faults_can_be_asked_for_by_header(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("tested", "asked"))
+    text += policy("tested", faultInjection={"abort": {"grpcStatus": 14}, "headers": [{"name": "x-fault"}]})
+    text += policy("asked", faultInjection={"abort": {"fromHeader": True}})
+    with serving(text, tmp_path):
+        assert get(port, "/", rule="tested")[0] == 200
+        assert get(port, "/", rule="tested", x_fault="1", content_type="application/grpc")[1]["grpc-status"] == "14"
+        assert get(port, "/", rule="asked")[0] == 200
+        assert get(port, "/", rule="asked", x_envoy_fault_abort_request="418")[0] == 418
+
+
+def test_the_proxy_answers_by_itself_or_sends_elsewhere(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("answered", "sent", "plain"))
+    text += policy("answered", directResponse={"status": 203, "body": "100% ours", "contentType": "text/html"})
+    text += policy("sent", redirect={"pattern": "^/old/(.*)$", "substitution": r"/new/\1", "statusCode": 308})
+    with serving(text, tmp_path):
+        status, headers, body = raw(port, "/", rule="answered")
+        assert (status, headers["content-type"], body) == (203, "text/html", b"100% ours")
+        status, headers, _ = raw(port, "/old/x?q=1", rule="sent")
+        assert (status, headers["location"]) == (308, "http://a.example.com/new/x?q=1")
+        assert get(port, "/", rule="plain")[0] == 200
+    assert len(backend.seen) == 1
+
+
+def test_paths_are_rewritten_by_expression_and_hosts_by_a_header(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("rewritten"))
+    path = {"pattern": "^/([^/]+)/([^/]+)$", "substitution": r"/\2/\1"}
+    with serving(text + policy(rewrite={"path": path, "hostFromHeader": "X-Tenant"}), tmp_path):
+        _, _, echoed = get(port, "/a/b?q=1", rule="rewritten", x_tenant="tenant.example.com")
+        assert (echoed["path"], echoed["headers"]["host"]) == ("/b/a?q=1", "tenant.example.com")
+        _, _, echoed = get(port, "/a", rule="rewritten")
+        assert (echoed["path"], echoed["headers"]["host"]) == ("/a", "a.example.com")
+
+
+def test_answers_are_replaced_by_their_status(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("overridden"))
+    overrides = [
+        {"statuses": ["5xx"], "body": "sorry, 100% our fault", "contentType": "text/html"},
+        {"statuses": ["503", "404"], "status": 200, "body": "%PROTOCOL%"},
+    ]
+    with serving(text + policy(responseOverrides=overrides), tmp_path):
+        status, headers, body = raw(port, "/fail/500/always", rule="overridden")
+        assert (status, headers["content-type"], body) == (500, "text/html", b"sorry, 100% our fault")
+        status, headers, body = raw(port, "/fail/503/always", rule="overridden")
+        assert (status, headers["content-type"], body) == (200, "text/plain", b"%PROTOCOL%")
+        assert b"overridden" in raw(port, "/", rule="overridden")[2]
+
+
+def test_answers_are_compressed_as_the_client_likes_it(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("small", "plain"))
+    with serving(text + policy("small", compression={"algorithms": ["gzip", "brotli", "zstd"]}), tmp_path):
+        for accepted, encoding in (("gzip", "gzip"), ("br", "br"), ("zstd", "zstd"), ("br;q=0.5, gzip;q=1", "gzip")):
+            _, headers, body = raw(port, LONG, rule="small", accept_encoding=accepted)
+            assert headers["content-encoding"] == encoding
+            if encoding == "gzip":
+                assert LONG.encode() in gzip.decompress(body)
+        assert "content-encoding" not in raw(port, LONG, rule="small")[1]
+        assert "content-encoding" not in raw(port, LONG, rule="plain", accept_encoding="gzip")[1]
+
+
+def test_a_request_that_is_too_large_never_reaches_the_backend(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("buffered"))
+    with serving(text + policy(requestBuffer={"maxBytes": 10}), tmp_path):
+        assert raw(port, "/", "POST", b"x" * 11, rule="buffered")[0] == 413
+        assert backend.seen == []
+        assert raw(port, "/", "POST", b"x" * 10, rule="buffered")[0] == 200
+
+
+def test_headers_are_changed_and_commands_in_them_filled_in(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("changed"))
+    headers = {
+        "request": {"set": [{"name": "x-path", "value": "%REQ(:path)% 100%%"}], "remove": ["x-secret"]},
+        "response": {"add": [{"name": "x-proto", "value": "%PROTOCOL%"}], "remove": ["x-envoy-upstream-service-time"]},
+    }
+    with serving(text + policy(headers=headers), tmp_path):
+        _, answered, echoed = get(port, "/here", rule="changed", x_secret="s")
+    assert echoed["headers"]["x-path"] == "/here 100%"
+    assert "x-secret" not in echoed["headers"]
+    assert answered["x-proto"] == "HTTP/1.1"
+    assert "x-envoy-upstream-service-time" not in answered
+
+
+def test_a_session_stays_at_its_endpoint(tmp_path: Path) -> None:
+    port = free_port()
+    with backend_server("one") as one, backend_server("two") as two:
+        text = gateway(port) + service("echo", one.server_port, two.server_port) + route(rules("cookie", "header"))
+        text += policy("cookie", sessionAffinity={"cookie": {"name": "sticky", "ttl": "1h"}})
+        text += policy("header", sessionAffinity={"header": "x-session"})
+        with serving(text, tmp_path):
+            _, headers, first = get(port, "/", rule="cookie")
+            cookie = headers["set-cookie"].partition(";")[0]
+            assert cookie.startswith("sticky=")
+            assert {get(port, "/", rule="cookie", cookie=cookie)[2]["who"] for _ in range(20)} == {first["who"]}
+            assert {get(port, "/", rule="cookie")[2]["who"] for _ in range(40)} == {"one", "two"}
+            _, headers, first = get(port, "/", rule="header")
+            session = headers["x-session"]
+            assert {get(port, "/", rule="header", x_session=session)[2]["who"] for _ in range(20)} == {first["who"]}
+
+
+def test_a_route_can_refuse_websockets(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("plain", "refused"))
+    asked = {"connection": "Upgrade", "upgrade": "websocket", "sec_websocket_key": "x" * 16}
+    with serving(text + policy("refused", webSocket=False), tmp_path):
+        assert raw(port, "/", rule="refused", **asked)[0] == 403
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        headers = {name.replace("_", "-"): value for name, value in asked.items()}
+        connection.request("GET", "/", headers={"host": "a.example.com", "rule": "plain", **headers})
+        sock = connection.sock
+        assert sock.recv(4096).startswith(b"HTTP/1.1 101")
+        connection.close()

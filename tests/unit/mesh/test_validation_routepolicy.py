@@ -1,0 +1,99 @@
+"""RoutePolicy: nonsense is refused with its path, and what will not do what was meant is warned of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mesh.validation import validate
+
+ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}
+
+
+def found(level: str, **spec: Any) -> list[str]:
+    raw = {
+        "apiVersion": "fairlead.dev/v1alpha1",
+        "kind": "RoutePolicy",
+        "metadata": {"name": "x"},
+        "spec": {"targetRefs": [ROUTE], **spec},
+    }
+    return [f"{problem.code} {problem.path}" for problem in validate(raw).problems if problem.level == level]
+
+
+def header(value: str, name: str = "x-a") -> dict[str, Any]:
+    return {"headers": {"request": {"set": [{"name": name, "value": value}]}}}
+
+
+VALUE = "spec.headers.request.set[0].value"
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"targetRefs": [{"kind": "Service", "name": "x"}]}, "UnsupportedKind spec.targetRefs[0]"),
+        ({"faultInjection": {"delay": {}}}, "InvalidCombination spec.faultInjection.delay"),
+        (
+            {"faultInjection": {"delay": {"fixed": "1s", "fromHeader": True}}},
+            "InvalidCombination spec.faultInjection.delay",
+        ),
+        ({"faultInjection": {"delay": {"fixed": "0s"}}}, "OutOfRange spec.faultInjection.delay.fixed"),
+        ({"faultInjection": {"delay": {"fixed": "2h"}}}, "OutOfRange spec.faultInjection.delay.fixed"),
+        (
+            {"faultInjection": {"delay": {"fixed": "1s", "percent": 101}}},
+            "OutOfRange spec.faultInjection.delay.percent",
+        ),
+        (
+            {"faultInjection": {"abort": {"httpStatus": 503, "grpcStatus": 1}}},
+            "InvalidCombination spec.faultInjection.abort",
+        ),
+        ({"faultInjection": {"abort": {"httpStatus": 100}}}, "OutOfRange spec.faultInjection.abort.httpStatus"),
+        ({"directResponse": {"status": 200}, "redirect": {"pattern": "a"}}, "InvalidCombination spec.redirect"),
+        ({"directResponse": {"status": 200, "body": "x" * 4097}}, "TooLong spec.directResponse.body"),
+        ({"rewrite": {"path": {"pattern": "("}}}, "InvalidRegex spec.rewrite.path.pattern"),
+        ({"rewrite": {"path": {"pattern": "(?=x)"}}}, "InvalidRegex spec.rewrite.path.pattern"),
+        (
+            {"rewrite": {"path": {"pattern": "(a)", "substitution": "\\2"}}},
+            "InvalidFormat spec.rewrite.path.substitution",
+        ),
+        ({"rewrite": {"path": {"pattern": "a", "substitution": "\\"}}}, "InvalidFormat spec.rewrite.path.substitution"),
+        (
+            {"rewrite": {"path": {"pattern": "a", "substitution": "a\nb"}}},
+            "ControlCharacter spec.rewrite.path.substitution",
+        ),
+        ({"responseOverrides": [{"statuses": ["600"]}]}, "InvalidFormat spec.responseOverrides[0].statuses[0]"),
+        (
+            {"responseOverrides": [{"statuses": ["500"]}, {"statuses": ["500"]}]},
+            "Duplicate spec.responseOverrides[1].statuses[0]",
+        ),
+        ({"compression": {"algorithms": ["gzip", "gzip"]}}, "Duplicate spec.compression.algorithms"),
+        ({"requestBuffer": {"maxBytes": 0}}, "OutOfRange spec.requestBuffer.maxBytes"),
+        (header("100%"), f"InvalidFormat {VALUE}"),
+        (header("%WHATEVER%"), f"UnknownValue {VALUE}"),
+        (header("%REQ()%"), f"InvalidFormat {VALUE}"),
+        (header("%REQ%"), f"InvalidFormat {VALUE}"),
+        (header("%PROTOCOL(x)%"), f"InvalidFormat {VALUE}"),
+        (header("a\r\nb"), f"ControlCharacter {VALUE}"),
+        (header("a", "Host"), "NotAllowed spec.headers.request.set[0].name"),
+        ({"headers": {"response": {"remove": ["content-length"]}}}, "NotAllowed spec.headers.response.remove[0]"),
+        ({"sessionAffinity": {}}, "InvalidCombination spec.sessionAffinity"),
+        ({"sessionAffinity": {"cookie": {"name": "a", "path": "x"}}}, "InvalidFormat spec.sessionAffinity.cookie.path"),
+        ({"overrides": {"requestBuffer": {"maxBytes": 0}}}, "OutOfRange spec.overrides.requestBuffer.maxBytes"),
+    ],
+)
+def test_nonsense_is_an_error_with_its_path(spec: dict[str, Any], problem: str) -> None:
+    assert found("error", **spec) == [problem]
+
+
+@pytest.mark.parametrize(
+    "value", ["%REQ(x-user)%", "%START_TIME%", "%DYNAMIC_METADATA(a:b)%", "100%%", "%REQ(x?y):10%"]
+)
+def test_envoys_commands_are_taken(value: str) -> None:
+    assert found("error", **header(value)) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"), [({}, "MissingField spec"), ({"faultInjection": {}}, "NoEffect spec.faultInjection")]
+)
+def test_what_does_nothing_is_warned_of(spec: dict[str, Any], problem: str) -> None:
+    assert (found("error", **spec), found("warning", **spec)) == ([], [problem])

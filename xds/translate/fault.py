@@ -1,0 +1,49 @@
+"""Faults on purpose: delays and aborts for a share of the requests, as a route configures the `fault` filter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.kinds.duration import milliseconds
+from mesh.kinds.routepolicy import FaultInjection
+from xds.schema import message, pack
+from xds.translate.http_filters import FAULT
+from xds.translate.timeouts import set_duration
+
+_HTTPFault = message("envoy.extensions.filters.http.fault.v3.HTTPFault")
+_MILLION = message("envoy.type.v3.FractionalPercent").DESCRIPTOR.enum_values_by_name["MILLION"].number
+_PER_PERCENT = 10_000
+
+
+def set_fault(route: Any, wanted: FaultInjection) -> None:
+    """Give a `Route` its faults."""
+    fault = _HTTPFault()
+    if wanted.delay is not None:
+        if wanted.delay.fixed is not None:
+            set_duration(fault.delay.fixed_delay, milliseconds(wanted.delay.fixed))
+        else:
+            fault.delay.header_delay.SetInParent()
+        _set_share(fault.delay.percentage, wanted.delay.percent)
+    if wanted.abort is not None:
+        if wanted.abort.http_status is not None:
+            fault.abort.http_status = wanted.abort.http_status
+        elif wanted.abort.grpc_status is not None:
+            fault.abort.grpc_status = wanted.abort.grpc_status
+        else:
+            fault.abort.header_abort.SetInParent()
+        _set_share(fault.abort.percentage, wanted.abort.percent)
+    for header in wanted.headers or ():
+        matcher = fault.headers.add()
+        matcher.name = header.name.lower()
+        if header.value is None:
+            matcher.present_match = True
+        else:
+            matcher.string_match.exact = header.value
+    if wanted.max_active is not None:
+        fault.max_active_faults.value = wanted.max_active
+    route.typed_per_filter_config[FAULT].CopyFrom(pack(fault))
+
+
+def _set_share(percentage: Any, percent: float) -> None:
+    percentage.numerator = round(percent * _PER_PERCENT)
+    percentage.denominator = _MILLION

@@ -1,0 +1,138 @@
+"""What RoutePolicies say of a rule, on its Envoy routes. What the rule says itself was filled in before, and stands.
+
+The filters that this needs are in every gateway's and sidecar's chain already, asleep (`FILTERS`), so that a policy
+never touches a listener. A proxyless gRPC client has no filters and gets none of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RouteSettings
+from xds.schema import message, pack
+from xds.translate import compression
+from xds.translate.compression import set_compression
+from xds.translate.fault import set_fault
+from xds.translate.header_modifier import APPEND, OVERWRITE
+from xds.translate.http_filters import BUFFER, CUSTOM_RESPONSE, FAULT, GRPC_WEB, STATEFUL_SESSION, http_filter
+from xds.translate.redirect import STATUS
+from xds.translate.response_override import set_response_overrides
+from xds.translate.session_affinity import set_session_affinity
+
+_Buffer = message("envoy.extensions.filters.http.buffer.v3.Buffer")
+_BufferPerRoute = message("envoy.extensions.filters.http.buffer.v3.BufferPerRoute")
+_FilterConfig = message("envoy.config.route.v3.FilterConfig")
+_GrpcWeb = message("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")
+_MOST_BYTES = 64 * 1024 * 1024
+
+
+def _buffer() -> Any:
+    config = _Buffer()
+    config.max_request_bytes.value = _MOST_BYTES
+    return pack(config)
+
+
+def _empty(name: str) -> Any:
+    return pack(message(name)())
+
+
+def _asleep() -> Any:
+    config = _FilterConfig()
+    config.disabled = True
+    return pack(config)
+
+
+_ASLEEP = _asleep()
+FILTERS = (
+    *compression.FILTERS,
+    http_filter(
+        CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse"), sleeping=True
+    ),
+    http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault"), sleeping=True),
+    # Awake: no route can wake it (Envoy 1.40 takes no configuration of routes for it), and it touches nothing but
+    # requests that say they are gRPC-Web.
+    http_filter(GRPC_WEB, pack(_GrpcWeb())),
+    http_filter(BUFFER, _buffer(), sleeping=True),
+    http_filter(
+        STATEFUL_SESSION, _empty("envoy.extensions.filters.http.stateful_session.v3.StatefulSession"), sleeping=True
+    ),
+)
+
+
+def apply_policy(route: Any, settings: RouteSettings) -> None:
+    """Add to a `Route` what policies say of its rule."""
+    if settings.direct_response is not None:
+        _answer(route, settings.direct_response)
+    elif settings.redirect is not None:
+        _redirect(route, settings.redirect)
+    if route.HasField("route"):
+        _on_the_way(route, settings)
+    if settings.fault_injection is not None:
+        set_fault(route, settings.fault_injection)
+    if settings.response_overrides:
+        set_response_overrides(route, settings.response_overrides)
+    if settings.compression is not None:
+        set_compression(route, settings.compression)
+    if settings.headers is not None:
+        request, response = settings.headers.request, settings.headers.response
+        if request is not None:
+            _modify(route.request_headers_to_add, route.request_headers_to_remove, request)
+        if response is not None:
+            _modify(route.response_headers_to_add, route.response_headers_to_remove, response)
+
+
+def _answer(route: Any, wanted: DirectResponse) -> None:
+    if route.HasField("redirect"):
+        return  # the route's own
+    route.direct_response.status = wanted.status
+    route.direct_response.body.inline_string = wanted.body
+    option = route.response_headers_to_add.add()
+    option.header.key = "content-type"
+    option.header.value = wanted.content_type.replace("%", "%%")
+    option.append_action = OVERWRITE
+
+
+def _redirect(route: Any, wanted: RegexRedirect) -> None:
+    if route.HasField("redirect"):
+        return
+    route.redirect.response_code = STATUS[wanted.status_code]
+    route.redirect.regex_rewrite.pattern.regex = wanted.pattern
+    route.redirect.regex_rewrite.substitution = wanted.substitution
+
+
+def _on_the_way(route: Any, settings: RouteSettings) -> None:
+    """What makes sense only where a backend is asked."""
+    action = route.route
+    rewrite = settings.rewrite
+    if (
+        rewrite is not None
+        and rewrite.path is not None
+        and not (action.prefix_rewrite or action.HasField("regex_rewrite"))
+    ):
+        action.regex_rewrite.pattern.regex = rewrite.path.pattern
+        action.regex_rewrite.substitution = rewrite.path.substitution
+    if rewrite is not None and rewrite.host_from_header and not action.WhichOneof("host_rewrite_specifier"):
+        action.host_rewrite_header = rewrite.host_from_header.lower()
+    if settings.request_buffer is not None:
+        per_route = _BufferPerRoute()
+        per_route.buffer.max_request_bytes.value = settings.request_buffer.max_bytes
+        route.typed_per_filter_config[BUFFER].CopyFrom(pack(per_route))
+    if settings.grpc_web is False:
+        route.typed_per_filter_config[GRPC_WEB].CopyFrom(_ASLEEP)
+    if settings.session_affinity is not None:
+        set_session_affinity(route, settings.session_affinity)
+    if settings.web_socket is False:
+        upgrade = action.upgrade_configs.add()
+        upgrade.upgrade_type = "websocket"
+        upgrade.enabled.value = False
+
+
+def _modify(options: Any, removed: Any, wanted: PolicyHeaders) -> None:
+    for headers, how in ((wanted.set, OVERWRITE), (wanted.add, APPEND)):
+        for header in headers:
+            option = options.add()
+            option.header.key = header.name.lower()
+            option.header.value = header.value
+            option.append_action = how
+            option.keep_empty_value = True
+    removed.extend(name.lower() for name in wanted.remove)
