@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from mesh.kinds import KINDS
+from mesh.statuses import KINDS_WITH_STATUS
 from scripts.manifests import FILE, made
 from tests.support.helm import CHART, ChartError, render
 from tests.support.kubernetes import JSON, Cluster
@@ -104,6 +105,24 @@ def test_every_kind_that_is_watched_may_be_read() -> None:
     rules = objects()["ClusterRole"]["rules"]
     granted = {(group, name) for rule in rules for group in rule["apiGroups"] for name in rule["resources"]}
     assert [kind.name for kind in KINDS.values() if (kind.group, kind.plural) not in granted] == []
+
+
+def test_every_kind_that_has_a_status_may_be_told_it() -> None:
+    granted = {
+        (verb, group, name)
+        for rule in objects()["ClusterRole"]["rules"]
+        for group in rule["apiGroups"]
+        for name in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    told = [KINDS[name] for name in KINDS_WITH_STATUS]
+    wanted = {
+        (verb, kind.group, f"{kind.plural}{at}") for kind in told for verb, at in (("patch", "/status"), ("get", ""))
+    }
+    assert wanted - granted == set()
+    assert {(group, name) for _, group, name in granted if name.endswith("/status")} == {
+        (kind.group, f"{kind.plural}/status") for kind in told
+    }
 
 
 def test_with_namespaces_what_weighs_is_granted_in_these_alone() -> None:

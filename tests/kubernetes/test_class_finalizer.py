@@ -91,13 +91,12 @@ async def test_a_class_in_use_stays_until_its_last_gateway_is_gone_and_others_fi
         assert len(line.sent) == 2
 
 
-async def test_a_class_that_nobody_uses_is_not_written_to(
+async def test_a_class_is_written_to_once_it_is_used(
     cluster: Cluster, namespace: str, kubeconfig: Path, used: JSON
 ) -> None:
     await said(cluster.apply, gateway("one", "another"), namespace=namespace)
     async with keeping(kubeconfig, namespace) as line:
+        assert line.sent == []
         await said(cluster.apply, gateway("two", namespace), namespace=namespace)
-        await until(lambda: line.sent, "the finalizer")
-        before = cluster.get(cluster.path(used))["metadata"]
-        assert FINALIZER in before["finalizers"]
+        await until(lambda: FINALIZER in cluster.get(cluster.path(used))["metadata"]["finalizers"], "the finalizer")
         assert len(line.sent) == 1

@@ -119,5 +119,6 @@ def test_rights_in_one_namespace_will_do_where_only_that_is_watched(
 
     eventually(accepted, "the status")
     told = serving.client.request("GET", "/api/v1/problems").json()["items"]
-    found = {one["file"].split()[-1]: one["level"] for one in told if one["code"] == "Forbidden"}
+    problems = [one["problem"] for one in told]
+    found = {one["file"].split()[-1]: one["level"] for one in problems if one["code"] == "Forbidden"}
     assert found == {"Namespace": "warning", "Node": "warning", "GatewayClass": "warning"}
