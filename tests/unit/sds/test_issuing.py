@@ -25,7 +25,7 @@ from sds.certificates import (
     sign_intermediate,
 )
 from sds.keepers import MemoryKeeper, write_book
-from sds.keys import KEY_TYPES, KeyType, new_key
+from sds.keys import KeyType, new_key
 from sds.lint import lint_authority, lint_svid
 from sds.rotation import first
 from sds.sealing import Sealer
@@ -54,7 +54,7 @@ def leaf_of(chain: bytes) -> x509.Certificate:
     return x509.load_pem_x509_certificates(chain)[0]
 
 
-@pytest.mark.parametrize("kind", KEY_TYPES)
+@pytest.mark.parametrize("kind", ["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072"])
 async def test_a_leaf_has_the_profile_and_verifies_with_every_kind_of_key(kind: KeyType) -> None:
     signing = authority(kind)
     issued = await signing.issue(PUBLIC, REVIEWS, dns_names=("reviews.shop.svc", "10.0.0.1"))
