@@ -260,7 +260,7 @@ class Server:
         superfluous = self._rejections.load(await self._store.documents(rejections.COLLECTION))
         self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
-        mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain)
+        mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain, self._settings.first_bytes_wait)
         self._builder.submit((Change(MESH, "", mesh),))
         if self._identities is not None:
             await self._identities.load()

@@ -140,6 +140,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z"),
         _about("The namespace whose policies, where they are for its `Namespace`, are for the whole mesh."),
     ] = "fairlead-system"
+    first_bytes_wait: Annotated[
+        int,
+        Meta(ge=1, le=60_000),
+        _about(
+            "How long a TCP port under PERMISSIVE mutual TLS waits for a client's first bytes before it counts as"
+            " plaintext, in ms. It delays plaintext clients of protocols in which the server speaks first; shorter than"
+            " a lost packet takes to be sent again, it takes a slow TLS client for plaintext."
+        ),
+    ] = 500
     ca: Annotated[
         str,
         _about(

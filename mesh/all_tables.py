@@ -11,6 +11,7 @@ from mesh.definitions import DEFINITIONS
 from mesh.gateways import GATEWAYS
 from mesh.model import INPUTS
 from mesh.objects import OBJECTS, SHADOWED
+from mesh.peer_authentication import PEER_IDENTITIES, PEER_MODES
 from mesh.policies import ROUTE_RULES, TRAFFIC
 from mesh.reference_grants import REFERENCE_GRANTS
 from mesh.refusals import REFUSED
@@ -29,6 +30,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     VISIBLE,
     SUBSETS,
     TRAFFIC,
+    PEER_MODES,
+    PEER_IDENTITIES,
     ROUTE_RULES,
     REFERENCE_GRANTS,
     KEY_PAIRS,

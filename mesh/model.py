@@ -127,7 +127,8 @@ class Audience(NamedTuple):
     `kind` is `gateway`, `sidecar` or `grpc`, `name` the Gateway's or the Service's name (empty for `grpc`). The ports
     are a sidecar's own, 0 elsewhere: `port` its service listens on, `ingress_port` and `egress_port` itself. `sotw` is
     set for replicas of a gateway that speak state-of-the-world: they get the same routes in another form. `zone` is
-    where they run, as far as that is known: endpoints that are meant for it come first for them.
+    where they run, as far as that is known: endpoints that are meant for it come first for them. `mesh_tls`: an agent
+    beside them gives them a workload's certificate.
     """
 
     kind: str
@@ -138,6 +139,7 @@ class Audience(NamedTuple):
     egress_port: int = 0
     sotw: bool = False
     zone: str = ""
+    mesh_tls: bool = False
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -203,10 +205,13 @@ class MeshSettings(msgspec.Struct, frozen=True):
     """What the server's settings say of the whole mesh: the row of `MESH` under the key "".
 
     Policies for the Namespace `root_namespace`, in it, are for all namespaces. Identities are of `trust_domain`.
+    `first_bytes_wait` is how long (ms) a PERMISSIVE TCP port waits for a client's first bytes before it counts as
+    plaintext.
     """
 
     root_namespace: str = "fairlead-system"
     trust_domain: str = "cluster.local"
+    first_bytes_wait: int = 500
 
 
 class TrustBundleRow(msgspec.Struct, frozen=True):

@@ -37,6 +37,7 @@ from mesh.model import (
     Rejection,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, Shadowed, find, source_of
+from mesh.peer_authentication import peer_authentication_conditions
 from mesh.policy_statuses import route_policy_conditions, traffic_policy_conditions
 from mesh.problems import sentence
 from mesh.provisioning import class_parameters_problem, programmed
@@ -351,6 +352,10 @@ def _traffic_policy(look: Look, key: ObjectKey) -> Status:
     return Status(conditions=_with_rejections(look, key, traffic_policy_conditions(look, key)))
 
 
+def _peer_authentication(look: Look, key: ObjectKey) -> Status:
+    return Status(conditions=_with_rejections(look, key, peer_authentication_conditions(look, key)))
+
+
 def _route_policy(look: Look, key: ObjectKey) -> Status:
     return Status(conditions=_with_rejections(look, key, route_policy_conditions(look, key)))
 
@@ -382,6 +387,7 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "HTTPRoute": _http_route,
     "Service": _plain,
     "ServiceSubset": _service_subset,
+    "PeerAuthentication": _peer_authentication,
     "RoutePolicy": _route_policy,
     "TrafficPolicy": _traffic_policy,
 }

@@ -39,7 +39,7 @@ def _metavar(info: SettingInfo) -> str | None:
         return None
     if info.name in ("xds", "xds_tokens", "api", "bundle_endpoint"):
         return "HOST:PORT"
-    if info.type is float:
+    if info.type in (float, int):
         return "NUMBER"
     known = {
         "files": "DIR",

@@ -20,6 +20,7 @@ from mesh.kinds.gatewayparameters import GatewayParameters
 from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import JSON, Object
 from mesh.kinds.namespace import Namespace
+from mesh.kinds.peerauthentication import PeerAuthentication
 from mesh.kinds.referencegrant import ReferenceGrant
 from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.secret import Secret
@@ -95,6 +96,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("rp",),
                 True,
                 RoutePolicy,
+            ),
+            Kind(
+                "PeerAuthentication",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "peerauthentications",
+                ("pa",),
+                True,
+                PeerAuthentication,
             ),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
             Kind("Namespace", "v1", ("v1",), "namespaces", ("ns",), False, Namespace),

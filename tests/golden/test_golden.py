@@ -130,7 +130,8 @@ def _outcome(engine: Engine) -> dict[str, Any]:
 def _named(audience: Audience) -> str:
     if not audience.name:
         return "grpc " + audience.namespace
-    return f"{audience.kind} {audience.namespace}/{audience.name}{' over SotW' if audience.sotw else ''}"
+    way = " over SotW" if audience.sotw else " with an agent" if audience.mesh_tls else ""
+    return f"{audience.kind} {audience.namespace}/{audience.name}{way}"
 
 
 def _resources(engine: Engine, audience: Audience) -> dict[str, Any]:

@@ -262,6 +262,18 @@ _controllers = st.sampled_from(("fairlead.dev/gateway-controller", "example.com/
 )
 _labels = st.sampled_from(({"labels": {"team": "1"}}, {"labels": {"team": "2"}}, {}))
 
+_modes = st.sampled_from(("UNSET", "DISABLE", "PERMISSIVE", "STRICT")).map(lambda mode: {"mode": mode})
+_selected = st.sampled_from(({"matchLabels": {"version": "v1"}}, {"matchLabels": {"version": "v2"}}))
+peer_authentications = st.one_of(
+    _modes.map(lambda mode: {"mtls": mode}),
+    st.builds(
+        lambda selector, mode, port: {"selector": selector, "mtls": mode, "portLevelMtls": {"8080": port}},
+        _selected,
+        _modes,
+        _modes,
+    ),
+)
+
 declarations = st.one_of(
     _kind("Gateway", names, _spec(gateways)),
     _kind("HTTPRoute", st.sampled_from(("r", "q", "p")), _spec(routes)),
@@ -269,6 +281,7 @@ declarations = st.one_of(
     _kind("ServiceSubset", services, _spec(subsets)),
     _kind("ReferenceGrant", names, _spec(grants)),
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
+    _kind("PeerAuthentication", names, _spec(peer_authentications)),
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),
@@ -301,7 +314,12 @@ _discovered_endpoints = st.builds(
     names,
     st.none()
     | st.builds(
-        lambda addresses: DiscoveredEndpoints(tuple(Endpoint(at, (("http", 8080),)) for at in sorted(addresses))),
+        lambda addresses: DiscoveredEndpoints(
+            tuple(
+                Endpoint(at, (("http", 8080),), (("version", "v1"),), service_account="a", mesh_tls=at.endswith("1"))
+                for at in sorted(addresses)
+            )
+        ),
         st.sets(st.sampled_from(("10.1.0.1", "10.1.0.2")), max_size=2),
     ),
 )
@@ -317,7 +335,9 @@ _audiences = st.builds(
         st.tuples(namespaces, names, st.booleans(), st.sampled_from(("", "a"))).map(
             lambda at: Audience("gateway", *at[:2], sotw=at[2], zone=at[3])
         ),
-        st.tuples(namespaces, services).map(lambda at: Audience("sidecar", *at, 80, 15006, 15001)),
+        st.tuples(namespaces, services, st.booleans()).map(
+            lambda at: Audience("sidecar", *at[:2], 80, 15006, 15001, mesh_tls=at[2])
+        ),
         st.tuples(namespaces, st.sampled_from(("", "b"))).map(lambda at: Audience("grpc", at[0], zone=at[1])),
     ),
     st.none() | st.just(Connected()),

@@ -22,6 +22,23 @@ from xds.schema.type_urls import (
 Resources = Mapping[str, list[dict[str, Any]]]
 
 
+# Where proxies that have an agent get their certificate from; an Envoy that has none of its secrets waits.
+_AGENT: dict[str, Any] = {
+    "name": "fairlead_agent",
+    "type": "STATIC",
+    "load_assignment": {
+        "cluster_name": "fairlead_agent",
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": "/nowhere/sds.sock"}}}}]}],
+    },
+    "typed_extension_protocol_options": {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+    },
+}
+
+
 def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]:
     """The bootstrap of these resources, as `xds.translate.offline.translate` gives them."""
     listeners = copy.deepcopy([each for each in resources[TYPE_LISTENER] if "api_listener" not in each])
@@ -35,7 +52,7 @@ def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}},
         "static_resources": {
             "listeners": listeners,
-            "clusters": [_cluster(each, resources) for each in resources[TYPE_CLUSTER]],
+            "clusters": [_AGENT, *(_cluster(each, resources) for each in resources[TYPE_CLUSTER])],
             "secrets": resources[TYPE_SECRET],
         },
     }
@@ -52,7 +69,8 @@ def _cluster(cluster: dict[str, Any], resources: Resources) -> dict[str, Any]:
 def _inline_certificates(chain: dict[str, Any]) -> None:
     context = chain.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
     for config in context.get("tls_certificate_sds_secret_configs", ()):
-        del config["sds_config"]
+        if "ads" in config["sds_config"]:
+            del config["sds_config"]
 
 
 def _inline_routes(manager: dict[str, Any], resources: Resources) -> None:

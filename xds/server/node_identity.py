@@ -1,9 +1,9 @@
 """Who a proxy says it is: `node.id` and `node.metadata.fairlead` → the audience it belongs to.
 
 `node.id` is `gateway|sidecar|grpc~<namespace>~<name>~<instance>`; the metadata holds `kind`, `namespace`, `name`,
-`service`, and for sidecars `port`, `ingress_port` and `egress_port`. Whether it may say so is for `authentication`.
-Anybody may send anything here, and what is kept of it is kept for as long as the stream lives, becomes part of names
-and is written to logs; so everything has a form and a size.
+`service`, `agent` (one beside it gives it a workload's certificate), and for sidecars `port`, `ingress_port` and
+`egress_port`. Whether it may say so is for `authentication`. Anybody may send anything here, and what is kept of it is
+kept for as long as the stream lives, becomes part of names and is written to logs; so everything has a form and a size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _ID_LENGTH: Final = 1_024
 # Bytes of what is kept of a node; an Envoy's has some hundreds.
 _NODE_BYTES: Final = 8_192
 # What `node.metadata.fairlead` may say; nothing else of it is kept.
-_CLAIMS: Final = ("kind", "namespace", "name", "service", "service_account", "port", "ingress_port", "egress_port")
+_PORTS: Final = ("port", "ingress_port", "egress_port")
+_CLAIMS: Final = ("kind", "namespace", "name", "service", "service_account", *_PORTS, "agent")
 _FORM: Final = "gateway|sidecar|grpc~<namespace>~<name>~<instance>"
 
 
@@ -85,7 +86,7 @@ def _audience(kind: str, namespace: str, name: str, claims: _Claims, *, sotw: bo
     if kind == "grpc":
         return Audience("grpc", namespace, zone=zone)
     if kind == "gateway":
-        return Audience("gateway", namespace, name, sotw=sotw, zone=zone)
+        return Audience("gateway", namespace, name, sotw=sotw, zone=zone, mesh_tls=claims.flag("agent"))
     service = claims.text("service") or name
     if not _NAME.fullmatch(service):
         raise InvalidNodeError(f"node.metadata.fairlead.service is {service!r}, which is not a Kubernetes name")
@@ -97,6 +98,7 @@ def _audience(kind: str, namespace: str, name: str, claims: _Claims, *, sotw: bo
         ingress_port=claims.port("ingress_port"),
         egress_port=claims.port("egress_port"),
         zone=zone,
+        mesh_tls=claims.flag("agent"),
     )
 
 
@@ -122,6 +124,14 @@ class _Claims:
                 f"node.metadata.fairlead.{name} is {shown}: at most {_NAME_LENGTH} printable characters are taken"
             )
         return text
+
+    def flag(self, name: str) -> bool:
+        if name not in self._fields:
+            return False
+        value = self._fields[name]
+        if not value.HasField("bool_value"):
+            raise InvalidNodeError(f"node.metadata.fairlead.{name} must be true or false")
+        return bool(value.bool_value)
 
     def port(self, name: str) -> int:
         if name not in self._fields:

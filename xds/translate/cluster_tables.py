@@ -20,6 +20,7 @@ from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
 from mesh.model import Audience, Endpoint, ServiceKey, ServicePort
 from mesh.nearness import nearest_first, zones_apart
+from mesh.peer_authentication import has_identity, peer_modes
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
 from xds.resources import Resource, ResourceKey
@@ -28,10 +29,11 @@ from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
 from xds.translate.cluster import dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
 from xds.translate.framing import encode_checked, resource
+from xds.translate.ingress import ingress_cluster
 from xds.translate.names import GRPC_SCOPE, backend_of, clients_scope, gateway_scope, zone_of, zone_scope
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
 from xds.translate.secret import certificate_secret, secret_key, secret_name
-from xds.translate.sidecar import LOOPBACK, ingress_cluster
+from xds.translate.sidecar import LOOPBACK
 from xds.translate.traffic import traffic_settings
 from xds.translate.virtual_host import BuiltVirtualHost
 
@@ -162,7 +164,12 @@ def _assignment(look: Look, name: str, backend: Backend, port: ServicePort, zone
     endpoints, places = _arranged(look, backend, port)
     if zone:
         endpoints = nearest_first(endpoints, zone, same_zone=_same_zone(places))
-    return load_assignment(name, endpoints, port_name=port.name, places=places)
+    modes = peer_modes(look, backend.service)
+
+    def mutual(endpoint: Endpoint, number: int) -> bool:
+        return modes.of_port(number) != "DISABLE" and has_identity(backend.service.namespace, endpoint.service_account)
+
+    return load_assignment(name, endpoints, port_name=port.name, places=places, mutual=mutual)
 
 
 def _arranged(look: Look, backend: Backend, port: ServicePort) -> tuple[Iterable[Endpoint], LocalityPolicy | None]:

@@ -14,12 +14,13 @@ Endpoints are grouped by priority and locality, all sorted, so that equal sets g
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mesh.kinds.trafficpolicy import LocalityName, LocalityPolicy, LocalityWeight
 from mesh.model import Endpoint, Health, Locality
 from xds.schema.types import ClusterLoadAssignment, HealthStatus
+from xds.translate.mutual_tls import mark
 
 MAX_TOTAL_WEIGHT = 2**32 - 1
 LOCALITY_SHARES = 1_000_000  # what the weights of all localities of a priority come to where a policy gives them
@@ -40,6 +41,7 @@ class Address(NamedTuple):
     port: int
     weight: int
     health: Health
+    mutual: bool = False
 
 
 Localities = dict[Locality, list[Address]]
@@ -56,15 +58,21 @@ def is_ip(address: str) -> bool:
 
 
 def load_assignment(
-    name: str, endpoints: Iterable[Endpoint], *, port_name: str, places: LocalityPolicy | None = None
+    name: str,
+    endpoints: Iterable[Endpoint],
+    *,
+    port_name: str,
+    places: LocalityPolicy | None = None,
+    mutual: Callable[[Endpoint, int], bool] | None = None,
 ) -> Any:
     """The assignment called `name` with those endpoints that serve the port; empty if none does.
 
-    `places` says how localities share the traffic, where a policy does.
+    `places` says how localities share the traffic, where a policy does. `mutual` tells whether an endpoint with a
+    certificate is spoken to over mutual TLS at a port; without it none is.
     """
     assignment = ClusterLoadAssignment()
     assignment.cluster_name = name
-    priorities = _grouped(endpoints, port_name, places.failover or () if places is not None else ())
+    priorities = _grouped(endpoints, port_name, places.failover or () if places is not None else (), mutual)
     for rank, priority in enumerate(sorted(priorities)):
         localities = _fitting(priorities[priority])
         weights = locality_weights(localities, places.weights or () if places is not None else ())
@@ -110,7 +118,10 @@ def place_of(locality: Locality, places: Sequence[LocalityName]) -> int:
 
 
 def _grouped(
-    endpoints: Iterable[Endpoint], port_name: str, failover: Sequence[LocalityName]
+    endpoints: Iterable[Endpoint],
+    port_name: str,
+    failover: Sequence[LocalityName],
+    mutual: Callable[[Endpoint, int], bool] | None,
 ) -> dict[tuple[int, int], Localities]:
     """The addresses that serve a port, by priority (a source's own, then the order of places) and locality."""
     groups: dict[tuple[int, int], Localities] = {}
@@ -121,8 +132,9 @@ def _grouped(
                 seen.add((endpoint.address, number))
                 place = place_of(endpoint.locality, failover) if failover else 0
                 localities = groups.setdefault((endpoint.priority, place), {})
+                over_tls = endpoint.mesh_tls and mutual is not None and mutual(endpoint, number)
                 localities.setdefault(endpoint.locality, []).append(
-                    Address(endpoint.address, number, endpoint.weight, endpoint.health)
+                    Address(endpoint.address, number, endpoint.weight, endpoint.health, over_tls)
                 )
     return groups
 
@@ -158,3 +170,5 @@ def _add_locality(
         added.load_balancing_weight.value = address.weight
         if address.health != "Unknown":
             added.health_status = _HEALTH[address.health]
+        if address.mutual:
+            mark(added)

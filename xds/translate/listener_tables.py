@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from mesh.audiences import SIGHTS, Sight
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY
-from mesh.model import Audience
+from mesh.model import Audience, mesh_settings
+from mesh.peer_authentication import PeerModes, peer_modes
 from mesh.tables import Look, derived, each
 from xds.resources import Resource, ResourceKey
 from xds.schema.type_urls import TYPE_LISTENER
@@ -15,12 +16,13 @@ from xds.translate import names
 from xds.translate.framing import encode_checked, resource
 from xds.translate.gateway_tables import SOTW_GATEWAYS, chain_key
 from xds.translate.grpc_client import api_listener
+from xds.translate.ingress import ingress_cluster, ingress_listener
 from xds.translate.listener import EVERY_ADDRESS, Chain, gateway_listener
 from xds.translate.route_tables import (
     SERVICE_HOSTS,
     SeenPortKey,
 )
-from xds.translate.sidecar import LOOPBACK, egress_listener, ingress_cluster, ingress_listener
+from xds.translate.sidecar import LOOPBACK, egress_listener
 from xds.translate.virtual_host import BuiltVirtualHost
 
 EGRESS_SCOPE = "egress"
@@ -92,7 +94,8 @@ def SIDECAR_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     audience = names.audience_of(key.scope)
     sight = look(SIGHTS, audience)
     fronted = sight.fronted_port if sight is not None else None
-    made = ingress_listener(audience, fronted)
+    modes = peer_modes(look, sight.fronts) if sight is not None and sight.fronts is not None else PeerModes()
+    made = ingress_listener(audience, fronted, modes.of_port(audience.ingress_port), mesh_settings(look))
     needs = {ingress_cluster(audience, fronted)}
     return resource(key.type_url, key.name, encode_checked(made), needs=needs)
 

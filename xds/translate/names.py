@@ -16,6 +16,9 @@ MISSING_CLUSTER = "missing-backend"
 # The scope of what only proxyless gRPC clients see, of whatever namespace.
 GRPC_SCOPE = "grpc"
 
+# The scope of clusters as proxies with a workload's certificate see them.
+MESH_TLS = "mesh-tls"
+
 OWN = "own"
 ROUTE_RETRY = "route-retry"
 
@@ -111,13 +114,14 @@ def clients_scope(namespace: str, *, grpc: bool) -> str:
 def audience_scope(audience: Audience) -> str:
     """The scope of what only the sidecars of one workload see; `audience_of` takes it apart again."""
     ports = (audience.port, audience.ingress_port, audience.egress_port)
-    return "/".join((audience.kind, audience.namespace, audience.name, *map(str, ports)))
+    scope = "/".join((audience.kind, audience.namespace, audience.name, *map(str, ports)))
+    return f"{scope}/{MESH_TLS}" if audience.mesh_tls else scope
 
 
 def audience_of(scope: str) -> Audience:
     """The audience that a scope is made from."""
-    kind, namespace, name, port, ingress_port, egress_port = scope.split("/")
-    return Audience(kind, namespace, name, int(port), int(ingress_port), int(egress_port))
+    kind, namespace, name, port, ingress_port, egress_port, *tls = scope.split("/")
+    return Audience(kind, namespace, name, int(port), int(ingress_port), int(egress_port), mesh_tls=bool(tls))
 
 
 def mesh_authority(service: ServiceKey, port: int) -> str:

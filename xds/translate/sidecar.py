@@ -7,7 +7,7 @@ else the first of its HTTP ports. Ports that speak TCP, TLS or UDP cannot be tol
 out here. A host that is no visible service is answered 404. A service with a dot in its name (Consul allows it) has
 its full name only: `a.b` could be service `a` of namespace `b`, and Envoy refuses two hosts of one name.
 
-In: `[::]:<ingress port>` passes everything on to `127.0.0.1:<port>` of the workload.
+In: `[::]:<ingress port>` passes everything on to `127.0.0.1:<port>` of the workload (`xds/translate/ingress.py`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mesh.model import Audience, ServiceKey, ServicePort
+from mesh.model import ServiceKey, ServicePort
 from xds.schema.types import Listener, TrafficDirection
-from xds.translate.http_connection_manager import egress_manager, ingress_manager
-from xds.translate.listener import EVERY_ADDRESS, add_manager, set_address
-from xds.translate.names import listener_name, local_cluster_name, stat_name
-from xds.translate.upstream_http import HTTP2_PROTOCOLS
+from xds.translate.http_connection_manager import egress_manager
+from xds.translate.listener import add_manager, set_address
+from xds.translate.names import listener_name, stat_name
 
 EGRESS = "egress"
-INGRESS = "ingress"
 LOOPBACK = "127.0.0.1"
 DEFAULT_HTTP_PORT = 80
 HTTP_PROTOCOLS = frozenset({"HTTP", "HTTP2", "GRPC"})
@@ -42,27 +40,6 @@ def domains(service: ServiceKey, port: int, *, of: Iterable[int], namespace: str
 def egress_listener(port: int) -> Any:
     """The listener that takes what a workload sends out."""
     return _listener(LOOPBACK, port, EGRESS, egress_manager(EGRESS), direction=TrafficDirection.OUTBOUND)
-
-
-def ingress_listener(audience: Audience, fronted: ServicePort | None) -> Any:
-    """The listener in front of a workload, and `fronted` the port of its service (None while there is no service)."""
-    manager = ingress_manager(INGRESS)
-    routes = manager.route_config
-    routes.name = INGRESS
-    host = routes.virtual_hosts.add()
-    host.name = f"{audience.namespace}/{audience.name}"
-    host.domains.append("*")
-    route = host.routes.add()
-    route.name = INGRESS
-    route.match.prefix = "/"
-    route.route.cluster = ingress_cluster(audience, fronted)
-    route.route.timeout.SetInParent()
-    return _listener(EVERY_ADDRESS, audience.ingress_port, INGRESS, manager, direction=TrafficDirection.INBOUND)
-
-
-def ingress_cluster(audience: Audience, fronted: ServicePort | None) -> str:
-    """The name of the cluster that is the workload itself."""
-    return local_cluster_name(audience.port, http2=fronted is not None and fronted.protocol in HTTP2_PROTOCOLS)
 
 
 def _domains(service: ServiceKey, port: int, *, of: list[int], namespace: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from xds.translate.cluster_tables import (
 )
 from xds.translate.gateway_tables import ENTRANCES, HOSTS, SOTW_GATEWAYS
 from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
+from xds.translate.mesh_tls_tables import MESH_TLS_CLUSTERS
 from xds.translate.root_certificates import ROOT_CERTIFICATES
 from xds.translate.route_configuration_tables import (
     EGRESS_ROUTES,
@@ -27,7 +28,7 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import CLIENTS, ROUTES, SEEN, SEEN_PORTS, SERVICE_HOSTS, VIRTUAL_HOSTS
-from xds.translate.views import RESOURCE_TABLES, SHARED_VIEWS, VIEWS, ZONAL_VIEWS
+from xds.translate.views import MESH_TLS_VIEWS, RESOURCE_TABLES, SHARED_VIEWS, VIEWS, ZONAL_VIEWS
 
 __all__ = ["RESOURCE_TABLES", "TABLES", "VIEWS"]
 
@@ -44,6 +45,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     SERVICE_HOSTS,
     ADDRESSINGS,
     CLUSTERS,
+    MESH_TLS_CLUSTERS,
     ASSIGNMENTS,
     NEARNESS,
     ZONAL_ASSIGNMENTS,
@@ -61,5 +63,6 @@ TABLES: tuple[Table[Any, Any], ...] = (
     GRPC_LISTENERS,
     SHARED_VIEWS,
     ZONAL_VIEWS,
+    MESH_TLS_VIEWS,
     VIEWS,
 )

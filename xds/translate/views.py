@@ -41,6 +41,7 @@ from xds.translate.cluster_tables import (
     ZONAL_ASSIGNMENTS_BY_ZONE,
     certificate_keys,
 )
+from xds.translate.ingress import ingress_cluster
 from xds.translate.listener_tables import (
     GATEWAY_LISTENERS,
     GRPC_LISTENERS,
@@ -49,6 +50,7 @@ from xds.translate.listener_tables import (
     grpc_listener_key,
     ingress_key,
 )
+from xds.translate.mesh_tls_tables import MESH_TLS_CLUSTER_NAMES, MESH_TLS_CLUSTERS
 from xds.translate.root_certificates import ROOT_CERTIFICATES, root_keys
 from xds.translate.route_configuration_tables import (
     EGRESS_ROUTES,
@@ -57,10 +59,9 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS
-from xds.translate.sidecar import ingress_cluster
 
 RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
-    TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS),
+    TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS, MESH_TLS_CLUSTERS),
     TYPE_ENDPOINT: (ASSIGNMENTS, ZONAL_ASSIGNMENTS),
     TYPE_LISTENER: (GATEWAY_LISTENERS, SIDECAR_LISTENERS, GRPC_LISTENERS),
     TYPE_ROUTE: (EGRESS_ROUTES, GATEWAY_ROUTES, GRPC_ROUTES),
@@ -105,6 +106,12 @@ def _zonal(key: Audience, _row: Sight) -> tuple[ZonalKey, ...]:
     return (ZonalKey(routes_scope(key), key.zone),) if key.zone else ()
 
 
+class MeshTlsKey(NamedTuple):
+    """The clusters that audiences with a workload's certificate see which follow the routes of a scope."""
+
+    scope: str
+
+
 @derived("shared_views", each(SIGHTS, _shared))
 def SHARED_VIEWS(key: SharedKey, look: Look) -> View | None:  # noqa: N802
     """What audiences share, once: among a thousand sidecars of a namespace a new service is listed a single time."""
@@ -122,6 +129,20 @@ def ZONAL_VIEWS(key: ZonalKey, look: Look) -> View:  # noqa: N802
     if not any(at.name in apart for at in everywhere.keys):
         return everywhere
     return View(tuple(apart.get(at.name, at) for at in everywhere.keys))
+
+
+def _mesh_tls(key: Audience, _row: Sight) -> tuple[MeshTlsKey, ...]:
+    return (MeshTlsKey(routes_scope(key)),) if key.mesh_tls else ()
+
+
+@derived("mesh_tls_views", each(SIGHTS, _mesh_tls))
+def MESH_TLS_VIEWS(key: MeshTlsKey, look: Look) -> View:  # noqa: N802
+    """The clusters that all see alike, those with mutual TLS in the places of the plain ones."""
+    everywhere = look(SHARED_VIEWS, SharedKey(key.scope, TYPE_CLUSTER)) or _NOTHING
+    apart = {at.name: at for at in look.keys(MESH_TLS_CLUSTER_NAMES, "")}
+    if not any(at.name in apart for at in everywhere.keys):
+        return everywhere
+    return View(tuple(sorted(apart.get(at.name, at) if not at.scope else at for at in everywhere.keys)))
 
 
 def _views(key: Audience, _row: Sight) -> Iterable[ViewKey]:
@@ -142,6 +163,8 @@ def _of_audience(look: Look, audience: Audience, type_url: str) -> View:
     if audience.zone and type_url == TYPE_ENDPOINT:
         return look(ZONAL_VIEWS, ZonalKey(scope, audience.zone)) or _NOTHING
     shared = look(SHARED_VIEWS, SharedKey(scope, type_url)) or _NOTHING
+    if audience.mesh_tls and type_url == TYPE_CLUSTER:
+        shared = look(MESH_TLS_VIEWS, MeshTlsKey(scope)) or _NOTHING
     own = _OWN[type_url](look, audience) if type_url in _OWN else ()
     if not own:
         return shared

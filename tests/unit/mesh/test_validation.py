@@ -28,6 +28,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Service": {"spec": {"ports": [{"name": "http", "port": 80}]}},
     "ServiceSubset": {"spec": {"service": "reviews", "labels": {"version": "v2"}}},
     "GatewayParameters": {"spec": {}},
+    "PeerAuthentication": {"spec": {"mtls": {"mode": "STRICT"}}},
     "RoutePolicy": {
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}],
