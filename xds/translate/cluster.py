@@ -45,7 +45,7 @@ def eds_cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None
 
 
 @cache
-def _without_policy(protocol: Protocol, grpc: bool) -> bytes:  # noqa: FBT001 - the key of a cache
+def _without_policy(protocol: Protocol, grpc: bool) -> bytes:
     """What all clusters without a policy are but for their names: nearly all clusters of a large mesh are such."""
     nameless = _with_endpoints_over_eds(_cluster("", protocol=protocol, grpc=grpc))
     encoded: bytes = nameless.SerializeToString()
