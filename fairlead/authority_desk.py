@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from api.ports import NotFound, Refused, Unavailable
-from fairlead.identities import Identities
 from fairlead.root_gate import Seen
 from sds import rotation
 from sds.builtin import BuiltinAuthority
@@ -16,6 +15,9 @@ from sds.bundle import write_jwks
 from sds.expiry import warnings
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.rotation import Gate, RefusedStep, Slot
+
+if TYPE_CHECKING:
+    from fairlead.identities import Identities
 
 
 class AuthorityDesk:

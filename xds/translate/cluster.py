@@ -13,6 +13,7 @@ one. Beside that, and why:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from mesh.kinds.trafficpolicy import TrafficSettings
@@ -31,9 +32,27 @@ _NO_POLICY = TrafficSettings()
 DNS_CLUSTER = "envoy.clusters.dns"
 
 
-def eds_cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None = None) -> Any:
-    """The cluster of a service port whose endpoints come over EDS under the cluster's own name."""
-    cluster = _cluster(name, protocol=protocol, policy=policy)
+def eds_cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None = None, grpc: bool = False) -> Any:
+    """The cluster of a service port whose endpoints come over EDS under the cluster's own name.
+
+    `grpc`: it is for proxyless clients.
+    """
+    if policy is not None:
+        return _with_endpoints_over_eds(_cluster(name, protocol=protocol, policy=policy, grpc=grpc))
+    cluster = Cluster.FromString(_without_policy(protocol, grpc))
+    _call(cluster, name)
+    return cluster
+
+
+@cache
+def _without_policy(protocol: Protocol, grpc: bool) -> bytes:
+    """What all clusters without a policy are but for their names: nearly all clusters of a large mesh are such."""
+    nameless = _with_endpoints_over_eds(_cluster("", protocol=protocol, grpc=grpc))
+    encoded: bytes = nameless.SerializeToString()
+    return encoded
+
+
+def _with_endpoints_over_eds(cluster: Any) -> Any:
     cluster.type = Cluster.EDS
     source = cluster.eds_cluster_config.eds_config
     source.ads.SetInParent()
@@ -41,9 +60,11 @@ def eds_cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None
     return cluster
 
 
-def dns_cluster(name: str, assignment: Any, *, protocol: Protocol, policy: TrafficSettings | None = None) -> Any:
+def dns_cluster(
+    name: str, assignment: Any, *, protocol: Protocol, policy: TrafficSettings | None = None, grpc: bool = False
+) -> Any:
     """The cluster of a service known by DNS names: Envoy resolves those in the `ClusterLoadAssignment` itself."""
-    cluster = _cluster(name, protocol=protocol, policy=policy)
+    cluster = _cluster(name, protocol=protocol, policy=policy, grpc=grpc)
     cluster.cluster_type.name = DNS_CLUSTER
     cluster.cluster_type.typed_config.CopyFrom(dns_options(policy.dns if policy is not None else None))
     cluster.load_assignment.CopyFrom(assignment)
@@ -63,17 +84,21 @@ def static_cluster(name: str, addresses: Iterable[tuple[str, int]], *, protocol:
     return cluster
 
 
-def _cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None = None) -> Any:
+def _cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None = None, grpc: bool = False) -> Any:
     cluster = Cluster()
-    cluster.name = name
-    cluster.alt_stat_name = stat_name(name)
+    _call(cluster, name)
     cluster.ignore_health_on_host_removal = True
     settings = policy or _NO_POLICY
     set_connection(cluster, settings)
-    set_load_balancing(cluster, settings.load_balancer)
+    set_load_balancing(cluster, settings.load_balancer, grpc=grpc)
     set_circuit_breakers(cluster, settings.circuit_breaker)
     set_outlier_detection(cluster, settings.outlier_detection)
     add_health_checks(cluster, settings.health_checks or (), protocol=protocol, host=host_of(name))
     set_http_options(cluster, protocol, policy)
     wrap_in_proxy_protocol(cluster, settings)
     return cluster
+
+
+def _call(cluster: Any, name: str) -> None:
+    cluster.name = name
+    cluster.alt_stat_name = stat_name(name)

@@ -1,7 +1,8 @@
 """The tables of clusters, endpoints and secrets, and who uses which cluster.
 
-Clusters exist because a route names them, once for all audiences (scope ""); so a mesh of thousands of services costs a
-gateway only what it routes to. Endpoints follow their cluster, and a moved endpoint touches one row of ASSIGNMENTS.
+Clusters exist because a route names them, once for all Envoys (scope "") and once for all proxyless gRPC clients, which
+are told of load balancing otherwise; so a mesh of thousands of services costs a gateway only what it routes to.
+Endpoints follow their cluster, and a moved endpoint touches one row of ASSIGNMENTS.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
 from xds.translate.cluster import dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
 from xds.translate.framing import encode_checked, resource
-from xds.translate.names import backend_of, clients_scope, gateway_scope, route_of, zone_of, zone_scope
+from xds.translate.names import GRPC_SCOPE, backend_of, clients_scope, gateway_scope, route_of, zone_of, zone_scope
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
 from xds.translate.secret import certificate_secret, secret_key, secret_name
 from xds.translate.sidecar import LOOPBACK, ingress_cluster
@@ -55,25 +56,31 @@ class Use(msgspec.Struct, frozen=True):
     """That there is such a resource."""
 
 
-def _cluster_keys(_key: HostKey | SeenPortKey | ListenerKey, row: BuiltVirtualHost | Stream) -> Iterable[ResourceKey]:
-    return (ResourceKey(TYPE_CLUSTER, cluster) for cluster in row.clusters)
+def _gateway_clusters(_key: HostKey | ListenerKey, row: BuiltVirtualHost | Stream) -> Iterable[ResourceKey]:
+    return [ResourceKey(TYPE_CLUSTER, cluster) for cluster in row.clusters]
+
+
+def _client_clusters(key: SeenPortKey, row: BuiltVirtualHost) -> Iterable[ResourceKey]:
+    scope = GRPC_SCOPE if key.clients.grpc else ""
+    return [ResourceKey(TYPE_CLUSTER, cluster, scope) for cluster in row.clusters]
 
 
 def _gateway_uses(key: HostKey, row: BuiltVirtualHost) -> Iterable[UseKey]:
-    return _uses(gateway_scope(*key.gateway), row)
+    return _uses(gateway_scope(*key.gateway), _gateway_clusters(key, row))
 
 
 def _stream_uses(key: ListenerKey, row: Stream) -> Iterable[UseKey]:
-    return _uses(gateway_scope(*key.gateway), row)
+    return _uses(gateway_scope(*key.gateway), _gateway_clusters(key, row))
 
 
 def _client_uses(key: SeenPortKey, row: BuiltVirtualHost) -> Iterable[UseKey]:
-    return _uses(clients_scope(key.clients.namespace, grpc=key.clients.grpc), row)
+    return _uses(clients_scope(key.clients.namespace, grpc=key.clients.grpc), _client_clusters(key, row))
 
 
-def _uses(scope: str, row: BuiltVirtualHost | Stream) -> Iterable[UseKey]:
-    types = (TYPE_CLUSTER, TYPE_ENDPOINT)
-    return (UseKey(scope, ResourceKey(type_url, cluster)) for cluster in row.clusters for type_url in types)
+def _uses(scope: str, clusters: Iterable[ResourceKey]) -> Iterable[UseKey]:
+    for cluster in clusters:
+        yield UseKey(scope, cluster)
+        yield UseKey(scope, ResourceKey(TYPE_ENDPOINT, cluster.name))
 
 
 @derived("addressings", each(ENDPOINTS))
@@ -88,13 +95,17 @@ def ADDRESSINGS(key: ServiceKey, look: Look) -> Addressing | None:  # noqa: N802
 
 
 @derived(
-    "clusters", each(VIRTUAL_HOSTS, _cluster_keys), each(SERVICE_HOSTS, _cluster_keys), each(STREAMS, _cluster_keys)
+    "clusters",
+    each(VIRTUAL_HOSTS, _gateway_clusters),
+    each(SERVICE_HOSTS, _client_clusters),
+    each(STREAMS, _gateway_clusters),
 )
 def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """Each cluster that some route names."""
     if route_of(key.name) is not None:
         shared = eds_cluster(key.name, protocol="UDP", policy=BY_WEIGHT)
         return resource(key.type_url, key.name, encode_checked(shared), eds=key.name)
+    grpc = key.scope == GRPC_SCOPE
     backend = backend_of(key.name)
     port = _port(look, backend) if backend is not None else None
     if backend is None or port is None:
@@ -102,11 +113,10 @@ def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     addressing = look(ADDRESSINGS, backend.service)
     policy = traffic_settings(look, backend)
     if addressing is not None and addressing.by_name:
-        cluster = dns_cluster(
-            key.name, _assignment(look, key.name, backend, port), protocol=port.protocol, policy=policy
-        )
+        assignment = _assignment(look, key.name, backend, port)
+        cluster = dns_cluster(key.name, assignment, protocol=port.protocol, policy=policy, grpc=grpc)
         return resource(key.type_url, key.name, encode_checked(cluster))
-    cluster = eds_cluster(key.name, protocol=port.protocol, policy=policy)
+    cluster = eds_cluster(key.name, protocol=port.protocol, policy=policy, grpc=grpc)
     content = encode(cluster) if policy is None else encode_checked(cluster)
     return resource(key.type_url, key.name, content, eds=key.name)
 

@@ -27,7 +27,6 @@ from xds.translate.stream_tables import STREAMS, Stream
 from xds.translate.virtual_host import BuiltVirtualHost
 
 EGRESS_SCOPE = "egress"
-GRPC_SCOPE = "grpc"
 
 
 def _bound(key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
@@ -125,7 +124,7 @@ def _grpc_listener(key: SeenPortKey, _row: BuiltVirtualHost) -> tuple[ResourceKe
 
 def grpc_listener_key(key: SeenPortKey) -> ResourceKey:
     """The listener of a service port for gRPC clients, the same in all namespaces."""
-    return ResourceKey(TYPE_LISTENER, names.mesh_authority(key.service, key.port), GRPC_SCOPE)
+    return ResourceKey(TYPE_LISTENER, names.mesh_authority(key.service, key.port), names.GRPC_SCOPE)
 
 
 @derived("grpc_listeners", each(SERVICE_HOSTS, _grpc_listener))

@@ -13,6 +13,9 @@ from mesh.model import Audience, ObjectKey, ServiceKey
 # A cluster that never exists: requests for a backend that cannot be resolved are answered 500 by its absence.
 MISSING_CLUSTER = "missing-backend"
 
+# The scope of what only proxyless gRPC clients see, of whatever namespace.
+GRPC_SCOPE = "grpc"
+
 OWN = "own"
 ROUTE_RETRY = "route-retry"
 UDP = "udp"

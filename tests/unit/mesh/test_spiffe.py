@@ -110,6 +110,7 @@ def test_a_workloads_id_names_that_workload_or_is_refused(namespace: str, accoun
     ("namespace", "account"), [("a/sa/b", "c"), ("", "c"), ("a", ".."), ("a", "c\n"), ("a.*", "*")]
 )
 def test_a_name_that_would_name_another_workload_is_refused(namespace: str, account: str) -> None:
+    """CVE-2026-39350: the name of an account was taken for a pattern, and let in others."""
     with pytest.raises(InvalidSpiffeId):
         workload(TrustDomain("example.org"), namespace, account)
 

@@ -119,6 +119,7 @@ async def test_a_web_endpoint_is_believed_by_its_name(tmp_path: Path) -> None:
 async def test_what_is_no_bundle_of_theirs_is_refused(
     status: int, headers: list[tuple[bytes, bytes]], body: bytes | None, why: str
 ) -> None:
+    """GHSA-fgw5-hp8f-xfhc: a fetch that followed redirects reached what only the control plane may."""
     from sds.bundle import write_jwks
 
     authority = in_memory(THEIRS)

@@ -25,7 +25,7 @@ from sds.certificates import (
     sign_intermediate,
 )
 from sds.keepers import MemoryKeeper, write_book
-from sds.keys import KEY_TYPES, KeyType, new_key
+from sds.keys import KeyType, new_key
 from sds.lint import lint_authority, lint_svid
 from sds.rotation import first
 from sds.sealing import Sealer
@@ -54,7 +54,7 @@ def leaf_of(chain: bytes) -> x509.Certificate:
     return x509.load_pem_x509_certificates(chain)[0]
 
 
-@pytest.mark.parametrize("kind", KEY_TYPES)
+@pytest.mark.parametrize("kind", ["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072"])
 async def test_a_leaf_has_the_profile_and_verifies_with_every_kind_of_key(kind: KeyType) -> None:
     signing = authority(kind)
     issued = await signing.issue(PUBLIC, REVIEWS, dns_names=("reviews.shop.svc", "10.0.0.1"))
@@ -200,3 +200,14 @@ def test_no_key_shows_itself() -> None:
     for shown in (repr(key), str(key), f"{key}", repr(pem), repr(new_root(TD, key, now=NOW, lifetime=HOUR))):
         assert "redacted" in shown
         assert "PRIVATE" not in shown
+
+
+@pytest.mark.parametrize("off", [-90, 90])
+async def test_clocks_may_differ_by_a_minute_and_a_half(off: int) -> None:
+    signing = authority()
+    issued = await signing.issue(PUBLIC, REVIEWS, dns_names=("a.b",))
+    store = Store(x509.load_pem_x509_certificates(signing.bundle().pem()))
+    elsewhere = NOW + dt.timedelta(seconds=off)
+    PolicyBuilder().store(store).time(elsewhere).build_server_verifier(x509.DNSName("a.b")).verify(
+        leaf_of(issued.chain), []
+    )

@@ -60,7 +60,7 @@ def test_without_an_authority_there_is_no_secret() -> None:
 
 
 def test_a_domain_that_took_everything_back_is_trusted_by_nobody() -> None:
-    """Envoy takes an empty list of authorities for "do not verify"."""
+    """As in CVE-2026-31837, what is missing opens no door: by an empty list Envoy verifies nothing."""
     trusted = roots(engine(gone=TrustBundleRow(b"")), "ROOTCA:gone")
     assert trusted == NOBODY
     assert x509.load_pem_x509_certificate(NOBODY).not_valid_after_utc < dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
