@@ -114,6 +114,24 @@ listeners = st.one_of(
         },
         optional={"hostname": hosts},
     ),
+    st.fixed_dictionaries(
+        {
+            "port": st.sampled_from((80, 443)),
+            "protocol": st.just("TLS"),
+            "tls": st.sampled_from(({"mode": "Passthrough"}, {"certificateRefs": [{"name": "cert"}]})),
+        },
+        optional={"hostname": hosts},
+    ),
+    st.fixed_dictionaries({"port": st.sampled_from((80, 81)), "protocol": st.sampled_from(("TCP", "UDP"))}),
+)
+stream_routes = st.fixed_dictionaries(
+    {
+        "rules": st.lists(backend_refs, min_size=1, max_size=2).map(lambda refs: [{"backendRefs": refs}]),
+        "parentRefs": st.lists(parent_refs, max_size=2),
+    }
+)
+tls_routes = st.builds(
+    lambda route, names: {**route, "hostnames": names}, stream_routes, st.lists(hosts, min_size=1, max_size=2)
 )
 
 
@@ -141,7 +159,7 @@ grants = st.fixed_dictionaries(
             st.fixed_dictionaries(
                 {
                     "group": st.just(GATEWAY_API),
-                    "kind": st.sampled_from(("HTTPRoute", "Gateway")),
+                    "kind": st.sampled_from(("HTTPRoute", "Gateway", "TCPRoute")),
                     "namespace": namespaces,
                 }
             ),
@@ -175,6 +193,7 @@ service_specs = st.fixed_dictionaries(
             (
                 [{"name": "http", "port": 80}],
                 [{"name": "web", "port": 80}, {"name": "admin", "port": 81, "protocol": "UDP"}],
+                [{"name": "tcp", "port": 80, "protocol": "TCP"}, {"name": "udp", "port": 80, "protocol": "UDP"}],
             )
         )
     },
@@ -277,6 +296,9 @@ peer_authentications = st.one_of(
 declarations = st.one_of(
     _kind("Gateway", names, _spec(gateways)),
     _kind("HTTPRoute", st.sampled_from(("r", "q", "p")), _spec(routes)),
+    _kind("TCPRoute", st.sampled_from(("r", "q")), _spec(stream_routes)),
+    _kind("UDPRoute", st.sampled_from(("r", "q")), _spec(stream_routes)),
+    _kind("TLSRoute", st.sampled_from(("r", "q")), _spec(tls_routes)),
     _kind("Service", services, _spec(service_specs)),
     _kind("ServiceSubset", services, _spec(subsets)),
     _kind("ReferenceGrant", names, _spec(grants)),

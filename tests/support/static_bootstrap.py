@@ -43,7 +43,7 @@ def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]
     """The bootstrap of these resources, as `xds.translate.offline.translate` gives them."""
     listeners = copy.deepcopy([each for each in resources[TYPE_LISTENER] if "api_listener" not in each])
     for listener in listeners:
-        for chain in listener["filter_chains"]:
+        for chain in listener.get("filter_chains", ()):
             _inline_certificates(chain)
             for filter_ in chain["filters"]:
                 _inline_routes(filter_["typed_config"], resources)

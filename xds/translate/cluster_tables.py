@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mesh.attachments import HostKey
+from mesh.attachments import HostKey, ListenerKey
 from mesh.audiences import SIGHTS, Sight
-from mesh.backends import Backend
+from mesh.backends import Backend, Invalid, resolve
 from mesh.certificates import KEY_PAIRS
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
-from mesh.model import Audience, Endpoint, ServiceKey, ServicePort
+from mesh.model import Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
 from mesh.nearness import nearest_first, zones_apart
 from mesh.peer_authentication import has_identity, peer_modes
+from mesh.routes import find_stream_route
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
 from xds.resources import Resource, ResourceKey
@@ -30,11 +31,13 @@ from xds.translate.cluster import dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
 from xds.translate.framing import encode_checked, resource
 from xds.translate.ingress import ingress_cluster
-from xds.translate.names import GRPC_SCOPE, backend_of, clients_scope, gateway_scope, zone_of, zone_scope
+from xds.translate.names import GRPC_SCOPE, backend_of, clients_scope, gateway_scope, route_of, zone_of, zone_scope
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
 from xds.translate.secret import certificate_secret, secret_key, secret_name
 from xds.translate.sidecar import LOOPBACK
+from xds.translate.stream_tables import STREAMS, Stream
 from xds.translate.traffic import traffic_settings
+from xds.translate.udp_proxy import BY_WEIGHT, UdpShare, shared_assignment
 from xds.translate.virtual_host import BuiltVirtualHost
 
 
@@ -55,7 +58,7 @@ class Use(msgspec.Struct, frozen=True):
     """That there is such a resource."""
 
 
-def _gateway_clusters(_key: HostKey, row: BuiltVirtualHost) -> Iterable[ResourceKey]:
+def _gateway_clusters(_key: HostKey | ListenerKey, row: BuiltVirtualHost | Stream) -> Iterable[ResourceKey]:
     return [ResourceKey(TYPE_CLUSTER, cluster) for cluster in row.clusters]
 
 
@@ -65,6 +68,10 @@ def _client_clusters(key: SeenPortKey, row: BuiltVirtualHost) -> Iterable[Resour
 
 
 def _gateway_uses(key: HostKey, row: BuiltVirtualHost) -> Iterable[UseKey]:
+    return _uses(gateway_scope(*key.gateway), _gateway_clusters(key, row))
+
+
+def _stream_uses(key: ListenerKey, row: Stream) -> Iterable[UseKey]:
     return _uses(gateway_scope(*key.gateway), _gateway_clusters(key, row))
 
 
@@ -89,9 +96,17 @@ def ADDRESSINGS(key: ServiceKey, look: Look) -> Addressing | None:  # noqa: N802
     return Addressing(external or any(not is_ip(endpoint.address) for endpoint in row.endpoints))
 
 
-@derived("clusters", each(VIRTUAL_HOSTS, _gateway_clusters), each(SERVICE_HOSTS, _client_clusters))
+@derived(
+    "clusters",
+    each(VIRTUAL_HOSTS, _gateway_clusters),
+    each(SERVICE_HOSTS, _client_clusters),
+    each(STREAMS, _gateway_clusters),
+)
 def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """Each cluster that some route names."""
+    if route_of(key.name) is not None:
+        shared = eds_cluster(key.name, protocol="UDP", policy=BY_WEIGHT)
+        return resource(key.type_url, key.name, encode_checked(shared), eds=key.name)
     grpc = key.scope == GRPC_SCOPE
     backend = backend_of(key.name)
     port = _port(look, backend) if backend is not None else None
@@ -153,11 +168,27 @@ ZONAL_ASSIGNMENTS_BY_ZONE = ZONAL_ASSIGNMENTS.index("zone", lambda key, _: (zone
 )
 def ASSIGNMENTS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """The endpoints of each EDS cluster, under the cluster's name; empty rather than absent (DESIGN §5, S17)."""
+    route = route_of(key.name)
+    if route is not None:
+        return resource(key.type_url, key.name, encode(shared_assignment(key.name, _udp_shares(look, route))))
     backend = backend_of(key.name)
     port = _port(look, backend) if backend is not None else None
     if backend is None or port is None:
         return None
     return resource(key.type_url, key.name, encode(_assignment(look, key.name, backend, port)))
+
+
+def _udp_shares(look: Look, key: ObjectKey) -> Iterable[UdpShare]:
+    route = find_stream_route(look, key)
+    for ref in route.spec.rules[0].backend_refs if route is not None else ():
+        if not ref.weight:
+            continue
+        backend = resolve(look, route=key, ref=ref)
+        port = _port(look, backend) if not isinstance(backend, Invalid) else None
+        if isinstance(backend, Invalid) or port is None:
+            yield UdpShare(ref.weight, (), "")
+        else:
+            yield UdpShare(ref.weight, _endpoints(look, backend, port, fallback=False), port.name)
 
 
 def _assignment(look: Look, name: str, backend: Backend, port: ServicePort, zone: str = "") -> Any:
@@ -186,7 +217,7 @@ def _same_zone(places: LocalityPolicy | None) -> bool:
 
 def _port(look: Look, backend: Backend) -> ServicePort | None:
     service = look(SERVICES, backend.service)
-    return service.port(backend.port) if service is not None else None
+    return service.port(backend.port, udp=backend.udp) if service is not None else None
 
 
 def _endpoints(look: Look, backend: Backend, port: ServicePort, *, fallback: bool) -> Iterable[Endpoint]:
@@ -227,7 +258,7 @@ def WORKLOAD_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     return resource(key.type_url, key.name, encode_checked(cluster))
 
 
-@derived("uses", each(VIRTUAL_HOSTS, _gateway_uses), each(SERVICE_HOSTS, _client_uses))
+@derived("uses", each(VIRTUAL_HOSTS, _gateway_uses), each(SERVICE_HOSTS, _client_uses), each(STREAMS, _stream_uses))
 def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
     """Which scope's routes name which clusters, and so need which endpoints."""
     table = CLUSTERS if key.resource.type_url == TYPE_CLUSTER else ASSIGNMENTS

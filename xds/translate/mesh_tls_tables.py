@@ -36,7 +36,7 @@ def MESH_TLS_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     plain = look(CLUSTERS, key._replace(scope=""))
     service = look(SERVICES, backend.service)
     port = service.port(backend.port) if service is not None else None
-    if plain is None or plain.any is None or port is None:
+    if plain is None or port is None or port.protocol == "UDP":
         return None
     cluster = unpack(_Any.FromString(plain.any))
     if cluster.HasField("transport_socket"):

@@ -7,7 +7,7 @@ no listener and drains no connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mesh.certificates import SecretKey
@@ -19,13 +19,13 @@ TRANSPORT_SOCKET = "envoy.transport_sockets.tls"
 ALPN = ("h2", "http/1.1")
 
 
-def set_downstream_tls(transport_socket: Any, certificates: Iterable[SecretKey]) -> None:
+def set_downstream_tls(transport_socket: Any, certificates: Iterable[SecretKey], *, alpn: Sequence[str] = ALPN) -> None:
     """Fill a filter chain's `transport_socket`; with several certificates Envoy chooses by SNI and key type."""
     context = DownstreamTlsContext()
     common = context.common_tls_context
     common.tls_params.tls_minimum_protocol_version = TlsParameters.TLSv1_2
     common.tls_params.tls_maximum_protocol_version = TlsParameters.TLSv1_3
-    common.alpn_protocols.extend(ALPN)
+    common.alpn_protocols.extend(alpn)
     for certificate in certificates:
         config = common.tls_certificate_sds_secret_configs.add()
         config.name = secret_name(certificate)

@@ -76,11 +76,11 @@ def test_a_listener_of_an_unknown_protocol_is_refused_and_the_others_live_on() -
     model = Model()
     model.apply(
         gateway(
-            http("http"), "{name: odd, port: 81, protocol: example.com/ODD}", "{name: tcp, port: 80, protocol: TCP}"
+            http("http"), "{name: odd, port: 81, protocol: example.com/ODD}", "{name: tls, port: 80, protocol: tls}"
         )
     )
     assert conditions(listener(model, "odd"))["Accepted"] == (False, "UnsupportedProtocol")
-    assert conditions(listener(model, "tcp"))["Accepted"] == (False, "UnsupportedProtocol")
+    assert conditions(listener(model, "tls"))["Accepted"] == (False, "UnsupportedProtocol")
     assert listener(model, "odd").supported_kinds == ()
     assert listener(model, "http").programmed
     assert conditions(edge(model))["Accepted"] == (True, "ListenersNotValid")

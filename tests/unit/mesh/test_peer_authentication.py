@@ -91,7 +91,9 @@ def test_a_policy_is_told_that_it_does_not_count() -> None:
     nothing = policy("nothing", "STRICT", selector="app: nobody")
     root = policy("root", "STRICT", namespace="fairlead-system", selector="app: web")
     first, second = policy("w1", "STRICT", selector="app: web", year=2020), policy("w2", "DISABLE", selector="app: web")
-    model.apply("---".join((service(endpoint("10.0.0.1")), policy("new", "DISABLE"), old, nothing, root, first, second)))
+    model.apply(
+        "---".join((service(endpoint("10.0.0.1")), policy("new", "DISABLE"), old, nothing, root, first, second))
+    )
     assert conditions(model, "old") == {"Accepted": (True, "Accepted")}
     assert conditions(model, "new") == {"Accepted": (False, "Conflicted")}
     assert conditions(model, "nothing")["ResolvedRefs"] == (False, "TargetNotFound")
