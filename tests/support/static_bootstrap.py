@@ -22,21 +22,24 @@ from xds.schema.type_urls import (
 Resources = Mapping[str, list[dict[str, Any]]]
 
 
-# Where proxies that have an agent get their certificate from; an Envoy that has none of its secrets waits.
-_AGENT: dict[str, Any] = {
-    "name": "fairlead_agent",
-    "type": "STATIC",
-    "load_assignment": {
-        "cluster_name": "fairlead_agent",
-        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": "/nowhere/sds.sock"}}}}]}],
-    },
-    "typed_extension_protocol_options": {
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http2_protocol_options": {}},
-        }
-    },
-}
+def agent_cluster(path: str) -> dict[str, Any]:
+    """The cluster that proxies with an agent get their certificate from; one that has no secrets from it waits."""
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    endpoint = {"address": {"pipe": {"path": path}}}
+    return {
+        "name": "fairlead_agent",
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": "fairlead_agent",
+            "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+        },
+        "typed_extension_protocol_options": {
+            options: {
+                "@type": f"type.googleapis.com/{options}",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+    }
 
 
 def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]:
@@ -52,7 +55,10 @@ def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}},
         "static_resources": {
             "listeners": listeners,
-            "clusters": [_AGENT, *(_cluster(each, resources) for each in resources[TYPE_CLUSTER])],
+            "clusters": [
+                agent_cluster("/nowhere/sds.sock"),
+                *(_cluster(each, resources) for each in resources[TYPE_CLUSTER]),
+            ],
             "secrets": resources[TYPE_SECRET],
         },
     }
