@@ -38,10 +38,10 @@ def rows(entries: Iterable[Entry]) -> tuple[DiscoveredService, DiscoveredEndpoin
     stated = [port for entry in proper if (port := _stated_port(entry)) is not None]
     spoken = {(entry.service.meta or {}).get(PROTOCOL_KEY, "").lower() for entry in proper}
     protocols = [PROTOCOLS[word] for word in sorted(spoken) if word in PROTOCOLS]
-    port = ServicePort("", min(stated, default=DEFAULT_PORT), protocols[0] if protocols else "HTTP")
+    named = ServicePort("", min(stated, default=DEFAULT_PORT), protocols[0] if protocols else "HTTP")
     endpoints = (endpoint(entry) for entry in proper)
     return (
-        DiscoveredService(ports=(port,), export_to=(EVERYWHERE,)),
+        DiscoveredService(ports=(named,), export_to=(EVERYWHERE,)),
         DiscoveredEndpoints(tuple(sorted(made for made in endpoints if made is not None))),
     )
 
