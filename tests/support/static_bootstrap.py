@@ -53,6 +53,7 @@ def _inline_certificates(chain: dict[str, Any]) -> None:
     context = chain.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
     for config in context.get("tls_certificate_sds_secret_configs", ()):
         del config["sds_config"]
+    context.get("validation_context_sds_secret_config", {}).pop("sds_config", None)
 
 
 def _inline_routes(manager: dict[str, Any], resources: Resources) -> None:
