@@ -28,7 +28,7 @@ from discovery.files.yaml_documents import documents
 from discovery.source import Source
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
-from fairlead import audiences, memory, rejections
+from fairlead import audiences, memory, registrations, rejections
 from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
@@ -40,6 +40,7 @@ from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
+from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
 from fairlead.root_gate import Seen
 from fairlead.security import accounts_of, tokens_address
@@ -55,12 +56,14 @@ from mesh.statuses import STATUSES
 from mesh.tables import Change, Commit, Engine, Fault
 from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
+from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SECRET
 from xds.server.admission import Rate
 from xds.server.hub import Hub
 from xds.server.serve import InsecureAddressError, Limits, XdsServer
 from xds.server.server_certificates import Tls
 from xds.translate.names import ROOTCA
+from xds.translate.root_certificates import ROOT_CERTIFICATES
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 if TYPE_CHECKING:
@@ -120,6 +123,10 @@ class Server:
         self._audiences = Audiences(
             self._builder.submit, linger=settings.audience_linger, save=self._known_audiences.save
         )
+        self._known_registrations = DocumentWriter(store, registrations.COLLECTION)
+        self._registrations = Registrations(
+            self._engine, self._builder.submit, save=self._known_registrations.save, clock=time.monotonic
+        )
         self._feed = Feed(epoch=f"{time.time_ns():x}")
         self._builds = Builds()
         self._problem_log = ProblemLog(time.monotonic)
@@ -169,6 +176,7 @@ class Server:
             feed=self._feed,
             parse_yaml=_parse_yaml,
             access=access,
+            registrations=self._registrations,
             authority=self._identities.desk(self._who_trusts) if self._identities is not None else None,
             version=own_version(),
         )
@@ -182,6 +190,7 @@ class Server:
                 faults=lambda: len(self._engine.faults),
                 problems=lambda: Counter(problem.source for problem in self._source_problems()),
                 version=own_version(),
+                registered=self._registrations.numbers,
                 authority=self._identities.numbers if self._identities is not None else dict,
             )
         )
@@ -207,6 +216,7 @@ class Server:
             stack.callback(self._audiences.stop)
             stack.push_async_callback(self._documents.flush)
             stack.push_async_callback(self._known_audiences.flush)
+            stack.push_async_callback(self._known_registrations.flush)
             if self._token_way is not None:
                 stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
@@ -260,6 +270,7 @@ class Server:
         superfluous = self._rejections.load(await self._store.documents(rejections.COLLECTION))
         self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
+        self._registrations.load(await self._store.documents(registrations.COLLECTION))
         mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain, self._settings.first_bytes_wait)
         self._builder.submit((Change(MESH, "", mesh),))
         if self._identities is not None:
@@ -287,6 +298,8 @@ class Server:
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
         self._tasks.start("audiences", self._known_audiences.run())
+        self._tasks.start("kept registrations", self._known_registrations.run())
+        self._tasks.start("registrations", self._registrations.sweep())
         self._tasks.start("rejections", self._rejections.watch())
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
         for source, batches in following:
@@ -340,7 +353,8 @@ class Server:
 
     def _who_trusts(self) -> Seen:
         """Which proxies have not acknowledged the bundle of our trust domain that they should have."""
-        holding, lacking = self._hub.spread(TYPE_SECRET, ROOTCA)
+        row = self._engine.get(ROOT_CERTIFICATES, ResourceKey(TYPE_SECRET, ROOTCA))
+        holding, lacking = self._hub.spread(TYPE_SECRET, ROOTCA, row.version if row is not None else "")
         return Seen(frozenset(lacking), frozenset(holding), frozenset(self._hub.node_ids()))
 
     def _source_problems(self) -> Sequence[SourceProblem]:

@@ -30,6 +30,16 @@ class Feature(msgspec.Struct, frozen=True):
 FEATURES: tuple[Feature, ...] = (
     Feature("Gateway", "Listeners with conditions, routes attached to them", "tests/unit/mesh/test_gateways.py"),
     Feature("GatewayAddressEmpty", "One is assigned, or all are bound", "tests/kubernetes/test_provision.py"),
+    Feature(
+        "GatewayFrontendClientCertificateValidation",
+        "Clients' certificates are asked for and judged, per gateway and port",
+        "tests/envoy/test_client_certificates.py",
+    ),
+    Feature(
+        "GatewayFrontendClientCertificateValidationInsecureFallback",
+        "Clients without a good certificate are let in too, and a condition says so",
+        "tests/envoy/test_client_certificates.py",
+    ),
     Feature("GatewayHTTPListenerIsolation", "A scope for each listener's hostname", "tests/envoy/test_scopes.py"),
     Feature(
         "GatewayHTTPSListenerDetectMisdirectedRequests",
@@ -108,8 +118,6 @@ NOT_SERVED: Mapping[str, str] = MappingProxyType(
         "GRPCRoute": "the kind is not read yet; an HTTPRoute carries gRPC",
         "GRPCRouteNamedRouteRule": "the kind is not read yet",
         "GatewayBackendClientCertificate": "`spec.tls.backend` has no effect, which a warning says",
-        "GatewayFrontendClientCertificateValidation": "a Gateway with `spec.tls.frontend` is refused",
-        "GatewayFrontendClientCertificateValidationInsecureFallback": "a Gateway with `spec.tls.frontend` is refused",
         "ListenerSet": "the kind is not read yet",
         "Mesh": "sidecars are served, and not tried by the suite yet",
         "MeshClusterIPMatching": "not tried by the suite yet",

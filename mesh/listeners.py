@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from mesh.certificates import CERTIFICATES, SecretKey
+from mesh.client_validation import ClientValidation, Judged, client_validation
 from mesh.conditions import Condition
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.gateway import Listener, RouteGroupKind
@@ -58,7 +59,8 @@ class GatewayListener(msgspec.Struct, frozen=True):
 
     `protocol` is as written; a listener that is `programmed` has one of `ListenerProtocol`. `hostname` is empty where
     any host is meant. `programmed` False means that Envoy does not get it; `conditions` tell why. `certificates` are
-    the usable ones. `passthrough`: TLS is not ended here.
+    the usable ones. `passthrough`: TLS is not ended here. `clients` says how
+    their certificates are judged, None where they are not asked for any.
     """
 
     name: str
@@ -67,6 +69,7 @@ class GatewayListener(msgspec.Struct, frozen=True):
     hostname: str = ""
     certificates: tuple[SecretKey, ...] = ()
     passthrough: bool = False
+    clients: ClientValidation | None = None
     accepted: bool = True
     programmed: bool = True
     conditions: tuple[Condition, ...] = ()
@@ -168,8 +171,9 @@ def _listener(look: Reader, gateway: GatewayObject, spec: Listener, refusal: Con
     supported, kinds_problem = _supported_kinds(spec)
     ends_tls = spec.protocol == "HTTPS" or (spec.protocol == "TLS" and not _passthrough(spec))
     certificates, problems = _certificates(look, gateway, spec) if ends_tls else ((), ())
-    problems = (*([kinds_problem] if kinds_problem is not None else []), *problems)
-    accepted = _accepted(gateway, spec, refusal)
+    clients = client_validation(look, gateway, spec.port) if spec.protocol == "HTTPS" else Judged()
+    problems = (*([kinds_problem] if kinds_problem is not None else []), *problems, *clients.problems)
+    accepted = _accepted(spec, refusal, clients)
     programmed = accepted.status and bool(supported) and (bool(certificates) or not ends_tls)
     allowed = spec.allowed_routes.namespaces
     return GatewayListener(
@@ -179,6 +183,7 @@ def _listener(look: Reader, gateway: GatewayObject, spec: Listener, refusal: Con
         hostname=_host(spec),
         certificates=certificates,
         passthrough=spec.protocol == "TLS" and not ends_tls,
+        clients=clients.validation,
         accepted=accepted.status,
         programmed=programmed,
         conditions=(
@@ -202,7 +207,7 @@ def _first_message(accepted: Condition, problems: tuple[Condition, ...]) -> str:
     return accepted.message if not accepted.status else problems[0].message if problems else ""
 
 
-def _accepted(gateway: GatewayObject, spec: Listener, refusal: Condition | None) -> Condition:
+def _accepted(spec: Listener, refusal: Condition | None, clients: Judged) -> Condition:
     if spec.protocol not in ROUTE_KINDS:
         said = f"Protocol {spec.protocol} is not supported; use one of {', '.join(sorted(ROUTE_KINDS))}."
         return Condition("Accepted", False, "UnsupportedProtocol", said)
@@ -211,10 +216,9 @@ def _accepted(gateway: GatewayObject, spec: Listener, refusal: Condition | None)
     if spec.protocol == "HTTPS" and _passthrough(spec):
         said = "TLS mode Passthrough is not supported for protocol HTTPS; use Terminate."
         return Condition("Accepted", False, "UnsupportedValue", said)
-    if spec.protocol == "HTTPS" and gateway.spec.tls is not None and gateway.spec.tls.frontend is not None:
+    if clients.validation is None and clients.problems:
         # Serving it all the same would let clients in that the user wants kept out.
-        said = "Validation of client certificates (spec.tls.frontend) is not supported; remove it."
-        return Condition("Accepted", False, "UnsupportedValue", said)
+        return Condition("Accepted", False, "NoValidCACertificate", clients.problems[0].message)
     return Condition("Accepted", True, "Accepted")
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from mesh.kinds.configmap import ConfigMap
 from mesh.kinds.fields import END
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayclass import GatewayClass
@@ -113,6 +114,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 PeerAuthentication,
             ),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
+            Kind("ConfigMap", "v1", ("v1",), "configmaps", ("cm",), True, ConfigMap),
             Kind("Namespace", "v1", ("v1",), "namespaces", ("ns",), False, Namespace),
         )
     }

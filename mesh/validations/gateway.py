@@ -172,8 +172,6 @@ def _check_rest(spec: GatewaySpec, report: Report) -> None:
                 at = child("spec.tls.frontend.perPort", number)
                 report.error("Duplicate", f"{at}.port", f"port {per_port.port} is there twice", "keep one of them")
             ports.add(per_port.port)
-        message = "Fairlead does not ask clients for certificates yet: listeners would admit anyone"
-        report.error("Unsupported", "spec.tls.frontend", message, "remove it, or protect the backends otherwise")
     if tls is not None and tls.backend is not None:
         message = "Fairlead does not present a client certificate to backends yet"
         report.warning("Unsupported", "spec.tls.backend", message, "remove it")

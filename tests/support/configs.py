@@ -139,6 +139,10 @@ def _numbered(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**item, "name": f"l{number}"} for number, item in enumerate(items)]
 
 
+def _ca(namespace: str | None) -> dict[str, str]:
+    return {"group": "", "kind": "ConfigMap", "name": "ca", **({"namespace": namespace} if namespace else {})}
+
+
 gateways = st.fixed_dictionaries(
     {
         "gatewayClassName": st.sampled_from(("fairlead", "fairlead", "other")),
@@ -147,6 +151,13 @@ gateways = st.fixed_dictionaries(
     optional={
         "addresses": st.lists(
             st.sampled_from(({"value": "10.9.0.1"}, {"type": "Hostname", "value": "a.com"})), max_size=1
+        ),
+        "tls": st.builds(
+            lambda mode, namespace: {
+                "frontend": {"default": {"validation": {"mode": mode, "caCertificateRefs": [_ca(namespace)]}}}
+            },
+            st.sampled_from(("AllowValidOnly", "AllowInsecureFallback")),
+            st.none() | namespaces,
         ),
         "infrastructure": st.just(
             {"parametersRef": {"group": "fairlead.dev", "kind": "GatewayParameters", "name": "x"}}
@@ -168,7 +179,8 @@ grants = st.fixed_dictionaries(
         ),
         "to": st.lists(
             st.fixed_dictionaries(
-                {"group": st.just(""), "kind": st.sampled_from(("Service", "Secret"))}, optional={"name": services}
+                {"group": st.just(""), "kind": st.sampled_from(("Service", "Secret", "ConfigMap"))},
+                optional={"name": services},
             ),
             min_size=1,
             max_size=2,
@@ -252,6 +264,11 @@ secrets = st.sampled_from(
 )
 
 
+config_maps = st.sampled_from(
+    ({"data": {"ca.crt": _PEM.format("CERTIFICATE")}}, {"data": {"ca.crt": "no"}}, {"binaryData": {"ca.crt": "?"}})
+)
+
+
 def _kind(kind: str, names_: st.SearchStrategy[str], body: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Any]:
     """Changes that declare an object of a kind, or take it back."""
 
@@ -307,6 +324,7 @@ declarations = st.one_of(
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),
+    _kind("ConfigMap", st.just("ca"), config_maps),
     _kind("GatewayClass", st.sampled_from(("fairlead", "other")), _controllers),
     _kind("Namespace", namespaces, _labels),
 )

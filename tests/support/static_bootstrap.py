@@ -77,6 +77,7 @@ def _inline_certificates(chain: dict[str, Any]) -> None:
     for config in context.get("tls_certificate_sds_secret_configs", ()):
         if "ads" in config["sds_config"]:
             del config["sds_config"]
+    context.get("validation_context_sds_secret_config", {}).pop("sds_config", None)
 
 
 def _inline_routes(manager: dict[str, Any], resources: Resources) -> None:

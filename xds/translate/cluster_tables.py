@@ -16,6 +16,7 @@ from mesh.attachments import HostKey, ListenerKey
 from mesh.audiences import SIGHTS, Sight
 from mesh.backends import Backend, Invalid, resolve
 from mesh.certificates import KEY_PAIRS
+from mesh.client_validation import CLIENT_AUTHORITIES
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
 from mesh.model import Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
@@ -31,9 +32,19 @@ from xds.translate.cluster import dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
 from xds.translate.framing import encode_checked, resource
 from xds.translate.ingress import ingress_cluster
-from xds.translate.names import GRPC_SCOPE, backend_of, clients_scope, gateway_scope, route_of, zone_of, zone_scope
+from xds.translate.names import (
+    GRPC_SCOPE,
+    backend_of,
+    client_authorities_name,
+    client_authorities_of,
+    clients_scope,
+    gateway_scope,
+    route_of,
+    zone_of,
+    zone_scope,
+)
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
-from xds.translate.secret import certificate_secret, secret_key, secret_name
+from xds.translate.secret import authorities_secret, certificate_secret, secret_key, secret_name
 from xds.translate.sidecar import LOOPBACK
 from xds.translate.stream_tables import STREAMS, Stream
 from xds.translate.traffic import traffic_settings
@@ -268,20 +279,33 @@ def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
 USES_BY_SCOPE = USES.index("scope", lambda key, _: ((key.scope, key.resource.type_url),))
 
 
-def certificate_keys(gateway: Gateway) -> tuple[ResourceKey, ...]:
+def secret_keys(key: GatewayKey, gateway: Gateway) -> tuple[ResourceKey, ...]:
     """The secrets that a Gateway's listeners use, sorted."""
-    used = {
-        certificate for listener in gateway.listeners if listener.programmed for certificate in listener.certificates
-    }
-    return tuple(sorted(ResourceKey(TYPE_SECRET, secret_name(certificate)) for certificate in used))
+    used: set[str] = set()
+    for listener in gateway.listeners:
+        if listener.programmed:
+            used.update(secret_name(certificate) for certificate in listener.certificates)
+            if listener.clients is not None:
+                used.add(client_authorities_name(*key, listener.port))
+    return tuple(ResourceKey(TYPE_SECRET, name) for name in sorted(used))
 
 
-def _secrets(_key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
-    return certificate_keys(row)
-
-
-@derived("secrets", each(GATEWAYS, _secrets))
+@derived("secrets", each(GATEWAYS, secret_keys))
 def SECRETS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
-    """The certificates of gateways' listeners."""
+    """The certificates of gateways' listeners, and the authorities that their clients are judged by."""
+    judging = client_authorities_of(key.name)
+    if judging is not None:
+        return _client_authorities(look, key, GatewayKey(*judging[:2]), judging[2])
     pair = look(KEY_PAIRS, secret_key(key.name))
     return resource(key.type_url, key.name, encode(certificate_secret(key.name, pair))) if pair is not None else None
+
+
+def _client_authorities(look: Look, key: ResourceKey, gateway: GatewayKey, port: int) -> Resource | None:
+    row = look(GATEWAYS, gateway)
+    served = (one for one in row.listeners if one.programmed and one.port == port) if row is not None else ()
+    clients = next((one.clients for one in served if one.clients is not None), None)
+    if clients is None:
+        return None
+    held = (look(CLIENT_AUTHORITIES, at) for at in clients.authorities)
+    pem = b"\n".join(authorities.pem for authorities in held if authorities is not None)
+    return resource(key.type_url, key.name, encode(authorities_secret(key.name, pem, insecure=clients.insecure)))

@@ -21,7 +21,7 @@ from xds.translate.http_connection_manager import FILTER, gateway_manager
 from xds.translate.names import listener_name, stat_name
 from xds.translate.stream_tables import StreamHost, StreamShare
 from xds.translate.tcp_proxy import add_tcp_proxy
-from xds.translate.tls import ALPN, set_downstream_tls
+from xds.translate.tls import ALPN, ClientTrust, set_downstream_tls
 from xds.translate.udp_proxy import add_udp_proxy
 
 EVERY_ADDRESS = "::"
@@ -38,6 +38,7 @@ class Chain(msgspec.Struct, frozen=True):
     certificates: tuple[SecretKey, ...] = ()
     stream: tuple[StreamShare, ...] | None = None
     by_server_name: bool = False
+    clients: ClientTrust | None = None
 
 
 def gateway_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: bool) -> Any:
@@ -51,7 +52,8 @@ def gateway_listener(address: str, port: int, chains: Iterable[Chain], *, scoped
         made = listener.filter_chains.add()
         made.name = chain.name
         if chain.certificates:
-            set_downstream_tls(made.transport_socket, chain.certificates, alpn=ALPN if chain.stream is None else ())
+            alpn = ALPN if chain.stream is None else ()
+            set_downstream_tls(made.transport_socket, chain.certificates, alpn=alpn, clients=chain.clients)
         if chain.certificates or chain.by_server_name:
             tls = True
             if chain.hostname != ANY:

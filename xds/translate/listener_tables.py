@@ -26,6 +26,7 @@ from xds.translate.route_tables import (
 )
 from xds.translate.sidecar import LOOPBACK, egress_listener
 from xds.translate.stream_tables import STREAMS, Stream
+from xds.translate.tls import ClientTrust
 from xds.translate.virtual_host import BuiltVirtualHost
 
 EGRESS_SCOPE = "egress"
@@ -64,7 +65,9 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
             continue
         if listener.http:
             chain = chain_key(gateway_key, listener)
-            chains[chain.name] = Chain(chain.name, listener.hostname if chain.listener else ANY, listener.certificates)
+            hostname = listener.hostname if chain.listener else ANY
+            trust = _trust(gateway_key, listener)
+            chains[chain.name] = Chain(chain.name, hostname, listener.certificates, clients=trust)
             continue
         stream = look(STREAMS, ListenerKey(gateway_key, listener.name)) or Stream(())
         needs.update(stream.clusters)
@@ -76,6 +79,13 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     ordered = [chains[name] for name in sorted(chains)]
     made = gateway_listener(address, port, ordered, scoped=not sotw)
     return resource(key.type_url, key.name, encode_checked(made), needs=needs)
+
+
+def _trust(gateway: GatewayKey, listener: GatewayListener) -> ClientTrust | None:
+    if listener.clients is None:
+        return None
+    name = names.client_authorities_name(*gateway, listener.port)
+    return ClientTrust(name, required=not listener.clients.insecure)
 
 
 def _stream_chains(listener: GatewayListener, stream: Stream) -> Iterable[Chain]:

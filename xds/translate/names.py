@@ -57,6 +57,19 @@ def backend_of(cluster: str) -> Backend | None:
     return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry, udp)
 
 
+def client_authorities_name(namespace: str, gateway: str, port: int) -> str:
+    """The SDS name of the authorities that clients of a gateway's port are judged by; no object's name has a `~`."""
+    return f"~clients/{namespace}/{gateway}/{port}"
+
+
+def client_authorities_of(name: str) -> tuple[str, str, int] | None:
+    """What `client_authorities_name` made a name from; None for a name of another origin."""
+    if not name.startswith("~clients/"):
+        return None
+    _, namespace, gateway, port = name.split("/")
+    return namespace, gateway, int(port)
+
+
 def shared_cluster(route: ObjectKey) -> str:
     """The cluster of a UDPRoute with several backends, whose endpoints it holds by weight: `udproute/<ns>/<name>`."""
     return f"udproute/{route.namespace}/{route.name}"

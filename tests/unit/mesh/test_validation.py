@@ -20,6 +20,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "spec": {"gatewayClassName": "fairlead", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
     },
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "edge"}]}},
+    "ConfigMap": {"data": {"ca.crt": "text"}},
     "TCPRoute": {"spec": {"parentRefs": [{"name": "edge"}], **_STREAMS}},
     "TLSRoute": {"spec": {"parentRefs": [{"name": "edge"}], "hostnames": ["a.example.com"], **_STREAMS}},
     "UDPRoute": {"spec": {"parentRefs": [{"name": "edge"}], **_STREAMS}},

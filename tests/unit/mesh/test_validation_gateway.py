@@ -87,10 +87,14 @@ def test_addresses_are_distinct_ip_addresses() -> None:
     assert codes(gateway(HTTP, addresses=[{"type": "Street", "value": "a"}])) == ["UnknownValue spec.addresses[0].type"]
 
 
-def test_client_certificates_that_nobody_would_ask_for_are_refused_not_ignored() -> None:
+def test_client_certificates_are_configured_once_for_each_port() -> None:
     ca = {"group": "", "kind": "ConfigMap", "name": "ca"}
-    tls = {"frontend": {"default": {"validation": {"caCertificateRefs": [ca]}}}}
-    assert validate(gateway(HTTPS, tls=tls)).object is None
+    config = {"validation": {"caCertificateRefs": [ca]}}
+    twice = [{"port": 443, "tls": config}] * 2
+    assert codes(gateway(HTTPS, tls={"frontend": {"default": config}})) == []
+    assert codes(gateway(HTTPS, tls={"frontend": {"default": config, "perPort": twice}})) == [
+        "Duplicate spec.tls.frontend.perPort[1].port"
+    ]
 
 
 def test_what_is_accepted_but_not_done_is_said() -> None:
