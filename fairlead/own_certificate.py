@@ -57,7 +57,7 @@ class OwnCertificate:
         request = request_for(key, self._identity)
         issued = await self._authority.issue(key.public_key, self._identity, dns_names=self._names, request=request)
         self._pair, self._issued = KeyPair(issued.chain, key.pem()), issued
-        self._renew_at = renew_at(issued.not_before, issued.not_after, draw=random.random())  # noqa: S311 - a spread
+        self._renew_at = renew_at(self._clock(), issued.not_after, draw=random.random())  # noqa: S311 - a spread
 
     async def run(self) -> None:
         """Renew it in time, and at once where its signer is tainted, without end."""

@@ -38,13 +38,14 @@ from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
 from fairlead.identities import Identities
+from fairlead.identity_way import IdentityWay
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
 from fairlead.rejections import Rejections, refusal_words
 from fairlead.root_gate import Seen
-from fairlead.security import accounts_of, tokens_address
+from fairlead.security import accounts_of, by_own_authority, tokens_address
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
 from fairlead.tasks import Tasks
@@ -92,14 +93,28 @@ class Server:
         self._identities = Identities(settings, store, submit=self._builder.submit, apis=self._clusters.apis)
         self._identities.gate.ask_too(self._who_trusts)
         self._token_way = self._way_for_tokens()
+        accounts = accounts_of(self._engine)
+        tokens = self._token_way.tokens if self._token_way is not None else None
+        self._identity_way = IdentityWay(
+            settings,
+            store,
+            self._identities,
+            self._engine,
+            accounts=accounts,
+            reviewer=tokens.reviewer if tokens is not None else None,
+        )
+        if tokens is None and settings.ca and settings.xds_tokens:
+            tokens = self._identity_way.tokens()
+        ours = by_own_authority(settings)
         self._xds = XdsServer(
             self._hub,
             settings.xds,
-            tls=tls,
-            tokens=self._token_way.tokens if self._token_way is not None else None,
+            tls=self._identity_way.certificate if ours else tls,
+            tokens=tokens,
             trust_domain=settings.trust_domain,
-            accounts=accounts_of(self._engine),
+            accounts=accounts,
             limits=_limits(settings),
+            more=self._identity_way.services,
         )
         self._sources: list[Source] = (
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
@@ -138,7 +153,7 @@ class Server:
 
     def _way_for_tokens(self) -> TokenWay | None:
         address = tokens_address(self._settings)
-        if address is None:
+        if address is None or not self._settings.kubernetes:
             return None
         namespace = home_namespace(self._settings)
         from fairlead.tokens import TokenWay  # what it needs takes 9 MB, which a server without a cluster need not pay
@@ -162,7 +177,7 @@ class Server:
             feed=self._feed,
             parse_yaml=_parse_yaml,
             access=access,
-            authority=AuthorityDesk(self._identities, self._who_trusts),
+            authority=AuthorityDesk(self._identities, self._who_trusts, self._identity_way.join_tokens),
             version=own_version(),
         )
         page = metrics_page(
@@ -193,6 +208,7 @@ class Server:
             api_socket = bind(api_address, flag="--api")
             stack.callback(api_socket.close)
             await self._identities.open()
+            await self._identity_way.open()
             await self._start_xds()
             stack.push_async_callback(self._xds.stop)
             stack.callback(self._audiences.stop)
@@ -273,6 +289,7 @@ class Server:
         _log.info("ready: %d objects, %d services", *counts)
         self._clusters.start(self._tasks)
         self._identities.start(self._tasks)
+        self._identity_way.start(self._tasks)
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
@@ -312,6 +329,7 @@ class Server:
         self._rejections.committed(commit)
         self._clusters.committed(commit)
         self._identities.committed(commit)
+        self._identity_way.committed(commit)
         self._log_faults()
 
     def _log_faults(self) -> None:
