@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from api.ports import NotFound, Refused, Unavailable
-from fairlead.identities import Identities
 from fairlead.root_gate import Seen
 from mesh.spiffe import workload
 from sds import rotation
@@ -19,11 +18,14 @@ from sds.join_tokens import JoinTokens
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.rotation import Gate, RefusedStep, Slot
 
+if TYPE_CHECKING:
+    from fairlead.identities import Identities
+
 
 class AuthorityDesk:
     """`seen` tells of the proxies which take their roots over xDS."""
 
-    def __init__(self, identities: Identities, seen: Callable[[], Seen], join_tokens: JoinTokens) -> None:
+    def __init__(self, identities: Identities, seen: Callable[[], Seen], join_tokens: JoinTokens | None) -> None:
         self._identities = identities
         self._seen = seen
         self._join_tokens = join_tokens
@@ -31,7 +33,7 @@ class AuthorityDesk:
     async def join_token(self, namespace: str, account: str, ttl: float) -> Mapping[str, Any]:
         """See `CertificateAuthority.join_token`."""
         authority = self._identities.authority
-        if authority is None:
+        if authority is None or self._join_tokens is None:
             raise NotFound("This server has no authority. Start it with --ca.")
         try:
             identity = workload(authority.bundle().trust_domain, namespace, account)

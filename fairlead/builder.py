@@ -87,7 +87,8 @@ class Builder:
         if large:
             commit = await self._commit_in_thread(batch.changes)
         else:
-            commit = self.engine.commit(batch.changes)
+            with memory.deriving():
+                commit = self.engine.commit(batch.changes)
         took = self._clock() - started
         for listener in self._listeners:
             listener(commit, batch, took)

@@ -11,7 +11,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,6 +20,7 @@ from discovery.stores.store import Store
 from fairlead.errors import UsageError
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
+from mesh.model import ObjectKey
 from mesh.objects import OBJECTS
 from mesh.problems import Problem
 from mesh.tables import Change, Commit, Engine
@@ -83,6 +84,7 @@ class Cluster:
     """One cluster at work."""
 
     def __init__(self, place: Place, settings: Settings, store: Store, identity: str) -> None:
+        from discovery.kubernetes.class_finalizer import ClassFinalizer
         from discovery.kubernetes.connection import Connection
         from discovery.kubernetes.copies import Copies
         from discovery.kubernetes.credentials import InCluster, KubeConfig
@@ -105,8 +107,12 @@ class Cluster:
             namespaces=settings.kubernetes_namespaces,
             optional=place.name in settings.kubernetes_optional,
             copies=self._copies,
-            observer=self._writer.observe,
+            observer=self._observe,
         )
+        # Who sees some namespaces only does not know whether a class is used.
+        self._classes: ClassFinalizer | None = None
+        if not settings.kubernetes_namespaces:
+            self._classes = ClassFinalizer(self.api, settled=lambda: self.source.settled)
         self._lease = Lease(self.api, namespace=namespace, name=name, identity=identity, changed=self._lead)
         self._provisioner: Provisioner | None = None
         self._definitions: Definitions | None = None
@@ -127,8 +133,15 @@ class Cluster:
         """What is wrong beside the source's own problems."""
         return self._provisioner.problems if self._provisioner is not None else ()
 
+    def _observe(self, key: ObjectKey, raw: Mapping[str, Any] | None) -> None:
+        self._writer.observe(key, raw)
+        if self._classes is not None:
+            self._classes.observe(key, raw)
+
     def _lead(self, leading: bool) -> None:
         self._writer.lead(leading)
+        if self._classes is not None:
+            self._classes.lead(leading)
         if self._provisioner is not None:
             self._provisioner.lead(leading)
 
@@ -139,6 +152,8 @@ class Cluster:
             tasks.start(f"{name} gateways", self._provisioner.run())
         tasks.start(f"{name} copies", self._copies.run())
         tasks.start(f"{name} statuses", self._writer.run())
+        if self._classes is not None:
+            tasks.start(f"{name} classes", self._classes.run())
         tasks.start(f"{name} lease", self._stand(tasks))
 
     async def _stand(self, tasks: Tasks) -> None:

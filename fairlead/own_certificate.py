@@ -17,6 +17,7 @@ from sds.builtin import utc_now
 from sds.keys import new_key, request_for
 from sds.renewal import renew_at, retry_after
 
+_SHORTEST_SLEEP: Final = 0.5  # whatever an authority at its end still grants
 _LONGEST_SLEEP: Final = 3_600.0
 _log = logging.getLogger(__name__)
 
@@ -53,11 +54,11 @@ class OwnCertificate:
         Raises:
             AuthorityError: not now, or not at all.
         """
-        key = new_key()
+        key, now = new_key(), self._clock()
         request = request_for(key, self._identity)
         issued = await self._authority.issue(key.public_key, self._identity, dns_names=self._names, request=request)
         self._pair, self._issued = KeyPair(issued.chain, key.pem()), issued
-        self._renew_at = renew_at(self._clock(), issued.not_after, draw=random.random())  # noqa: S311 - a spread
+        self._renew_at = renew_at(now, issued.not_after, draw=random.random())  # noqa: S311 - a spread
 
     async def run(self) -> None:
         """Renew it in time, and at once where its signer is tainted, without end."""
@@ -68,21 +69,21 @@ class OwnCertificate:
                 try:
                     await self.obtain()
                     failures = 0
-                    continue
                 except AuthorityError as error:
                     failures += 1
                     _log.warning("the certificate of %s cannot be renewed: %s", self._identity, error)
-            await self._sleep(failures, now)
+            await self._sleep(failures)
 
     def _tainted(self) -> bool:
         return self._issued is not None and self._issued.authority in self._authority.bundle().tainted
 
-    async def _sleep(self, failures: int, now: dt.datetime) -> None:
+    async def _sleep(self, failures: int) -> None:
         assert self._issued is not None
+        now = self._clock()
         pause = self._renew_at - now
         if failures:
             pause = retry_after(failures, left=self._issued.not_after - now, draw=random.random())  # noqa: S311
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(max(pause.total_seconds(), 0.01), _LONGEST_SLEEP)):
+            async with asyncio.timeout(min(max(pause.total_seconds(), _SHORTEST_SLEEP), _LONGEST_SLEEP)):
                 await self._bell.wait()
         self._bell.clear()

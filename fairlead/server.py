@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +31,11 @@ from discovery.stores.store import StoreUnavailable
 from fairlead import audiences, memory, rejections
 from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
-from fairlead.authority_desk import AuthorityDesk
 from fairlead.builder import Builder
 from fairlead.clusters import Clusters, home_namespace
 from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
-from fairlead.identities import Identities
-from fairlead.identity_way import IdentityWay
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
@@ -51,7 +48,7 @@ from fairlead.store_source import StoreSource
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.world import World
-from mesh.model import MESH, MeshSettings
+from mesh.model import MESH, Audience, MeshSettings
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
@@ -61,12 +58,15 @@ from xds.protocol.rejections import NackReport
 from xds.schema.type_urls import TYPE_SECRET
 from xds.server.admission import Rate
 from xds.server.hub import Hub
-from xds.server.serve import InsecureAddressError, Limits, XdsServer
+from xds.server.serve import InsecureAddressError, Limits, Tokens, XdsServer
 from xds.server.server_certificates import Tls
 from xds.translate.names import ROOTCA
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 if TYPE_CHECKING:
+    from fairlead.authority_desk import AuthorityDesk
+    from fairlead.identities import Identities
+    from fairlead.identity_way import IdentityWay
     from fairlead.tokens import TokenWay
 
 _log = logging.getLogger(__name__)
@@ -90,31 +90,22 @@ class Server:
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
         self._clusters = Clusters(settings, store, self._engine)
-        self._identities = Identities(settings, store, submit=self._builder.submit, apis=self._clusters.apis)
-        self._identities.gate.ask_too(self._who_trusts)
+        self._identities = self._what_is_of_identities()
         self._token_way = self._way_for_tokens()
         accounts = accounts_of(self._engine)
         tokens = self._token_way.tokens if self._token_way is not None else None
-        self._identity_way = IdentityWay(
-            settings,
-            store,
-            self._identities,
-            self._engine,
-            accounts=accounts,
-            reviewer=tokens.reviewer if tokens is not None else None,
-        )
-        if tokens is None and settings.ca and settings.xds_tokens:
-            tokens = self._identity_way.tokens()
-        ours = by_own_authority(settings)
+        way = self._identity_way = self._way_by_identities(accounts, tokens)
+        if way is not None and tokens is None and settings.xds_tokens:
+            tokens = way.tokens()
         self._xds = XdsServer(
             self._hub,
             settings.xds,
-            tls=self._identity_way.certificate if ours else tls,
+            tls=way.certificate if way is not None and by_own_authority(settings) else tls,
             tokens=tokens,
             trust_domain=settings.trust_domain,
             accounts=accounts,
             limits=_limits(settings),
-            more=self._identity_way.services,
+            more=way.services if way is not None else None,
         )
         self._sources: list[Source] = (
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
@@ -160,6 +151,34 @@ class Server:
 
         return TokenWay(self._settings, address, self._clusters, namespace=namespace, store=self._store)
 
+    def _way_by_identities(
+        self, accounts: Callable[[Audience], frozenset[str]], tokens: Tokens | None
+    ) -> IdentityWay | None:
+        if self._identities is None or not self._settings.ca:
+            return None
+        from fairlead.identity_way import IdentityWay
+
+        reviewer = tokens.reviewer if tokens is not None else None
+        return IdentityWay(
+            self._settings, self._store, self._identities, self._engine, accounts=accounts, reviewer=reviewer
+        )
+
+    def _desk(self) -> AuthorityDesk | None:
+        if self._identities is None:
+            return None
+        return self._identities.desk(
+            self._who_trusts, self._identity_way.join_tokens if self._identity_way is not None else None
+        )
+
+    def _what_is_of_identities(self) -> Identities | None:
+        if not self._settings.ca and not self._settings.federate:
+            return None
+        from fairlead.identities import Identities  # as heavy as what judges tokens
+
+        made = Identities(self._settings, self._store, submit=self._builder.submit, apis=self._clusters.apis)
+        made.gate.ask_too(self._who_trusts)
+        return made
+
     def _api(self, access: Access) -> HttpServer:
         world = World(
             self._builder,
@@ -177,7 +196,7 @@ class Server:
             feed=self._feed,
             parse_yaml=_parse_yaml,
             access=access,
-            authority=AuthorityDesk(self._identities, self._who_trusts, self._identity_way.join_tokens),
+            authority=self._desk(),
             version=own_version(),
         )
         page = metrics_page(
@@ -190,7 +209,7 @@ class Server:
                 faults=lambda: len(self._engine.faults),
                 problems=lambda: Counter(problem.source for problem in self._source_problems()),
                 version=own_version(),
-                authority=self._identities.numbers,
+                authority=self._identities.numbers if self._identities is not None else dict,
             )
         )
         return HttpServer(app, drain=self._settings.drain_time)
@@ -207,8 +226,10 @@ class Server:
             api_address = parse_address(self._settings.api, what="--api")
             api_socket = bind(api_address, flag="--api")
             stack.callback(api_socket.close)
-            await self._identities.open()
-            await self._identity_way.open()
+            if self._identities is not None and self._identity_way is not None:
+                await self._identities.open()
+                await self._identity_way.open()
+                stack.push_async_callback(self._identities.close)
             await self._start_xds()
             stack.push_async_callback(self._xds.stop)
             stack.callback(self._audiences.stop)
@@ -217,7 +238,6 @@ class Server:
             if self._token_way is not None:
                 stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
-            stack.push_async_callback(self._identities.close)
             stack.push_async_callback(self._tasks.stop)
             http = self._tasks.start("api", self._http.run_on(api_socket))
             self._announce(Address(api_address.host, api_socket.getsockname()[1]))
@@ -270,7 +290,8 @@ class Server:
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain)
         self._builder.submit((Change(MESH, "", mesh),))
-        await self._identities.load()
+        if self._identities is not None:
+            await self._identities.load()
         await self._store_source.load()
         self._waiting_for.remove("store")
         following: list[tuple[Source, AsyncIterator[tuple[Change, ...]]]] = []
@@ -288,8 +309,9 @@ class Server:
         counts = len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES))
         _log.info("ready: %d objects, %d services", *counts)
         self._clusters.start(self._tasks)
-        self._identities.start(self._tasks)
-        self._identity_way.start(self._tasks)
+        if self._identities is not None and self._identity_way is not None:
+            self._identities.start(self._tasks)
+            self._identity_way.start(self._tasks)
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
@@ -328,8 +350,9 @@ class Server:
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
         self._clusters.committed(commit)
-        self._identities.committed(commit)
-        self._identity_way.committed(commit)
+        if self._identities is not None and self._identity_way is not None:
+            self._identities.committed(commit)
+            self._identity_way.committed(commit)
         self._log_faults()
 
     def _log_faults(self) -> None:
@@ -352,8 +375,9 @@ class Server:
 
     def _source_problems(self) -> Sequence[SourceProblem]:
         found = [SourceProblem(source.name, problem) for source in self._sources for problem in source.problems]
-        for part in (self._clusters, self._identities):
-            found += [SourceProblem(name, problem) for name, problem in part.problems()]
+        found += [SourceProblem(name, problem) for name, problem in self._clusters.problems()]
+        if self._identities is not None:
+            found += [SourceProblem(name, problem) for name, problem in self._identities.problems()]
         return [*self._store_source.problems(), *found]
 
     def _note_problems(self) -> None:

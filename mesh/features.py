@@ -2,7 +2,7 @@
 
 One row per feature, by its name in Gateway API's `pkg/features`, with what serves it and where that is shown. Users and
 the conformance suite take the list at its word, so a row comes in with the test that shows the whole of the feature,
-and what is served in part (addresses of a user's choice, say) is not in it. Nothing here decides what is served.
+and what is served in part is not in it. Nothing here decides what is served.
 
 Not in it though fields of the API exist: session persistence and external authorization have no feature's name.
 """
@@ -26,13 +26,24 @@ class Feature(msgspec.Struct, frozen=True):
 
 FEATURES: tuple[Feature, ...] = (
     Feature("Gateway", "Listeners with conditions, routes attached to them", "tests/unit/mesh/test_gateways.py"),
+    Feature("GatewayAddressEmpty", "One is assigned, or all are bound", "tests/kubernetes/test_provision.py"),
     Feature("GatewayHTTPListenerIsolation", "A scope for each listener's hostname", "tests/envoy/test_scopes.py"),
     Feature(
         "GatewayHTTPSListenerDetectMisdirectedRequests",
         "Hosts of other listeners answer 421 on a connection's own routes",
         "tests/envoy/test_https.py",
     ),
+    Feature(
+        "GatewayInfrastructure",
+        "Labels, annotations and parameters of all that runs a Gateway",
+        "tests/kubernetes/test_provision.py",
+    ),
     Feature("GatewayPort8080", "Any port is served", "tests/golden/two-gateways"),
+    Feature(
+        "GatewayStaticAddresses",
+        "Asked of the Service, or bound; what cannot be had is told",
+        "tests/kubernetes/test_provision.py",
+    ),
     Feature("HTTPRoute", "Matches, backends, core filters", "tests/envoy/test_routing.py"),
     Feature("HTTPRoute303RedirectStatusCode", "Envoy's redirect", "tests/golden/redirects"),
     Feature("HTTPRoute307RedirectStatusCode", "Envoy's redirect", "tests/golden/redirects"),

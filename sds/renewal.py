@@ -12,13 +12,14 @@ _FIRST_RETRY: Final = 1.0
 _RETRIES_IN_WHAT_IS_LEFT: Final = 20
 
 
-def renew_at(begin: dt.datetime, end: dt.datetime, *, draw: float) -> dt.datetime:
+def renew_at(issued_at: dt.datetime, not_after: dt.datetime, *, draw: float) -> dt.datetime:
     """When to ask for the next one: between 40 % and 60 % of its life. `draw` is random, from 0 to 1, drawn once.
 
-    `begin` is when it was got: a certificate is valid a little longer already, and a short one would always be due.
+    `issued_at` is when its holder got it, by the holder's clock, and not its `not_before`: that lies in the past, and
+    of a short life more of it than is left.
     """
     share = HALF + SPREAD * (2.0 * min(max(draw, 0.0), 1.0) - 1.0)
-    return begin + (end - begin) * share
+    return issued_at + (not_after - issued_at) * share
 
 
 def retry_after(attempts: int, *, left: dt.timedelta, draw: float) -> dt.timedelta:

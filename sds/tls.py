@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from mesh.certificates import KeyPair
 
@@ -33,17 +34,28 @@ def load(context: ssl.SSLContext, pair: KeyPair) -> None:
         os.close(descriptor)
 
 
+class _Renewing(ssl.SSLContext):
+    """Makes each connection with the context of the moment. Has no certificate itself."""
+
+    current: Callable[[], KeyPair]
+    latest: tuple[KeyPair, ssl.SSLContext]
+
+    def wrap_bio(self, *arguments: Any, **more: Any) -> ssl.SSLObject:
+        """A connection, as asyncio asks for it."""
+        pair = self.current()
+        if pair != self.latest[0]:
+            self.latest = pair, server_context(pair)
+        return self.latest[1].wrap_bio(*arguments, **more)
+
+
 def renewing_context(current: Callable[[], KeyPair]) -> ssl.SSLContext:
-    """A server's context which shows, at each handshake, the certificate of that moment."""
+    """A server's context for asyncio which shows, at each handshake, the certificate of that moment.
+
+    Each certificate has a context, and so tickets, of its own. With one for all (as a callback at the handshake would
+    have it) clients resume sessions across renewals: Envoy then judges the certificate that the session began with,
+    finds that it has ended, and fails without trying a new handshake.
+    """
+    context = _Renewing(ssl.PROTOCOL_TLS_SERVER)
     first = current()
-    base, latest = server_context(first), (first, server_context(first))
-
-    def at_handshake(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        nonlocal latest
-        pair = current()
-        if pair != latest[0]:
-            latest = pair, server_context(pair)
-        connection.context = latest[1]
-
-    base.sni_callback = at_handshake
-    return base
+    context.current, context.latest = current, (first, server_context(first))
+    return context

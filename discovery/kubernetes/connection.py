@@ -114,7 +114,7 @@ class Connection:
         session, access = await self._ready()
         answer = await _send(session, access, method, path, query, body, content_type)
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            answer.close()
+            await _Closing(answer).aclose()
             session, access = await self._ready(refused=access)
             answer = await _send(session, access, method, path, query, body, content_type)
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:  # redirects are not followed: a token goes to nobody else

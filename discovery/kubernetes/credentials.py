@@ -8,6 +8,7 @@ can be read again is read again: tokens are renewed in their files, certificates
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import time
 from datetime import UTC, datetime
@@ -23,6 +24,15 @@ EXEC_SECONDS = 30.0
 REFRESH_SECONDS = 60.0
 # A token is renewed this long before it ends: a request may be under way for a while, and clocks differ.
 _EARLY_SECONDS = 30.0
+_CLUSTER_FIELDS = (
+    "server",
+    "tls-server-name",
+    "insecure-skip-tls-verify",
+    "certificate-authority-data",
+    "proxy-url",
+    "disable-compression",
+)
+_EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -172,7 +182,9 @@ def _loader_class() -> Any:
 
         async def load_from_exec_plugin(self) -> bool:
             if self._given is None or self.expires < time.time() + _EARLY_SECONDS:
-                self._given = await _plugin(self._user["exec"])
+                config, base = self._user["exec"], self._get_base_path(self._cluster.path)
+                told = _told(self._cluster.value, base) if config.safe_get("provideClusterInfo") else None
+                self._given = await _plugin(config, told)
                 self.expires = _timestamp(self._given.get("expirationTimestamp"))
             given = self._given
             if given.get("token"):
@@ -196,14 +208,35 @@ def _loader_class() -> Any:
     return Loader
 
 
-async def _plugin(config: Any) -> dict[str, Any]:
-    """The `status` that an exec plugin prints; it gets no terminal to ask at, and does not outlive its time."""
+def _told(cluster: dict[str, Any], base: str) -> dict[str, Any]:
+    """A kubeconfig's cluster as a plugin is told of it (`client.authentication.k8s.io`, Cluster).
+
+    File names are relative to `base`.
+    """
+    told = {name: cluster[name] for name in _CLUSTER_FIELDS if cluster.get(name)}
+    if cluster.get("certificate-authority"):
+        authorities = Path(base, cluster["certificate-authority"]).read_bytes()
+        told.setdefault("certificate-authority-data", base64.b64encode(authorities).decode())
+    for extension in cluster.get("extensions") or []:
+        if extension.get("name") == _EXEC_EXTENSION:
+            told["config"] = extension.get("extension")
+    return told
+
+
+async def _plugin(config: Any, cluster: dict[str, Any] | None) -> dict[str, Any]:
+    """The `status` that an exec plugin prints; it gets no terminal to ask at, and does not outlive its time.
+
+    `cluster` is what it is told of the cluster, None where it does not want to know.
+    """
     from kubernetes.aio.config import ConfigException
     from kubernetes.aio.config.exec_provider import ExecProvider
 
     provider = ExecProvider(config)
     command = provider.args[0]
-    asked = {"apiVersion": provider.api_version, "kind": "ExecCredential", "spec": {"interactive": False}}
+    spec: dict[str, Any] = {"interactive": False}
+    if cluster is not None:
+        spec["cluster"] = cluster
+    asked = {"apiVersion": provider.api_version, "kind": "ExecCredential", "spec": spec}
     environ = provider.env | {"KUBERNETES_EXEC_INFO": msgspec.json.encode(asked).decode()}
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:

@@ -87,6 +87,8 @@ class Informer(Generic[T]):
         self.resource = resource
         self.failed = False
         """Whether something went wrong since the start."""
+        self.heard_at = clock()
+        """When the server last gave a page of a list; before the first, when this was made."""
         self._api = api
         self._reader = reader
         self._sink = sink
@@ -149,6 +151,7 @@ class Informer(Generic[T]):
         if "continue" not in step.query:
             self._listed = set()
         body = await self._api.request("GET", step.path, query=step.query, timeout=LIST_SECONDS)
+        self.heard_at = self._clock()
         page = self._reader.page(body)
         for number, item in enumerate(page.items, 1):
             self._listed.add(self._sink.key(item))

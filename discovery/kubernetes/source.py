@@ -35,8 +35,10 @@ from mesh.tables import Change
 
 GIVE_UP_SECONDS = 3.0
 """An API server that has failed for so long at the start is away: copies stand in."""
+SILENT_SECONDS = 5.0
+"""One that gives not even a page of any list for so long hangs, as it does without etcd."""
 HANGING_SECONDS = 20.0
-"""So long it may take without having failed: a large list needs its time."""
+"""So long the list of a kind may take without having failed: a large one needs its time."""
 _TICK_SECONDS = 0.25
 
 _CATALOG: Sequence[tuple[Any, str, str]] = (
@@ -49,7 +51,10 @@ _CATALOG: Sequence[tuple[Any, str, str]] = (
 
 
 class _Watch(msgspec.Struct, frozen=True, eq=False):
-    """An informer, the part that it belongs to, and whether that part can be without it."""
+    """An informer, the part that it belongs to, and whether that part can be without it.
+
+    `beyond`: it is about what is in no namespace, and only some namespaces are ours to read.
+    """
 
     informer: Informer[Any]
     part: str
@@ -57,16 +62,21 @@ class _Watch(msgspec.Struct, frozen=True, eq=False):
     plural: str
     namespace: str = ""
     dispensable: bool = False
+    beyond: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether all was seen, or all that may be."""
         trouble = self.informer.trouble
-        return self.informer.synced or (self.dispensable and trouble is not None and trouble.code != "Unreachable")
+        if self.informer.synced or not self.dispensable or trouble is None:
+            return self.informer.synced
+        return trouble.code == "Forbidden" if self.beyond else trouble.code != "Unreachable"
 
     def situation(self) -> Situation:
         at = self.informer
-        return Situation(at.resource.what, self.group, self.plural, self.namespace, at.trouble, at.missing)
+        return Situation(
+            at.resource.what, self.group, self.plural, self.namespace, at.trouble, at.missing, beyond=self.beyond
+        )
 
 
 class KubernetesSource:
@@ -157,23 +167,29 @@ class KubernetesSource:
     def _start(self) -> None:
         spread: Sequence[str] = self._namespaces or ("",)
         for struct, version, plural in _CATALOG:
-            kind = cast("CatalogKind", struct.__name__)
+            name = cast("CatalogKind", struct.__name__)
             keys: dict[str, set[Key]] | None = {} if self._namespaces else None
             for namespace in spread if struct is not Node else ("",):
-                sink = CatalogSink(self._catalog, kind, namespace=namespace, keys=keys)
+                sink = CatalogSink(self._catalog, name, namespace=namespace, keys=keys)
                 at = Resource(
-                    f"{kind} in {namespace}" if namespace else kind, (_path(version, namespace, plural),), builtin=True
+                    f"{name} in {namespace}" if namespace else name, (_path(version, namespace, plural),), builtin=True
                 )
                 informer = self._informer(at, Reader(struct), sink, CATALOG)
                 group = version.rpartition("/")[0]
+                beyond = bool(self._namespaces) and struct is Node
                 self._watches.append(
-                    _Watch(informer, CATALOG, group, plural, namespace, dispensable=struct in (Pod, Node))
+                    _Watch(
+                        informer, CATALOG, group, plural, namespace, dispensable=struct in (Pod, Node), beyond=beyond
+                    )
                 )
-        for config_kind in watched_kinds():
-            for namespace in spread if config_kind.namespaced else ("",):
-                informer = self._config_informer(config_kind, namespace)
+        for kind in watched_kinds():
+            beyond = bool(self._namespaces) and not kind.namespaced
+            # What an earlier run knew is not forgotten for a right that is lacking now.
+            spare = beyond and not (self._copies is not None and self._copies.objects(kind.name))
+            for namespace in spread if kind.namespaced else ("",):
+                informer = self._config_informer(kind, namespace)
                 self._watches.append(
-                    _Watch(informer, config_kind.name, config_kind.group, config_kind.plural, namespace)
+                    _Watch(informer, kind.name, kind.group, kind.plural, namespace, dispensable=spare, beyond=beyond)
                 )
         for watch in self._watches:
             self._run(watch.informer)
@@ -249,8 +265,12 @@ class KubernetesSource:
         if watch.complete:
             return True
         waited = self._clock() - self._began
-        away = waited >= (GIVE_UP_SECONDS if watch.informer.failed else HANGING_SECONDS)
+        away = waited >= (GIVE_UP_SECONDS if watch.informer.failed else HANGING_SECONDS) or self._silent()
         return away and (self._optional or self._copied(watch.part))
+
+    def _silent(self) -> bool:
+        """Whether the API server has given nothing for a while."""
+        return self._clock() - max(watch.informer.heard_at for watch in self._watches) >= SILENT_SECONDS
 
     def _copied(self, part: str) -> bool:
         return self._copies is not None and self._copies.has(part)

@@ -9,9 +9,18 @@ import msgspec
 from discovery.kubernetes.informer_state import Trouble
 from mesh.problems import Problem
 
+_WITHOUT = {
+    "gatewayclasses": "Gateways of the class `fairlead` are served, and those of no other class",
+    "namespaces": "of a namespace nothing but its name is known where listeners select by labels",
+    "nodes": "it is not known in which zones endpoints are",
+}
+
 
 class Situation(msgspec.Struct, frozen=True):
-    """How one informer stands: `what` it watches, of which API `group` and `plural`, and in which `namespace`."""
+    """How one informer stands: `what` it watches, of which API `group` and `plural`, and in which `namespace`.
+
+    `beyond`: it is about what is in no namespace, and only some namespaces are ours to read.
+    """
 
     what: str
     group: str
@@ -19,6 +28,7 @@ class Situation(msgspec.Struct, frozen=True):
     namespace: str = ""
     trouble: Trouble | None = None
     missing: bool = False
+    beyond: bool = False
 
 
 def told(source: str, situations: Iterable[Situation]) -> tuple[Problem, ...]:
@@ -47,6 +57,10 @@ def told(source: str, situations: Iterable[Situation]) -> tuple[Problem, ...]:
 
 def _refused(source: str, at: Situation, trouble: Trouble) -> Problem:
     where = f" in namespace {at.namespace}" if at.namespace else ""
+    if trouble.code == "Forbidden" and at.beyond:
+        meanwhile = _WITHOUT.get(at.plural, "what was last seen stands")
+        fix = f"allow `list` and `watch` of {at.plural} (group {at.group!r}) in a ClusterRole; without, {meanwhile}"
+        return Problem(trouble.code, "warning", "", trouble.message, fix, f"{source} {at.what}")
     if trouble.code == "Forbidden":
         fix = f"allow `list` and `watch` of {at.plural} (group {at.group!r}){where}; what was last seen stands"
     else:

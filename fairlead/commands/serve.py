@@ -86,11 +86,13 @@ def serve(
     settings = load(given, config_file=config)
 
     from fairlead import logs
-    from fairlead.authorities import check as check_authority
     from fairlead.security import api_security, xds_security
     from fairlead.server import run
 
-    check_authority(settings)
+    if settings.ca or settings.federate or settings.bundle_endpoint or settings.bundle_cert or settings.bundle_key:
+        from fairlead.authorities import check as check_authority
+
+        check_authority(settings)
     tls = xds_security(settings)
     access = api_security(settings)
     for folder in settings.files:

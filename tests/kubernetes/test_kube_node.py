@@ -45,7 +45,7 @@ def test_a_part_is_stopped_and_started_alone(cluster: Cluster) -> None:
 def test_up_mends_what_died(cluster: Cluster, kubeconfig: Path) -> None:
     pid = int((kubeconfig.parent / "scheduler.pid").read_text())
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: parts()["scheduler"] == "stopped", "the scheduler's end", seconds=10)
+    eventually(lambda: parts()["scheduler"] == "stopped", "the scheduler's end")
     assert "export KUBECONFIG=" in kube_node("up")
     assert set(parts().values()) == {"running"}
 

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 from fairlead.processes import Children, free_port
-from tests.support.followed_cluster import CORE_RULE, OTHER_RULE, SLICES_RULE, account, may
-from tests.support.kubernetes import JSON, Cluster, eventually
-from tests.support.programs import FAIRLEAD, Serving, answers
+from tests.support.api_line import as_user
+from tests.support.followed_cluster import CORE_RULE, OTHER_RULE, ROLE, SLICES_RULE, account, may
+from tests.support.kubernetes import JSON, Cluster, condition, eventually
+from tests.support.programs import FAIRLEAD, Serving, answers, ask, start_backend, start_envoy, start_serve
 
 PARTS: tuple[JSON, ...] = (
     {"apiGroups": [""], "resources": ["serviceaccounts", "configmaps"], "verbs": ["list", "watch"]},
@@ -40,3 +41,84 @@ async def test_that_what_runs_gateways_may_not_be_watched_is_a_problem_until_it_
         assert serving.child.log.read_text().count("Deployments of Gateways") == 1
         await may(cluster, namespace, *rules, DEPLOYMENTS)
         await asyncio.to_thread(eventually, lambda: not problems(), "the problem to be over", seconds=60)
+
+
+RBAC = "rbac.authorization.k8s.io"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
+
+
+def role(*rules: JSON) -> tuple[JSON, ...]:
+    """An account, and what it may do in its namespace and nowhere else."""
+    metadata = {"name": "s"}
+    return (
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+        {"apiVersion": ROLE, "kind": "Role", "metadata": metadata, "rules": list(rules)},
+        {
+            "apiVersion": ROLE,
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "s"},
+            "subjects": [{"kind": "ServiceAccount", "name": "s"}],
+        },
+    )
+
+
+def test_rights_in_one_namespace_will_do_where_only_that_is_watched(
+    children: Children, cluster: Cluster, crds: None, namespace: str, kubeconfig: Path, tmp_path: Path
+) -> None:
+    statuses = {**OTHER_RULE, "resources": ["gateways/status", "httproutes/status"], "verbs": ["patch"]}
+    lease = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "patch"]}
+    core = {**CORE_RULE, "resources": ["services", "pods"]}
+    *account, binding = role(core, SLICES_RULE, OTHER_RULE, statuses, lease)
+    binding["subjects"][0]["namespace"] = namespace
+    port, backend = free_port(), start_backend(children, "web")
+    spec = {
+        "ports": [{"name": "http", "port": 80}],
+        "endpoints": [{"address": "127.0.0.1", "ports": {"http": backend}}],
+    }
+    listener = {
+        "name": "http",
+        "port": port,
+        "protocol": "HTTP",
+        "allowedRoutes": {
+            "namespaces": {"from": "Selector", "selector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+        },
+    }
+    refs = [{"group": "fairlead.dev", "kind": "Service", "name": "web", "port": 80}]
+    cluster.apply(
+        *(*account, binding),
+        {"apiVersion": "fairlead.dev/v1alpha1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec},
+        {
+            "apiVersion": GATEWAY_API,
+            "kind": "Gateway",
+            "metadata": {"name": "edge"},
+            "spec": {"gatewayClassName": "fairlead", "listeners": [listener]},
+        },
+        {
+            "apiVersion": GATEWAY_API,
+            "kind": "HTTPRoute",
+            "metadata": {"name": "web"},
+            "spec": {"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": refs}]},
+        },
+        namespace=namespace,
+    )
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/s/token"
+    token = cluster.request("POST", path, {"spec": {"expirationSeconds": 600}})["status"]["token"]
+    limited = as_user(kubeconfig, token, tmp_path / "account.yaml")
+    serving = start_serve(
+        children,
+        *("--kubernetes", str(limited), "--kubernetes-namespaces", namespace),
+        *("--kubernetes-lease", f"{namespace}/fairlead"),
+    )
+    start_envoy(children, "gateway", "edge", "--namespace", namespace, xds=serving.xds)
+    eventually(lambda: ask(port, "x").status == 200, "an answer")
+
+    def accepted() -> bool:
+        gateway = cluster.get(f"/apis/{GATEWAY_API}/namespaces/{namespace}/gateways/edge")
+        return (condition(gateway, "Accepted") or {}).get("status") == "True"
+
+    eventually(accepted, "the status")
+    told = serving.client.request("GET", "/api/v1/problems").json()["items"]
+    problems = [one["problem"] for one in told]
+    found = {one["file"].split()[-1]: one["level"] for one in problems if one["code"] == "Forbidden"}
+    assert found == {"Namespace": "warning", "Node": "warning", "GatewayClass": "warning"}

@@ -121,7 +121,7 @@ class World:
         self.end(self.serving.child)
         self.serving = start_serve(self._children, *self._settings, name="again", xds=self.serving.xds, ready=False)
         client = self.serving.client
-        self._children.wait_until(lambda: answers(client, "/readyz"), what="Fairlead to be ready", timeout=45)
+        self._children.wait_until(lambda: answers(client, "/readyz"), what="Fairlead to be ready", timeout=60)
 
     def proxies(self) -> int:
         """How many Envoys are connected."""

@@ -182,8 +182,8 @@ async def test_a_refusal_is_told_until_it_is_over(run: Run, gateway: JSON) -> No
         assert row is not None
         assert row.reason == "NoResources"
         plane.line.refuse = lambda *_: None
-        await until(plane.has_address, "the Service after all", seconds=20)
-        await until(lambda: plane.problem() == "", "the problem to be over", seconds=20)
+        await until(plane.has_address, "the Service after all")
+        await until(lambda: plane.problem() == "", "the problem to be over")
 
 
 async def test_other_bootstraps_change_the_pods_and_equal_ones_do_not(

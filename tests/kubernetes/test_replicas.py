@@ -158,10 +158,10 @@ def test_the_leader_is_killed_and_the_other_one_serves_on_and_writes_only_what_i
 
         with Background(port, HOST) as traffic:
             replicas.kill(first)
-            eventually(lambda: proxies(second) == {"envoy-1", "envoy-2"}, "the Envoys to come over", seconds=20)
+            eventually(lambda: proxies(second) == {"envoy-1", "envoy-2"}, "the Envoys to come over", seconds=60)
             cluster.apply(route("other-0", "/moved"), namespace=namespace)
             eventually(lambda: ask(port, HOST, "/moved").status == 200, "a change while nobody leads")
-            eventually(lambda: LEADS in second.child.log.read_text(), "the second to lead", seconds=40)
+            eventually(lambda: LEADS in second.child.log.read_text(), "the second to lead", seconds=60)
             eventually(told, "what nobody told meanwhile")
             after = versions.counts()
             assert after == {**before, "HTTPRoute/other-0": 4}, "a change and a word of it, and nothing else"
@@ -248,7 +248,7 @@ def test_in_a_cluster_the_proxies_come_over_through_the_service_and_nothing_is_w
             cluster.kubectl("-n", NAMESPACE, "delete", "pod", dead, "--force", "--grace-period=0")
             cluster.apply(rolled.route("/moved", "other"), namespace=place)
             for host in (first, second):
-                eventually(lambda host=host: answer(host, "/moved") == 200, "the change, whoever leads", seconds=20)
+                eventually(lambda host=host: answer(host, "/moved") == 200, "the change, whoever leads", seconds=60)
             eventually(lambda: leader(cluster) not in ("", dead), "another leader", seconds=60)
             eventually(lambda: said_all(cluster, place, versions), "the status of what changed meanwhile")
         assert set(load.seen) == {"200"}, load.seen

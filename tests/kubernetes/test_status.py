@@ -393,14 +393,14 @@ async def test_a_thousand_routes_cost_their_gateway_few_writes_and_it_is_right_s
         began = time.monotonic()
         await _in_threads(lambda at: world.route(f"r{at}"), count)
         last = time.monotonic()
-        await until(lambda: world.attached() == count, "all routes to be counted", seconds=3)
+        await until(lambda: world.attached() == count, "all routes to be counted", seconds=15)  # `make bench` measures
         took = time.monotonic() - last
-        await until(lambda: plane.writer.waiting == 0, "rest", seconds=10)
+        await until(lambda: plane.writer.waiting == 0, "rest")
         assert count <= plane.writes("httproutes") <= count * 1.05, "some are refused where others write too"
         of_gateway = plane.writes("gateways")
         assert of_gateway <= 10 + (last - began) / LONGEST
         await _in_threads(lambda at: world.cluster.request("DELETE", world.path("httproutes", f"r{at}")), count)
-        await until(lambda: world.attached() == 0, "none to be counted", seconds=5)
+        await until(lambda: world.attached() == 0, "none to be counted", seconds=15)
         assert plane.writes("gateways") <= 20 + (time.monotonic() - began) / LONGEST
     print(f"right {took:.2f} s after the last, {of_gateway} writes, {plane.writes('gateways')} with the deletions")
 

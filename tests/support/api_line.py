@@ -46,14 +46,17 @@ class Line:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         # A loop that ends cancels this, and asyncio would log that as an error of the server's.
+        self._open.add(writer)  # now: it may be cut before it leads anywhere
         with contextlib.suppress(OSError, asyncio.CancelledError):
             onward_reader, onward_writer = await asyncio.open_connection(*self._to)
-            self._open |= {writer, onward_writer}
+            self._open.add(onward_writer)
             try:
-                await asyncio.gather(_pump(reader, onward_writer), _pump(onward_reader, writer))
+                if not writer.is_closing():
+                    await asyncio.gather(_pump(reader, onward_writer), _pump(onward_reader, writer))
             finally:
-                self._open -= {writer, onward_writer}
+                self._open.discard(onward_writer)
                 onward_writer.close()
+        self._open.discard(writer)
         writer.close()
 
 

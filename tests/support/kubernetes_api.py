@@ -39,7 +39,7 @@ class Line:
         return self._api.lines(path, **named)
 
 
-async def until(ask: Callable[[], object], what: str, *, seconds: float = 10.0) -> None:
+async def until(ask: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
     """Let the loop run until the answer is true.
 
     Raises:

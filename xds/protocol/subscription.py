@@ -50,11 +50,11 @@ def sotw(before: Subscription | None, names: Collection[str]) -> Asked:
         before = Subscription()
     if not names and before.legacy:
         return Asked(Subscription(wildcard=True))
-    named = frozenset(names)
-    if before.wildcard == (WILDCARD in named) and before.names == named - {WILDCARD} and not before.legacy:
+    named, wildcard = _told(names)
+    if before.wildcard == wildcard and before.names == named and not before.legacy:
         return Asked(before)
-    after = Subscription(named - {WILDCARD}, wildcard=WILDCARD in named, legacy=False)
-    return Asked(after, again=after.names - before.names, dropped=_NONE if after.wildcard else before.names - named)
+    after = Subscription(named, wildcard=wildcard, legacy=False)
+    return Asked(after, again=named - before.names, dropped=_NONE if wildcard else before.names - named)
 
 
 def delta(before: Subscription | None, subscribe: Collection[str], unsubscribe: Collection[str]) -> Asked:
@@ -64,12 +64,17 @@ def delta(before: Subscription | None, subscribe: Collection[str], unsubscribe: 
         before = Subscription()
     if not subscribe and not unsubscribe:
         return Asked(Subscription(wildcard=True) if first else before)
-    wildcard = before.wildcard or (first and not subscribe)
-    if WILDCARD in subscribe:
-        wildcard = True
+    added, everything = _told(subscribe)
+    wildcard = before.wildcard or (first and not subscribe) or everything
     if WILDCARD in unsubscribe:
         wildcard = False
     gone = before.names.intersection(unsubscribe)
-    added = frozenset(subscribe) - {WILDCARD}
-    after = Subscription((before.names - gone) | added, wildcard=wildcard, legacy=before.legacy and not subscribe)
+    names = (before.names - gone) | added if before.names else added
+    after = Subscription(names, wildcard=wildcard, legacy=before.legacy and not subscribe)
     return Asked(after, again=added | gone if wildcard else added, dropped=gone - added)
+
+
+def _told(names: Collection[str]) -> tuple[frozenset[str], bool]:
+    """The names without "*", and whether that is among them."""
+    named = frozenset(names)
+    return (named - {WILDCARD}, True) if WILDCARD in named else (named, False)

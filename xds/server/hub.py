@@ -17,7 +17,7 @@ from xds.protocol import doubts
 from xds.protocol.contents import ABSENT, Contents, Entry
 from xds.protocol.ordering import PATIENCE, Patience
 from xds.protocol.rejections import NackReport
-from xds.protocol.requests import DeltaRequest, SotwRequest
+from xds.protocol.requests import DeltaRequest, Recent, SotwRequest, read_delta, read_sotw
 from xds.protocol.stream import Heard, Stream
 from xds.protocol.transitions import Transitions, Variant
 from xds.protocol.typed import Typed
@@ -79,6 +79,7 @@ class Hub:
         # Versions that proxies refused, by audience and type: name → version. Whoever takes one is told of.
         self.doubted: Mapping[tuple[Audience, str], Mapping[str, str]] = {}
         self.on_taken: Callable[[Audience, str, Mapping[str, str]], None] = _nobody_doubts
+        self.readers: Mapping[Variant, Recent] = {"delta": Recent(read_delta), "sotw": Recent(read_sotw)}
         self._patience = patience
         self._shelves = Shelves(resources, views)
         self._older = Older(self.telemetry)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from xds.protocol.rejections import NackReport
-from xds.protocol.requests import DeltaRequest, SotwRequest, read_delta, read_sotw
+from xds.protocol.requests import DeltaRequest, SotwRequest
 from xds.protocol.stream import Heard, Response, Stream
 from xds.server.hub import Hub
 from xds.server.node_identity import Proxy
@@ -52,9 +51,7 @@ class Session:
         self._hub = hub
         self._context = context
         self._implied_type = implied_type
-        self._read: Callable[[bytes, str], DeltaRequest | SotwRequest] = (
-            read_delta if stream.variant == "delta" else read_sotw
-        )
+        self._read = hub.readers[stream.variant]
         self._round = _NO_ROUND
         # The writer's sleep: it ends with a response that somebody found, or None to look for one.
         self._waiter: asyncio.Future[Response | None] | None = None

@@ -80,26 +80,34 @@ class Shelves:
 
     def publish(self, commit: Commit) -> set[ViewKey]:
         """Take what a commit changed; returns the views whose contents changed, of those that somebody asked for."""
-        changed_rows = {type_url: keys for type_url in self._tables if (keys := self._take_rows(type_url, commit))}
+        changed_rows: dict[str, set[ResourceKey]] = {}
+        replaced_rows: dict[str, set[ResourceKey]] = {}
+        for type_url in self._tables:
+            new, replaced = self._take_rows(type_url, commit)
+            if new or replaced:
+                changed_rows[type_url], replaced_rows[type_url] = new | replaced, replaced
         moved = self._take_views(commit, changed_rows)
         changed = set(moved)
-        for shelf in list(self._by_view.values()):
-            rows = changed_rows.get(shelf.type_url)
+        for shelf in list(self._by_view.values()) if changed_rows else ():
+            # A row that was not there before is on no shelf, and only a shelf that misses some may wait for it.
+            rows = (changed_rows if shelf.missing else replaced_rows).get(shelf.type_url)
             if rows and self._refill(shelf, rows):
                 changed.update(ViewKey(audience, shelf.type_url) for audience in shelf.audiences)
         return changed
 
-    def _take_rows(self, type_url: str, commit: Commit) -> set[ResourceKey]:
-        changed: set[ResourceKey] = set()
+    def _take_rows(self, type_url: str, commit: Commit) -> tuple[set[ResourceKey], set[ResourceKey]]:
+        """Take the rows of a type; returns the keys of those that are new, and of those that were there before."""
+        new: set[ResourceKey] = set()
+        replaced: set[ResourceKey] = set()
         entries = self._entries[type_url]
         for table in self._tables[type_url]:
-            for key, (_, row) in commit.of(table).items():
-                changed.add(key)
+            for key, (old, row) in commit.of(table).items():
+                (new if old is None else replaced).add(key)
                 if row is None:
                     entries.pop(key, None)
                 else:
                     entries[key] = Entry.of(key, row)
-        return changed
+        return new, replaced
 
     def _take_views(self, commit: Commit, rows: Mapping[str, set[ResourceKey]]) -> Iterator[ViewKey] | list[ViewKey]:
         changed = []

@@ -13,6 +13,7 @@ one. Beside that, and why:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from mesh.kinds.trafficpolicy import TrafficSettings
@@ -36,7 +37,22 @@ def eds_cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None
 
     `grpc`: it is for proxyless clients.
     """
-    cluster = _cluster(name, protocol=protocol, policy=policy, grpc=grpc)
+    if policy is not None:
+        return _with_endpoints_over_eds(_cluster(name, protocol=protocol, policy=policy, grpc=grpc))
+    cluster = Cluster.FromString(_without_policy(protocol, grpc))
+    _call(cluster, name)
+    return cluster
+
+
+@cache
+def _without_policy(protocol: Protocol, grpc: bool) -> bytes:
+    """What all clusters without a policy are but for their names: nearly all clusters of a large mesh are such."""
+    nameless = _with_endpoints_over_eds(_cluster("", protocol=protocol, grpc=grpc))
+    encoded: bytes = nameless.SerializeToString()
+    return encoded
+
+
+def _with_endpoints_over_eds(cluster: Any) -> Any:
     cluster.type = Cluster.EDS
     source = cluster.eds_cluster_config.eds_config
     source.ads.SetInParent()
@@ -70,8 +86,7 @@ def static_cluster(name: str, addresses: Iterable[tuple[str, int]], *, protocol:
 
 def _cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None = None, grpc: bool = False) -> Any:
     cluster = Cluster()
-    cluster.name = name
-    cluster.alt_stat_name = stat_name(name)
+    _call(cluster, name)
     cluster.ignore_health_on_host_removal = True
     settings = policy or _NO_POLICY
     set_connection(cluster, settings)
@@ -82,3 +97,8 @@ def _cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None = 
     set_http_options(cluster, protocol, policy)
     wrap_in_proxy_protocol(cluster, settings)
     return cluster
+
+
+def _call(cluster: Any, name: str) -> None:
+    cluster.name = name
+    cluster.alt_stat_name = stat_name(name)

@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 from mesh.spiffe import TrustDomain
 from sds.bundle import MAX_BYTES, InvalidBundle, JwtKey, TrustBundle, read_jwks, write_jwks
 from sds.certificates import new_root, to_pem
-from sds.keys import KEY_TYPES, new_key
+from sds.keys import new_key
 
 TD = TrustDomain("example.org")
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
-ROOTS = {kind: new_root(TD, new_key(kind), now=NOW, lifetime=DAY).certificate for kind in KEY_TYPES}  # type: ignore[arg-type]
+ROOTS = {
+    kind: new_root(TD, new_key(kind), now=NOW, lifetime=DAY).certificate
+    for kind in ("ecdsa-p256", "ecdsa-p384", "rsa-2048")
+}  # type: ignore[arg-type]
 ROOT = ROOTS["ecdsa-p256"]
 KEY = JwtKey("k1", new_key().public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 BUNDLE = TrustBundle(TD, tuple(to_pem(root) for root in ROOTS.values()), 7, 60, (KEY,))

@@ -172,6 +172,28 @@ async def test_a_plugin_that_fails_is_an_error_that_says_so_and_no_anonymous_req
         await KubeConfig(str(kubeconfig(tmp_path, plugin(tmp_path, body)))).load()
 
 
+async def test_a_plugin_is_told_of_the_cluster_where_it_wants_to_know_and_of_nothing_where_not(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("CA")
+    asked = tmp_path / "asked"
+    keep = f"import os; open({str(asked)!r}, 'w').write(os.environ['KUBERNETES_EXEC_INFO'])\n"
+    user = plugin(tmp_path, keep + gives(token="t"))
+    extensions = [
+        {"name": "another", "extension": {"b": 2}},
+        {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "a"}},
+    ]
+    said = {"certificate-authority": "ca.pem", "tls-server-name": "kubernetes", "extensions": extensions}
+    await KubeConfig(str(kubeconfig(tmp_path, user, **said))).load()
+    assert json.loads(asked.read_text())["spec"] == {"interactive": False}
+    user["exec"]["provideClusterInfo"] = True
+    await KubeConfig(str(kubeconfig(tmp_path, user, **said))).load()
+    assert json.loads(asked.read_text())["spec"]["cluster"] == {
+        "server": "https://k:6443/",
+        "tls-server-name": "kubernetes",
+        "certificate-authority-data": base64.b64encode(b"CA").decode(),
+        "config": {"audience": "a"},
+    }
+
+
 async def test_a_plugin_that_is_not_installed_is_an_error_that_names_it(tmp_path: Path) -> None:
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "/no/such/plugin"}}
     with pytest.raises(UnreachableError, match="/no/such/plugin cannot be run"):

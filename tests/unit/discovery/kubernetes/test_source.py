@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from discovery.kubernetes import informer_state
+from discovery.kubernetes import informer_state, source
 from discovery.kubernetes.api import JSON, ApiError, Method, UnreachableError
+from discovery.kubernetes.copies import Copies
 from discovery.kubernetes.source import KubernetesSource
+from discovery.stores.sqlite import SqliteStore
 from mesh.model import DECLARED
 
 DEADLINE = 10.0
@@ -21,15 +24,24 @@ SUBSET = {
     "metadata": {"name": "v1", "namespace": "shop", "uid": "u", "generation": 1},
     "spec": {"service": "reviews", "labels": {"version": "v1"}},
 }
+CLASS = {
+    "metadata": {"name": "mine", "uid": "c", "generation": 1},
+    "spec": {"controllerName": "fairlead.dev/gateway-controller"},
+}
 
 
 class Answers:
-    """An `Api` whose answers are what the test says: per plural the items, or `error` for everything."""
+    """An `Api` whose answers are what the test says: per plural the items, or `error` for everything.
+
+    `refused` are plurals that may not be listed; one that `hangs` answers nothing.
+    """
 
     def __init__(self, **items: list[dict[str, Any]]) -> None:
         self.items = items
         self.error: ApiError | UnreachableError | None = None
         self.body: bytes | None = None
+        self.refused: set[str] = set()
+        self.hangs = False
         self.asked: list[str] = []
         self._watches: list[asyncio.Event] = []
 
@@ -44,6 +56,8 @@ class Answers:
         timeout: float = 15.0,  # noqa: ASYNC109
     ) -> bytes:
         self.asked.append(path)
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.error is not None:
             raise self.error
         if self.body is not None:
@@ -51,6 +65,8 @@ class Answers:
         if path == "/version":
             return b'{"gitVersion": "v1.34.4"}'
         plural = path.rpartition("/")[2]
+        if plural in self.refused:
+            raise ApiError(403, "Forbidden", f"{plural} is forbidden")
         if plural not in self.items and "/apis/" in path and "endpointslices" not in path:
             raise ApiError(404, "Not Found", "404 page not found")
         items = self.items.get(plural, []) if not path.endswith("v1alpha1/services") else []
@@ -94,8 +110,8 @@ class Follower:
 
 
 @contextlib.asynccontextmanager
-async def following(api: Answers) -> AsyncIterator[Follower]:
-    follower = Follower(KubernetesSource("x", api))
+async def following(api: Answers, **options: Any) -> AsyncIterator[Follower]:
+    follower = Follower(KubernetesSource("x", api, **options))
     task = asyncio.get_running_loop().create_task(follower.follow())
     try:
         yield follower
@@ -103,6 +119,13 @@ async def following(api: Answers) -> AsyncIterator[Follower]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = await SqliteStore.open(tmp_path / "store.db")
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture(autouse=True)
@@ -174,3 +197,54 @@ async def test_a_right_that_is_missing_from_the_start_keeps_the_source_from_bein
         await asked_again(api)
         assert seen.batches == 0
         assert any("`list` and `watch` of endpointslices" in problem.fix for problem in seen.source.problems)
+
+
+async def test_with_rights_in_namespaces_only_what_is_in_none_is_done_without_and_told_as_warnings() -> None:
+    api = Answers(servicesubsets=[SUBSET], gatewayclasses=[CLASS])
+    api.refused = {"namespaces", "nodes", "gatewayclasses"}
+    async with following(api, namespaces=["shop"]) as seen:
+        await seen.until(lambda: seen.names == {"v1"})
+        assert seen.source.settled
+        told = {problem.file.split()[-1]: problem for problem in seen.source.problems if problem.code == "Forbidden"}
+        assert told.keys() == {"Namespace", "Node", "GatewayClass"}
+        assert {problem.level for problem in told.values()} == {"warning"}
+        assert "those of no other class" in told["GatewayClass"].fix
+        api.refused = set()
+        await seen.until(lambda: seen.names == {"v1", "mine"})
+
+
+async def test_without_a_limit_to_namespaces_the_right_to_see_classes_is_needed() -> None:
+    api = Answers(servicesubsets=[SUBSET], gatewayclasses=[CLASS])
+    api.refused = {"gatewayclasses"}
+    async with following(api) as seen:
+        await asked_again(api)
+        assert seen.batches == 0
+
+
+async def test_classes_of_an_earlier_run_are_not_forgotten_for_a_right_that_is_lacking_now(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "GIVE_UP_SECONDS", 0.1)
+    api = Answers(servicesubsets=[SUBSET], gatewayclasses=[CLASS])
+    copies = Copies(store, "kubernetes:x")
+    async with following(api, namespaces=["shop"], copies=copies) as seen:
+        await seen.until(lambda: seen.names == {"v1", "mine"})
+    await copies.flush()
+    api.refused = {"gatewayclasses"}
+    async with following(api, namespaces=["shop"], copies=Copies(store, "kubernetes:x")) as seen:
+        await seen.until(lambda: seen.names == {"v1", "mine"})
+
+
+async def test_a_server_that_answers_nothing_at_all_is_away_long_before_a_list_would_be_too_slow(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "SILENT_SECONDS", 0.2)
+    api = Answers(servicesubsets=[SUBSET])
+    copies = Copies(store, "kubernetes:x")
+    async with following(api, copies=copies) as seen:
+        await seen.until(lambda: seen.names == {"v1"})
+    await copies.flush()
+    api.hangs = True
+    async with following(api, copies=Copies(store, "kubernetes:x")) as seen:
+        await seen.until(lambda: seen.names == {"v1"})
+        assert not seen.source.settled

@@ -22,6 +22,16 @@ def test_a_missing_permission_says_which_to_give() -> None:
     )
 
 
+def test_a_missing_permission_that_can_be_done_without_is_a_warning_that_says_what_is_lost() -> None:
+    refused = Trouble("Forbidden", "403 Forbidden: no")
+    (problem,) = told("kubernetes:east", [Situation("Node", "", "nodes", trouble=refused, beyond=True)])
+    assert problem.level == "warning"
+    assert problem.fix == (
+        "allow `list` and `watch` of nodes (group '') in a ClusterRole; "
+        "without, it is not known in which zones endpoints are"
+    )
+
+
 def test_missing_kinds_are_one_warning() -> None:
     problems = told(
         "kubernetes:east",

@@ -8,7 +8,16 @@ import pytest
 from tests.support.xds_client import delta_request, node, sotw_request
 from tests.support.xds_script import Script, Served
 from xds.protocol.claims import Claims
-from xds.protocol.requests import DETAIL_LENGTH, NAME_LENGTH, NAMES, TYPES, ProtocolError, read_delta, read_sotw
+from xds.protocol.requests import (
+    DETAIL_LENGTH,
+    NAME_LENGTH,
+    NAMES,
+    TYPES,
+    ProtocolError,
+    Recent,
+    read_delta,
+    read_sotw,
+)
 from xds.schema.type_urls import TYPE_ROUTE
 
 
@@ -122,3 +131,44 @@ def test_a_nacks_words_are_kept_on_one_line_and_within_bounds(read: Any, request
     forged = read(request_of(TYPE_ROUTE, nonce="1", error="bad\r\nINFO all is well\x1b[2J").SerializeToString())
     assert forged.error == "bad INFO all is well [2J"
     assert read(request_of(TYPE_ROUTE, nonce="1", error="").SerializeToString()).error == "code 13"
+
+
+def many(first: str = "first") -> list[str]:
+    return [first, *(f"name-{i}" for i in range(500))]
+
+
+def test_a_large_request_in_the_same_bytes_is_known_again() -> None:
+    read = Recent(read_delta)
+    raw = delta_request(TYPE_ROUTE, subscribe=many()).SerializeToString()
+    known = read(raw)
+    assert read(bytes(bytearray(raw))) is known
+    assert set(known.subscribe) == set(many())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("read", "request_of"), [(read_delta, delta_request), (read_sotw, sotw_request)])
+def test_large_requests_that_only_look_alike_are_told_apart(read: Any, request_of: Any) -> None:
+    field = "subscribe" if read is read_delta else "names"
+    recent = Recent(read)
+    for first in ("aaaaa", "bbbbb", "aaaaa"):
+        request = recent(request_of(TYPE_ROUTE, **{field: many(first)}).SerializeToString())
+        assert set(getattr(request, field)) == set(many(first))
+    untyped = request_of("", **{field: many()}).SerializeToString()
+    assert {recent(untyped, kind).type_url for kind in (TYPE_ROUTE, "another")} == {TYPE_ROUTE, "another"}
+
+
+def test_large_requests_that_are_one_proxys_own_are_not_kept() -> None:
+    read = Recent(read_delta)
+    for fields in ({"node": node()}, {"versions": {"a": "1"}}):
+        raw = delta_request(TYPE_ROUTE, subscribe=many(), **fields).SerializeToString()
+        assert read(raw) is not read(raw)
+
+
+def test_few_large_requests_are_kept() -> None:
+    read = Recent(read_delta)
+    raws = [delta_request(TYPE_ROUTE, subscribe=many(), nonce=f"{i:05}").SerializeToString() for i in range(100)]
+    first = read(raws[0])
+    assert read(raws[0]) is first
+    for raw in raws[1:]:
+        read(raw)
+    assert read(raws[0]) is not first
+    assert read(raws[99]) is read(raws[99])

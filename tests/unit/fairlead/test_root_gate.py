@@ -1,0 +1,79 @@
+"""The gate before a new root signs: what is consent, and what only looks like it."""
+
+from __future__ import annotations
+
+from fairlead.root_gate import RootGate, Seen
+
+OLD, BOTH = b"old", b"old and new"
+
+
+class Proxies:
+    """A witness that the test moves."""
+
+    def __init__(self, *holding: str) -> None:
+        self.holding = set(holding)
+        self.lacking: set[str] = set()
+
+    def __call__(self) -> Seen:
+        return Seen(frozenset(self.lacking), frozenset(self.holding), frozenset(self.holding))
+
+
+def gate(*witnesses: Proxies, settle: float = 10.0) -> RootGate:
+    made = RootGate(settle, now=0.0)
+    for one in witnesses:
+        made.ask_too(one)
+    made.published(BOTH)
+    return made
+
+
+def test_it_is_open_when_every_proxy_has_the_bundle() -> None:
+    proxies = Proxies("a", "b")
+    found = gate(proxies)
+    proxies.lacking = {"b"}
+    assert found.look(BOTH, 20.0).waiting == ("b",)
+    proxies.lacking = set()
+    assert found.look(BOTH, 21.0).open
+
+
+def test_a_bundle_that_is_not_out_yet_is_no_consent() -> None:
+    found = gate(Proxies("a"))
+    assert not found.look(b"newer", 20.0).open
+    found.published(b"newer")
+    assert found.look(b"newer", 20.0).open
+
+
+def test_nobody_at_all_is_no_consent_right_after_a_start() -> None:
+    found = gate(Proxies())
+    assert not found.look(BOTH, 9.9).open
+    assert found.look(BOTH, 10.0).open
+    found.restart(20.0)
+    assert not found.look(BOTH, 29.0).open
+
+
+def test_a_proxy_that_goes_away_before_it_has_the_bundle_is_waited_for() -> None:
+    proxies = Proxies("a", "b")
+    found = gate(proxies)
+    proxies.lacking = {"a"}
+    assert found.look(BOTH, 20.0).waiting == ("a",)
+    proxies.lacking, proxies.holding = set(), {"b"}
+    assert found.look(BOTH, 21.0).waiting == ("a",)
+    assert found.look(BOTH, 30.9).waiting == ("a",)
+    assert found.look(BOTH, 31.0).open
+
+
+def test_one_that_comes_back_with_it_is_waited_for_no_more() -> None:
+    proxies = Proxies("a")
+    found = gate(proxies)
+    proxies.lacking = {"a"}
+    found.look(BOTH, 20.0)
+    proxies.lacking, proxies.holding = set(), set()
+    assert not found.look(BOTH, 21.0).open
+    proxies.holding = {"a"}
+    assert found.look(BOTH, 22.0).open
+
+
+def test_all_witnesses_have_to_agree() -> None:
+    streams, agents = Proxies("a"), Proxies("agent")
+    found = gate(streams, agents)
+    agents.lacking = {"agent"}
+    assert found.look(BOTH, 20.0).waiting == ("agent",)
