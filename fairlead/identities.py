@@ -165,9 +165,8 @@ class Identities:
         if settings.bundle_cert:
             pair = PairOfFiles(Path(settings.bundle_cert), Path(settings.bundle_key)).current
         else:
-            names = settings.bundle_names or ((address.host,) if address.host not in {"0.0.0.0", "::"} else ())  # noqa: S104
             identity = endpoint_identity(authority.bundle().trust_domain)
-            self._endpoint = OwnCertificate(authority, identity, names, clock=self._clock)
+            self._endpoint = OwnCertificate(authority, identity, settings.bundle_names, clock=self._clock)
             try:
                 await self._endpoint.obtain()
             except AuthorityError as error:
@@ -225,9 +224,9 @@ class Identities:
 
     def committed(self, commit: Commit) -> None:
         """A commit was published: streams are told of the bundles in it."""
-        own = self._settings.trust_domain
-        if own in commit.of(TRUST_BUNDLES) and own in self._rows:
-            self.gate.published(self._rows[own].roots)
+        _, row = commit.of(TRUST_BUNDLES).get(self._settings.trust_domain, (None, None))
+        if row is not None and row.own:
+            self.gate.published(row.roots)
             self._bell.set()
 
     # -- rotation -------------------------------------------------------------------------------------------------

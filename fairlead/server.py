@@ -55,12 +55,14 @@ from mesh.statuses import STATUSES
 from mesh.tables import Change, Commit, Engine, Fault
 from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
+from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SECRET
 from xds.server.admission import Rate
 from xds.server.hub import Hub
 from xds.server.serve import InsecureAddressError, Limits, Tokens, XdsServer
 from xds.server.server_certificates import Tls
 from xds.translate.names import ROOTCA
+from xds.translate.root_certificates import ROOT_CERTIFICATES
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 if TYPE_CHECKING:
@@ -370,7 +372,8 @@ class Server:
 
     def _who_trusts(self) -> Seen:
         """Which proxies have not acknowledged the bundle of our trust domain that they should have."""
-        holding, lacking = self._hub.spread(TYPE_SECRET, ROOTCA)
+        row = self._engine.get(ROOT_CERTIFICATES, ResourceKey(TYPE_SECRET, ROOTCA))
+        holding, lacking = self._hub.spread(TYPE_SECRET, ROOTCA, row.version if row is not None else "")
         return Seen(frozenset(lacking), frozenset(holding), frozenset(self._hub.node_ids()))
 
     def _source_problems(self) -> Sequence[SourceProblem]:

@@ -196,7 +196,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = ""
     bundle_names: Annotated[
         tuple[str, ...],
-        _about("A DNS name or address by which they reach it, for its certificate; may be given several times."),
+        _about("A DNS name or address for its certificate, beside its SPIFFE ID; may be given several times."),
     ] = ()
     bundle_cert: Annotated[
         str, _about("PEM file with a certificate for it that the public web trusts. Empty: one of `ca`.")

@@ -7,6 +7,7 @@ from typing import Any
 from mesh.attachments import ATTACHED, ATTACHMENTS
 from mesh.audiences import SIGHTS
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
+from mesh.client_validation import CLIENT_AUTHORITIES, CLIENT_AUTHORITIES_STATES
 from mesh.definitions import DEFINITIONS
 from mesh.gateways import GATEWAYS
 from mesh.model import INPUTS
@@ -33,6 +34,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     REFERENCE_GRANTS,
     KEY_PAIRS,
     CERTIFICATES,
+    CLIENT_AUTHORITIES,
+    CLIENT_AUTHORITIES_STATES,
     GATEWAYS,
     ATTACHMENTS,
     ATTACHED,

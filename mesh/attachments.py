@@ -15,15 +15,15 @@ import msgspec
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import intersection
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
-from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.references import FAIRLEAD, GATEWAY_API, ParentReference
 from mesh.listeners import GatewayListener, allows
 from mesh.model import Declared, ObjectKey, ServiceKey
-from mesh.objects import OBJECTS, find
+from mesh.objects import OBJECTS
+from mesh.routes import ROUTE_TYPES, STREAM_KINDS, find_route, hostnames
 from mesh.services import SERVICES
 from mesh.tables import Look, Reader, derived, each
 
-ROUTES = ("HTTPRoute",)
+ROUTES = tuple(ROUTE_TYPES)
 
 
 class ListenerKey(NamedTuple):
@@ -108,10 +108,10 @@ def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
 @derived("attachments", each(OBJECTS, _route))
 def ATTACHMENTS(key: ObjectKey, look: Look) -> Attachment | None:  # noqa: N802
     """Each route and what came of its parentRefs."""
-    route = find(look, HTTPRoute, key)
+    route = find_route(look, key)
     if route is None:
         return None
-    results = (parent(look, key, ref, route.spec.hostnames) for ref in route.spec.parent_refs)
+    results = (parent(look, key, ref, hostnames(route)) for ref in route.spec.parent_refs)
     return Attachment(parents=tuple(result for result in results if result is not None))
 
 
@@ -153,16 +153,17 @@ def _for_port(look: Reader, routes: tuple[ObjectKey, ...], service: ServiceKey, 
     return tuple(route for route, row in rows if row is not None and row.stands_before(service, port))
 
 
-def parent(look: Look, route: ObjectKey, ref: ParentReference, hostnames: tuple[str, ...]) -> Parent | None:
+def parent(look: Look, route: ObjectKey, ref: ParentReference, names: tuple[str, ...]) -> Parent | None:
     """What comes of one parentRef of a route; None where that is another controller's business."""
     namespace = ref.namespace or route.namespace
     if (ref.group, ref.kind) == (GATEWAY_API, "Gateway"):
-        return _gateway_parent(look, route, ref, GatewayKey(namespace, ref.name), hostnames)
-    if ref.group in ("", FAIRLEAD) and ref.kind == "Service":
+        return _gateway_parent(look, route, ref, GatewayKey(namespace, ref.name), names)
+    if ref.group in ("", FAIRLEAD) and ref.kind == "Service" and route.kind not in STREAM_KINDS:
         return _service_parent(look, ref, ServiceKey(namespace, ref.name))
     if look.keys(FOREIGN_CLASSES, ""):
         return None
-    said = f"A route cannot attach to {ref.kind} of group {ref.group!r}; use a Gateway or a Service."
+    use = "a Gateway" if route.kind in STREAM_KINDS else "a Gateway or a Service"
+    said = f"A {route.kind} cannot attach to {ref.kind} of group {ref.group!r}; use {use}."
     return Parent(ref, accepted=False, reason="InvalidKind", message=said)
 
 
@@ -171,7 +172,7 @@ def _service_parent(look: Look, ref: ParentReference, key: ServiceKey) -> Parent
     name = f"Service {key.namespace}/{key.name}"
     if service is None or (ref.group == FAIRLEAD and not service.own):
         return Parent(ref, accepted=False, reason="NoMatchingParent", message=f"{name} does not exist.")
-    if ref.port is not None and service.port(ref.port) is None:
+    if ref.port is not None and service.port(ref.port) is None and service.port(ref.port, udp=True) is None:
         known = ", ".join(str(port.port) for port in service.ports) or "none"
         said = f"{name} has no port {ref.port}; it has: {known}."
         return Parent(ref, accepted=False, reason="NoMatchingParent", message=said)
@@ -179,7 +180,7 @@ def _service_parent(look: Look, ref: ParentReference, key: ServiceKey) -> Parent
 
 
 def _gateway_parent(
-    look: Look, route: ObjectKey, ref: ParentReference, key: GatewayKey, hostnames: tuple[str, ...]
+    look: Look, route: ObjectKey, ref: ParentReference, key: GatewayKey, names: tuple[str, ...]
 ) -> Parent | None:
     name = f"Gateway {key.namespace}/{key.name}"
     gateway = look(GATEWAYS, key)
@@ -198,7 +199,7 @@ def _gateway_parent(
     attached = tuple(
         AttachedListener(key, listener.name, hosts)
         for listener in allowing
-        if (hosts := _effective(listener.hostname, hostnames))
+        if (hosts := _effective(listener.hostname, names))
     )
     if not attached:
         theirs = ", ".join(sorted({listener.hostname for listener in allowing}))
@@ -227,9 +228,9 @@ def _listed(listeners: tuple[GatewayListener, ...]) -> str:
     return ", ".join(f"{listener.name} ({listener.port})" for listener in listeners)
 
 
-def _effective(listener: str, hostnames: tuple[str, ...]) -> tuple[str, ...]:
+def _effective(listener: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """The hostnames under which a route answers on a listener: all that both mean, each once, sorted."""
-    if not hostnames:
+    if not names:
         return (listener,)
-    both = (intersection(listener, hostname.lower()) for hostname in hostnames)
+    both = (intersection(listener, hostname.lower()) for hostname in names)
     return tuple(sorted({host for host in both if host is not None}))

@@ -20,13 +20,23 @@ Reason = Literal["InvalidKind", "BackendNotFound", "RefNotPermitted", "Unsupport
 
 KINDS = (("", "Service"), (FAIRLEAD, "Service"), (FAIRLEAD, "ServiceSubset"))
 UNROUTABLE = ("UDP", "TLS")
+"""What an HTTP route cannot reach; TCP and TLS routes carry all but UDP, UDP routes that alone."""
+
+
+_A_ROUTE = {
+    "HTTPRoute": "an HTTP route",
+    "TLSRoute": "a TLS route",
+    "TCPRoute": "a TCP route",
+    "UDPRoute": "a UDP route",
+}
 
 
 class Backend(msgspec.Struct, frozen=True, order=True):
     """A port of a service; `subset` is the name of a ServiceSubset in the service's namespace, or empty.
 
     `own` says that only the endpoints of our `Service` object are meant, though other sources know the service too;
-    `route_retry` that a route brings a `retry` of its own, which a TrafficPolicy's must not overrule.
+    `route_retry` that a route brings a `retry` of its own, which a TrafficPolicy's must not overrule; `udp` that the
+    port is one of UDP, whose numbers are apart from those of TCP.
     """
 
     service: ServiceKey
@@ -34,6 +44,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     subset: str = ""
     own: bool = False
     route_retry: bool = False
+    udp: bool = False
 
 
 class Invalid(msgspec.Struct, frozen=True):
@@ -63,11 +74,11 @@ def resolve(look: Reader, *, route: ObjectKey, ref: BackendObjectReference) -> B
         subset = look(SUBSETS, SubsetKey(namespace, ref.name))
         if subset is None:
             return Invalid("BackendNotFound", f"ServiceSubset {namespace}/{ref.name} does not exist.")
-        return _port(look, ref, Backend(subset.service, ref.port or 0, subset=ref.name))
-    return _port(look, ref, Backend(ServiceKey(namespace, ref.name), ref.port or 0))
+        return _port(look, route.kind, ref, Backend(subset.service, ref.port or 0, subset=ref.name))
+    return _port(look, route.kind, ref, Backend(ServiceKey(namespace, ref.name), ref.port or 0))
 
 
-def _port(look: Reader, ref: BackendObjectReference, backend: Backend) -> Backend | Invalid:
+def _port(look: Reader, kind: str, ref: BackendObjectReference, backend: Backend) -> Backend | Invalid:
     name = f"Service {backend.service.namespace}/{backend.service.name}"
     service = look(SERVICES, backend.service)
     if service is None:
@@ -79,10 +90,12 @@ def _port(look: Reader, ref: BackendObjectReference, backend: Backend) -> Backen
     known = ", ".join(str(port.port) for port in service.ports) or "none"
     if ref.port is None:
         return Invalid("UnsupportedValue", f"backendRef to {name} needs a port; it has: {known}.")
-    port = service.port(ref.port)
+    udp = kind == "UDPRoute"
+    port = service.port(ref.port, udp=udp) or service.port(ref.port, udp=not udp)
     if port is None:
         return Invalid("BackendNotFound", f"{name} has no port {ref.port}; it has: {known}.")
-    if port.protocol in UNROUTABLE:
-        said = f"Port {port.port} of {name} speaks {port.protocol}, which an HTTP route cannot reach."
+    if port.udp != udp or (kind == "HTTPRoute" and port.protocol in UNROUTABLE):
+        said = f"Port {port.port} of {name} speaks {port.protocol}, which {_A_ROUTE[kind]} cannot reach."
         return Invalid("UnsupportedProtocol", said)
+    backend = msgspec.structs.replace(backend, udp=udp) if udp else backend
     return msgspec.structs.replace(backend, own=True) if only_own and len(service.sources) > 1 else backend

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -64,25 +65,26 @@ def _pair(look: Look, key: SecretKey) -> KeyPair | str | None:
         return None
     if secret.type != TLS_TYPE:
         return f"is of type {secret.type!r}; a listener needs {TLS_TYPE!r}"
-    chain = _entry(secret, "tls.crt")
-    pem = _entry(secret, "tls.key")
-    if chain is None or not _has_block(chain, b"CERTIFICATE"):
+    chain = entry(secret.data, secret.string_data, "tls.crt")
+    pem = entry(secret.data, secret.string_data, "tls.key")
+    if chain is None or not has_block(chain, b"CERTIFICATE"):
         return "has no PEM certificate in data['tls.crt']"
-    if pem is None or not _has_block(pem, b"PRIVATE KEY"):
+    if pem is None or not has_block(pem, b"PRIVATE KEY"):
         return "has no PEM private key in data['tls.key']"
     return KeyPair(chain=chain, key=PrivateKey(pem))
 
 
-def _entry(secret: SecretObject, name: str) -> bytes | None:
-    if name in secret.string_data:  # it wins over data, as the Kubernetes API server has it
-        return secret.string_data[name].encode()
+def entry(data: Mapping[str, str], text: Mapping[str, str], name: str) -> bytes | None:
+    """An entry of a Secret or ConfigMap, out of its base64 `data` or its `text`, which wins as in Kubernetes."""
+    if name in text:
+        return text[name].encode()
     try:
-        return base64.b64decode(secret.data[name], validate=True) if name in secret.data else None
+        return base64.b64decode(data[name], validate=True) if name in data else None
     except binascii.Error:
         return None
 
 
-def _has_block(pem: bytes, kind: bytes) -> bool:
+def has_block(pem: bytes, kind: bytes) -> bool:
     """Whether there is a block of the kind (`RSA PRIVATE KEY` is a `PRIVATE KEY` too), and all such blocks are DER."""
     bodies = [body for label, body in _PEM_BLOCK.findall(pem) if label.endswith(kind)]
     return bool(bodies) and all(_is_der(body) for body in bodies)

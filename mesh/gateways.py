@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mesh.client_validation import insecure_mode
 from mesh.conditions import Condition, holds
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
@@ -78,11 +79,12 @@ def GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
     if problem is not None:
         judged = tuple(unserved(listener, problem.message) for listener in judged)
     accepted = problem or _accepted(judged)
+    insecure = insecure_mode(gateway)
     return Gateway(
         listeners=judged,
         addresses=() if platform else addresses,
         service_account=resource_name(key.name, gateway.spec.gateway_class_name) if platform else key.name,
-        conditions=(accepted, _programmed(judged, accepted)),
+        conditions=(accepted, _programmed(judged, accepted), *([insecure] if insecure is not None else [])),
         platform=platform,
         requested=addresses if platform else (),
     )

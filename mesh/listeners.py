@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from mesh.certificates import CERTIFICATES, SecretKey
+from mesh.client_validation import ClientValidation, Judged, client_validation
 from mesh.conditions import Condition
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.gateway import Listener, RouteGroupKind
@@ -23,7 +24,7 @@ from mesh.objects import find
 from mesh.reference_grants import Permission, permitted
 from mesh.tables import Reader
 
-ListenerProtocol = Literal["HTTP", "HTTPS"]
+ListenerProtocol = Literal["HTTP", "HTTPS", "TLS", "TCP", "UDP"]
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
@@ -38,7 +39,12 @@ class RouteKind(NamedTuple):
 ROUTE_KINDS: Mapping[str, tuple[RouteKind, ...]] = {
     "HTTP": (RouteKind(GATEWAY_API, "HTTPRoute"),),
     "HTTPS": (RouteKind(GATEWAY_API, "HTTPRoute"),),
+    "TLS": (RouteKind(GATEWAY_API, "TLSRoute"),),
+    "TCP": (RouteKind(GATEWAY_API, "TCPRoute"),),
+    "UDP": (RouteKind(GATEWAY_API, "UDPRoute"),),
 }
+_TOLD_APART_BY: Mapping[str, str] = {"HTTP": "HTTP", "HTTPS": "server names", "TLS": "server names"}
+"""Protocols that one port can speak side by side have the same word here; UDP's ports are no TCP ports at all."""
 
 
 class AllowedNamespaces(msgspec.Struct, frozen=True):
@@ -53,7 +59,8 @@ class GatewayListener(msgspec.Struct, frozen=True):
 
     `protocol` is as written; a listener that is `programmed` has one of `ListenerProtocol`. `hostname` is empty where
     any host is meant. `programmed` False means that Envoy does not get it; `conditions` tell why. `certificates` are
-    the usable ones.
+    the usable ones. `passthrough`: TLS is not ended here. `clients` says how
+    their certificates are judged, None where they are not asked for any.
     """
 
     name: str
@@ -61,11 +68,23 @@ class GatewayListener(msgspec.Struct, frozen=True):
     protocol: str
     hostname: str = ""
     certificates: tuple[SecretKey, ...] = ()
+    passthrough: bool = False
+    clients: ClientValidation | None = None
     accepted: bool = True
     programmed: bool = True
     conditions: tuple[Condition, ...] = ()
     supported_kinds: tuple[RouteKind, ...] = ()
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
+
+    @property
+    def place(self) -> tuple[int, bool]:
+        """The port, and whether it is one of UDP: what listeners share that Envoy binds once."""
+        return self.port, self.protocol == "UDP"
+
+    @property
+    def http(self) -> bool:
+        """Whether it takes requests; else it takes connections or datagrams as they are."""
+        return self.protocol in ("HTTP", "HTTPS")
 
 
 def listeners(
@@ -106,16 +125,17 @@ def _conflicts(specs: Iterable[Listener]) -> dict[str, Condition]:
 
     Only protocols that are served take part: a listener that is refused anyway does not take others down with it.
     """
-    by_port: dict[int, list[Listener]] = {}
+    by_port: dict[tuple[int, bool], list[Listener]] = {}
     for spec in specs:
         if spec.protocol in ROUTE_KINDS:
-            by_port.setdefault(spec.port, []).append(spec)
+            by_port.setdefault((spec.port, spec.protocol == "UDP"), []).append(spec)
     found: dict[str, Condition] = {}
-    for port, sharing in by_port.items():
+    for (port, _), sharing in by_port.items():
         protocols = sorted({spec.protocol for spec in sharing})
+        mixed = len({_TOLD_APART_BY.get(protocol, protocol) for protocol in protocols}) > 1
         for spec in sharing:
             twins = [other.name for other in sharing if other.name != spec.name and _host(other) == _host(spec)]
-            if len(protocols) > 1:
+            if mixed:
                 said = f"Port {port} is asked to speak {' and '.join(protocols)}; use one protocol per port."
                 found[spec.name] = Condition("Conflicted", True, "ProtocolConflict", said)
             elif twins:
@@ -138,7 +158,7 @@ def _unavailable(specs: Iterable[Listener], taken: frozenset[int]) -> dict[str, 
             f"Port {spec.port} is taken: the proxies use {ports} themselves. Choose another port.",
         )
         for spec in specs
-        if spec.port in taken
+        if spec.port in taken and spec.protocol != "UDP"
     }
 
 
@@ -149,10 +169,12 @@ def _host(spec: Listener) -> str:
 def _listener(look: Reader, gateway: GatewayObject, spec: Listener, refusal: Condition | None) -> GatewayListener:
     conflict = refusal if refusal is not None and refusal.type == "Conflicted" else None
     supported, kinds_problem = _supported_kinds(spec)
-    certificates, problems = _certificates(look, gateway, spec) if spec.protocol == "HTTPS" else ((), ())
-    problems = (*([kinds_problem] if kinds_problem is not None else []), *problems)
-    accepted = _accepted(gateway, spec, refusal)
-    programmed = accepted.status and bool(supported) and (bool(certificates) or spec.protocol == "HTTP")
+    ends_tls = spec.protocol == "HTTPS" or (spec.protocol == "TLS" and not _passthrough(spec))
+    certificates, problems = _certificates(look, gateway, spec) if ends_tls else ((), ())
+    clients = client_validation(look, gateway, spec.port) if spec.protocol == "HTTPS" else Judged()
+    problems = (*([kinds_problem] if kinds_problem is not None else []), *problems, *clients.problems)
+    accepted = _accepted(spec, refusal, clients)
+    programmed = accepted.status and bool(supported) and (bool(certificates) or not ends_tls)
     allowed = spec.allowed_routes.namespaces
     return GatewayListener(
         name=spec.name,
@@ -160,6 +182,8 @@ def _listener(look: Reader, gateway: GatewayObject, spec: Listener, refusal: Con
         protocol=spec.protocol,
         hostname=_host(spec),
         certificates=certificates,
+        passthrough=spec.protocol == "TLS" and not ends_tls,
+        clients=clients.validation,
         accepted=accepted.status,
         programmed=programmed,
         conditions=(
@@ -175,23 +199,26 @@ def _listener(look: Reader, gateway: GatewayObject, spec: Listener, refusal: Con
     )
 
 
+def _passthrough(spec: Listener) -> bool:
+    return spec.tls is not None and spec.tls.mode == "Passthrough"
+
+
 def _first_message(accepted: Condition, problems: tuple[Condition, ...]) -> str:
     return accepted.message if not accepted.status else problems[0].message if problems else ""
 
 
-def _accepted(gateway: GatewayObject, spec: Listener, refusal: Condition | None) -> Condition:
+def _accepted(spec: Listener, refusal: Condition | None, clients: Judged) -> Condition:
     if spec.protocol not in ROUTE_KINDS:
         said = f"Protocol {spec.protocol} is not supported; use one of {', '.join(sorted(ROUTE_KINDS))}."
         return Condition("Accepted", False, "UnsupportedProtocol", said)
     if refusal is not None:
         return Condition("Accepted", False, refusal.reason, refusal.message)
-    if spec.tls is not None and spec.tls.mode == "Passthrough":
+    if spec.protocol == "HTTPS" and _passthrough(spec):
         said = "TLS mode Passthrough is not supported for protocol HTTPS; use Terminate."
         return Condition("Accepted", False, "UnsupportedValue", said)
-    if spec.protocol == "HTTPS" and gateway.spec.tls is not None and gateway.spec.tls.frontend is not None:
+    if clients.validation is None and clients.problems:
         # Serving it all the same would let clients in that the user wants kept out.
-        said = "Validation of client certificates (spec.tls.frontend) is not supported; remove it."
-        return Condition("Accepted", False, "UnsupportedValue", said)
+        return Condition("Accepted", False, "NoValidCACertificate", clients.problems[0].message)
     return Condition("Accepted", True, "Accepted")
 
 

@@ -60,6 +60,11 @@ class ServicePort(msgspec.Struct, frozen=True):
     port: int
     protocol: Protocol = "TCP"
 
+    @property
+    def udp(self) -> bool:
+        """Whether the port is one of UDP: those of TCP and of UDP are numbered apart."""
+        return self.protocol == "UDP"
+
 
 class Locality(NamedTuple):
     """Where an endpoint runs, as Envoy's `core.v3.Locality`."""

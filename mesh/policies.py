@@ -126,6 +126,8 @@ def _names(policy: ObjectKey, ref: PolicyTargetReference, level: Level) -> bool:
 
 def merge(found: Sequence[Layer], of: type[S]) -> Effective | None:
     """The settings that hold where these layers do, the strongest first; None where nobody sets anything."""
+    if not found:
+        return None
     origins: list[Origin] = []
     settings = _merged(of, [(layer.settings, layer.origin) for layer in found], "", origins)
     return Effective(settings, tuple(origins)) if origins else None
@@ -133,16 +135,17 @@ def merge(found: Sequence[Layer], of: type[S]) -> Effective | None:
 
 def _merged(of: type[S], given: Sequence[tuple[Any, ObjectKey]], path: str, origins: list[Origin]) -> S:
     values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(of):
-        set_by = [(value, by) for struct, by in given if (value := getattr(struct, field.name)) is not None]
+    # Not `msgspec.structs.fields`, which reads all annotations again: a fifth of a millisecond for each changed route.
+    for name, encoded in zip(of.__struct_fields__, of.__struct_encode_fields__, strict=True):
+        set_by = [(value, by) for struct, by in given if (value := getattr(struct, name)) is not None]
         if not set_by:
             continue
         first, origin = set_by[0]
-        at = f"{path}{field.encode_name}"
+        at = f"{path}{encoded}"
         if _merges(first):
-            values[field.name] = _merged(type(first), set_by, f"{at}.", origins)
+            values[name] = _merged(type(first), set_by, f"{at}.", origins)
         else:
-            values[field.name] = first
+            values[name] = first
             origins.append(Origin(at, origin))
     return of(**values)
 

@@ -54,9 +54,9 @@ class Service(msgspec.Struct, frozen=True):
     sources: tuple[str, ...] = ()
     own: bool = False
 
-    def port(self, number: int) -> ServicePort | None:
-        """The port of that number, or None."""
-        return next((port for port in self.ports if port.port == number), None)
+    def port(self, number: int, *, udp: bool = False) -> ServicePort | None:
+        """The port of that number over TCP, or over UDP; or None."""
+        return next((port for port in self.ports if port.port == number and port.udp == udp), None)
 
 
 class ServiceEndpoints(msgspec.Struct, frozen=True):
@@ -128,11 +128,11 @@ def _discovered(look: Look, key: ServiceKey) -> tuple[tuple[str, DiscoveredServi
     return tuple((source, row) for source, row in found if row is not None)
 
 
-def _ports(tellers: Iterable[tuple[ServicePort, ...]]) -> dict[int, ServicePort]:
-    ports: dict[int, ServicePort] = {}
+def _ports(tellers: Iterable[tuple[ServicePort, ...]]) -> dict[tuple[int, bool], ServicePort]:
+    ports: dict[tuple[int, bool], ServicePort] = {}
     for told in tellers:
         for port in told:
-            ports.setdefault(port.port, port)
+            ports.setdefault((port.port, port.udp), port)
     return ports
 
 
@@ -190,7 +190,7 @@ def ENDPOINTS(key: ServiceKey, look: Look) -> ServiceEndpoints | None:  # noqa: 
     service = look(SERVICES, key)
     if service is None:
         return None
-    names = {port.port: port.name for port in service.ports}
+    names = {(port.port, port.udp): port.name for port in service.ports}
     told = {source: row.ports for source, row in _discovered(look, key)}
     endpoints: set[Endpoint] = set()
     for at in look.keys(DISCOVERED_ENDPOINTS_BY_SERVICE, key):
@@ -203,9 +203,9 @@ def ENDPOINTS(key: ServiceKey, look: Look) -> ServiceEndpoints | None:  # noqa: 
     return ServiceEndpoints(endpoints=tuple(sorted(endpoints.union(ours))), own=ours)
 
 
-def _renames(told: tuple[ServicePort, ...], names: Mapping[int, str]) -> dict[str, str]:
+def _renames(told: tuple[ServicePort, ...], names: Mapping[tuple[int, bool], str]) -> dict[str, str]:
     """How a source's port names differ from the merged service's, which sources share by port number."""
-    return {port.name: name for port in told if (name := names.get(port.port, port.name)) != port.name}
+    return {port.name: name for port in told if (name := names.get((port.port, port.udp), port.name)) != port.name}
 
 
 def _renamed(endpoint: Endpoint, renamed: Mapping[str, str]) -> Endpoint:

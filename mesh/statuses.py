@@ -41,6 +41,7 @@ from mesh.policy_statuses import route_policy_conditions, traffic_policy_conditi
 from mesh.problems import sentence
 from mesh.provisioning import class_parameters_problem, programmed
 from mesh.refusals import REFUSED, Refused, refusal
+from mesh.routes import Route, find_stream_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
 
@@ -183,7 +184,7 @@ def shadowed_status(told: Status, loser: Object, by: Shadowed) -> Status | None:
     said = f"{by.by} declares it too and comes first{at}; this declaration has no effect. Rename or remove one."
     accepted = Condition("Accepted", False, "Shadowed", said)
     generation = loser.metadata.generation
-    if isinstance(loser, HTTPRoute):
+    if isinstance(loser, Route):
         ours = {parent.ref for parent in told.parents}
         refs = (ref for ref in loser.spec.parent_refs if ref in ours)
         return Status(observed_generation=generation, parents=tuple(ParentStatus(ref, (accepted,)) for ref in refs))
@@ -214,7 +215,7 @@ def _gateway(look: Look, key: ObjectKey) -> Status | None:
                 supported_kinds=listener.supported_kinds,
                 conditions=_rejected(
                     _but(listener.conditions, waiting) if listener.programmed else listener.conditions,
-                    refused.get(str(listener.port), ()),
+                    refused.get(listener.place, ()),
                 ),
             )
             for listener in gateway.listeners
@@ -241,13 +242,15 @@ def _but(conditions: tuple[Condition, ...], instead: Condition | None) -> tuple[
     return tuple(instead if condition.type == instead.type else condition for condition in conditions)
 
 
-def _refused_listeners(look: Look, key: ObjectKey) -> Mapping[str, list[Rejection]]:
-    """What proxies of a Gateway refused of its ports; Envoy's listeners are named `<address>:<port>`."""
-    refused: dict[str, list[Rejection]] = {}
+def _refused_listeners(look: Look, key: ObjectKey) -> Mapping[tuple[int, bool], list[Rejection]]:
+    """What proxies of a Gateway refused of its ports; Envoy's listeners are named `<address>:<port>`, or so `/udp`."""
+    refused: dict[tuple[int, bool], list[Rejection]] = {}
     for at in look.keys(REJECTIONS_BY_GATEWAY, (key.namespace, key.name)):
         row = look(REJECTIONS, at)
         if row is not None and at.type_url.endswith(".Listener"):
-            refused.setdefault(at.name.rpartition(":")[2], []).append(row)
+            port, _, udp = at.name.rpartition(":")[2].partition("/")
+            if port.isdigit():
+                refused.setdefault((int(port), bool(udp)), []).append(row)
     return refused
 
 
@@ -283,6 +286,32 @@ def _http_route(look: Look, key: ObjectKey) -> Status | None:
             for parent in attachment.parents
         )
     )
+
+
+def _stream_route(look: Look, key: ObjectKey) -> Status | None:
+    route = find_stream_route(look, key)
+    attachment = look(ATTACHMENTS, key)
+    if route is None or attachment is None:
+        return None
+    refs = ((f"spec.rules[0].backendRefs[{at}]", ref) for at, ref in enumerate(route.spec.rules[0].backend_refs))
+    resolved = _backends_resolved(look, key, refs)
+    return Status(
+        parents=tuple(
+            ParentStatus(parent.ref, _with_rejections(look, key, (_accepted(parent, ""), resolved)))
+            for parent in attachment.parents
+        )
+    )
+
+
+def _backends_resolved(
+    look: Look, key: ObjectKey, references: Iterable[tuple[str, BackendObjectReference]]
+) -> Condition:
+    """Whether all backends can be had; else the first that cannot, with its place."""
+    for path, ref in references:
+        backend = resolve(look, route=key, ref=ref)
+        if isinstance(backend, Invalid):
+            return Condition("ResolvedRefs", False, backend.reason, f"{path}: {backend.message}")
+    return Condition("ResolvedRefs", True, "ResolvedRefs")
 
 
 def _accepted(parent: Parent, unsupported: str) -> Condition:
@@ -381,6 +410,9 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "GatewayParameters": _plain,
     "HTTPRoute": _http_route,
     "Service": _plain,
+    "TCPRoute": _stream_route,
+    "TLSRoute": _stream_route,
+    "UDPRoute": _stream_route,
     "ServiceSubset": _service_subset,
     "RoutePolicy": _route_policy,
     "TrafficPolicy": _traffic_policy,

@@ -24,6 +24,7 @@ from mesh.validations.routepolicy import check_routepolicy
 from mesh.validations.salvage import certain, sound_part
 from mesh.validations.secret import check_secret
 from mesh.validations.service import check_service, check_servicesubset
+from mesh.validations.streamroutes import check_streamroute
 from mesh.validations.structure import MAX_DEPTH, TooDeepError, closest, described, explain, tidy
 from mesh.validations.trafficpolicy import check_trafficpolicy
 
@@ -38,7 +39,10 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
         "Secret": check_secret,
         "Service": check_service,
         "ServiceSubset": check_servicesubset,
+        "TCPRoute": check_streamroute,
+        "TLSRoute": check_streamroute,
         "TrafficPolicy": check_trafficpolicy,
+        "UDPRoute": check_streamroute,
     }
 )
 # Their names become labels of DNS names: a namespace of `<service>.<namespace>`, a Service of the same.

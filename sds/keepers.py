@@ -167,8 +167,12 @@ class FolderKeeper:
         try:
             if path.exists():
                 beside.unlink(missing_ok=True)
-                os.link(path, beside)
-                os.replace(beside, previous)
+                try:
+                    os.link(path, beside)
+                except OSError:  # a file system without links
+                    write_secret_file(previous, path.read_bytes())
+                else:
+                    os.replace(beside, previous)
             write_secret_file(path, document)
         except OSError as error:
             raise BookUnavailable(f"{path}: {error.strerror or error}. Nothing was changed") from None

@@ -25,7 +25,7 @@ MALFORMED: Final = (
     x509.UnsupportedGeneralNameType,
 )
 
-_MIN_SERIAL_BITS: Final = 40  # of a random number of 159 bits, one in 2^119 is smaller
+_MIN_SERIAL_BITS: Final = 64  # of random numbers of 159 bits, one in 2^95 is smaller
 _MAX_SERIAL_BITS: Final = 159  # RFC 5280 §4.1.2.2: 20 octets, and positive
 
 

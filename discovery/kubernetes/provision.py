@@ -250,7 +250,7 @@ class _Maker:
             made["lifecycle"] = {"preStop": {"exec": {"command": [ENVOY, *drain, "--log-level", "error"]}}}
         return made
 
-    def service(self, ports: Mapping[int, str], requested: Iterable[str]) -> JSON:
+    def service(self, ports: Mapping[tuple[int, bool], str], requested: Iterable[str]) -> JSON:
         """How clients reach the proxies."""
         parameters = self._parameters
         kind = parameters.service_type or self._settings.service_type
@@ -263,10 +263,10 @@ class _Maker:
                     "name": f"{protocol.lower()}-{port}",
                     "port": port,
                     "targetPort": port,
-                    "protocol": "TCP",
-                    "appProtocol": protocol.lower(),
+                    "protocol": "UDP" if udp else "TCP",
+                    **({} if protocol in ("TCP", "UDP") else {"appProtocol": protocol.lower()}),
                 }
-                for port, protocol in sorted(ports.items())
+                for (port, udp), protocol in sorted(ports.items())
             ],
         }
         if kind == "LoadBalancer" and parameters.load_balancer_class:
@@ -285,11 +285,15 @@ class _Maker:
         )
 
 
-def _ports(row: GatewayRow) -> dict[int, str]:
+def _ports(row: GatewayRow) -> dict[tuple[int, bool], str]:
     """The ports that clients use, with their protocol. A certificate that is missing for a while closes no port here:
     a port that comes back might have another number on the nodes.
     """
-    return {listener.port: listener.protocol for listener in row.listeners if listener.accepted} if row.accepted else {}
+    if not row.accepted:
+        return {}
+    # HTTPS and TLS may share a port: the name must not depend on which of them is written first.
+    accepted = sorted((one.protocol, one.place) for one in row.listeners if one.accepted)
+    return {place: protocol for protocol, place in reversed(accepted)}
 
 
 def _requests(kind: str, addresses: Iterable[str]) -> JSON:

@@ -10,8 +10,8 @@ Pure functions of one Service. What each rule is for:
   not believed: many such ports take plaintext from a load balancer that ended TLS.
 - With neither, a TCP port is HTTP, for that is what routes and sidecars can use it for; a port that speaks something
   else loses nothing, because no HTTP request names it.
-- UDP is UDP; SCTP, which Envoy lacks, is left out. The mesh knows a port by its number: where TCP and UDP share one
-  (DNS), the TCP port is told.
+- UDP is UDP; SCTP, which Envoy lacks, is left out. TCP and UDP may share a
+  number (DNS).
 - The annotation `fairlead.dev/export-to` lists namespaces that may see the service, `*` for all, `.` for its own.
   Without it all may, as everywhere in Kubernetes; what it says wrong widens nothing.
 - `externalName` must be a name that can lead elsewhere: `localhost` would be the proxy's own host and its admin port,
@@ -111,11 +111,11 @@ def pairs(labels: wire.Strings | None) -> tuple[tuple[str, str], ...]:
 
 
 def _ports(ports: tuple[wire.ServicePort, ...] | list[wire.ServicePort]) -> tuple[ServicePort, ...]:
-    found: dict[int, ServicePort] = {}
-    # TCP before UDP, so that of two ports with one number the TCP port is told.
+    found: dict[tuple[int, bool], ServicePort] = {}
     for port in sorted(ports, key=lambda port: (port.port, port.protocol == "UDP", port.name or "")):
         if port.protocol != "SCTP":
-            found.setdefault(port.port, ServicePort(sys.intern(port.name or ""), port.port, protocol(port)))
+            made = ServicePort(sys.intern(port.name or ""), port.port, protocol(port))
+            found.setdefault((made.port, made.udp), made)
     return tuple(found.values())
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from mesh.kinds.configmap import ConfigMap
 from mesh.kinds.fields import END
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayclass import GatewayClass
@@ -25,7 +26,10 @@ from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.secret import Secret
 from mesh.kinds.service import Service
 from mesh.kinds.servicesubset import ServiceSubset
+from mesh.kinds.tcproute import TCPRoute
+from mesh.kinds.tlsroute import TLSRoute
 from mesh.kinds.trafficpolicy import TrafficPolicy
+from mesh.kinds.udproute import UDPRoute
 
 GATEWAY_V1 = "gateway.networking.k8s.io/v1"
 GATEWAY_V1BETA1 = "gateway.networking.k8s.io/v1beta1"
@@ -58,6 +62,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("GatewayClass", GATEWAY_V1, _GATEWAY_API, "gatewayclasses", ("gc",), False, GatewayClass),
             Kind("Gateway", GATEWAY_V1, _GATEWAY_API, "gateways", ("gtw",), True, Gateway),
             Kind("HTTPRoute", GATEWAY_V1, _GATEWAY_API, "httproutes", (), True, HTTPRoute),
+            Kind("TLSRoute", GATEWAY_V1, (GATEWAY_V1,), "tlsroutes", (), True, TLSRoute),
+            Kind("TCPRoute", GATEWAY_V1, (GATEWAY_V1,), "tcproutes", (), True, TCPRoute),
+            Kind("UDPRoute", GATEWAY_V1, (GATEWAY_V1,), "udproutes", (), True, UDPRoute),
             Kind("ReferenceGrant", GATEWAY_V1, _GATEWAY_API, "referencegrants", ("refgrant",), True, ReferenceGrant),
             Kind("Service", FAIRLEAD_V1ALPHA1, (FAIRLEAD_V1ALPHA1,), "services", ("svc",), True, Service),
             Kind(
@@ -97,6 +104,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 RoutePolicy,
             ),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
+            Kind("ConfigMap", "v1", ("v1",), "configmaps", ("cm",), True, ConfigMap),
             Kind("Namespace", "v1", ("v1",), "namespaces", ("ns",), False, Namespace),
         )
     }

@@ -12,6 +12,7 @@ from mesh.kinds.references import FAIRLEAD, GATEWAY_API, SecretObjectReference
 from mesh.kinds.selectors import LabelSelector
 from mesh.listeners import ROUTE_KINDS
 from mesh.problems import Report, child, shown
+from mesh.routes import ROUTE_TYPES
 from mesh.validations.hostnames import check_hostname
 from mesh.validations.metadata import check_keys
 
@@ -47,21 +48,18 @@ def _check_listener(listener: Listener, path: str, report: Report) -> None:
         if listener.protocol in ("TCP", "UDP"):
             message = f"{listener.protocol} knows no hostnames"
             report.error("NotAllowed", f"{path}.hostname", message, "remove `hostname`")
-    if listener.protocol not in (*ROUTE_KINDS, "TLS", "TCP", "UDP"):
+    if listener.protocol not in ROUTE_KINDS:
         message = f"'{shown(listener.protocol)}' is not a protocol of Gateway API; the listener will not be served"
-        report.warning("UnsupportedProtocol", f"{path}.protocol", message, "write HTTP or HTTPS")
-    elif listener.protocol not in ROUTE_KINDS:
-        message = f"Fairlead does not serve {listener.protocol} listeners yet; the others of this Gateway work"
-        report.warning("UnsupportedProtocol", f"{path}.protocol", message, "write HTTP or HTTPS")
+        report.warning("UnsupportedProtocol", f"{path}.protocol", message, f"write one of {', '.join(ROUTE_KINDS)}")
     _check_listener_tls(listener, f"{path}.tls", report)
     allowed = listener.allowed_routes
     namespaces = f"{path}.allowedRoutes.namespaces"
     _check_selector(allowed.namespaces.from_, allowed.namespaces.selector, namespaces, report)
     for number, kind in enumerate(allowed.kinds):
-        if (kind.group, kind.kind) != (GATEWAY_API, "HTTPRoute"):
-            message = f"Fairlead has no routes of kind '{kind.kind}' in the group '{kind.group}' yet"
+        if kind.group != GATEWAY_API or kind.kind not in ROUTE_TYPES:
+            message = f"Fairlead has no routes of kind '{kind.kind}' in the group '{kind.group}'"
             at = f"{path}.allowedRoutes.kinds[{number}]"
-            report.warning("UnsupportedKind", at, message, f"write `kind: HTTPRoute`, group `{GATEWAY_API}`")
+            report.warning("UnsupportedKind", at, message, f"write one of {', '.join(ROUTE_TYPES)}")
 
 
 def _check_listener_tls(listener: Listener, path: str, report: Report) -> None:
@@ -174,8 +172,6 @@ def _check_rest(spec: GatewaySpec, report: Report) -> None:
                 at = child("spec.tls.frontend.perPort", number)
                 report.error("Duplicate", f"{at}.port", f"port {per_port.port} is there twice", "keep one of them")
             ports.add(per_port.port)
-        message = "Fairlead does not ask clients for certificates yet: listeners would admit anyone"
-        report.error("Unsupported", "spec.tls.frontend", message, "remove it, or protect the backends otherwise")
     if tls is not None and tls.backend is not None:
         message = "Fairlead does not present a client certificate to backends yet"
         report.warning("Unsupported", "spec.tls.backend", message, "remove it")

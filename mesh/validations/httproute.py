@@ -19,25 +19,24 @@ from mesh.kinds.httproute import (
     HTTPRouteRule,
     SessionPersistence,
 )
-from mesh.kinds.references import FAIRLEAD, GATEWAY_API, ParentReference
 from mesh.problems import Report, shown
 from mesh.validations.backends import check_backend
 from mesh.validations.headers import CONTROL, check_control_characters, check_unique
 from mesh.validations.hostnames import check_hostname
 from mesh.validations.http_filters import check_filters
+from mesh.validations.parents import check_parents
 from mesh.validations.regexes import check_regex
 
 MAX_MATCHES = 128
 
 _PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+")
 _FORBIDDEN_IN_PATHS = ("//", "/./", "/../", "%2f", "%2F", "#")
-_KNOWN_PARENTS = {(GATEWAY_API, "Gateway"), ("", "Service"), (FAIRLEAD, "Service")}
 
 
 def check_httproute(route: HTTPRoute, report: Report) -> None:
     """Judge an HTTPRoute."""
     spec = route.spec
-    _check_parents(spec.parent_refs, route.metadata.namespace, report)
+    check_parents(spec.parent_refs, route.metadata.namespace, report)
     for number, hostname in enumerate(spec.hostnames):
         check_hostname(hostname, f"spec.hostnames[{number}]", report)
     names: set[str] = set()
@@ -54,28 +53,6 @@ def check_httproute(route: HTTPRoute, report: Report) -> None:
     if total > MAX_MATCHES:
         message = f"the rules have {total} matches together, at most {MAX_MATCHES} are allowed"
         report.error("TooMany", "spec.rules", message, "split the route in two")
-
-
-def _check_parents(parents: Sequence[ParentReference], namespace: str, report: Report) -> None:
-    if not parents:
-        message = "the route names no parent, so that nothing routes by it"
-        report.warning("MissingField", "spec.parentRefs", message, "add `parentRefs` with the name of a Gateway")
-    sections: dict[tuple[str, str, str, str], list[tuple[str, int]]] = {}
-    for number, parent in enumerate(parents):
-        path = f"spec.parentRefs[{number}]"
-        if (parent.group, parent.kind) not in _KNOWN_PARENTS:
-            message = f"Fairlead knows no parent of kind '{parent.kind}' in the group '{parent.group}'"
-            report.warning("UnsupportedKind", path, message, "write a Gateway, or a Service with its group")
-        others = sections.setdefault((parent.group, parent.kind, parent.namespace or namespace, parent.name), [])
-        section = (parent.section_name or "", parent.port or 0)
-        if section in others:
-            report.error("Duplicate", path, "the same parent is there twice", "remove one, or name another sectionName")
-        elif others and (section == ("", 0) or ("", 0) in others):
-            message = "a parent named twice needs a sectionName or port each time"
-            report.error(
-                "MissingField", f"{path}.sectionName", message, "name the listener each time, or only once without"
-            )
-        others.append(section)
 
 
 def _check_rule(rule: HTTPRouteRule, path: str, report: Report) -> None:

@@ -49,14 +49,17 @@ def check_service(service: Service, report: Report) -> None:
 
 def _check_ports(ports: tuple[ServicePort, ...], report: Report) -> Mapping[str, int]:
     numbers: dict[str, int] = {}
+    taken: set[tuple[int, bool]] = set()
     for number, port in enumerate(ports):
         path = f"spec.ports[{number}]"
         if not port.name and len(ports) > 1:
             report.error("MissingField", f"{path}.name", "one of several ports needs a name", "give each port a name")
         elif port.name in numbers:
             report.error("DuplicateName", f"{path}.name", f"'{port.name}' names two ports", "give each its own name")
-        if port.port in numbers.values():
+        place = (port.port, port.protocol == "UDP")
+        if place in taken:
             report.error("Duplicate", f"{path}.port", f"port {port.port} is there twice", "keep one of them")
+        taken.add(place)
         numbers[port.name] = port.port
     return numbers
 

@@ -232,6 +232,28 @@ def openapi() -> dict[str, Any]:
 # -- rules of xDS -------------------------------------------------------------------------------------------------
 
 
+def features(_old: str) -> str:
+    """Every feature of Gateway API by name, and what serves it."""
+    from mesh.features import FEATURES, NOT_SERVED
+
+    rows = {
+        one.name: f"| `{one.name}` | yes | {one.served_by}{' (experimental channel)' if one.experimental else ''} "
+        f"| `{one.shown_in}` |"
+        for one in FEATURES
+    }
+    rows |= {name: f"| `{name}` | no | {why} | |" for name, why in NOT_SERVED.items()}
+    return (
+        "\n".join(
+            [
+                "| feature | supported | how, or why not | shown by |",
+                "|---|---|---|---|",
+                *(rows[n] for n in sorted(rows)),
+            ]
+        )
+        + "\n"
+    )
+
+
 def rules_tested() -> dict[str, dict[str, bool]]:
     """The tests that carry a rule's id in their name: `S17` → their names, each with whether a real Envoy is asked."""
     found: dict[str, dict[str, bool]] = {}
@@ -261,6 +283,7 @@ def rules(old: str) -> str:
 MAKERS: dict[str, tuple[str, Callable[[str], str]]] = {
     "cli": ("cli.md", cli),
     "kinds": ("kinds.md", kinds),
+    "features": ("gateway-api.md", features),
     "rest": ("rest.md", rest),
     "rules": ("xds-rules.md", rules),
 }

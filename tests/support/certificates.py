@@ -36,13 +36,14 @@ class Authority:
         """A server's certificate for an address."""
         return self._issue(name, [x509.IPAddress(ipaddress.ip_address(address)), x509.DNSName("localhost")])
 
-    def proxy(self, name: str, spiffe_id: str) -> Pair:
-        """A proxy's certificate."""
-        return self._issue(name, [x509.UniformResourceIdentifier(spiffe_id)])
+    def proxy(self, name: str, spiffe_id: str, *, ended: bool = False) -> Pair:
+        """A proxy's certificate; `ended`: its life was over a minute ago."""
+        return self._issue(name, [x509.UniformResourceIdentifier(spiffe_id)], ended=ended)
 
-    def _issue(self, name: str, names: list[x509.GeneralName]) -> Pair:
+    def _issue(self, name: str, names: list[x509.GeneralName], *, ended: bool = False) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = self._builder(subject, key, left=dt.timedelta(minutes=-1) if ended else dt.timedelta(hours=1))
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         pair.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
@@ -53,7 +54,9 @@ class Authority:
         )
         return pair
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, left: dt.timedelta = dt.timedelta(hours=1)
+    ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
@@ -62,5 +65,5 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(minutes=5))
-            .not_valid_after(now + dt.timedelta(hours=1))
+            .not_valid_after(now + left)
         )

@@ -114,11 +114,33 @@ listeners = st.one_of(
         },
         optional={"hostname": hosts},
     ),
+    st.fixed_dictionaries(
+        {
+            "port": st.sampled_from((80, 443)),
+            "protocol": st.just("TLS"),
+            "tls": st.sampled_from(({"mode": "Passthrough"}, {"certificateRefs": [{"name": "cert"}]})),
+        },
+        optional={"hostname": hosts},
+    ),
+    st.fixed_dictionaries({"port": st.sampled_from((80, 81)), "protocol": st.sampled_from(("TCP", "UDP"))}),
+)
+stream_routes = st.fixed_dictionaries(
+    {
+        "rules": st.lists(backend_refs, min_size=1, max_size=2).map(lambda refs: [{"backendRefs": refs}]),
+        "parentRefs": st.lists(parent_refs, max_size=2),
+    }
+)
+tls_routes = st.builds(
+    lambda route, names: {**route, "hostnames": names}, stream_routes, st.lists(hosts, min_size=1, max_size=2)
 )
 
 
 def _numbered(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**item, "name": f"l{number}"} for number, item in enumerate(items)]
+
+
+def _ca(namespace: str | None) -> dict[str, str]:
+    return {"group": "", "kind": "ConfigMap", "name": "ca", **({"namespace": namespace} if namespace else {})}
 
 
 gateways = st.fixed_dictionaries(
@@ -129,6 +151,13 @@ gateways = st.fixed_dictionaries(
     optional={
         "addresses": st.lists(
             st.sampled_from(({"value": "10.9.0.1"}, {"type": "Hostname", "value": "a.com"})), max_size=1
+        ),
+        "tls": st.builds(
+            lambda mode, namespace: {
+                "frontend": {"default": {"validation": {"mode": mode, "caCertificateRefs": [_ca(namespace)]}}}
+            },
+            st.sampled_from(("AllowValidOnly", "AllowInsecureFallback")),
+            st.none() | namespaces,
         ),
         "infrastructure": st.just(
             {"parametersRef": {"group": "fairlead.dev", "kind": "GatewayParameters", "name": "x"}}
@@ -141,7 +170,7 @@ grants = st.fixed_dictionaries(
             st.fixed_dictionaries(
                 {
                     "group": st.just(GATEWAY_API),
-                    "kind": st.sampled_from(("HTTPRoute", "Gateway")),
+                    "kind": st.sampled_from(("HTTPRoute", "Gateway", "TCPRoute")),
                     "namespace": namespaces,
                 }
             ),
@@ -150,7 +179,8 @@ grants = st.fixed_dictionaries(
         ),
         "to": st.lists(
             st.fixed_dictionaries(
-                {"group": st.just(""), "kind": st.sampled_from(("Service", "Secret"))}, optional={"name": services}
+                {"group": st.just(""), "kind": st.sampled_from(("Service", "Secret", "ConfigMap"))},
+                optional={"name": services},
             ),
             min_size=1,
             max_size=2,
@@ -175,6 +205,7 @@ service_specs = st.fixed_dictionaries(
             (
                 [{"name": "http", "port": 80}],
                 [{"name": "web", "port": 80}, {"name": "admin", "port": 81, "protocol": "UDP"}],
+                [{"name": "tcp", "port": 80, "protocol": "TCP"}, {"name": "udp", "port": 80, "protocol": "UDP"}],
             )
         )
     },
@@ -233,6 +264,11 @@ secrets = st.sampled_from(
 )
 
 
+config_maps = st.sampled_from(
+    ({"data": {"ca.crt": _PEM.format("CERTIFICATE")}}, {"data": {"ca.crt": "no"}}, {"binaryData": {"ca.crt": "?"}})
+)
+
+
 def _kind(kind: str, names_: st.SearchStrategy[str], body: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Any]:
     """Changes that declare an object of a kind, or take it back."""
 
@@ -265,6 +301,9 @@ _labels = st.sampled_from(({"labels": {"team": "1"}}, {"labels": {"team": "2"}},
 declarations = st.one_of(
     _kind("Gateway", names, _spec(gateways)),
     _kind("HTTPRoute", st.sampled_from(("r", "q", "p")), _spec(routes)),
+    _kind("TCPRoute", st.sampled_from(("r", "q")), _spec(stream_routes)),
+    _kind("UDPRoute", st.sampled_from(("r", "q")), _spec(stream_routes)),
+    _kind("TLSRoute", st.sampled_from(("r", "q")), _spec(tls_routes)),
     _kind("Service", services, _spec(service_specs)),
     _kind("ServiceSubset", services, _spec(subsets)),
     _kind("ReferenceGrant", names, _spec(grants)),
@@ -272,6 +311,7 @@ declarations = st.one_of(
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),
+    _kind("ConfigMap", st.just("ca"), config_maps),
     _kind("GatewayClass", st.sampled_from(("fairlead", "other")), _controllers),
     _kind("Namespace", namespaces, _labels),
 )

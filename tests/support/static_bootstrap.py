@@ -26,7 +26,7 @@ def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]
     """The bootstrap of these resources, as `xds.translate.offline.translate` gives them."""
     listeners = copy.deepcopy([each for each in resources[TYPE_LISTENER] if "api_listener" not in each])
     for listener in listeners:
-        for chain in listener["filter_chains"]:
+        for chain in listener.get("filter_chains", ()):
             _inline_certificates(chain)
             for filter_ in chain["filters"]:
                 _inline_routes(filter_["typed_config"], resources)
@@ -53,6 +53,7 @@ def _inline_certificates(chain: dict[str, Any]) -> None:
     context = chain.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
     for config in context.get("tls_certificate_sds_secret_configs", ()):
         del config["sds_config"]
+    context.get("validation_context_sds_secret_config", {}).pop("sds_config", None)
 
 
 def _inline_routes(manager: dict[str, Any], resources: Resources) -> None:

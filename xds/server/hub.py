@@ -241,21 +241,18 @@ class Hub:
                 found[member.proxy.node_id] = entry
         return found
 
-    def spread(self, type_url: str, name: str) -> tuple[set[str], set[str]]:
-        """How far the present version of a resource has come among those that ask for it by whatever view: the node
-        ids of all of them, and of those that have not acknowledged it.
+    def spread(self, type_url: str, name: str, version: str) -> tuple[set[str], set[str]]:
+        """How far a version of a resource has come: the node ids of those that ask for it by name, and of those of them
+        that have acknowledged another one. What stands in for a version that was refused is another one.
         """
-        self._take_commits()
         wanting, lacking = set(), set()
         for member in self.members():
             state = member.stream.types.get(type_url)
             if state is None or state.subscription is None or not state.subscription.wants(name):
                 continue
-            contents = self._shelves.contents(member.proxy.audience, type_url)
-            wanted = contents.get(name) if contents is not None else None
             acked = state.acked.get(name)
             wanting.add(member.proxy.node_id)
-            if wanted is None or acked is None or acked.version != wanted.version:
+            if acked is None or acked.version != version:
                 lacking.add(member.proxy.node_id)
         return wanting, lacking
 

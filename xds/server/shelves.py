@@ -21,14 +21,14 @@ _NO_VIEW = View(())
 class Shelf:
     """One view and its contents. `missing` are keys of the view that have no row."""
 
-    __slots__ = ("audiences", "contents", "missing", "type_url", "view")
+    __slots__ = ("contents", "missing", "type_url", "view", "viewers")
 
     def __init__(self, type_url: str, view: View, contents: Contents, missing: frozenset[ResourceKey]) -> None:
         self.type_url = type_url
         self.view = view
         self.contents = contents
         self.missing = missing
-        self.audiences: set[Audience] = set()
+        self.viewers: set[ViewKey] = set()
 
 
 class Shelves:
@@ -92,7 +92,7 @@ class Shelves:
             # A row that was not there before is on no shelf, and only a shelf that misses some may wait for it.
             rows = (changed_rows if shelf.missing else replaced_rows).get(shelf.type_url)
             if rows and self._refill(shelf, rows):
-                changed.update(ViewKey(audience, shelf.type_url) for audience in shelf.audiences)
+                changed |= shelf.viewers
         return changed
 
     def _take_rows(self, type_url: str, commit: Commit) -> tuple[set[ResourceKey], set[ResourceKey]]:
@@ -134,14 +134,14 @@ class Shelves:
         if shelf is None:
             shelf = self._make(key.type_url, view, before, rows)
             self._by_view[key.type_url, view] = shelf
-        shelf.audiences.add(key.audience)
+        shelf.viewers.add(key)
         self._of[key] = shelf
         return shelf
 
     def _detach(self, key: ViewKey) -> None:
         shelf = self._of.pop(key)
-        shelf.audiences.discard(key.audience)
-        if not shelf.audiences:
+        shelf.viewers.discard(key)
+        if not shelf.viewers:
             del self._by_view[shelf.type_url, shelf.view]
 
     def _make(self, type_url: str, view: View, before: Shelf | None, rows: Iterable[ResourceKey]) -> Shelf:

@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mesh.attachments import HostKey
+from mesh.attachments import HostKey, ListenerKey
 from mesh.audiences import SIGHTS, Sight
-from mesh.backends import Backend
+from mesh.backends import Backend, Invalid, resolve
 from mesh.certificates import KEY_PAIRS
+from mesh.client_validation import CLIENT_AUTHORITIES
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
-from mesh.model import Audience, Endpoint, ServiceKey, ServicePort
+from mesh.model import Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
 from mesh.nearness import nearest_first, zones_apart
+from mesh.routes import find_stream_route
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
 from xds.resources import Resource, ResourceKey
@@ -28,11 +30,23 @@ from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
 from xds.translate.cluster import dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
 from xds.translate.framing import encode_checked, resource
-from xds.translate.names import GRPC_SCOPE, backend_of, clients_scope, gateway_scope, zone_of, zone_scope
+from xds.translate.names import (
+    GRPC_SCOPE,
+    backend_of,
+    client_authorities_name,
+    client_authorities_of,
+    clients_scope,
+    gateway_scope,
+    route_of,
+    zone_of,
+    zone_scope,
+)
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
-from xds.translate.secret import certificate_secret, secret_key, secret_name
+from xds.translate.secret import authorities_secret, certificate_secret, secret_key, secret_name
 from xds.translate.sidecar import LOOPBACK, ingress_cluster
+from xds.translate.stream_tables import STREAMS, Stream
 from xds.translate.traffic import traffic_settings
+from xds.translate.udp_proxy import BY_WEIGHT, UdpShare, shared_assignment
 from xds.translate.virtual_host import BuiltVirtualHost
 
 
@@ -53,7 +67,7 @@ class Use(msgspec.Struct, frozen=True):
     """That there is such a resource."""
 
 
-def _gateway_clusters(_key: HostKey, row: BuiltVirtualHost) -> Iterable[ResourceKey]:
+def _gateway_clusters(_key: HostKey | ListenerKey, row: BuiltVirtualHost | Stream) -> Iterable[ResourceKey]:
     return [ResourceKey(TYPE_CLUSTER, cluster) for cluster in row.clusters]
 
 
@@ -63,6 +77,10 @@ def _client_clusters(key: SeenPortKey, row: BuiltVirtualHost) -> Iterable[Resour
 
 
 def _gateway_uses(key: HostKey, row: BuiltVirtualHost) -> Iterable[UseKey]:
+    return _uses(gateway_scope(*key.gateway), _gateway_clusters(key, row))
+
+
+def _stream_uses(key: ListenerKey, row: Stream) -> Iterable[UseKey]:
     return _uses(gateway_scope(*key.gateway), _gateway_clusters(key, row))
 
 
@@ -87,9 +105,17 @@ def ADDRESSINGS(key: ServiceKey, look: Look) -> Addressing | None:  # noqa: N802
     return Addressing(external or any(not is_ip(endpoint.address) for endpoint in row.endpoints))
 
 
-@derived("clusters", each(VIRTUAL_HOSTS, _gateway_clusters), each(SERVICE_HOSTS, _client_clusters))
+@derived(
+    "clusters",
+    each(VIRTUAL_HOSTS, _gateway_clusters),
+    each(SERVICE_HOSTS, _client_clusters),
+    each(STREAMS, _gateway_clusters),
+)
 def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """Each cluster that some route names."""
+    if route_of(key.name) is not None:
+        shared = eds_cluster(key.name, protocol="UDP", policy=BY_WEIGHT)
+        return resource(key.type_url, key.name, encode_checked(shared), eds=key.name)
     grpc = key.scope == GRPC_SCOPE
     backend = backend_of(key.name)
     port = _port(look, backend) if backend is not None else None
@@ -151,11 +177,27 @@ ZONAL_ASSIGNMENTS_BY_ZONE = ZONAL_ASSIGNMENTS.index("zone", lambda key, _: (zone
 )
 def ASSIGNMENTS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """The endpoints of each EDS cluster, under the cluster's name; empty rather than absent (DESIGN §5, S17)."""
+    route = route_of(key.name)
+    if route is not None:
+        return resource(key.type_url, key.name, encode(shared_assignment(key.name, _udp_shares(look, route))))
     backend = backend_of(key.name)
     port = _port(look, backend) if backend is not None else None
     if backend is None or port is None:
         return None
     return resource(key.type_url, key.name, encode(_assignment(look, key.name, backend, port)))
+
+
+def _udp_shares(look: Look, key: ObjectKey) -> Iterable[UdpShare]:
+    route = find_stream_route(look, key)
+    for ref in route.spec.rules[0].backend_refs if route is not None else ():
+        if not ref.weight:
+            continue
+        backend = resolve(look, route=key, ref=ref)
+        port = _port(look, backend) if not isinstance(backend, Invalid) else None
+        if isinstance(backend, Invalid) or port is None:
+            yield UdpShare(ref.weight, (), "")
+        else:
+            yield UdpShare(ref.weight, _endpoints(look, backend, port, fallback=False), port.name)
 
 
 def _assignment(look: Look, name: str, backend: Backend, port: ServicePort, zone: str = "") -> Any:
@@ -179,7 +221,7 @@ def _same_zone(places: LocalityPolicy | None) -> bool:
 
 def _port(look: Look, backend: Backend) -> ServicePort | None:
     service = look(SERVICES, backend.service)
-    return service.port(backend.port) if service is not None else None
+    return service.port(backend.port, udp=backend.udp) if service is not None else None
 
 
 def _endpoints(look: Look, backend: Backend, port: ServicePort, *, fallback: bool) -> Iterable[Endpoint]:
@@ -220,7 +262,7 @@ def WORKLOAD_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     return resource(key.type_url, key.name, encode_checked(cluster))
 
 
-@derived("uses", each(VIRTUAL_HOSTS, _gateway_uses), each(SERVICE_HOSTS, _client_uses))
+@derived("uses", each(VIRTUAL_HOSTS, _gateway_uses), each(SERVICE_HOSTS, _client_uses), each(STREAMS, _stream_uses))
 def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
     """Which scope's routes name which clusters, and so need which endpoints."""
     table = CLUSTERS if key.resource.type_url == TYPE_CLUSTER else ASSIGNMENTS
@@ -230,20 +272,33 @@ def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
 USES_BY_SCOPE = USES.index("scope", lambda key, _: ((key.scope, key.resource.type_url),))
 
 
-def certificate_keys(gateway: Gateway) -> tuple[ResourceKey, ...]:
+def secret_keys(key: GatewayKey, gateway: Gateway) -> tuple[ResourceKey, ...]:
     """The secrets that a Gateway's listeners use, sorted."""
-    used = {
-        certificate for listener in gateway.listeners if listener.programmed for certificate in listener.certificates
-    }
-    return tuple(sorted(ResourceKey(TYPE_SECRET, secret_name(certificate)) for certificate in used))
+    used: set[str] = set()
+    for listener in gateway.listeners:
+        if listener.programmed:
+            used.update(secret_name(certificate) for certificate in listener.certificates)
+            if listener.clients is not None:
+                used.add(client_authorities_name(*key, listener.port))
+    return tuple(ResourceKey(TYPE_SECRET, name) for name in sorted(used))
 
 
-def _secrets(_key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
-    return certificate_keys(row)
-
-
-@derived("secrets", each(GATEWAYS, _secrets))
+@derived("secrets", each(GATEWAYS, secret_keys))
 def SECRETS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
-    """The certificates of gateways' listeners."""
+    """The certificates of gateways' listeners, and the authorities that their clients are judged by."""
+    judging = client_authorities_of(key.name)
+    if judging is not None:
+        return _client_authorities(look, key, GatewayKey(*judging[:2]), judging[2])
     pair = look(KEY_PAIRS, secret_key(key.name))
     return resource(key.type_url, key.name, encode(certificate_secret(key.name, pair))) if pair is not None else None
+
+
+def _client_authorities(look: Look, key: ResourceKey, gateway: GatewayKey, port: int) -> Resource | None:
+    row = look(GATEWAYS, gateway)
+    served = (one for one in row.listeners if one.programmed and one.port == port) if row is not None else ()
+    clients = next((one.clients for one in served if one.clients is not None), None)
+    if clients is None:
+        return None
+    held = (look(CLIENT_AUTHORITIES, at) for at in clients.authorities)
+    pem = b"\n".join(authorities.pem for authorities in held if authorities is not None)
+    return resource(key.type_url, key.name, encode(authorities_secret(key.name, pem, insecure=clients.insecure)))

@@ -82,17 +82,21 @@ def chain_key(gateway: GatewayKey, listener: GatewayListener) -> ChainKey:
 
 
 def _programmed(key: GatewayKey, row: Gateway) -> Iterable[ListenerKey]:
-    return (ListenerKey(key, listener.name) for listener in row.listeners if listener.programmed)
+    return (ListenerKey(key, listener.name) for listener in row.listeners if listener.programmed and listener.http)
 
 
 def _own_hosts(key: GatewayKey, row: Gateway) -> Iterable[HostKey]:
     """The hostnames that listeners answer for without any route: their own, and on HTTPS their neighbours'."""
     served = [listener for listener in row.listeners if listener.programmed]
     for listener in served:
+        if not listener.http:
+            continue
         if listener.hostname != ANY:
             yield HostKey(key, listener.name, listener.hostname)
         if listener.protocol == "HTTPS":
-            yield from (HostKey(key, listener.name, other.hostname) for other in served if other.port == listener.port)
+            yield from (
+                HostKey(key, listener.name, other.hostname) for other in served if other.place == listener.place
+            )
 
 
 def _attached_hosts(_key: ObjectKey, row: Attachment) -> Iterable[HostKey]:
@@ -104,12 +108,12 @@ def ENTRANCES(key: ListenerKey, look: Look) -> ListenerEntrance | None:  # noqa:
     """Each listener that Envoy gets."""
     gateway = look(GATEWAYS, key.gateway)
     listener = gateway.listener(key.listener) if gateway is not None else None
-    if gateway is None or listener is None:
+    if gateway is None or listener is None or not listener.http:
         return None
     others = sorted(
         each.hostname
         for each in gateway.listeners
-        if each.programmed and each.port == listener.port and each.name != listener.name
+        if each.programmed and each.place == listener.place and each.name != listener.name
     )
     return ListenerEntrance(chain=chain_key(key.gateway, listener), hostname=listener.hostname, others=tuple(others))
 
@@ -148,4 +152,4 @@ def SOTW_GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
 
 def chains(key: GatewayKey, gateway: Gateway) -> Iterable[ChainKey]:
     """The filter chains of a Gateway."""
-    return sorted({chain_key(key, listener) for listener in gateway.listeners if listener.programmed})
+    return sorted({chain_key(key, listener) for listener in gateway.listeners if listener.programmed and listener.http})

@@ -1,13 +1,14 @@
-"""Listeners of a gateway: one per address and port, with a filter chain for HTTP or one per HTTPS hostname.
+"""Listeners of a gateway: one per address and port, with a filter chain for HTTP, one per HTTPS hostname, and so on.
 
-Routes are not in here and never change a listener: only the Gateway itself does. Several HTTP listeners of one port
+HTTP routes are not in here and never change a listener: only the Gateway itself does. (Those of connections that pass
+as they are have no other place: `stream_tables`.) Several HTTP listeners of one port
 share one chain, since only the Host header tells them apart; HTTPS listeners are told apart by SNI, and a client that
 names none of them is cut off unless a listener takes any host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,20 +16,29 @@ import msgspec
 from mesh.certificates import SecretKey
 from mesh.hostnames import ANY
 from xds.schema import pack
-from xds.schema.types import Listener, TlsInspector
+from xds.schema.types import Listener, SocketAddress, TlsInspector
 from xds.translate.http_connection_manager import FILTER, gateway_manager
 from xds.translate.names import listener_name, stat_name
-from xds.translate.tls import set_downstream_tls
+from xds.translate.stream_tables import StreamHost, StreamShare
+from xds.translate.tcp_proxy import add_tcp_proxy
+from xds.translate.tls import ALPN, ClientTrust, set_downstream_tls
+from xds.translate.udp_proxy import add_udp_proxy
 
 EVERY_ADDRESS = "::"
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """A filter chain: its name, which its routes bear too, and for HTTPS its hostname and certificates."""
+    """A filter chain: its name, which its routes bear too, and for HTTPS its hostname and certificates.
+
+    `stream` is set where connections pass as they are: their shares. `by_server_name`: only TLS comes in here.
+    """
 
     name: str
     hostname: str = ANY
     certificates: tuple[SecretKey, ...] = ()
+    stream: tuple[StreamShare, ...] | None = None
+    by_server_name: bool = False
+    clients: ClientTrust | None = None
 
 
 def gateway_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: bool) -> Any:
@@ -42,15 +52,33 @@ def gateway_listener(address: str, port: int, chains: Iterable[Chain], *, scoped
         made = listener.filter_chains.add()
         made.name = chain.name
         if chain.certificates:
+            alpn = ALPN if chain.stream is None else ()
+            set_downstream_tls(made.transport_socket, chain.certificates, alpn=alpn, clients=chain.clients)
+        if chain.certificates or chain.by_server_name:
             tls = True
-            set_downstream_tls(made.transport_socket, chain.certificates)
             if chain.hostname != ANY:
                 made.filter_chain_match.server_names.append(chain.hostname)
-        add_manager(made, gateway_manager(chain.name, scoped=scoped))
+        if chain.by_server_name:
+            made.filter_chain_match.transport_protocol = "tls"
+        if chain.stream is not None:
+            add_tcp_proxy(made, chain.stream)
+        else:
+            add_manager(made, gateway_manager(chain.name, scoped=scoped))
     if tls:
         inspector = listener.listener_filters.add()
         inspector.name = "envoy.filters.listener.tls_inspector"
         inspector.typed_config.CopyFrom(pack(TlsInspector()))
+    return listener
+
+
+def udp_listener(address: str, port: int, hosts: Sequence[StreamHost]) -> Any:
+    """The listener for datagrams at an address."""
+    listener = Listener()
+    listener.name = listener_name(address, port, udp=True)
+    listener.stat_prefix = stat_name(listener.name)
+    set_address(listener, address, port)
+    listener.address.socket_address.protocol = SocketAddress.UDP
+    add_udp_proxy(listener, hosts)
     return listener
 
 

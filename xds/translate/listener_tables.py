@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mesh.attachments import ListenerKey
 from mesh.audiences import SIGHTS, Sight
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY
+from mesh.listeners import GatewayListener
 from mesh.model import Audience
 from mesh.tables import Look, derived, each
 from xds.resources import Resource, ResourceKey
@@ -15,12 +17,14 @@ from xds.translate import names
 from xds.translate.framing import encode_checked, resource
 from xds.translate.gateway_tables import SOTW_GATEWAYS, chain_key
 from xds.translate.grpc_client import api_listener
-from xds.translate.listener import EVERY_ADDRESS, Chain, gateway_listener
+from xds.translate.listener import EVERY_ADDRESS, Chain, gateway_listener, udp_listener
 from xds.translate.route_tables import (
     SERVICE_HOSTS,
     SeenPortKey,
 )
 from xds.translate.sidecar import LOOPBACK, egress_listener, ingress_cluster, ingress_listener
+from xds.translate.stream_tables import STREAMS, Stream
+from xds.translate.tls import ClientTrust
 from xds.translate.virtual_host import BuiltVirtualHost
 
 EGRESS_SCOPE = "egress"
@@ -35,10 +39,10 @@ def _bound_for_sotw(key: GatewayKey, row: Gateway) -> Iterable[ResourceKey]:
 
 
 def _listeners(row: Gateway, scope: str) -> Iterable[ResourceKey]:
-    ports = {listener.port for listener in row.listeners if listener.programmed}
+    places = {listener.place for listener in row.listeners if listener.programmed}
     return (
-        ResourceKey(TYPE_LISTENER, names.listener_name(address, port), scope)
-        for port in ports
+        ResourceKey(TYPE_LISTENER, names.listener_name(address, port, udp=udp), scope)
+        for port, udp in places
         for address in row.addresses or (EVERY_ADDRESS,)
     )
 
@@ -51,16 +55,43 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     gateway = look(GATEWAYS, gateway_key)
     if gateway is None:
         return None
-    bound, _, port = key.name.rpartition(":")
+    address, port, udp = names.listener_place(key.name)
     chains: dict[str, Chain] = {}
+    needs: set[str] = set()
     for listener in gateway.listeners:
-        if not listener.programmed or listener.port != int(port):
+        if not listener.programmed or listener.place != (port, udp):
             continue
-        chain = chain_key(gateway_key, listener)
-        chains[chain.name] = Chain(chain.name, listener.hostname if chain.listener else ANY, listener.certificates)
+        if listener.http:
+            chain = chain_key(gateway_key, listener)
+            hostname = listener.hostname if chain.listener else ANY
+            trust = _trust(gateway_key, listener)
+            chains[chain.name] = Chain(chain.name, hostname, listener.certificates, clients=trust)
+            continue
+        stream = look(STREAMS, ListenerKey(gateway_key, listener.name)) or Stream(())
+        needs.update(stream.clusters)
+        if udp:
+            return resource(
+                key.type_url, key.name, encode_checked(udp_listener(address, port, stream.hosts)), needs=needs
+            )
+        chains |= {chain.name: chain for chain in _stream_chains(listener, stream)}
     ordered = [chains[name] for name in sorted(chains)]
-    made = gateway_listener(bound.strip("[]"), int(port), ordered, scoped=not sotw)
-    return resource(key.type_url, key.name, encode_checked(made))
+    made = gateway_listener(address, port, ordered, scoped=not sotw)
+    return resource(key.type_url, key.name, encode_checked(made), needs=needs)
+
+
+def _trust(gateway: GatewayKey, listener: GatewayListener) -> ClientTrust | None:
+    if listener.clients is None:
+        return None
+    name = names.client_authorities_name(*gateway, listener.port)
+    return ClientTrust(name, required=not listener.clients.insecure)
+
+
+def _stream_chains(listener: GatewayListener, stream: Stream) -> Iterable[Chain]:
+    kind = listener.protocol.lower()
+    for host in stream.hosts:
+        name = f"{kind}-{listener.port}-{listener.name}" + (f"-{host.hostname}" if host.hostname else "")
+        by_name = listener.protocol == "TLS"
+        yield Chain(name, host.hostname, listener.certificates, stream=host.shares, by_server_name=by_name)
 
 
 def _sidecar_listeners(key: Audience, _row: Sight) -> Iterable[ResourceKey]:

@@ -8,7 +8,7 @@ statistics are a tree with dots between its levels.
 from __future__ import annotations
 
 from mesh.backends import Backend
-from mesh.model import Audience, ServiceKey
+from mesh.model import Audience, ObjectKey, ServiceKey
 
 # A cluster that never exists: requests for a backend that cannot be resolved are answered 500 by its absence.
 MISSING_CLUSTER = "missing-backend"
@@ -18,6 +18,7 @@ GRPC_SCOPE = "grpc"
 
 OWN = "own"
 ROUTE_RETRY = "route-retry"
+UDP = "udp"
 
 # The SDS name of our trust domain's authorities, as SPIFFE's agents have it too.
 ROOTCA = "ROOTCA"
@@ -31,12 +32,14 @@ def root_name(trust_domain: str) -> str:
 def cluster_name(backend: Backend) -> str:
     """`<namespace>/<service>:<port>`, then `@<subset>`, then what makes it differ from the cluster of that name.
 
-    `~own`: only the Service object's endpoints count. `~route-retry`: the retries are its routes' own.
+    `~own`: only the Service object's endpoints count. `~route-retry`: the retries are its routes' own. `~udp`: the port
+    is one of UDP.
     """
     subset = f"@{backend.subset}" if backend.subset else ""
     own = f"~{OWN}" if backend.own else ""
     retry = f"~{ROUTE_RETRY}" if backend.route_retry else ""
-    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}{retry}"
+    udp = f"~{UDP}" if backend.udp else ""
+    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}{retry}{udp}"
 
 
 def backend_of(cluster: str) -> Backend | None:
@@ -47,8 +50,33 @@ def backend_of(cluster: str) -> Backend | None:
     namespace, slash, service = service.partition("/")
     if not slash or not port.isdigit():
         return None
-    own, route_retry = OWN in differences, ROUTE_RETRY in differences
-    return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry)
+    own, route_retry, udp = OWN in differences, ROUTE_RETRY in differences, UDP in differences
+    return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry, udp)
+
+
+def client_authorities_name(namespace: str, gateway: str, port: int) -> str:
+    """The SDS name of the authorities that clients of a gateway's port are judged by; no object's name has a `~`."""
+    return f"~clients/{namespace}/{gateway}/{port}"
+
+
+def client_authorities_of(name: str) -> tuple[str, str, int] | None:
+    """What `client_authorities_name` made a name from; None for a name of another origin."""
+    if not name.startswith("~clients/"):
+        return None
+    _, namespace, gateway, port = name.split("/")
+    return namespace, gateway, int(port)
+
+
+def shared_cluster(route: ObjectKey) -> str:
+    """The cluster of a UDPRoute with several backends, whose endpoints it holds by weight: `udproute/<ns>/<name>`."""
+    return f"udproute/{route.namespace}/{route.name}"
+
+
+def route_of(cluster: str) -> ObjectKey | None:
+    """What `shared_cluster` made a name from; None for a name of another origin."""
+    kind, _, rest = cluster.partition("/")
+    namespace, slash, name = rest.partition("/")
+    return ObjectKey("UDPRoute", namespace, name) if kind == "udproute" and slash and ":" not in rest else None
 
 
 def host_of(cluster: str) -> str:
@@ -67,12 +95,20 @@ def stat_name(name: str) -> str:
 
     The listener `[::]:80` is `any_80` there.
     """
-    return name.replace("[::]", "any").replace(".", "_").replace(":", "_")
+    return name.replace("[::]", "any").replace(".", "_").replace(":", "_").replace("/udp", "_udp")
 
 
-def listener_name(address: str, port: int) -> str:
-    """`10.0.0.1:80` or `[::]:80`."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def listener_name(address: str, port: int, *, udp: bool = False) -> str:
+    """`10.0.0.1:80` or `[::]:80`; of UDP `[::]:80/udp`."""
+    suffix = "/udp" if udp else ""
+    return f"[{address}]:{port}{suffix}" if ":" in address else f"{address}:{port}{suffix}"
+
+
+def listener_place(name: str) -> tuple[str, int, bool]:
+    """Address, port and whether it is one of UDP, of what `listener_name` made a name from."""
+    address, _, rest = name.rpartition(":")
+    port, slash, _ = rest.partition("/")
+    return address.strip("[]"), int(port), bool(slash)
 
 
 def gateway_scope(namespace: str, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.certificates import KeyPair, SecretKey
-from xds.schema.types import Secret
+from xds.schema.types import CertificateValidationContext, Secret
 
 
 def secret_name(key: SecretKey) -> str:
@@ -17,6 +17,16 @@ def secret_key(name: str) -> SecretKey:
     """The Secret object that an SDS name means."""
     namespace, _, secret = name.partition("/")
     return SecretKey(namespace, secret)
+
+
+def authorities_secret(name: str, pem: bytes, *, insecure: bool) -> Any:
+    """The secret by which clients are judged. `insecure`: who cannot be trusted is let in all the same."""
+    secret = Secret()
+    secret.name = name
+    secret.validation_context.trusted_ca.inline_bytes = pem
+    if insecure:
+        secret.validation_context.trust_chain_verification = CertificateValidationContext.ACCEPT_UNTRUSTED
+    return secret
 
 
 def certificate_secret(name: str, pair: KeyPair) -> Any:

@@ -27,6 +27,7 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import CLIENTS, ROUTES, SEEN, SEEN_PORTS, SERVICE_HOSTS, VIRTUAL_HOSTS
+from xds.translate.stream_tables import STREAMS
 from xds.translate.views import RESOURCE_TABLES, SHARED_VIEWS, VIEWS, ZONAL_VIEWS
 
 __all__ = ["RESOURCE_TABLES", "TABLES", "VIEWS"]
@@ -36,6 +37,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     ENTRANCES,
     HOSTS,
     SOTW_GATEWAYS,
+    STREAMS,
     CLIENTS,
     SEEN,
     SEEN_PORTS,

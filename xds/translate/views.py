@@ -39,7 +39,7 @@ from xds.translate.cluster_tables import (
     WORKLOAD_CLUSTERS,
     ZONAL_ASSIGNMENTS,
     ZONAL_ASSIGNMENTS_BY_ZONE,
-    certificate_keys,
+    secret_keys,
 )
 from xds.translate.listener_tables import (
     GATEWAY_LISTENERS,
@@ -184,7 +184,10 @@ def _listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
 
 def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
     gateway = look(GATEWAYS, GatewayKey(audience.namespace, audience.name)) if audience.kind == "gateway" else None
-    return (*root_keys(look), *(certificate_keys(gateway) if gateway is not None else ()))
+    return (
+        *root_keys(look),
+        *(secret_keys(GatewayKey(audience.namespace, audience.name), gateway) if gateway is not None else ()),
+    )
 
 
 _OWN: dict[str, Callable[[Look, Audience], tuple[ResourceKey, ...]]] = {

@@ -119,6 +119,30 @@ async def test_a_root_signs_only_after_a_proxy_that_is_held_back_has_acknowledge
 
 
 @pytest.mark.faults
+async def test_a_proxy_that_refused_the_bundle_is_waited_for_though_its_last_good_one_stands(
+    children: Children, tmp_path: Path, passphrase: Path
+) -> None:
+    init(tmp_path / "ca", passphrase)
+    serving = start(children, tmp_path / "ca", passphrase)
+    async with Client(serving.xds) as client:
+        await client.send(TYPE_SECRET, node=node("sidecar~shop~reviews~1"), resource_names_subscribe=["ROOTCA"])
+        await roots_of(client)
+        await client.ack(client.kept)  # type: ignore[attr-defined]
+        new = prepare(serving)
+        await roots_of(client)
+        await client.ack(client.kept, error="no")  # type: ignore[attr-defined]
+        assert step(serving, new, "activate")["state"] == "prepared"
+
+        def last_good_stands() -> bool:
+            [row] = serving.client.get("/api/v1/proxies/sidecar~shop~reviews~1")["resources"]["SDS"]
+            return bool(row["acked"])
+
+        await until(last_good_stands)
+        assert authorities(serving)["prepared"] == new
+        assert serving.client.get("/api/v1/authority")["gate"]["waiting"] == ["sidecar~shop~reviews~1"]
+
+
+@pytest.mark.faults
 def test_killed_after_each_step_it_comes_back_with_it(children: Children, tmp_path: Path, passphrase: Path) -> None:
     init(tmp_path / "ca", passphrase)
     bundles: list[int] = []

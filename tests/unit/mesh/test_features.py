@@ -3,9 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from mesh.definitions import DEFINITIONS, Definition, DefinitionKey
-from mesh.features import FEATURES, names
+from mesh.features import FEATURES, NOT_SERVED, names
 from mesh.tables import Change
 from tests.support.model import Model
+
+# Counted in `pkg/features` of Gateway API v1.6.3.
+ALL_FEATURES = 58
 
 ROOT = Path(__file__).resolve().parents[3]
 CLASS = "{kind: GatewayClass, metadata: {name: ours}, spec: {controllerName: fairlead.dev/gateway-controller}}"
@@ -14,6 +17,11 @@ CLASS = "{kind: GatewayClass, metadata: {name: ours}, spec: {controllerName: fai
 def test_every_feature_that_is_claimed_has_a_test_that_shows_it() -> None:
     assert [feature.name for feature in FEATURES if not (ROOT / feature.shown_in).exists()] == []
     assert all(feature.served_by for feature in FEATURES)
+
+
+def test_every_feature_of_the_specification_is_claimed_or_said_to_be_lacking_and_never_both() -> None:
+    assert set(NOT_SERVED) & set(names()) == set()
+    assert len(set(NOT_SERVED) | set(names())) == ALL_FEATURES
 
 
 def test_the_features_are_claimed_once_in_alphabetical_order_and_fit_into_a_status() -> None:

@@ -76,11 +76,11 @@ def test_a_listener_of_an_unknown_protocol_is_refused_and_the_others_live_on() -
     model = Model()
     model.apply(
         gateway(
-            http("http"), "{name: odd, port: 81, protocol: example.com/ODD}", "{name: tcp, port: 80, protocol: TCP}"
+            http("http"), "{name: odd, port: 81, protocol: example.com/ODD}", "{name: tls, port: 80, protocol: tls}"
         )
     )
     assert conditions(listener(model, "odd"))["Accepted"] == (False, "UnsupportedProtocol")
-    assert conditions(listener(model, "tcp"))["Accepted"] == (False, "UnsupportedProtocol")
+    assert conditions(listener(model, "tls"))["Accepted"] == (False, "UnsupportedProtocol")
     assert listener(model, "odd").supported_kinds == ()
     assert listener(model, "http").programmed
     assert conditions(edge(model))["Accepted"] == (True, "ListenersNotValid")
@@ -246,9 +246,14 @@ def test_a_gateway_that_asks_for_client_certificates_is_not_served_without_them(
     model.apply(secret("cert"))
     ask = "tls: {frontend: {default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}"
     model.apply(gateway(https("tls", "cert"), http("http"), extra=ask))
-    assert conditions(listener(model, "tls"))["Accepted"] == (False, "UnsupportedValue")
+    assert conditions(listener(model, "tls"))["Accepted"] == (False, "NoValidCACertificate")
+    assert conditions(listener(model, "tls"))["ResolvedRefs"] == (False, "InvalidCACertificateRef")
     assert not listener(model, "tls").programmed
     assert listener(model, "http").programmed
+    pem = "-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----\\n"
+    model.apply(f'{{kind: ConfigMap, metadata: {{name: ca}}, data: {{ca.crt: "{pem}"}}}}')
+    assert listener(model, "tls").programmed
+    assert listener(model, "tls").clients is not None
 
 
 def test_addresses_are_ip_addresses_written_in_one_way() -> None:

@@ -13,12 +13,17 @@ from mesh.kinds import KINDS, to_json
 from mesh.problems import Problem, child
 from mesh.validation import validate
 
+_STREAMS = {"rules": [{"backendRefs": [{"name": "reviews", "port": 80}]}]}
 MINIMAL: dict[str, dict[str, Any]] = {
     "GatewayClass": {"spec": {"controllerName": "fairlead.dev/gateway-controller"}},
     "Gateway": {
         "spec": {"gatewayClassName": "fairlead", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
     },
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "edge"}]}},
+    "ConfigMap": {"data": {"ca.crt": "text"}},
+    "TCPRoute": {"spec": {"parentRefs": [{"name": "edge"}], **_STREAMS}},
+    "TLSRoute": {"spec": {"parentRefs": [{"name": "edge"}], "hostnames": ["a.example.com"], **_STREAMS}},
+    "UDPRoute": {"spec": {"parentRefs": [{"name": "edge"}], **_STREAMS}},
     "ReferenceGrant": {
         "spec": {
             "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "a"}],

@@ -42,15 +42,15 @@ def test_a_gateway_with_http_and_https_is_good() -> None:
         ({"tls": {"certificateRefs": [{"name": "c"}]}}, "NotAllowed [0].tls"),
         ({"protocol": "HTTPS"}, "MissingCertificate [0].tls"),
         ({"protocol": "HTTPS", "tls": {}}, "MissingField [0].tls.certificateRefs"),
-        ({"protocol": "TLS"}, "UnsupportedProtocol [0].protocol|MissingField [0].tls"),
+        ({"protocol": "TLS"}, "MissingField [0].tls"),
         ({"protocol": "HTTPS", "tls": {"mode": "Passthrough"}}, "NotAllowed [0].tls.mode"),
-        ({"protocol": "TCP"}, "UnsupportedProtocol [0].protocol"),
-        ({"protocol": "TCP", "hostname": "a.com"}, "NotAllowed [0].hostname|UnsupportedProtocol [0].protocol"),
+        ({"protocol": "TCP"}, ""),
+        ({"protocol": "TCP", "hostname": "a.com"}, "NotAllowed [0].hostname"),
         ({"protocol": "http"}, "UnsupportedProtocol [0].protocol"),
         ({"protocol": "-"}, "InvalidFormat [0].protocol"),
         ({"allowedRoutes": {"namespaces": {"from": "Selector"}}}, "MissingField [0].allowedRoutes.namespaces.selector"),
         ({"allowedRoutes": {"namespaces": {"from": "same"}}}, "UnknownValue [0].allowedRoutes.namespaces.from"),
-        ({"allowedRoutes": {"kinds": [{"kind": "TCPRoute"}]}}, "UnsupportedKind [0].allowedRoutes.kinds[0]"),
+        ({"allowedRoutes": {"kinds": [{"kind": "MQTTRoute"}]}}, "UnsupportedKind [0].allowedRoutes.kinds[0]"),
     ],
 )
 def test_a_listener_is_judged(listener: dict[str, Any], expected: str) -> None:
@@ -87,10 +87,14 @@ def test_addresses_are_distinct_ip_addresses() -> None:
     assert codes(gateway(HTTP, addresses=[{"type": "Street", "value": "a"}])) == ["UnknownValue spec.addresses[0].type"]
 
 
-def test_client_certificates_that_nobody_would_ask_for_are_refused_not_ignored() -> None:
+def test_client_certificates_are_configured_once_for_each_port() -> None:
     ca = {"group": "", "kind": "ConfigMap", "name": "ca"}
-    tls = {"frontend": {"default": {"validation": {"caCertificateRefs": [ca]}}}}
-    assert validate(gateway(HTTPS, tls=tls)).object is None
+    config = {"validation": {"caCertificateRefs": [ca]}}
+    twice = [{"port": 443, "tls": config}] * 2
+    assert codes(gateway(HTTPS, tls={"frontend": {"default": config}})) == []
+    assert codes(gateway(HTTPS, tls={"frontend": {"default": config, "perPort": twice}})) == [
+        "Duplicate spec.tls.frontend.perPort[1].port"
+    ]
 
 
 def test_what_is_accepted_but_not_done_is_said() -> None:

@@ -68,14 +68,18 @@ def test_a_single_port_may_have_no_name() -> None:
     assert told(service("reviews", {"port": 80})).row.ports == (ServicePort("", 80, "HTTP"),)
 
 
-def test_where_tcp_and_udp_share_a_number_the_tcp_port_is_told() -> None:
+def test_tcp_and_udp_may_share_a_number() -> None:
     dns = service(
         "dns",
         {"name": "dns", "port": 53, "protocol": "UDP"},
         {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
         {"name": "syslog", "port": 514, "protocol": "UDP"},
     )
-    assert told(dns).row.ports == (ServicePort("dns-tcp", 53, "HTTP"), ServicePort("syslog", 514, "UDP"))
+    assert told(dns).row.ports == (
+        ServicePort("dns-tcp", 53, "HTTP"),
+        ServicePort("dns", 53, "UDP"),
+        ServicePort("syslog", 514, "UDP"),
+    )
 
 
 def test_sctp_ports_are_left_out() -> None:
