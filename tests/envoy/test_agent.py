@@ -65,7 +65,9 @@ def test_an_envoy_with_an_agent_lives_on_renewed_certificates_through_an_outage(
         return set(re.findall(r'"serial_number": "([0-9a-f]+)"', envoy.get("/certs")))
 
     first = serials()
-    children.wait_until(lambda: len(agent.log.read_text().split("certificate of spiffe")) > 2, what="a renewal", timeout=60)
+    children.wait_until(
+        lambda: len(agent.log.read_text().split("certificate of spiffe")) > 2, what="a renewal", timeout=60
+    )
     children.wait_until(lambda: not (serials() & first - _roots(envoy)), what="Envoy to use another certificate")
 
     mesh.serving.child.signal_group(signal.SIGKILL)
