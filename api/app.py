@@ -15,7 +15,8 @@ from api.gate import Gate
 from api.object_routes import JSON_TYPE, Doors, object_routes
 from api.objects import Objects
 from api.pages import page_routes
-from api.ports import CertificateAuthority, Config, World, YamlParser
+from api.ports import CertificateAuthority, Config, Registrations, World, YamlParser
+from api.registration_routes import registration_routes
 from api.rendering import encoded
 from api.shared_renderings import SharedRenderings
 from api.traffic import Traffic
@@ -30,6 +31,7 @@ def create_app(
     feed: Feed,
     parse_yaml: YamlParser,
     access: Access,
+    registrations: Registrations | None = None,
     authority: CertificateAuthority | None = None,
     limits: Limits = DEFAULT_LIMITS,
     version: str = "0",
@@ -65,5 +67,6 @@ def create_app(
     app.router.routes.append(object_routes(doors))
     app.include_router(world_routes(world))
     app.include_router(authority_routes(authority, parse_yaml, limits))
+    app.include_router(registration_routes(registrations, parse_yaml, limits))
     app.include_router(page_routes())
     return app

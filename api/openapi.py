@@ -69,6 +69,17 @@ _SPLIT: JSON = {
     "additionalProperties": False,
     "example": {"rule": 0, "weights": {"reviews": 90, "reviews-v2": 10}},
 }
+_REGISTRATION: JSON = {
+    "type": "object",
+    "description": "An endpoint as in a Service's `spec.endpoints`, and for how long it holds unless it is sent again.",
+    "properties": {
+        "address": _TEXT,
+        "ports": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1, "maximum": 65535}},
+        "ttlSeconds": {"type": "number", "minimum": 1, "maximum": 3600, "default": 15},
+    },
+    "required": ["address", "ports"],
+    "example": {"address": "192.0.2.7", "ports": {"http": 8080}, "ttlSeconds": 15},
+}
 _ROLLBACK: JSON = {
     "type": "object",
     "properties": {"revision": {"type": "integer", "minimum": 1}},
@@ -87,6 +98,7 @@ def document(*, version: str, with_tokens: bool) -> JSON:
         paths[path] = {"get": operation}
     for path, method, operation in _authority_paths():
         paths[path] = {method: operation}
+    paths |= _registration_paths()
     made: JSON = {
         "openapi": "3.1.0",
         "info": {
@@ -360,6 +372,31 @@ def _authority_paths() -> Iterator[tuple[str, str, JSON]]:
     fetched: JSON = {"operationId": "refreshFederation", "tags": ["Authority"], "parameters": [name]}
     fetched |= {"summary": "Fetch the bundle of one of them now", "responses": _answers({"200": anything}, 404, 503)}
     yield "/api/v1/federation/{name}/refresh", "post", fetched
+
+
+def _registration_paths() -> JSON:
+    anything = {"type": "object"}
+    path = [_path_parameter(name) for name in ("namespace", "service", "id")]
+
+    def operation(name: str, summary: str, parameters: list[JSON], answers: JSON) -> JSON:
+        made: JSON = {"operationId": name, "tags": ["Registration"], "summary": summary}
+        return made | {"parameters": parameters, "responses": answers}
+
+    narrow = [_query(name, f"Only of this {name}.", _TEXT) for name in ("namespace", "service")]
+    listed = operation(
+        "registrations", "The instances that registered themselves", narrow, _answers({"200": _list_of(anything)})
+    )
+    good = _answers({"200": anything, "201": anything}, 400, 409, 413, 415, 422)
+    put = operation("register", "Register an instance for a time, or say that it is alive", path, good)
+    put["requestBody"] = {"required": True, "content": _json_body(_REGISTRATION)}
+    return {
+        "/api/v1/registrations": {"get": listed},
+        "/api/v1/registrations/{namespace}/{service}/{id}": {
+            "get": operation("registration", "One of them", path, _answers({"200": anything}, 404, 422)),
+            "put": put,
+            "delete": operation("deregister", "Let it leave now", path, _answers({"200": anything}, 404, 422)),
+        },
+    }
 
 
 def _ready() -> JSON:

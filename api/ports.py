@@ -23,6 +23,7 @@ import msgspec
 from mesh.kinds.meta import Object
 from mesh.model import ObjectKey
 from mesh.problems import Problem
+from mesh.registered import Registration, RegistrationKey
 
 
 class PortError(Exception):
@@ -279,6 +280,38 @@ class World(Protocol):
 
     def metrics(self) -> tuple[bytes, str]:
         """The Prometheus page and its content type."""
+        ...
+
+
+class RegistrationView(msgspec.Struct, frozen=True, rename="camel"):
+    """An instance that registered itself. `known`: some source tells of its service and of a port that it serves."""
+
+    namespace: str
+    service: str
+    id: str
+    registration: Registration
+    expires_in_seconds: float
+    known: bool
+    created: bool = False
+
+
+class Registrations(Protocol):
+    """The instances that register themselves, each for as long as it is heard from."""
+
+    def all(self) -> Sequence[RegistrationView]:
+        """Every one, sorted."""
+        ...
+
+    def get(self, key: RegistrationKey) -> RegistrationView | None:
+        """One of them."""
+        ...
+
+    def put(self, key: RegistrationKey, registration: Registration) -> RegistrationView:
+        """Register it, or note that it is alive. Raises Refused where there are too many."""
+        ...
+
+    def delete(self, key: RegistrationKey) -> bool:
+        """Let it leave; False if it was not there."""
         ...
 
 

@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "serve": "Run the control plane.",
         "envoy": "Run an Envoy that takes its configuration from it.",
         "bootstrap": "Print the bootstrap of such an Envoy, or of a gRPC client.",
+        "register": "Register an instance for as long as this command runs.",
         "demo": "Show what it does: real Envoy, real requests, one minute.",
         "doctor": "Check what this machine lacks, and say how to mend it.",
     },

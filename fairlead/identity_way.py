@@ -18,6 +18,7 @@ from fairlead.issuance import Issuance
 from fairlead.own_certificate import OwnCertificate
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
+from fairlead.tokens import with_oidc
 from mesh.model import TRUST_BUNDLES, Audience
 from mesh.spiffe import SpiffeId, TrustDomain
 from mesh.tables import Commit, Engine
@@ -73,9 +74,10 @@ class IdentityWay:
         self._engine = engine
         self._own: OwnCertificate | None = None
         self.join_tokens = JoinTokens(StoredGrants(store), time.time)
+        self._reviewer = reviewer if reviewer is not None else with_oidc(settings, Nobody())
         self.issuance = Issuance(
             lambda: identities.authority,
-            Authentication(settings.trust_domain, accounts, reviewer),
+            Authentication(settings.trust_domain, accounts, self._reviewer),
             self.join_tokens,
             self._bundles,
         )
@@ -126,7 +128,7 @@ class IdentityWay:
             whole = self.certificate()
             return ServerCertificate(whole.chain, whole.key)
 
-        return Tokens(certificate=certificate, reviewer=Nobody(), address=self._settings.xds_tokens)
+        return Tokens(certificate=certificate, reviewer=self._reviewer, address=self._settings.xds_tokens)
 
     def _bundles(self) -> Mapping[str, tuple[bytes, bool]]:
         rows = dict(self._engine.rows(TRUST_BUNDLES))

@@ -118,6 +118,8 @@ class Issuance:
         token = bearer_token(context.invocation_metadata() or ())
         if not token:
             raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
+        if not over_tls(auth_context):
+            raise NotAuthenticatedError("a token came in plaintext, where anybody may have read it")
         if is_join_token(token):
             if not by_join_token:
                 raise NotAuthenticatedError("a join token is good for a certificate and for nothing else")
@@ -127,8 +129,6 @@ class Issuance:
                 raise NotAuthenticatedError(str(error)) from None
             except StoreUnavailable as error:
                 raise CannotReviewError(f"whether a join token is good cannot be told now: {error}") from None
-        if not over_tls(auth_context):
-            raise NotAuthenticatedError("a platform's token came in plaintext")
         reviewer = self._authentication.reviewer
         if reviewer is None:
             raise NotAuthenticatedError("nobody here reviews tokens of platforms")

@@ -35,6 +35,7 @@ class Numbers(msgspec.Struct, frozen=True):
     problems: Callable[[], Mapping[str, int]]
     version: str
     authority: Callable[[], Mapping[str, Any]] = dict
+    registered: Callable[[], Mapping[str, int]] = dict
 
 
 class Builds:
@@ -136,6 +137,18 @@ METRICS = (
         "faults", "gauge", "Rows that failed to derive and keep their last good value.", lambda n: _one(n.faults())
     ),
     Described("source_problems", "gauge", "What is wrong in the sources.", lambda n: _by(n.problems()), ("source",)),
+    Described(
+        "registrations",
+        "gauge",
+        "Instances that registered themselves and are heard from.",
+        lambda n: _known(n.registered(), "now"),
+    ),
+    Described(
+        "registrations_expired",
+        "counter",
+        "Instances that left because nothing was heard of them.",
+        lambda n: _known(n.registered(), "expired"),
+    ),
     Described(
         "ca_issued", "counter", "Certificates of workloads that were signed.", lambda n: _known(n.authority(), "issued")
     ),

@@ -28,7 +28,7 @@ from discovery.files.yaml_documents import documents
 from discovery.source import Source
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
-from fairlead import audiences, memory, rejections
+from fairlead import audiences, memory, registrations, rejections
 from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
@@ -40,6 +40,7 @@ from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
+from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
 from fairlead.root_gate import Seen
 from fairlead.security import accounts_of, by_own_authority, tokens_address
@@ -130,6 +131,10 @@ class Server:
         self._audiences = Audiences(
             self._builder.submit, linger=settings.audience_linger, save=self._known_audiences.save
         )
+        self._known_registrations = DocumentWriter(store, registrations.COLLECTION)
+        self._registrations = Registrations(
+            self._engine, self._builder.submit, save=self._known_registrations.save, clock=time.monotonic
+        )
         self._feed = Feed(epoch=f"{time.time_ns():x}")
         self._builds = Builds()
         self._problem_log = ProblemLog(time.monotonic)
@@ -198,6 +203,7 @@ class Server:
             feed=self._feed,
             parse_yaml=_parse_yaml,
             access=access,
+            registrations=self._registrations,
             authority=self._desk(),
             version=own_version(),
         )
@@ -211,6 +217,7 @@ class Server:
                 faults=lambda: len(self._engine.faults),
                 problems=lambda: Counter(problem.source for problem in self._source_problems()),
                 version=own_version(),
+                registered=self._registrations.numbers,
                 authority=self._identities.numbers if self._identities is not None else dict,
             )
         )
@@ -237,6 +244,7 @@ class Server:
             stack.callback(self._audiences.stop)
             stack.push_async_callback(self._documents.flush)
             stack.push_async_callback(self._known_audiences.flush)
+            stack.push_async_callback(self._known_registrations.flush)
             if self._token_way is not None:
                 stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
@@ -290,6 +298,7 @@ class Server:
         superfluous = self._rejections.load(await self._store.documents(rejections.COLLECTION))
         self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
+        self._registrations.load(await self._store.documents(registrations.COLLECTION))
         mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain)
         self._builder.submit((Change(MESH, "", mesh),))
         if self._identities is not None:
@@ -318,6 +327,8 @@ class Server:
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
         self._tasks.start("audiences", self._known_audiences.run())
+        self._tasks.start("kept registrations", self._known_registrations.run())
+        self._tasks.start("registrations", self._registrations.sweep())
         self._tasks.start("rejections", self._rejections.watch())
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
         for source, batches in following:

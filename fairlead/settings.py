@@ -112,6 +112,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(pattern=r"^[!-~]{1,253}\Z"),
         _about("The audience that proxies' tokens must be for."),
     ] = "fairlead"
+    oidc_issuers: Annotated[
+        str,
+        _about(
+            "JSON file with OIDC issuers whose tokens are taken beside clusters': `{issuers: [{issuer, audience,"
+            " jwks, subjects}]}`, where `subjects` gives the `NAMESPACE/ACCOUNT` of each `sub`; read again when it"
+            " changes."
+        ),
+    ] = ""
     gateway_xds: Annotated[
         str,
         _about(

@@ -7,6 +7,7 @@ server asks for.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from discovery.stores.store import Store
@@ -16,7 +17,7 @@ from fairlead.documents import DocumentWriter
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
 from fairlead.xds_authority import XdsAuthority
-from xds.server.authentication import CannotReviewError, NotAuthenticatedError, Vouched
+from xds.server.authentication import CannotReviewError, NotAuthenticatedError, Reviewer, Vouched
 from xds.server.serve import Tokens
 
 if TYPE_CHECKING:
@@ -78,8 +79,11 @@ class TokenWay:
         )
         self.tokens = Tokens(
             certificate=self.authority.certificate,
-            reviewer=Reviews(
-                TokenReviews(clusters.apis, audience=settings.xds_audience, signatures=self._keys), clusters.zone
+            reviewer=with_oidc(
+                settings,
+                Reviews(
+                    TokenReviews(clusters.apis, audience=settings.xds_audience, signatures=self._keys), clusters.zone
+                ),
             ),
             address=address,
         )
@@ -104,6 +108,19 @@ class TokenWay:
         """Store what waits."""
         for writer in self._stored.values():
             await writer.flush()
+
+
+def with_oidc(settings: Settings, reviewer: Reviewer) -> Reviewer:
+    """A reviewer that knows the tokens of listed issuers too, where the settings list any.
+
+    Raises:
+        UsageError: the list cannot be used.
+    """
+    if not settings.oidc_issuers:
+        return reviewer
+    from fairlead.oidc_callers import OidcCallers
+
+    return OidcCallers(Path(settings.oidc_issuers), reviewer)
 
 
 def server_names(settings: Settings, address: str, namespace: str) -> tuple[str, ...]:

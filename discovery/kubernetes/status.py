@@ -35,7 +35,9 @@ from mesh.kinds.meta import JSON
 from mesh.kinds.references import GATEWAY_API
 from mesh.statuses import Status
 
-OWN_TYPES = frozenset({"Accepted", "Conflicted", "Programmed", "ResolvedRefs", "SupportedVersion"})
+OWN_TYPES = frozenset(
+    {"Accepted", "Conflicted", "InsecureFrontendValidationMode", "Programmed", "ResolvedRefs", "SupportedVersion"}
+)
 """The types of condition that an object's controller writes, all of them of Gateway API's choosing."""
 
 # What the CRDs of v1.6.3 hold at most; one entry more and the whole status is refused.

@@ -27,7 +27,7 @@ def check_service(service: Service, report: Report) -> None:
     weight = 0
     for number, endpoint in enumerate(spec.endpoints):
         if not _PLAIN_IPV4.fullmatch(endpoint.address):
-            _check_address(endpoint.address, f"spec.endpoints[{number}].address", report)
+            check_address(endpoint.address, f"spec.endpoints[{number}].address", report)
         if not ports.keys() >= endpoint.ports.keys():
             _refuse_ports(endpoint, number, ports, report)
         if endpoint.labels:
@@ -64,7 +64,8 @@ def _check_ports(ports: tuple[ServicePort, ...], report: Report) -> Mapping[str,
     return numbers
 
 
-def _check_address(address: str, path: str, report: Report) -> None:
+def check_address(address: str, path: str, report: Report) -> None:
+    """Judge the address of one instance."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

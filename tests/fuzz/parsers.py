@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["mesh.spiffe", "sds"]):
     from sds.jwt_svid import InvalidToken, validate
     from sds.keepers import UnreadableBook, read_book, write_book
     from sds.keys import new_key, request_for
+    from sds.oidc import InvalidOidcToken, UnusableIssuers, issuer_named, judge, read_issuers
     from sds.outer import request_pem
 
 TD = TrustDomain("example.org")
@@ -35,6 +36,12 @@ NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _GRAMMAR = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._-]+)*\Z")
 _KEY = new_key()
 _AUTHORITY = in_memory(TD, clock=lambda: NOW)
+# The key is an example of RFC 7515, A.3.
+_ISSUERS = (
+    b'{"issuers": [{"issuer": "https://ci.example", "audience": "fairlead", "subjects": {"a": "shop/reviews"}, "jwks":'
+    b' {"keys": [{"kty": "EC", "kid": "e", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",'
+    b' "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}}]}'
+)
 
 
 def spiffe(data: bytes) -> None:
@@ -77,8 +84,19 @@ def book(data: bytes) -> None:
         read_book(data, "here", TD)
 
 
+def oidc(data: bytes) -> None:
+    """A list of OIDC issuers, and a token: no bytes are a token of an issuer whose key nobody has used."""
+    with suppress(UnusableIssuers):
+        read_issuers(data)
+    text = data.decode("latin-1")
+    issuer_named(text)
+    with suppress(InvalidOidcToken):
+        raise AssertionError(judge(text, read_issuers(_ISSUERS), now=NOW.timestamp()))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "spiffe": spiffe, "csr": csr, "token": token, "bundle": bundle, "book": book,
+    "oidc": oidc,
 }  # fmt: skip
 
 
@@ -90,6 +108,7 @@ def seeds(name: str) -> list[bytes]:
         "token": [_AUTHORITY.issue_jwt(REVIEWS, ("orders",)).encode()],
         "bundle": [write_jwks(_AUTHORITY.bundle())],
         "book": [write_book(_AUTHORITY.book)],
+        "oidc": [_ISSUERS, _AUTHORITY.issue_jwt(REVIEWS, ("orders",)).encode()],
     }[name]
 
 

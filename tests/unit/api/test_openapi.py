@@ -27,7 +27,7 @@ APP = fixture().app
 # a whole HTTPRoute takes hypothesis a minute, so the property tests of the validator do that, without HTTP.
 DESCRIBED = schemathesis.openapi.from_dict(DESCRIPTION)
 SAMPLE = DESCRIBED.include(
-    path_regex=r"servicesubsets|gatewayclasses|split$|proxies|explain|authority|distribution|discovered|problems|z$"
+    path_regex=r"servicesubsets|gatewayclasses|split$|proxies|explain|authority|registrations|distribution|discovered|problems|z$"
 )
 
 

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
-from discovery.kubernetes.status import changes, says_the_same
+from discovery.kubernetes.status import OWN_TYPES, changes, says_the_same
 from mesh.conditions import Condition
 from mesh.kinds.gatewayclass import CONTROLLER_NAME
 from mesh.kinds.references import ParentReference
 from mesh.listeners import RouteKind
 from mesh.statuses import ListenerStatus, ParentStatus, Status
 
+GOLDEN = Path(__file__).parents[3] / "golden"
 NOW = "2026-02-03T04:05:06Z"
 BEFORE = "2025-01-01T00:00:00Z"
 JSON = dict[str, Any]
@@ -123,6 +126,18 @@ def test_a_condition_of_ours_that_holds_no_more_goes() -> None:
     route["parents"][0]["conditions"].append(condition("Programmed", "False"))
     after = written("HTTPRoute", ROUTE, route)
     assert after["parents"][0]["conditions"] == [condition(), FOREIGN]
+
+
+def test_every_condition_that_we_write_is_known_as_ours_and_stands_once() -> None:
+    told = {
+        condition["type"]
+        for case in sorted(GOLDEN.glob("*/out.yaml"))
+        for status in yaml.load(case.read_text(), Loader=yaml.CSafeLoader)["statuses"].values()
+        for part in (status, *status.get("listeners", ()), *status.get("parents", ()))
+        for condition in part.get("conditions", ())
+    }
+    assert "InsecureFrontendValidationMode" in told
+    assert told <= OWN_TYPES
 
 
 def test_the_status_of_a_listener_ends_with_the_listener() -> None:

@@ -1,0 +1,171 @@
+"""The HTTP API of one Consul agent: a thin shell around aiohttp that bounds time and size, and decodes nothing.
+
+The file with the token is read again for each request, so that a token can be replaced; no error shows it. Redirects
+are not followed: a token goes to nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Literal
+
+import aiohttp
+import msgspec
+
+MAX_BODY = 256 * 1024 * 1024
+CONNECT_SECONDS = 5.0
+REQUEST_SECONDS = 15.0
+_SLACK_SECONDS = 15.0  # Consul adds up to a sixteenth to a wait, and the answer has to come over
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent and how to speak to it: `url` like `http://127.0.0.1:8500`; files are paths, empty for none."""
+
+    url: str
+    token_file: str = ""
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    datacenter: str = ""
+    namespace: str = ""
+    partition: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A good answer; `index` is 0 where there is none."""
+
+    index: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class UnreachableError(Exception):
+    """No answer that could be understood."""
+
+
+class ConsulError(Exception):
+    """The agent answered with an error."""
+
+    def __init__(self, status: int, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Consul:
+    """An agent. Opens nothing before the first request; `close` when done."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(
+        self, path: str, query: Mapping[str, str] | None = None, *, index: int = 0, wait: float = 0.0
+    ) -> Answer:
+        """Read; with an index above 0 the answer comes when there is a newer one, or after `wait` seconds.
+
+        Raises:
+            ConsulError: the agent says no.
+            UnreachableError: no answer, or too long a one.
+        """
+        blocking = {"index": str(index), "wait": f"{max(1, round(wait * 1000))}ms"} if index > 0 else {}
+        seconds = wait * 17 / 16 + _SLACK_SECONDS if blocking else REQUEST_SECONDS
+        return await self._request("GET", path, {**(query or {}), **blocking}, None, seconds)
+
+    async def put(self, path: str, body: bytes = b"", query: Mapping[str, str] | None = None) -> Answer:
+        """Write. Raises as `get` does."""
+        return await self._request("PUT", path, query or {}, body, REQUEST_SECONDS)
+
+    async def delete(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        """Delete. Raises as `get` does."""
+        return await self._request("DELETE", path, query or {}, None, REQUEST_SECONDS)
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _request(
+        self,
+        method: Literal["GET", "PUT", "DELETE"],
+        path: str,
+        query: Mapping[str, str],
+        body: bytes | None,
+        seconds: float,
+    ) -> Answer:
+        at = self.target
+        places = {"dc": at.datacenter, "ns": at.namespace, "partition": at.partition}
+        params = {name: value for name, value in places.items() if value} | dict(query)
+        try:
+            headers = {"X-Consul-Token": await asyncio.to_thread(_token, at.token_file)} if at.token_file else {}
+            async with (
+                asyncio.timeout(seconds),
+                self._ready().request(
+                    method, at.url + path, params=params, data=body, headers=headers, allow_redirects=False
+                ) as answer,
+            ):
+                content = await _whole(answer)
+                if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+                    raise _error(answer, content)
+                return Answer(_index(answer), content, dict(answer.headers))
+        except TimeoutError:
+            raise UnreachableError(f"no answer to {method} {path} within {seconds:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UnreachableError(str(error) or type(error).__name__) from None
+
+    def _ready(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            context: ssl.SSLContext | bool = _tls(self.target) if self.target.url.startswith("https:") else False
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=context),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+                headers={"User-Agent": "fairlead"},
+            )
+        return self._session
+
+
+def _token(path: str) -> str:
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        raise UnreachableError(f"the token in {path} is no token") from None
+    if not token.isprintable():
+        raise UnreachableError(f"the token in {path} is no token")
+    return token
+
+
+def _tls(target: Target) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=target.ca_file or None)
+    if target.certificate_file:
+        context.load_cert_chain(target.certificate_file, target.key_file or None)
+    return context
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_any():
+        size += len(part)
+        if size > MAX_BODY:
+            answer.close()
+            raise UnreachableError(f"the answer is longer than {MAX_BODY} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _index(answer: aiohttp.ClientResponse) -> int:
+    text = answer.headers.get("X-Consul-Index", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
+
+
+def _error(answer: aiohttp.ClientResponse, body: bytes) -> ConsulError:
+    after = answer.headers.get("Retry-After", "")
+    words = " ".join(body[:500].decode("utf-8", "replace").split())
+    seconds = float(after) if after.isascii() and after.isdigit() and len(after) <= 5 else 0.0
+    return ConsulError(answer.status, words or (answer.reason or ""), retry_after=seconds)

@@ -1,0 +1,61 @@
+"""The client against a real agent: blocking queries, errors, and what the answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from discovery.consul import catalog, wire
+from discovery.consul.http import Consul, ConsulError, Target, UnreachableError
+from tests.support.consul import ConsulAgent
+
+
+def registration(name: str, state: str, **more: object) -> bytes:
+    check = {"TTL": "600s", "Status": state}
+    return json.dumps({"Name": name, "ID": f"{name}-1", "Port": 8080, "Check": check, **more}).encode()
+
+
+async def test_blocking_query_wakes_and_instance_follows_its_check(agent: ConsulAgent) -> None:
+    consul = Consul(Target(url=agent.url))
+    path = "/v1/health/service/reviews"
+    try:
+        more = {"Tags": ["canary", "version=v2"], "Weights": {"Passing": 9, "Warning": 2}}
+        await consul.put("/v1/agent/service/register", registration("reviews", "passing", **more))
+        first = await consul.get(path)
+        made = catalog.rows(wire.entries(first.body))
+        assert made is not None
+        (one,) = made[1].endpoints
+        assert (one.address, one.ports, one.weight) == ("127.0.0.1", (("", 8080),), 9)
+        assert dict(one.labels) == {"canary": "true", "version": "v2"}
+
+        waiting = asyncio.get_running_loop().create_task(consul.get(path, index=first.index, wait=60))
+        await consul.put("/v1/agent/check/warn/service:reviews-1")
+        second = await asyncio.wait_for(waiting, 30)
+        assert second.index > first.index
+        warned = catalog.rows(wire.entries(second.body))
+        assert warned is not None
+        assert [each.weight for each in warned[1].endpoints] == [2]
+
+        waiting = asyncio.get_running_loop().create_task(consul.get(path, index=second.index, wait=60))
+        await consul.put("/v1/agent/service/maintenance/reviews-1", query={"enable": "true"})
+        third = await asyncio.wait_for(waiting, 30)
+        maintained = catalog.rows(wire.entries(third.body))
+        assert maintained is not None
+        assert maintained[1].endpoints == ()
+    finally:
+        await consul.close()
+
+
+async def test_error_has_its_status_and_agent_away_is_told(agent: ConsulAgent) -> None:
+    consul = Consul(Target(url=agent.url))
+    try:
+        with pytest.raises(ConsulError) as refused:
+            await consul.get("/v1/kv/not-there")
+        assert refused.value.status == 404
+        agent.child.stop()
+        with pytest.raises(UnreachableError):
+            await consul.get("/v1/catalog/services")
+    finally:
+        await consul.close()

@@ -1,0 +1,92 @@
+"""Real Consul agents for tests: the `consul` on PATH, else Debian's 1.8.7, fetched with apt without root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairlead.client import Client
+from fairlead.errors import CommandError
+from fairlead.processes import Child, Children
+
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fairlead" / "consul-1.8.7"
+_SUITE = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bullseye main\n"
+
+
+def consul_binary() -> Path | None:
+    """A `consul` to run; None where there is none and none can be fetched."""
+    if found := shutil.which("consul"):
+        return Path(found)
+    binary = _CACHE / "usr" / "bin" / "consul"
+    if not binary.exists():
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            _fetch()
+    return binary if binary.exists() else None
+
+
+def _fetch() -> None:
+    work = _CACHE.with_name(f"consul-apt.{os.getpid()}")
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (work / folder).mkdir(parents=True, exist_ok=True)
+    (work / "sources.list").write_text(_SUITE)
+    options = [
+        *("-o", f"Dir::Etc::sourcelist={work}/sources.list", "-o", "Dir::Etc::sourceparts=-"),
+        *("-o", f"Dir::State::lists={work}/lists", "-o", f"Dir::Cache={work}/cache"),
+    ]
+    try:
+        for what in (("update",), ("download", "consul")):
+            subprocess.run(["apt-get", *options, *what], cwd=work, check=True, capture_output=True, timeout=300)
+        made = work / "made"
+        subprocess.run(["dpkg", "-x", str(next(work.glob("consul_*.deb"))), str(made)], check=True, timeout=60)
+        with contextlib.suppress(OSError):  # another run was faster
+            made.rename(_CACHE)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@dataclass
+class ConsulAgent:
+    """A running agent."""
+
+    child: Child
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> Client:
+        """Its API."""
+        return Client(self.url, timeout=10)
+
+
+def start_agent(children: Children, binary: Path, name: str = "consul", *arguments: str) -> ConsulAgent:
+    """Run a dev agent on free ports and wait until it leads itself."""
+    http, dns, serf, server = _free_ports(4)
+    ports = ["-http-port", http, "-dns-port", dns, "-serf-lan-port", serf, "-serf-wan-port", "-1"]
+    command = [str(binary), "agent", "-dev", "-bind", "127.0.0.1", *map(str, ports), "-server-port", str(server)]
+    agent = ConsulAgent(children.start(name, [*command, "-grpc-port", "-1", *arguments]), http)
+
+    def leads() -> bool:
+        try:
+            answer = agent.client.request("GET", "/v1/catalog/service/consul")
+        except CommandError:
+            return False
+        return bool(answer)
+
+    children.wait_until(leads, what=f"{name} to have a leader")
+    return agent
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

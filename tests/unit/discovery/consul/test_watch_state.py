@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from discovery.consul.watch_state import LONGEST_PAUSE, Ask, Pause, WatchState
+
+
+def test_index_that_changes_goes_on_and_one_that_does_not_is_no_news() -> None:
+    state = WatchState()
+    assert isinstance(step := state.next_step(0.0), Ask)
+    assert step.index == 0
+    assert state.answered(7, 0.0)
+    assert not state.answered(7, 1.0)
+    assert isinstance(step := state.next_step(1.0), Ask)
+    assert step.index == 7
+
+
+def test_index_that_goes_back_begins_anew() -> None:
+    state = WatchState()
+    state.answered(100, 0.0)
+    assert state.answered(3, 0.0)
+    assert isinstance(step := state.next_step(0.0), Ask)
+    assert step.index == 0
+
+
+def test_no_index_is_not_asked_for_in_a_circle() -> None:
+    state = WatchState()
+    assert state.answered(0, 10.0)
+    assert isinstance(state.next_step(10.0), Pause)
+    assert isinstance(state.next_step(11.0), Ask)
+
+
+def test_pauses_grow_to_a_bound_and_end_with_an_answer() -> None:
+    state = WatchState()
+    state.answered(5, 0.0)
+    pauses = []
+    for _ in range(40):
+        state.failed(0.0, 1.0)
+        step = state.next_step(0.0)
+        assert isinstance(step, Pause)
+        pauses.append(step.seconds)
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 1.0
+    assert pauses[-1] == LONGEST_PAUSE
+    assert state.next_step(LONGEST_PAUSE) == Ask(5, 60.0)
+
+
+def test_retry_after_is_obeyed() -> None:
+    state = WatchState()
+    state.failed(0.0, 0.0, retry_after=42.0)
+    assert state.next_step(0.0) == Pause(42.0)
+
+
+def test_crowded_queries_wait_for_less_long() -> None:
+    state = WatchState()
+    assert state.next_step(0.0, crowding=2.0) == Ask(0, 15.0)
+    assert state.next_step(0.0, crowding=100.0) == Ask(0, 1.0)
