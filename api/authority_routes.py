@@ -34,6 +34,7 @@ def authority_routes(authority: CertificateAuthority | None, parse_yaml: YamlPar
         (ROOT, "GET", handlers.status, ()),
         (f"{ROOT}/bundle", "GET", handlers.bundle, ()),
         (f"{ROOT}/proxies", "GET", handlers.compare, ()),
+        (f"{ROOT}/join-tokens", "POST", handlers.join_token, ()),
         (f"{ROOT}/request", "POST", handlers.request, ()),
         (f"{ROOT}/prepare", "POST", handlers.prepare, ()),
         ("/api/v1/federation", "GET", handlers.federation, ()),
@@ -92,6 +93,19 @@ class _Handlers:
                 422, "Invalid", "The body is not what is expected here.", fix='Send {} or {"chain": "PEM certificates"}'
             )
         return _json(await authority.prepare(chain))
+
+    async def join_token(self, request: Request) -> Response:
+        """Let a machine in for its first certificate."""
+        authority = self._authority
+        value = await read_value(request, parse_yaml=self._parse_yaml, limits=self._limits)
+        named = isinstance(value, dict) and value.keys() <= {"namespace", "serviceAccount", "ttlSeconds"}
+        account = value.get("serviceAccount") if named else None
+        namespace, ttl = (value.get("namespace", "default"), value.get("ttlSeconds", 600)) if named else (None, None)
+        if not isinstance(account, str) or not isinstance(namespace, str) or type(ttl) not in (int, float):
+            fix = 'Send {"serviceAccount": "reviews", "namespace": "default", "ttlSeconds": 600}'
+            raise Refusal(422, "Invalid", "The body is not what is expected here.", fix=fix)
+        _log.info("authority: %s makes a join token for %s/%s", request.state.by, shown(namespace), shown(account))
+        return _json(await authority.join_token(namespace, account, float(ttl or 0)))
 
     async def activate(self, request: Request) -> Response:
         """Let a prepared authority sign."""

@@ -300,6 +300,16 @@ def _world_paths() -> Iterator[tuple[str, JSON]]:
         )
 
 
+_JOIN_TOKEN: JSON = {
+    "type": "object",
+    "required": ["serviceAccount"],
+    "additionalProperties": False,
+    "properties": {
+        "serviceAccount": {"type": "string"},
+        "namespace": {"type": "string", "default": "default"},
+        "ttlSeconds": {"type": "number", "default": 600},
+    },
+}
 _PREPARE: JSON = {
     "type": "object",
     "properties": {"chain": {"type": "string", "description": "PEM, from an offline root; else it signs itself."}},
@@ -325,6 +335,7 @@ def _authority_paths() -> Iterator[tuple[str, str, JSON]]:
             _answers({"200": _list_of(anything)}, 404),
         ),
         ("/request", "post", "requestAuthority", "A certificate request for an offline root", [], steps),
+        ("/join-tokens", "post", "makeJoinToken", "Let a machine in for its first certificate", [], steps),
         ("/prepare", "post", "prepareAuthority", "Spread a new authority", [], steps),
         (
             "/{name}/activate",
@@ -351,8 +362,9 @@ def _authority_paths() -> Iterator[tuple[str, str, JSON]]:
             "parameters": parameters,
             "responses": answers,
         }
-        if path == "/prepare":
-            made["requestBody"] = {"required": True, "content": _json_body(_PREPARE)}
+        body = {"/prepare": _PREPARE, "/join-tokens": _JOIN_TOKEN}.get(path)
+        if body is not None:
+            made["requestBody"] = {"required": True, "content": _json_body(body)}
         yield root + path, method, made
     listed: JSON = {"operationId": "federation", "tags": ["Authority"], "parameters": []}
     listed |= {"summary": "The trust domains that we federate with", "responses": _answers({"200": _list_of(anything)})}

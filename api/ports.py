@@ -342,6 +342,10 @@ class CertificateAuthority(Protocol):
         """Fetch the bundle of one of them now. Raises NotFound, Unavailable."""
         ...
 
+    async def join_token(self, namespace: str, account: str, ttl: float) -> Mapping[str, Any]:
+        """A token with which an agent gets its first certificate, as that service account; good once, `ttl` seconds."""
+        ...
+
     async def request(self) -> str:
         """A certificate request (PEM) for an offline root to sign."""
         ...

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from api.ports import NotFound, Refused, Unavailable
 from fairlead.root_gate import Seen
+from mesh.spiffe import workload
 from sds import rotation
 from sds.builtin import BuiltinAuthority
 from sds.bundle import write_jwks
 from sds.expiry import warnings
+from sds.join_tokens import JoinTokens
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.rotation import Gate, RefusedStep, Slot
 
@@ -23,9 +25,22 @@ if TYPE_CHECKING:
 class AuthorityDesk:
     """`seen` tells of the proxies which take their roots over xDS."""
 
-    def __init__(self, identities: Identities, seen: Callable[[], Seen]) -> None:
+    def __init__(self, identities: Identities, seen: Callable[[], Seen], join_tokens: JoinTokens | None) -> None:
         self._identities = identities
         self._seen = seen
+        self._join_tokens = join_tokens
+
+    async def join_token(self, namespace: str, account: str, ttl: float) -> Mapping[str, Any]:
+        """See `CertificateAuthority.join_token`."""
+        authority = self._identities.authority
+        if authority is None or self._join_tokens is None:
+            raise NotFound("This server has no authority. Start it with --ca.")
+        try:
+            identity = workload(authority.bundle().trust_domain, namespace, account)
+            token = await self._join_tokens.create(identity, ttl)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        return {"token": token, "spiffeId": str(identity), "ttlSeconds": ttl}
 
     def status(self) -> Mapping[str, Any]:
         """See `CertificateAuthority.status`."""

@@ -18,6 +18,7 @@ from mesh.validations.regexes import MAX_PROGRAM_SIZE
 Kind = Literal["gateway", "sidecar", "grpc"]
 JSON = dict[str, Any]
 
+AGENT_CLUSTER = "fairlead_agent"
 XDS_CLUSTER = "fairlead"
 EGRESS_PORT = 15001
 INGRESS_PORT = 15006
@@ -63,8 +64,8 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
         """`<kind>~<namespace>~<name>~<instance>`."""
         return f"{self.kind}~{self.namespace}~{self.name}~{self.instance}"
 
-    def node(self) -> JSON:
-        """The `core.v3.Node` without what the proxy adds itself."""
+    def node(self, *, agent: bool = False) -> JSON:
+        """The `core.v3.Node` without what the proxy adds itself; `agent`: one gives it a workload's certificate."""
         about: JSON = {"kind": self.kind, "namespace": self.namespace, "name": self.name}
         if self.kind == "sidecar":
             about |= {
@@ -73,6 +74,8 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
                 "ingress_port": self.ingress_port,
                 "egress_port": self.egress_port,
             }
+        if agent:
+            about["agent"] = True
         where = {key: value for key, value in (("region", self.region), ("zone", self.zone)) if value}
         return {
             "id": self.node_id,
@@ -90,6 +93,13 @@ class Token(msgspec.Struct, frozen=True):
 
     folder: str
     server_name: str
+
+
+class AgentSocket(msgspec.Struct, frozen=True):
+    """Where the agent serves SDS. `server_name`: the name in the control plane's certificate; empty for plaintext."""
+
+    path: str
+    server_name: str = ""
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -118,13 +128,16 @@ def envoy_bootstrap(
     certificates: Certificates | None = None,
     token: Token | None = None,
     readiness: Readiness | None = None,
+    agent: AgentSocket | None = None,
 ) -> JSON:
     """The bootstrap of an Envoy: where its control plane is, and a listener for its administrator on loopback.
 
     `admin_socket` is a Unix socket for the administrator in place of a port (`@name`: an abstract one). No cluster that
     a user can make reaches it, whereas an external name may well resolve to loopback.
 
-    It shows the control plane a certificate or a token, or nothing (which is for loopback).
+    It shows the control plane a certificate or a token, or nothing (which is for loopback). With an `agent` its
+    certificate and what it trusts come from there, over SDS; Envoy 1.40 takes that for the control plane's cluster too,
+    so that no key is ever in a file.
 
     Clusters and listeners are waited for without a time limit (`initial_fetch_timeout: 0s`): a proxy that has no
     configuration is not ready, and says so at `/ready`. gRPC keepalive notices a control plane that vanished without
@@ -135,7 +148,7 @@ def envoy_bootstrap(
     """
     over_ads = {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}
     return {
-        "node": proxy.node(),
+        "node": proxy.node(agent=agent is not None),
         "admin": {"address": _admin(admin_port, admin_socket)},
         "dynamic_resources": {
             "ads_config": {
@@ -146,7 +159,10 @@ def envoy_bootstrap(
             "lds_config": over_ads,
         },
         "static_resources": {
-            "clusters": [_xds_cluster(xds, certificates=certificates, token=token)],
+            "clusters": [
+                _xds_cluster(xds, certificates=certificates, token=token, agent=agent),
+                *([_agent_cluster(agent)] if agent is not None else []),
+            ],
             **({"listeners": [ready.listener(readiness.host, readiness.port)]} if readiness is not None else {}),
         },
         "cluster_manager": {"load_stats_config": _grpc(api_type="GRPC")},
@@ -176,7 +192,53 @@ def _grpc(*, api_type: str) -> JSON:
     }
 
 
-def _xds_cluster(xds: Address, *, certificates: Certificates | None, token: Token | None) -> JSON:
+def _agent_cluster(agent: AgentSocket) -> JSON:
+    """The agent beside the proxy (or SPIRE's), whom only this machine's user can reach."""
+    address = {"pipe": {"path": agent.path}}
+    return {
+        "name": AGENT_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": AGENT_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+        "typed_extension_protocol_options": {
+            _HTTP_OPTIONS: {
+                "@type": _TYPE + _HTTP_OPTIONS,
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+    }
+
+
+def agent_secret(name: str) -> JSON:
+    """A secret of that name from the agent."""
+    retry = {"retry_back_off": {"base_interval": "0.25s", "max_interval": "5s"}}
+    source = {
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": AGENT_CLUSTER, "retry_policy": retry}}],
+    }
+    return {
+        "name": name,
+        "sds_config": {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "api_config_source": source},
+    }
+
+
+def _by_agent(agent: AgentSocket) -> JSON:
+    return {
+        "tls_certificate_sds_secret_configs": [agent_secret("default")],
+        "combined_validation_context": {
+            "default_validation_context": {"match_typed_subject_alt_names": [_name(agent.server_name)]},
+            "validation_context_sds_secret_config": agent_secret("ROOTCA"),
+        },
+    }
+
+
+def _xds_cluster(
+    xds: Address, *, certificates: Certificates | None, token: Token | None, agent: AgentSocket | None = None
+) -> JSON:
     cluster: JSON = {
         "name": XDS_CLUSTER,
         "type": "STATIC" if xds.is_ip else "STRICT_DNS",
@@ -200,6 +262,8 @@ def _xds_cluster(xds: Address, *, certificates: Certificates | None, token: Toke
         options["http_filters"] = [_token_injector(token), _UPSTREAM_CODEC]
     if certificates is not None:
         cluster["transport_socket"] = _tls(certificates.server_name, _mutual(certificates))
+    if agent is not None and agent.server_name:
+        cluster["transport_socket"] = _tls(agent.server_name, _by_agent(agent))
     return cluster
 
 

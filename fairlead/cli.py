@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "explain": "Tell where a request would go, and why not elsewhere.",
     },
     "Identities": {
+        "agent": "Keep a workload's identity beside its Envoy.",
         "ca": "Make an authority, look at it, and let another follow it.",
     },
     "Without a server": {

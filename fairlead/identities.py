@@ -42,6 +42,7 @@ from sds.builtin import BuiltinAuthority, utc_now
 from sds.bundle import InvalidBundle, TrustBundle, read_jwks, write_jwks
 from sds.certificates import UnusableAuthority, fingerprint
 from sds.expiry import Ending, warnings
+from sds.join_tokens import JoinTokens
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.mounted import read_mounted, stamp
 from sds.rotation import Gate, RefusedStep
@@ -99,9 +100,9 @@ class Identities:
         """The same where its keys are ours."""
         return self._builtin
 
-    def desk(self, seen: Witness) -> AuthorityDesk:
+    def desk(self, seen: Witness, join_tokens: JoinTokens | None) -> AuthorityDesk:
         """The door for the API; `seen` tells of the proxies that take their roots over xDS."""
-        return AuthorityDesk(self, seen)
+        return AuthorityDesk(self, seen, join_tokens)
 
     def now(self) -> dt.datetime:
         """The time by which certificates are judged."""

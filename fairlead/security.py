@@ -28,8 +28,12 @@ def tokens_address(settings: Settings) -> str | None:
         certificates = settings.xds_cert or settings.xds_key or settings.xds_client_ca
         return "" if settings.kubernetes and not settings.insecure_xds and not certificates else None
     parse_address(settings.xds_tokens, what="--xds-tokens")
-    if not settings.kubernetes:
-        raise UsageError("--xds-tokens: a cluster reviews tokens, and none is given. Fix: --kubernetes")
+    if not settings.kubernetes and not settings.ca:
+        raise UsageError(
+            "--xds-tokens: a cluster reviews tokens, and none is given. Fix: --kubernetes, or --ca for join tokens"
+        )
+    if not settings.kubernetes and (settings.insecure_xds or settings.xds_cert):
+        raise UsageError("--xds-tokens: its certificate is one of --ca. Fix: leave --insecure-xds and --xds-cert out")
     if settings.xds_tokens == settings.xds:
         raise UsageError(
             "--xds-tokens and --xds are the same, and an address either demands certificates or does without."
@@ -62,6 +66,8 @@ def xds_security(settings: Settings) -> Tls | None:
         return None
     if len(missing) == len(given) and tokens_address(settings) == "":
         return None
+    if len(missing) == len(given) and settings.ca:
+        return None
     if missing:
         raise UsageError(
             f"xDS needs TLS, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not given."
@@ -71,6 +77,12 @@ def xds_security(settings: Settings) -> Tls | None:
         if not os.access(path, os.R_OK):
             raise CommandError(f"{flag}: cannot read {path}. Fix: give a file that this user may read")
     return Tls(Path(settings.xds_cert), Path(settings.xds_key), Path(settings.xds_client_ca))
+
+
+def by_own_authority(settings: Settings) -> bool:
+    """Whether the xDS server shows a certificate of our own authority and believes those that it signed."""
+    own = bool(settings.ca) and not (settings.xds_cert or settings.insecure_xds)
+    return own and not (settings.kubernetes and not settings.xds_tokens)
 
 
 def accounts_of(engine: Engine) -> Callable[[Audience], frozenset[str]]:

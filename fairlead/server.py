@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,13 +43,13 @@ from fairlead.problem_log import ProblemLog
 from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
 from fairlead.root_gate import Seen
-from fairlead.security import accounts_of, tokens_address
+from fairlead.security import accounts_of, by_own_authority, tokens_address
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.world import World
-from mesh.model import MESH, MeshSettings
+from mesh.model import MESH, Audience, MeshSettings
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
@@ -60,14 +60,16 @@ from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SECRET
 from xds.server.admission import Rate
 from xds.server.hub import Hub
-from xds.server.serve import InsecureAddressError, Limits, XdsServer
+from xds.server.serve import InsecureAddressError, Limits, Tokens, XdsServer
 from xds.server.server_certificates import Tls
 from xds.translate.names import ROOTCA
 from xds.translate.root_certificates import ROOT_CERTIFICATES
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 if TYPE_CHECKING:
+    from fairlead.authority_desk import AuthorityDesk
     from fairlead.identities import Identities
+    from fairlead.identity_way import IdentityWay
     from fairlead.tokens import TokenWay
 
 _log = logging.getLogger(__name__)
@@ -93,14 +95,20 @@ class Server:
         self._clusters = Clusters(settings, store, self._engine)
         self._identities = self._what_is_of_identities()
         self._token_way = self._way_for_tokens()
+        accounts = accounts_of(self._engine)
+        tokens = self._token_way.tokens if self._token_way is not None else None
+        way = self._identity_way = self._way_by_identities(accounts, tokens)
+        if way is not None and tokens is None and settings.xds_tokens:
+            tokens = way.tokens()
         self._xds = XdsServer(
             self._hub,
             settings.xds,
-            tls=tls,
-            tokens=self._token_way.tokens if self._token_way is not None else None,
+            tls=way.certificate if way is not None and by_own_authority(settings) else tls,
+            tokens=tokens,
             trust_domain=settings.trust_domain,
-            accounts=accounts_of(self._engine),
+            accounts=accounts,
             limits=_limits(settings),
+            more=way.services if way is not None else None,
         )
         self._sources: list[Source] = (
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
@@ -143,12 +151,31 @@ class Server:
 
     def _way_for_tokens(self) -> TokenWay | None:
         address = tokens_address(self._settings)
-        if address is None:
+        if address is None or not self._settings.kubernetes:
             return None
         namespace = home_namespace(self._settings)
         from fairlead.tokens import TokenWay  # what it needs takes 9 MB, which a server without a cluster need not pay
 
         return TokenWay(self._settings, address, self._clusters, namespace=namespace, store=self._store)
+
+    def _way_by_identities(
+        self, accounts: Callable[[Audience], frozenset[str]], tokens: Tokens | None
+    ) -> IdentityWay | None:
+        if self._identities is None or not self._settings.ca:
+            return None
+        from fairlead.identity_way import IdentityWay
+
+        reviewer = tokens.reviewer if tokens is not None else None
+        return IdentityWay(
+            self._settings, self._store, self._identities, self._engine, accounts=accounts, reviewer=reviewer
+        )
+
+    def _desk(self) -> AuthorityDesk | None:
+        if self._identities is None:
+            return None
+        return self._identities.desk(
+            self._who_trusts, self._identity_way.join_tokens if self._identity_way is not None else None
+        )
 
     def _what_is_of_identities(self) -> Identities | None:
         if not self._settings.ca and not self._settings.federate:
@@ -177,7 +204,7 @@ class Server:
             parse_yaml=_parse_yaml,
             access=access,
             registrations=self._registrations,
-            authority=self._identities.desk(self._who_trusts) if self._identities is not None else None,
+            authority=self._desk(),
             version=own_version(),
         )
         page = metrics_page(
@@ -208,8 +235,9 @@ class Server:
             api_address = parse_address(self._settings.api, what="--api")
             api_socket = bind(api_address, flag="--api")
             stack.callback(api_socket.close)
-            if self._identities is not None:
+            if self._identities is not None and self._identity_way is not None:
                 await self._identities.open()
+                await self._identity_way.open()
                 stack.push_async_callback(self._identities.close)
             await self._start_xds()
             stack.push_async_callback(self._xds.stop)
@@ -292,8 +320,9 @@ class Server:
         counts = len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES))
         _log.info("ready: %d objects, %d services", *counts)
         self._clusters.start(self._tasks)
-        if self._identities is not None:
+        if self._identities is not None and self._identity_way is not None:
             self._identities.start(self._tasks)
+            self._identity_way.start(self._tasks)
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
         self._tasks.start("documents", self._documents.run())
@@ -334,8 +363,9 @@ class Server:
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
         self._clusters.committed(commit)
-        if self._identities is not None:
+        if self._identities is not None and self._identity_way is not None:
             self._identities.committed(commit)
+            self._identity_way.committed(commit)
         self._log_faults()
 
     def _log_faults(self) -> None:

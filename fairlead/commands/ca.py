@@ -77,6 +77,23 @@ def init(
         note(f"{offline_root}: take root.key away from here, and keep it safe; the server does not need it")
 
 
+@app.command(
+    "join-token", epilog=examples("fairlead ca join-token --account reviews -n shop", "… --ttl 60 > /run/join-token")
+)
+def join_token(
+    account: Annotated[str, typer.Option(metavar="NAME", help="The service account that the holder will be.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")] = "default",
+    ttl: Annotated[int, typer.Option(min=1, max=604_800, help="How many seconds it is good.")] = 600,
+    server: ServerOption = DEFAULT_SERVER,
+    token: TokenOption = "",
+) -> None:
+    """Print a token with which `fairlead agent` gets its first certificate; it is good once."""
+    body = {"namespace": namespace, "serviceAccount": account, "ttlSeconds": ttl}
+    made = Client(server, token=token).request("POST", f"{_ROOT}/join-tokens", body=body).json()
+    say(made["token"])
+    note(f"for {made['spiffeId']}, once, within {ttl} s")
+
+
 @app.command(epilog=examples("fairlead ca sign --root usb --root-passphrase-file usbpass request.pem > chain.pem"))
 def sign(
     request: Annotated[Path, typer.Argument(metavar="FILE", help="What `fairlead ca request` printed.")],

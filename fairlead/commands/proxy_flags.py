@@ -15,6 +15,7 @@ from fairlead.addresses import parse_address
 from fairlead.bootstrap import (
     EGRESS_PORT,
     INGRESS_PORT,
+    AgentSocket,
     Certificates,
     ProxyIdentity,
     Token,
@@ -29,7 +30,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _PLACE_LENGTH = 253
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
 _SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port")
-_ENVOYS_ONLY = ("sotw", "admin_port", "xds_server_name", "token_file")  # gRPC takes the name from the address
+_ENVOYS_ONLY = ("agent", "sotw", "admin_port", "xds_server_name", "token_file")  # gRPC takes the name from the address
 
 
 def _port(about: str, *, least: int = 1) -> Any:
@@ -65,6 +66,7 @@ PROXY_FLAGS = (
         Annotated[str, Option(metavar="FILE", help="The proxy's token, instead of a certificate and its key.")],
         "",
     ),
+    parameter("agent", Annotated[str, Option(metavar="SOCKET", help="Its identity comes from the agent there.")], ""),
     parameter(
         "xds_server_name", Annotated[str, Option(help="Name in its certificate; default: the host of --xds.")], ""
     ),
@@ -86,7 +88,8 @@ def bootstrap_from(
         raise UsageError("--xds: a proxy cannot connect to port 0. Fix: name the port that `fairlead serve` listens on")
     proxy = _identity(kind, flags, default_instance=default_instance)
     token = _token(flags, folder=folder, default_name=xds.host)
-    certificates = None if token is not None else _certificates(flags, default_name=xds.host)
+    agent = _agent(flags, default_name=xds.host)
+    certificates = None if token is not None or agent is not None else _certificates(flags, default_name=xds.host)
     if kind is ProxyKind.grpc:
         return grpc_bootstrap(proxy, xds=xds, certificates=certificates)
     admin_port = flags["admin_port"]
@@ -97,7 +100,19 @@ def bootstrap_from(
         sotw=flags["sotw"],
         certificates=certificates,
         token=token,
+        agent=agent,
     )
+
+
+def _agent(flags: Mapping[str, Any], *, default_name: str) -> AgentSocket | None:
+    path = flags["agent"]
+    if not path:
+        return None
+    if flags["cert"] or flags["key"] or flags["token_file"]:
+        raise UsageError("--agent gives the certificate. Fix: leave --cert, --key and --token-file out")
+    if not path.startswith(("/", "@")):  # Envoy looks for it from wherever it is started
+        raise UsageError(f"--agent: Envoy needs the whole path, from /. Fix: not {path!r}")
+    return AgentSocket(path, flags["xds_server_name"] or default_name)
 
 
 def token_files_from(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -46,15 +46,24 @@ def start_serve(
     store: Path | None = None,
     env: Mapping[str, str] | None = None,
     ready: bool = True,
+    secure: bool = False,
 ) -> Serving:
-    """Run `fairlead serve --insecure-xds` with more arguments; port 0 is any free one."""
+    """Run `fairlead serve --insecure-xds` with more arguments; port 0 is any free one. `secure`: without that flag."""
     store = store if store is not None else children.folder / "fairlead.db"
     log = children.folder / f"{name}.log"
     begin = log.stat().st_size if log.exists() else 0
     child = children.start(
         name,
         [
-            *(*FAIRLEAD, "serve", "--insecure-xds", "--store", f"sqlite:{store}", "--drain-time", "0.2"),
+            *(
+                *FAIRLEAD,
+                "serve",
+                *(() if secure else ("--insecure-xds",)),
+                "--store",
+                f"sqlite:{store}",
+                "--drain-time",
+                "0.2",
+            ),
             *("--xds", f"127.0.0.1:{xds}", "--api", f"127.0.0.1:{api}", *arguments),
         ],
         env=env,

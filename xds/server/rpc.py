@@ -14,6 +14,11 @@ Handler = Callable[[Any, Any], Awaitable[None]]
 END: Final[Any] = vars(grpc.aio)["EOF"]
 
 
+def unary_method(handler: Callable[[bytes, Any], Awaitable[bytes]]) -> Any:
+    """A method that is handed the bytes of one request and hands out those of one answer."""
+    return grpc.unary_unary_rpc_method_handler(handler, request_deserializer=None, response_serializer=None)
+
+
 def stream_method(handler: Handler) -> Any:
     """A bidirectional method that is handed bytes and hands out bytes."""
     return grpc.stream_stream_rpc_method_handler(handler, request_deserializer=None, response_serializer=None)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -65,9 +65,9 @@ class Limits:
 class XdsServer:
     """Serves a hub at an address, and at a second one for `tokens` that have their own.
 
-    `address` is `host:port`, port 0 for any free one. Without `tls`, and without tokens there, it serves plaintext, on
-    loopback only. Over TLS proxies must be of `trust_domain`, and run as one of the `accounts` of their audience, where
-    there are any.
+    `address` is `host:port`, port 0 for any free one, or `unix:PATH`. Without `tls`, and without tokens there, it
+    serves plaintext, on loopback or a Unix socket only. Over TLS proxies must be of `trust_domain`, and run as one of
+    the `accounts` of their audience, where there are any.
     """
 
     def __init__(
@@ -75,13 +75,15 @@ class XdsServer:
         hub: Hub,
         address: str,
         *,
-        tls: Tls | None = None,
+        tls: Tls | Callable[[], ServerCertificate] | None = None,
         tokens: Tokens | None = None,
         trust_domain: str = TRUST_DOMAIN,
         accounts: Callable[[Audience], frozenset[str]] = named_alike,
         limits: Limits | None = None,
         jitter: Callable[[], float] = random.random,
+        more: Callable[[Gatekeeper], Mapping[str, Mapping[str, Any]]] | None = None,
     ) -> None:
+        """`more` makes further services, by name, which let nobody in by themselves either."""
         tokens_here = tokens is not None and not tokens.address
         if tls is not None and tokens_here:
             raise InsecureAddressError(
@@ -105,6 +107,7 @@ class XdsServer:
         self._tls = tls
         self._tokens = tokens
         self._jitter = jitter
+        self._more = more(self.gate) if more is not None else {}
         self._server: Any = None
         self._sweeper: asyncio.Task[None] | None = None
         self._ages: dict[Session, float] = {}
@@ -162,6 +165,7 @@ class XdsServer:
             **per_type.services(self.streams),
             csds.SERVICE: csds.methods(self.hub, self.gate),
             lrs.SERVICE: lrs.methods(self.loads, self.gate),
+            **self._more,
         }
         services.update(reflection_methods(self.hub, list(services)))
         return services
@@ -213,16 +217,16 @@ def _listen(server: Any, address: str, secured: Any) -> int:
     return port
 
 
-def _of_files(tls: Tls) -> Any:
+def _of_files(tls: Tls | Callable[[], ServerCertificate]) -> Any:
     try:
-        return credentials(tls.read)
+        return credentials(tls.read if isinstance(tls, Tls) else tls)
     except OSError as error:
         raise InsecureAddressError(f"a TLS file of the xDS server cannot be read: {error}") from error
 
 
 def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
+    if host == "localhost" or address.startswith("unix:"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

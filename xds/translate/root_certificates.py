@@ -8,7 +8,7 @@ nobody has, and whose day is over.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from mesh.model import TRUST_BUNDLES, TrustBundleRow
 from mesh.tables import Look, derived, each
@@ -51,11 +51,16 @@ def ROOT_CERTIFICATES(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     for trust_domain in look.keys(_BUNDLES_BY_SECRET, key):
         row = look(TRUST_BUNDLES, trust_domain)
         if row is not None:
-            secret = Secret()
-            secret.name = key.name
-            secret.validation_context.trusted_ca.inline_bytes = row.roots or NOBODY
-            return resource(key.type_url, key.name, encode(secret))
+            return resource(key.type_url, key.name, encode(root_secret(key.name, row.roots)))
     return None
+
+
+def root_secret(name: str, roots: bytes) -> Any:
+    """The secret that says whom to believe (PEM); nobody where there are no roots."""
+    secret = Secret()
+    secret.name = name
+    secret.validation_context.trusted_ca.inline_bytes = roots or NOBODY
+    return secret
 
 
 def root_keys(look: Look) -> tuple[ResourceKey, ...]:

@@ -1,0 +1,319 @@
+"""`fairlead agent`: keeps a workload's identity beside its Envoy. The key is born here and never leaves this process.
+
+It asks the control plane for a certificate, serves it over SDS on a Unix socket that only its own user can open, renews
+it at half its life, and follows what is to be trusted. Without the control plane it goes on with what it has. The SDS
+side is the same server that serves xDS, with a world of two kinds of secrets (`default`, `ROOTCA`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf.message import DecodeError
+
+from fairlead.errors import CommandError
+from fairlead.issuance import SERVICE, BundleAck, Bundles, IssueRequest, IssueResponse
+from mesh.certificates import KeyPair
+from mesh.model import Audience
+from mesh.spiffe import SpiffeId
+from mesh.tables import Change, Engine, Input
+from sds.builtin import utc_now
+from sds.keys import SigningKey, new_key
+from sds.lint import lint_svid
+from sds.renewal import renew_at, retry_after
+from xds.resources import Resource, ResourceKey, View, ViewKey
+from xds.schema import encode
+from xds.schema.type_urls import TYPE_SECRET
+from xds.server.hub import Hub
+from xds.server.serve import XdsServer
+from xds.translate.framing import resource
+from xds.translate.names import ROOTCA, root_name
+from xds.translate.root_certificates import root_secret
+from xds.translate.secret import certificate_secret
+
+DEFAULT: Final = "default"
+"""The SDS name of the workload's own certificate, as everybody calls it (Istio, SPIRE)."""
+_CALL_SECONDS: Final = 10.0
+_LONGEST_SLEEP: Final = 3_600.0
+_RECONNECT_SECONDS: Final = 5.0
+_ACK_SECONDS: Final = 10.0
+_ACK_LOOK: Final = 0.05
+_NO_METADATA: Final[tuple[tuple[str, str], ...]] = ()
+_log = logging.getLogger(__name__)
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the control plane is, how to prove who we are the first time, and where Envoy asks.
+
+    `server` is for renewals (mutual TLS), `join` for the first certificate (`--xds-tokens` of the server); `ca` are the
+    roots to believe at first (PEM). `token_file` is read anew for every attempt.
+    """
+
+    server: str
+    join: str
+    ca: bytes
+    socket: Path
+    token_file: Path | None = None
+    server_name: str = ""
+    lifetime: int = 0
+    instance: str = ""
+
+
+class Secrets:
+    """What Envoy is told over SDS, and a server of it."""
+
+    def __init__(self) -> None:
+        self._rows: Input[ResourceKey, Resource] = Input("secrets")
+        self._views: Input[ViewKey, View] = Input("views")
+        self._engine = Engine([self._rows, self._views])
+        self.hub = Hub({TYPE_SECRET: (self._rows,)}, self._views)
+        self.hub.on_audience = self._came
+        self._audiences: set[Audience] = set()
+        self._names: dict[str, bytes] = {}
+        self._publish([])
+
+    def put(self, secrets: dict[str, Any]) -> None:
+        """Have these secrets, by name, beside those that are there."""
+        changes = []
+        for name, secret in secrets.items():
+            content = encode(secret)
+            if self._names.get(name) != content:
+                self._names[name] = content
+                key = ResourceKey(TYPE_SECRET, name)
+                changes.append(Change(self._rows, key, resource(TYPE_SECRET, name, content)))
+        self._publish([*changes, *(self._view(audience) for audience in self._audiences)])
+
+    def taken(self, name: str) -> bool:
+        """Whether every Envoy that asks for a secret has taken its present version."""
+        return not self.hub.distribution([ResourceKey(TYPE_SECRET, name)]).pending
+
+    def _came(self, audience: Audience, connected: bool) -> None:
+        if connected and audience not in self._audiences:
+            self._audiences.add(audience)
+            self._publish([self._view(audience)])
+
+    def _view(self, audience: Audience) -> Change:
+        keys = tuple(ResourceKey(TYPE_SECRET, name) for name in sorted(self._names))
+        return Change(self._views, ViewKey(audience, TYPE_SECRET), View(keys))
+
+    def _publish(self, changes: list[Change]) -> None:
+        self.hub.publish(self._engine.commit(changes), self._engine)
+
+
+class Agent:
+    """See the module. `clock` is the wall clock: tests may give it a wrong one."""
+
+    def __init__(self, settings: AgentSettings, *, clock: Callable[[], dt.datetime] = utc_now) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._secrets = Secrets()
+        self._roots = settings.ca
+        self._key: SigningKey | None = None
+        self._chain = b""
+        self._leaf: x509.Certificate | None = None
+        self._identity = ""
+        self._renew_at = clock()
+        self._tainted: frozenset[str] = frozenset()
+        self._have = asyncio.Event()
+        self._renew = asyncio.Event()
+        self._version = ""
+        self.renewals = 0
+        self.failures = 0
+
+    # -- the life of the agent --------------------------------------------------------------------------------------
+
+    async def run(self, ready: Callable[[str], None]) -> None:
+        """Serve until cancelled; `ready` is told the identity once the first certificate is there.
+
+        Raises:
+            CommandError: the socket cannot be had.
+        """
+        server = await self._listen()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep())
+                tasks.create_task(self._follow())
+                await self._have.wait()
+                self._secrets.hub.open()
+                ready(self._identity)
+        finally:
+            await server.stop(0.1)
+            self._settings.socket.unlink(missing_ok=True)
+
+    async def _listen(self) -> XdsServer:
+        path = self._settings.socket
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path.is_socket() and not _answers(path):
+                path.unlink()
+            elif path.exists():
+                raise CommandError(
+                    f"--socket: {path} is there already. Fix: stop the other agent, or name another path"
+                )
+            server = XdsServer(self._secrets.hub, f"unix:{path}")
+            before = os.umask(0o177)  # nobody else may open it, from the first moment on
+            try:
+                await server.start()
+            finally:
+                os.umask(before)
+        except OSError as error:
+            raise CommandError(
+                f"--socket: cannot listen on {path}: {error}. Fix: name a path in a folder of yours"
+            ) from None
+        return server
+
+    # -- the certificate --------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Have a certificate and renew it in time, without end."""
+        failures = 0
+        while True:
+            try:
+                await self._obtain()
+                failures = 0
+            except (grpc.aio.AioRpcError, CommandError, OSError, ValueError) as error:
+                failures += 1
+                self.failures += 1
+                words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                _log.warning("no new certificate (attempt %d): %s", failures, words)
+            await self._pause(failures)
+
+    async def _pause(self, failures: int) -> None:
+        now, leaf = self._clock(), self._leaf
+        left = leaf.not_valid_after_utc - now if leaf is not None else dt.timedelta(seconds=60)
+        draw = random.random()  # noqa: S311 - a spread
+        again = retry_after(failures, left=max(left, dt.timedelta()), draw=draw) if failures else None
+        pause = again or self._renew_at - now
+        self._renew.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(max(pause.total_seconds(), 0.05), _LONGEST_SLEEP)):
+                await self._renew.wait()
+
+    async def _obtain(self) -> None:
+        """Get a certificate for a new key.
+
+        Raises:
+            grpc.aio.AioRpcError: the control plane cannot be reached, or refuses.
+            ValueError: what it gave is no certificate of ours.
+        """
+        key = new_key()
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        csr = builder.sign(key.key, key.digest).public_bytes(Encoding.DER)
+        request = IssueRequest(csr=csr, lifetime_seconds=self._settings.lifetime)
+        async with self._channel() as (channel, metadata):
+            call = channel.unary_unary(f"/{SERVICE}/Issue")
+            answer = await call(request.SerializeToString(), metadata=metadata, timeout=_CALL_SECONDS)
+        self._take(key, IssueResponse.FromString(answer))
+
+    def _take(self, key: SigningKey, answer: Any) -> None:
+        leaf = x509.load_pem_x509_certificate(answer.chain)
+        identity = SpiffeId.parse(answer.spiffe_id)
+        problems = lint_svid(leaf, identity, None)
+        if problems or leaf.public_key() != key.public_key:
+            raise ValueError(f"what came is no certificate of ours: {'; '.join(problems) or 'another key'}")
+        self._key, self._chain, self._leaf = key, answer.chain, leaf
+        self._identity = str(identity)
+        self._renew_at = renew_at(self._clock(), leaf.not_valid_after_utc, draw=random.random())  # noqa: S311 - a spread
+        self.renewals += 1
+        self._believe(answer.bundles)
+        pair = KeyPair(answer.chain, key.pem())
+        self._secrets.put({DEFAULT: certificate_secret(DEFAULT, pair)})
+        _log.info("certificate of %s until %s", identity, leaf.not_valid_after_utc.isoformat())
+        self._have.set()
+
+    # -- what to trust ----------------------------------------------------------------------------------------------
+
+    def _believe(self, bundles: Any) -> None:
+        if not bundles.roots:
+            return
+        self._roots = bundles.roots
+        secrets = {ROOTCA: root_secret(ROOTCA, bundles.roots)}
+        for name in sorted(bundles.federated):
+            secrets[root_name(name)] = root_secret(root_name(name), bundles.federated[name])
+        self._secrets.put(secrets)
+        self._version = bundles.version
+        tainted = frozenset(bundles.tainted)
+        if tainted - self._tainted:
+            self._renew.set()
+        self._tainted = tainted
+
+    async def _follow(self) -> None:
+        """Hear of every change of what to trust, without end."""
+        await self._have.wait()
+        while True:
+            try:
+                async with self._channel(renewing=True) as (channel, metadata):
+                    call = channel.stream_stream(f"/{SERVICE}/FollowBundles")(metadata=metadata)
+                    await self._acknowledge(call)
+                    async for content in call:
+                        self._believe(Bundles.FromString(content))
+                        await self._taken()
+                        await self._acknowledge(call)
+            except (grpc.aio.AioRpcError, DecodeError, OSError) as error:
+                words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                _log.info("not following what to trust: %s", words)
+            await asyncio.sleep(_RECONNECT_SECONDS * (0.5 + random.random()))  # noqa: S311 - a spread
+
+    async def _acknowledge(self, call: Any) -> None:
+        said = BundleAck(version=self._version, instance=self._settings.instance or socket.gethostname())
+        await call.write(said.SerializeToString())
+
+    async def _taken(self) -> None:
+        """Wait until Envoy has put it in force: only then it is true that this workload trusts it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ACK_SECONDS):
+                while not self._secrets.taken(ROOTCA):  # noqa: ASYNC110 - the hub tells nobody of acknowledgements
+                    await asyncio.sleep(_ACK_LOOK)
+
+    # -- the way to the control plane -------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _channel(self, *, renewing: bool = False) -> AsyncIterator[tuple[Any, tuple[tuple[str, str], ...]]]:
+        """A channel as who we are: by our certificate while it is valid, by the token otherwise."""
+        settings, leaf = self._settings, self._leaf
+        options = [("grpc.ssl_target_name_override", settings.server_name)] if settings.server_name else []
+        valid = leaf is not None and self._key is not None and self._clock() < leaf.not_valid_after_utc
+        if valid or renewing:
+            assert self._key is not None
+            credentials = grpc.ssl_channel_credentials(self._roots, self._key.pem().pem, self._chain)
+            address, metadata = settings.server, _NO_METADATA
+        else:
+            credentials = grpc.ssl_channel_credentials(self._roots)
+            address, metadata = settings.join, (("authorization", f"Bearer {self._token()}"),)
+        channel = grpc.aio.secure_channel(address, credentials, options=options)
+        try:
+            yield channel, metadata
+        finally:
+            await channel.close(0.1)
+
+    def _token(self) -> str:
+        path = self._settings.token_file
+        if path is None:
+            raise CommandError("the certificate has ended, and there is no token to get another. Fix: --token-file")
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"--token-file: cannot read {path}: {error}") from None
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

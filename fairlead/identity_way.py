@@ -1,0 +1,143 @@
+"""How proxies and agents come in by certificates of our own authority, and how agents get theirs.
+
+Wires the authority (`fairlead/identities.py`) to the xDS server: the certificate that it shows, whom it believes, and
+the service that issues (`fairlead/issuance.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from discovery.stores.store import Store
+from fairlead.addresses import parse_address
+from fairlead.errors import CommandError
+from fairlead.identities import Identities
+from fairlead.issuance import Issuance
+from fairlead.own_certificate import OwnCertificate
+from fairlead.settings import Settings
+from fairlead.tasks import Tasks
+from fairlead.tokens import with_oidc
+from mesh.model import TRUST_BUNDLES, Audience
+from mesh.spiffe import SpiffeId, TrustDomain
+from mesh.tables import Commit, Engine
+from sds.authority import AuthorityError
+from sds.join_tokens import JoinTokens
+from xds.server.authentication import Authentication, NotAuthenticatedError, Reviewer, Vouched
+from xds.server.gatekeeper import Gatekeeper
+from xds.server.serve import Tokens
+from xds.server.server_certificates import ServerCertificate
+
+JOIN_TOKENS: Final = "join-tokens"
+"""Where in the store the hashes of unused join tokens are."""
+
+
+class StoredGrants:
+    """See `sds.join_tokens.Keeper`: a collection of the store's documents."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def documents(self) -> Mapping[str, bytes]:
+        """See `Keeper.documents`."""
+        return await self._store.documents(JOIN_TOKENS)
+
+    async def write(self, documents: Mapping[str, bytes | None]) -> None:
+        """See `Keeper.write`."""
+        await self._store.write_documents(JOIN_TOKENS, documents)
+
+
+class Nobody:
+    """Reviews tokens where no platform does: none is good."""
+
+    async def review(self, token: str, *, caller: str) -> Vouched:  # noqa: ARG002 - as `Reviewer` has it
+        """See `Reviewer.review`."""
+        raise NotAuthenticatedError("nobody here reviews tokens of platforms")
+
+
+class IdentityWay:
+    """The way in by our own certificates. Without an authority it is there, and nobody gets anything."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        identities: Identities,
+        engine: Engine,
+        *,
+        accounts: Callable[[Audience], frozenset[str]],
+        reviewer: Reviewer | None,
+    ) -> None:
+        self._settings = settings
+        self._identities = identities
+        self._engine = engine
+        self._own: OwnCertificate | None = None
+        self.join_tokens = JoinTokens(StoredGrants(store), time.time)
+        self._reviewer = reviewer if reviewer is not None else with_oidc(settings, Nobody())
+        self.issuance = Issuance(
+            lambda: identities.authority,
+            Authentication(settings.trust_domain, accounts, self._reviewer),
+            self.join_tokens,
+            self._bundles,
+        )
+        identities.gate.ask_too(self.issuance.seen)
+
+    def services(self, _gate: Gatekeeper) -> Mapping[str, Mapping[str, Any]]:
+        """What the xDS server serves beside its own."""
+        return self.issuance.methods() if self._settings.ca else {}
+
+    async def open(self) -> None:
+        """Get the certificate that the xDS server shows, where that is to be one of ours.
+
+        Raises:
+            CommandError: the authority cannot give one.
+        """
+        authority = self._identities.authority
+        if authority is None or self._settings.xds_cert or self._settings.insecure_xds:
+            return
+        identity = SpiffeId(TrustDomain(self._settings.trust_domain), "/fairlead/xds")
+        self._own = OwnCertificate(authority, identity, server_names(self._settings), clock=self._identities.now)
+        try:
+            await self._own.obtain()
+        except AuthorityError as error:
+            raise CommandError(f"--ca: the xDS server gets no certificate: {error}") from None
+
+    def start(self, tasks: Tasks) -> None:
+        """Keep the certificate fresh."""
+        if self._own is not None:
+            tasks.start("the xDS server's certificate", self._own.run())
+
+    def committed(self, commit: Commit) -> None:
+        """A commit was published."""
+        if commit.of(TRUST_BUNDLES):
+            self.issuance.note_bundles()
+
+    def certificate(self) -> ServerCertificate:
+        """What the xDS server shows, and whose certificates it believes; asked from threads of gRPC's."""
+        assert self._own is not None
+        authority = self._identities.authority
+        assert authority is not None
+        pair = self._own.current()
+        return ServerCertificate(pair.chain, pair.key.pem, client_ca=authority.bundle().pem())
+
+    def tokens(self) -> Tokens:
+        """The way in for agents that have no certificate yet, at an address of its own."""
+
+        def certificate() -> ServerCertificate:
+            whole = self.certificate()
+            return ServerCertificate(whole.chain, whole.key)
+
+        return Tokens(certificate=certificate, reviewer=self._reviewer, address=self._settings.xds_tokens)
+
+    def _bundles(self) -> Mapping[str, tuple[bytes, bool]]:
+        rows = dict(self._engine.rows(TRUST_BUNDLES))
+        return {name: (row.roots, row.own) for name, row in rows.items()}
+
+
+def server_names(settings: Settings) -> tuple[str, ...]:
+    """What proxies may call the xDS server: what the settings say, and where it listens."""
+    addresses = (settings.xds, settings.xds_tokens)
+    hosts = [parse_address(address, what="--xds").host for address in addresses if address]
+    reachable = [host for host in hosts if host not in ("0.0.0.0", "::")]  # noqa: S104 - compared, not bound
+    return tuple(dict.fromkeys((*settings.xds_names, *reachable)))

@@ -1,0 +1,223 @@
+"""Certificates for workloads, on the port that proxies come to: who calls, what they get, and what they are told.
+
+The decisions are in `sds/issuing.py` and the authority; here is the gRPC shell (`xds/schema/protos/identity.proto`).
+A caller proves itself by the certificate that is to be renewed, by a token that its platform reviews, or by a join
+token. Who fails is told that it failed; why is for the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from discovery.stores.store import StoreUnavailable
+from fairlead.root_gate import Seen
+from mesh.spiffe import SpiffeId, TrustDomain, workload
+from sds.authority import Authority, AuthorityUnavailable, RefusedIssue
+from sds.issuing import Limiter, RefusedRequest, public_key_of
+from sds.join_tokens import BadToken, JoinTokens, is_join_token
+from xds.schema import message
+from xds.server.authentication import (
+    Authentication,
+    CannotReviewError,
+    NotAuthenticatedError,
+    bearer_token,
+    over_tls,
+)
+from xds.server.gatekeeper import RefusalLog, host_of
+from xds.server.rpc import END, stream_method, unary_method
+
+SERVICE: Final = "fairlead.identity.v1.WorkloadIdentity"
+IssueRequest = message("fairlead.identity.v1.IssueRequest")
+IssueResponse = message("fairlead.identity.v1.IssueResponse")
+Bundles = message("fairlead.identity.v1.Bundles")
+BundleAck = message("fairlead.identity.v1.BundleAck")
+
+_REFUSED: Final = "refused: the control plane's log says why"
+_AGAIN: Final = "not now: ask again in some seconds"
+_log = logging.getLogger(__name__)
+
+
+class Issuance:
+    """The service. `authority` is asked when it is needed, for it is opened later; None: nobody signs here."""
+
+    def __init__(
+        self,
+        authority: Callable[[], Authority | None],
+        authentication: Authentication,
+        join_tokens: JoinTokens,
+        bundles: Callable[[], Mapping[str, tuple[bytes, bool]]],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`bundles` gives the roots of each trust domain (PEM), and whether it is ours."""
+        self._authority = authority
+        self._authentication = authentication
+        self._join_tokens = join_tokens
+        self._bundles = bundles
+        self._monotonic = monotonic
+        self._limiter = Limiter()
+        self._strangers = Limiter(burst=20.0)
+        self._refusals = RefusalLog()
+        self._changed = asyncio.Event()
+        self._agents: dict[object, tuple[str, str]] = {}
+        self.issued = 0
+        self.refused = 0
+
+    def methods(self) -> Mapping[str, Mapping[str, Any]]:
+        """The service and its methods."""
+        return {SERVICE: {"Issue": unary_method(self._issue), "FollowBundles": stream_method(self._follow)}}
+
+    def note_bundles(self) -> None:
+        """What is to be trusted has changed."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def seen(self) -> Seen:
+        """Which agents have not said yet that they put the present bundle in force."""
+        version = self.message().version
+        names = frozenset(name for name, _ in self._agents.values())
+        lacking = frozenset(name for name, acked in self._agents.values() if acked != version)
+        return Seen(lacking, names, names)
+
+    def message(self) -> Any:
+        """What to trust now."""
+        made = Bundles()
+        for name, (roots, own) in sorted(self._bundles().items()):
+            if own:
+                made.roots = roots
+            else:
+                made.federated[name] = roots
+        authority = self._authority()
+        if authority is not None:
+            made.tainted.extend(sorted(authority.bundle().tainted))
+        made.version = _digest(made)
+        return made
+
+    # -- who calls ------------------------------------------------------------------------------------------------
+
+    async def _caller(self, context: Any, *, by_join_token: bool) -> SpiffeId:
+        """Who calls.
+
+        Raises:
+            NotAuthenticatedError: nobody that can be known.
+            CannotReviewError: it cannot be told now.
+        """
+        auth_context = context.auth_context()
+        if "x509_pem_cert" in auth_context:
+            identity = self._authentication.identity(auth_context)
+            return workload(TrustDomain(identity.trust_domain), identity.namespace, identity.service_account)
+        token = bearer_token(context.invocation_metadata() or ())
+        if not token:
+            raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
+        if not over_tls(auth_context):
+            raise NotAuthenticatedError("a token came in plaintext, where anybody may have read it")
+        if is_join_token(token):
+            if not by_join_token:
+                raise NotAuthenticatedError("a join token is good for a certificate and for nothing else")
+            try:
+                return await self._join_tokens.use(token)
+            except BadToken as error:
+                raise NotAuthenticatedError(str(error)) from None
+            except StoreUnavailable as error:
+                raise CannotReviewError(f"whether a join token is good cannot be told now: {error}") from None
+        reviewer = self._authentication.reviewer
+        if reviewer is None:
+            raise NotAuthenticatedError("nobody here reviews tokens of platforms")
+        vouched = await reviewer.review(token, caller=host_of(context.peer()))
+        trust_domain = TrustDomain(self._authentication.trust_domain)
+        return workload(trust_domain, vouched.namespace, vouched.service_account)
+
+    async def _known(self, context: Any, *, by_join_token: bool) -> SpiffeId:
+        """The caller; ends the call where there is none."""
+        host = host_of(context.peer())
+        if not self._strangers.allow(host, self._monotonic()):
+            await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{host} asks too often", _AGAIN)
+        try:
+            return await self._caller(context, by_join_token=by_join_token)
+        except NotAuthenticatedError as error:
+            await self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
+        except CannotReviewError as error:
+            await self._refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), _AGAIN)
+        raise AssertionError("aborting raises")
+
+    async def _refuse(self, context: Any, code: grpc.StatusCode, why: str, told: str = _REFUSED) -> None:
+        self.refused += 1
+        self._refusals.note(f"no certificate: {why}", peer=context.peer(), now=self._monotonic())
+        await context.abort(code, told)
+
+    # -- the methods ----------------------------------------------------------------------------------------------
+
+    async def _issue(self, request: bytes, context: Any) -> bytes:
+        authority = self._authority()
+        if authority is None:
+            await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, "no authority (--ca)", "no authority here")
+            raise AssertionError("aborting raises")
+        identity = await self._known(context, by_join_token=True)
+        if not self._limiter.allow(str(identity), self._monotonic()):
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            await self._refuse(context, code, f"{identity} asks too often", _AGAIN)
+        try:
+            asked = IssueRequest.FromString(request)
+            public_key = public_key_of(asked.csr, identity)
+            lifetime = dt.timedelta(seconds=min(asked.lifetime_seconds, 1 << 32)) if asked.lifetime_seconds else None
+            issued = await authority.issue(public_key, identity, lifetime=lifetime, request=asked.csr)
+        except (DecodeError, RefusedRequest, RefusedIssue) as error:
+            await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"{identity}: {error}")
+        except AuthorityUnavailable as error:
+            await self._refuse(context, grpc.StatusCode.UNAVAILABLE, f"{identity}: {error}", _AGAIN)
+        self.issued += 1
+        answer = IssueResponse(chain=issued.chain, spiffe_id=str(identity))
+        answer.not_before.FromDatetime(issued.not_before)
+        answer.not_after.FromDatetime(issued.not_after)
+        answer.bundles.CopyFrom(self.message())
+        encoded: bytes = answer.SerializeToString()
+        return encoded
+
+    async def _follow(self, _: Any, context: Any) -> None:
+        identity = await self._known(context, by_join_token=False)
+        first = await context.read()
+        if first is END:
+            return
+        stream = object()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(self._tell(context))
+                await self._acknowledge(stream, identity, first, context)
+                telling.cancel()
+        except* DecodeError:
+            await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"{identity} sends what is no BundleAck")
+        finally:
+            self._agents.pop(stream, None)
+
+    async def _tell(self, context: Any) -> None:
+        """Write what to trust, at once and whenever it changes, without end."""
+        sent = ""
+        while True:
+            changed = self._changed
+            now = self.message()
+            if now.version != sent:
+                sent = now.version
+                await context.write(now.SerializeToString())
+            await changed.wait()
+
+    async def _acknowledge(self, stream: object, identity: SpiffeId, first: bytes, context: Any) -> None:
+        said: Any = first
+        while said is not END:
+            ack = BundleAck.FromString(said)
+            instance = ack.instance if ack.instance.isprintable() else ""
+            self._agents[stream] = f"agent {identity} {instance[:100]}", ack.version
+            said = await context.read()
+
+
+def _digest(made: Any) -> str:
+    content = made.SerializeToString(deterministic=True)
+    return hashlib.sha256(content).hexdigest()[:16]
