@@ -291,9 +291,20 @@ def sees(mesh: Mesh, port: int, host: str, forged: str = "") -> str:
     return str(mesh.web.seen[-1])
 
 
-def test_the_workload_is_told_who_calls_and_nobody_can_pretend(mesh: Mesh) -> None:
+def upgraded(mesh: Mesh) -> None:
+    """PERMISSIVE, with clients that speak mutual TLS: connections that a mode let in before stay as they are, and only
+    STRICT ends those in plaintext.
+    """
+    mesh.set_mode("STRICT")
+    mesh.children.wait_until(lambda: not http_by(mesh.ingress["web"], "web"), what="STRICT")
+    mesh.children.wait_until(lambda: "URI=" in sees(mesh, mesh.http, "web.test"), what="mutual TLS")
     mesh.set_mode("PERMISSIVE")
     mesh.children.wait_until(lambda: http_by(mesh.ingress["web"], "web"), what="plaintext")
+
+
+@pytest.mark.faults
+def test_the_workload_is_told_who_calls_and_nobody_can_pretend(mesh: Mesh) -> None:
+    upgraded(mesh)
     edge = "spiffe://cluster.local/ns/default/sa/edge"
     mesh.children.wait_until(lambda: f"URI={edge}" in sees(mesh, mesh.http, "web.test"), what="mutual TLS")
     forged = "URI=spiffe://cluster.local/ns/default/sa/admin"
@@ -350,10 +361,9 @@ class Background:
         connection.close()
 
 
+@pytest.mark.faults
 def test_no_request_fails_while_modes_change(mesh: Mesh) -> None:
-    mesh.set_mode("PERMISSIVE")
-    mesh.children.wait_until(lambda: http_by(mesh.ingress["web"], "web"), what="plaintext")
-    mesh.children.wait_until(lambda: "URI=" in sees(mesh, mesh.http, "web.test"), what="mutual TLS")
+    upgraded(mesh)
     with Background(mesh.http, "web.test") as through_gateway, Background(mesh.egress, "web") as through_sidecar:
         mesh.set_mode("STRICT")
         mesh.children.wait_until(lambda: not http_by(mesh.ingress["web"], "web"), what="STRICT")
