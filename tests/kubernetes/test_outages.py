@@ -12,18 +12,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fairlead.demo.traffic import Background
 from fairlead.processes import Child, Children, free_port
-from tests.support.kubernetes import JSON, KUBE_NODE, Cluster, eventually
+from tests.support.kubernetes import JSON, KUBE_NODE, Cluster, condition, eventually
 from tests.support.programs import RunningEnvoy, Serving, answers, ask, start_backend, start_envoy, start_serve
 
 pytestmark = [
     pytest.mark.skipif("KUBECONFIG" in os.environ, reason="only parts of the local node may be stopped"),
-    pytest.mark.usefixtures("crds"),
+    pytest.mark.usefixtures("crds", "node"),
     pytest.mark.timeout(300),
 ]
 
@@ -45,6 +46,21 @@ def stopped(part: str) -> Iterator[None]:
         yield
     finally:
         kube_node("start", part)
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Iterator[None]:
+    """Leaves the node as it was: one that was not heard of for a minute takes no pods for a while."""
+    yield
+    back = datetime.now(UTC)
+
+    def heard() -> bool:
+        lease = cluster.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node1")
+        item = cluster.get("/api/v1/nodes/node1")
+        ready = (condition(item, "Ready") or {}).get("status") == "True" and not item["spec"].get("taints")
+        return ready and datetime.fromisoformat(lease["spec"]["renewTime"]) > back
+
+    eventually(heard, "the node to be ready again", seconds=90)
 
 
 def route(name: str, path: str) -> JSON:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -250,6 +252,36 @@ async def test_a_certificate_of_the_clusters_authority_is_trusted_and_no_other(t
                 await api.request("GET", "/x")
         async with connected(Access(url, verify=False)) as api:
             assert await api.request("GET", "/x") == b"ok"
+
+
+async def test_a_connection_on_which_a_token_was_refused_waits_for_no_goodbye(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(DEADLINE)
+    refusals = 2  # the first, and that of the renewed token
+
+    def refuse() -> None:
+        """Refuse with a body that never ends, answer no goodbye, and wait for the end of each connection."""
+        context = server_tls(authority)
+        for _ in range(refusals):
+            accepted, _ = listening.accept()
+            with context.wrap_socket(accepted, server_side=True) as line:
+                line.settimeout(DEADLINE)
+                line.recv(65536)
+                line.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 99\r\n\r\nhalf")
+                raw = socket.socket(fileno=os.dup(line.fileno()))
+                raw.settimeout(DEADLINE / 2)
+                with raw, contextlib.suppress(ConnectionResetError):
+                    while raw.recv(65536):
+                        pass
+
+    url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+    with listening:
+        server = asyncio.get_running_loop().run_in_executor(None, refuse)
+        async with connected(Access(url, "Bearer old", ca=authority.ca.read_bytes())) as api:
+            with pytest.raises(UnreachableError):
+                await api.request("GET", "/x", timeout=1.0)
+            await server
 
 
 async def test_the_name_in_the_certificate_may_be_another_than_the_address_where_the_kubeconfig_says_so(
