@@ -1,4 +1,4 @@
-"""`fairlead agent`: keeps a workload's identity beside its Envoy. The key is born here and never leaves this process.
+"""`fairlead agent`: keeps a workload's identity beside its Envoy. The key is born here and goes to that Envoy alone.
 
 It asks the control plane for a certificate, serves it over SDS on a Unix socket that only its own user can open, renews
 it at half its life, and follows what is to be trusted. Without the control plane it goes on with what it has. The SDS
@@ -22,7 +22,6 @@ import grpc
 import grpc.aio
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError
 
 from fairlead.errors import CommandError
@@ -32,7 +31,7 @@ from mesh.model import Audience
 from mesh.spiffe import SpiffeId
 from mesh.tables import Change, Engine, Input
 from sds.builtin import utc_now
-from sds.keys import SigningKey, new_key
+from sds.keys import SigningKey, new_key, request_for
 from sds.lint import lint_svid
 from sds.renewal import renew_at, retry_after
 from xds.resources import Resource, ResourceKey, View, ViewKey
@@ -131,8 +130,6 @@ class Agent:
         self._have = asyncio.Event()
         self._renew = asyncio.Event()
         self._version = ""
-        self.renewals = 0
-        self.failures = 0
 
     # -- the life of the agent --------------------------------------------------------------------------------------
 
@@ -187,7 +184,6 @@ class Agent:
                 failures = 0
             except (grpc.aio.AioRpcError, CommandError, OSError, ValueError) as error:
                 failures += 1
-                self.failures += 1
                 words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
                 _log.warning("no new certificate (attempt %d): %s", failures, words)
             await self._pause(failures)
@@ -211,9 +207,7 @@ class Agent:
             ValueError: what it gave is no certificate of ours.
         """
         key = new_key()
-        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-        csr = builder.sign(key.key, key.digest).public_bytes(Encoding.DER)
-        request = IssueRequest(csr=csr, lifetime_seconds=self._settings.lifetime)
+        request = IssueRequest(csr=request_for(key, None), lifetime_seconds=self._settings.lifetime)
         async with self._channel() as (channel, metadata):
             call = channel.unary_unary(f"/{SERVICE}/Issue")
             answer = await call(request.SerializeToString(), metadata=metadata, timeout=_CALL_SECONDS)
@@ -228,7 +222,6 @@ class Agent:
         self._key, self._chain, self._leaf = key, answer.chain, leaf
         self._identity = str(identity)
         self._renew_at = renew_at(self._clock(), leaf.not_valid_after_utc, draw=random.random())  # noqa: S311 - a spread
-        self.renewals += 1
         self._believe(answer.bundles)
         pair = KeyPair(answer.chain, key.pem())
         self._secrets.put({DEFAULT: certificate_secret(DEFAULT, pair)})

@@ -69,8 +69,6 @@ class Issuance:
         self._refusals = RefusalLog()
         self._changed = asyncio.Event()
         self._agents: dict[object, tuple[str, str]] = {}
-        self.issued = 0
-        self.refused = 0
 
     def methods(self) -> Mapping[str, Mapping[str, Any]]:
         """The service and its methods."""
@@ -150,7 +148,6 @@ class Issuance:
         raise AssertionError("aborting raises")
 
     async def _refuse(self, context: Any, code: grpc.StatusCode, why: str, told: str = _REFUSED) -> None:
-        self.refused += 1
         self._refusals.note(f"no certificate: {why}", peer=context.peer(), now=self._monotonic())
         await context.abort(code, told)
 
@@ -174,7 +171,6 @@ class Issuance:
             await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"{identity}: {error}")
         except AuthorityUnavailable as error:
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, f"{identity}: {error}", _AGAIN)
-        self.issued += 1
         answer = IssueResponse(chain=issued.chain, spiffe_id=str(identity))
         answer.not_before.FromDatetime(issued.not_before)
         answer.not_after.FromDatetime(issued.not_after)

@@ -7,10 +7,11 @@ narrower policy wins is no conflict but what levels are for: `fairlead get polic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mesh.conditions import Condition
 from mesh.kinds.httproute import HTTPRoute
+from mesh.kinds.meta import Object
 from mesh.kinds.policy import PolicyTargetReference
 from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.trafficpolicy import TrafficPolicy
@@ -28,23 +29,14 @@ def traffic_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ..
     policy = find(look, TrafficPolicy, key)
     if policy is None:
         return ()
-    refs = policy.spec.target_refs
-    missing = [f"spec.targetRefs[{at}]: {why}" for at, ref in enumerate(refs) if (why := _missing(look, key, ref))]
-    lost = sorted(set(losses(look, key, (_level(key, ref) for ref in refs))))
     idle = " ".join(_without_effect(look, key, policy))
-    return _conditions(missing, len(refs), lost, len(paths_of(policy)) * len(refs), idle)
+    return _conditions(look, key, policy, policy.spec.target_refs, _missing_backend, idle)
 
 
 def route_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
     """The conditions of a RoutePolicy."""
     policy = find(look, RoutePolicy, key)
-    if policy is None:
-        return ()
-    refs = policy.spec.target_refs
-    found = ((at, _missing_route(look, key, ref)) for at, ref in enumerate(refs))
-    missing = [f"spec.targetRefs[{at}]: {why}" for at, why in found if why]
-    lost = sorted(set(losses(look, key, (_level(key, ref) for ref in refs))))
-    return _conditions(missing, len(refs), lost, len(paths_of(policy)) * len(refs), "")
+    return _conditions(look, key, policy, policy.spec.target_refs, _missing_route) if policy is not None else ()
 
 
 def _missing_route(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
@@ -60,14 +52,24 @@ def _missing_route(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> st
     return ""
 
 
-def _conditions(missing: list[str], targets: int, lost: list[Loss], fields: int, idle: str) -> tuple[Condition, ...]:
+def _conditions(
+    look: Look,
+    key: ObjectKey,
+    policy: Object,
+    refs: Sequence[PolicyTargetReference],
+    missing_one: Callable[[Look, ObjectKey, PolicyTargetReference], str],
+    idle: str = "",
+) -> tuple[Condition, ...]:
+    """The conditions of a policy; `missing_one` says why a target is not there, `idle` what of it has no effect."""
+    missing = [f"spec.targetRefs[{at}]: {why}" for at, ref in enumerate(refs) if (why := missing_one(look, key, ref))]
+    lost = sorted(set(losses(look, key, (_level(key, ref) for ref in refs))))
     resolved = Condition("ResolvedRefs", True, "ResolvedRefs")
     if missing:
         resolved = Condition("ResolvedRefs", False, "TargetNotFound", " ".join(missing))
     conflicted = _told(lost)
-    if len(missing) == targets:
+    if len(missing) == len(refs):
         accepted = Condition("Accepted", False, "TargetNotFound", " ".join(missing))
-    elif lost and len(lost) >= fields:
+    elif lost and len(lost) >= len(paths_of(policy)) * len(refs):
         accepted = Condition("Accepted", False, "Conflicted", conflicted)
     else:
         accepted = Condition("Accepted", True, "Accepted", idle)
@@ -100,7 +102,7 @@ def _level(key: ObjectKey, ref: PolicyTargetReference) -> Level:
     return Level(target_of(key, ref), sections)
 
 
-def _missing(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
+def _missing_backend(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
     """Why a target is not there; empty where it is."""
     target = Target(key.kind, ref.kind, key.namespace, ref.name)
     at = f"{ref.kind} {target.namespace}/{target.name}"

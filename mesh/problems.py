@@ -68,6 +68,12 @@ def child(path: str, key: str | int) -> str:
     return f"{path}.{key}" if path else key
 
 
+def camel(name: str) -> str:
+    """A field's name as users write it: `initial_jitter` is `initialJitter`."""
+    first, *rest = name.split("_")
+    return first + "".join(part.title() for part in rest)
+
+
 def shown(text: str, limit: int = 60) -> str:
     """A user's text fit for a message: control characters escaped, long ones cut."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"

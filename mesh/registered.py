@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from mesh.kinds.service import ServiceEndpoint
-from mesh.model import DISCOVERED_ENDPOINTS, DiscoveredEndpoints, DiscoveredEndpointsKey, Endpoint, Locality
+from mesh.model import DISCOVERED_ENDPOINTS, DiscoveredEndpoints, DiscoveredEndpointsKey
 from mesh.problems import Problem, Report, child, shown
+from mesh.services import endpoint_of
 from mesh.tables import Change
 from mesh.validations.metadata import check_keys, is_dns_label
 from mesh.validations.service import check_address
@@ -92,16 +93,5 @@ def change(key: RegistrationKey, registration: Registration | None) -> Change:
     at = DiscoveredEndpointsKey(SOURCE, key.namespace, key.service, key.id)
     if registration is None:
         return Change(DISCOVERED_ENDPOINTS, at, None)
-    endpoint = Endpoint(
-        address=registration.address,
-        ports=tuple(sorted(registration.ports.items())),
-        labels=tuple(sorted(registration.labels.items())),
-        weight=registration.weight,
-        locality=Locality(registration.region, registration.zone, registration.sub_zone),
-        health=registration.health,
-        priority=registration.priority,
-        service_account=registration.service_account,
-        mesh_tls=registration.mesh_tls,
-        for_zones=tuple(sorted(set(registration.for_zones))),
-    )
+    endpoint = endpoint_of(registration, registration.ports)
     return Change(DISCOVERED_ENDPOINTS, at, DiscoveredEndpoints((endpoint,)))

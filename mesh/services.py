@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.kinds.service import Service as ServiceObject
+from mesh.kinds.service import ServiceEndpoint
 from mesh.kinds.servicesubset import ServiceSubset
 from mesh.model import (
     AUDIENCES,
@@ -218,22 +219,22 @@ def _renamed(endpoint: Endpoint, renamed: Mapping[str, str]) -> Endpoint:
 def _own_endpoints(own: ServiceObject) -> tuple[Endpoint, ...]:
     """The endpoints as written; a port that one leaves out is served at the service port's own number."""
     numbers = {port.name: port.port for port in own.spec.ports}
-    return tuple(
-        sorted(
-            Endpoint(
-                address=endpoint.address,
-                ports=tuple(sorted({**numbers, **endpoint.ports}.items())),
-                labels=tuple(sorted(endpoint.labels.items())),
-                weight=endpoint.weight,
-                locality=Locality(endpoint.region, endpoint.zone, endpoint.sub_zone),
-                health=endpoint.health,
-                priority=endpoint.priority,
-                service_account=endpoint.service_account,
-                mesh_tls=endpoint.mesh_tls,
-                for_zones=tuple(sorted(set(endpoint.for_zones))),
-            )
-            for endpoint in own.spec.endpoints
-        )
+    return tuple(sorted(endpoint_of(written, {**numbers, **written.ports}) for written in own.spec.endpoints))
+
+
+def endpoint_of(written: ServiceEndpoint, ports: Mapping[str, int]) -> Endpoint:
+    """An endpoint that somebody wrote down, with the numbers at which it serves its ports."""
+    return Endpoint(
+        address=written.address,
+        ports=tuple(sorted(ports.items())),
+        labels=tuple(sorted(written.labels.items())),
+        weight=written.weight,
+        locality=Locality(written.region, written.zone, written.sub_zone),
+        health=written.health,
+        priority=written.priority,
+        service_account=written.service_account,
+        mesh_tls=written.mesh_tls,
+        for_zones=tuple(sorted(set(written.for_zones))),
     )
 
 

@@ -377,16 +377,9 @@ def _service_subset(look: Look, key: ObjectKey) -> Status | None:
     return Status(conditions=_with_rejections(look, key, (Condition("Accepted", True, "Accepted"), resolved)))
 
 
-def _traffic_policy(look: Look, key: ObjectKey) -> Status:
-    return Status(conditions=_with_rejections(look, key, traffic_policy_conditions(look, key)))
-
-
-def _peer_authentication(look: Look, key: ObjectKey) -> Status:
-    return Status(conditions=_with_rejections(look, key, peer_authentication_conditions(look, key)))
-
-
-def _route_policy(look: Look, key: ObjectKey) -> Status:
-    return Status(conditions=_with_rejections(look, key, route_policy_conditions(look, key)))
+def _by(conditions: Callable[[Look, ObjectKey], tuple[Condition, ...]]) -> Callable[[Look, ObjectKey], Status]:
+    """The status of a kind of which nothing but conditions is told."""
+    return lambda look, key: Status(conditions=_with_rejections(look, key, conditions(look, key)))
 
 
 def _with_rejections(look: Look, key: ObjectKey, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
@@ -419,9 +412,9 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "TLSRoute": _stream_route,
     "UDPRoute": _stream_route,
     "ServiceSubset": _service_subset,
-    "PeerAuthentication": _peer_authentication,
-    "RoutePolicy": _route_policy,
-    "TrafficPolicy": _traffic_policy,
+    "PeerAuthentication": _by(peer_authentication_conditions),
+    "RoutePolicy": _by(route_policy_conditions),
+    "TrafficPolicy": _by(traffic_policy_conditions),
 }
 
 KINDS_WITH_STATUS = frozenset(_TELL)

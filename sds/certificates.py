@@ -81,7 +81,7 @@ class Signer:
         purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         return (
             (x509.BasicConstraints(ca=False, path_length=None), True),
-            (_usage(authority=False), True),
+            (key_usage(authority=False), True),
             (purposes, False),
             (issuer, False),
         )
@@ -263,13 +263,14 @@ def _authority(
         .not_valid_before(now - BACKDATE)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=above), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(key_usage(authority=True), critical=True)
         .add_extension(names, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
 
-def _usage(*, authority: bool) -> x509.KeyUsage:
+def key_usage(*, authority: bool) -> x509.KeyUsage:
+    """What a key may be used for: an authority's signs certificates, any other connections."""
     return x509.KeyUsage(
         digital_signature=not authority,
         content_commitment=False,

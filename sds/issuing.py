@@ -11,11 +11,11 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
 from mesh.spiffe import SpiffeId
 from sds.keys import UnusableKey, check_public_key
+from sds.lint import MALFORMED
 
 MAX_REQUEST: Final = 16_384
 _BURST: Final = 10.0
@@ -38,16 +38,16 @@ def public_key_of(request: bytes, identity: SpiffeId) -> Any:
     try:
         asked = x509.load_der_x509_csr(request)
         public = asked.public_key()
-        names = _names(asked)
-        if not asked.is_signature_valid:
-            raise RefusedRequest("the request is not signed with its own key")
+        names, valid = _names(asked), asked.is_signature_valid
         check_public_key(public)
     except UnusableKey as error:
         raise RefusedRequest(f"the request's key cannot be certified: {error}") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.DuplicateExtension) as error:
-        if isinstance(error, RefusedRequest):
-            raise
+    except RefusedRequest:
+        raise
+    except MALFORMED:
         raise RefusedRequest("it is no certificate request") from None
+    if not valid:
+        raise RefusedRequest("the request is not signed with its own key")
     if list(asked.subject):
         raise RefusedRequest("the request asks for a subject; an identity stands in the URI alone")
     if names not in ([], [str(identity)]):

@@ -66,10 +66,12 @@ class SigningKey:
         return "[redacted]"
 
 
-def request_for(key: SigningKey, identity: SpiffeId) -> bytes:
-    """A certificate request (PKCS #10, DER) that asks for an identity and nothing else."""
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, critical=True)
+def request_for(key: SigningKey, identity: SpiffeId | None) -> bytes:
+    """A certificate request (PKCS #10, DER) that asks for an identity and nothing else; None: for whatever is given."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    if identity is not None:
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
+        builder = builder.add_extension(names, critical=True)
     return builder.sign(key.key, key.digest).public_bytes(serialization.Encoding.DER)
 
 

@@ -19,9 +19,8 @@ import msgspec
 
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.authority import AuthorityUnavailable, Issued, RefusedIssue
-from sds.bundle import TrustBundle
 from sds.lifetimes import Lifetimes, check_identity
-from sds.outer import answered, read_roots, request_pem
+from sds.outer import OuterAuthority, answered, read_roots, request_pem
 
 PATH: Final = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 # What the API server allows: https://kubernetes.io/docs/reference/kubernetes-api/ (expirationSeconds).
@@ -60,7 +59,7 @@ class _Request(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 
-class KubernetesAuthority:
+class KubernetesAuthority(OuterAuthority):
     """See `sds.authority.Authority`. `roots` is a PEM file with what the signer's certificates lead to."""
 
     def __init__(
@@ -74,50 +73,20 @@ class KubernetesAuthority:
         lifetimes: Lifetimes,
         clock: Callable[[], dt.datetime],
     ) -> None:
-        self._trust_domain, self._api, self._signer, self._roots = trust_domain, api, signer, roots
-        self._failures, self._lifetimes, self._clock = failures, lifetimes, clock
-        self._listeners: list[Callable[[], None]] = []
-        self._bundle: TrustBundle | None = None
-        self.issued = 0
-        self.trouble = ""
+        super().__init__(trust_domain, clock)
+        self._api, self._signer, self._roots = api, signer, roots
+        self._failures, self._lifetimes = failures, lifetimes
 
-    async def open(self) -> None:
-        """Read what to trust. Raises AuthorityUnavailable."""
-        await self._look()
-
-    def resume(self, bundle: TrustBundle, trouble: str) -> None:
-        """Trust what was trusted in an earlier run, for as long as nothing newer is known."""
-        self._bundle, self.trouble = bundle, trouble
-
-    async def run(self) -> None:
-        """Follow the file with the roots, without end."""
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                await self._look()
-                self.trouble = ""
-            except AuthorityUnavailable as error:
-                self.trouble = str(error)
+    def _pause(self) -> float:
+        return _LOOK_SECONDS
 
     async def _look(self) -> None:
+        """Read the file with the roots."""
         try:
             roots = read_roots(await asyncio.to_thread(self._roots.read_bytes), self._trust_domain)
         except (OSError, ValueError) as error:
             raise AuthorityUnavailable(f"{self._roots}: {error}") from None
-        if self._bundle is None or self._bundle.roots != roots:
-            self._bundle = TrustBundle(self._trust_domain, roots, int(self._clock().timestamp()))
-            for changed in self._listeners:
-                changed()
-
-    def bundle(self) -> TrustBundle:
-        """See `Authority.bundle`."""
-        if self._bundle is None:
-            raise AuthorityUnavailable("it is not known yet what is to be trusted")
-        return self._bundle
-
-    def listen(self, changed: Callable[[], None]) -> None:
-        """See `Authority.listen`."""
-        self._listeners.append(changed)
+        self._trust(roots)
 
     async def issue(
         self,

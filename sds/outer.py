@@ -7,8 +7,10 @@ that asked; an outer authority that has gone astray is told of, and its certific
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from cryptography import x509
@@ -17,12 +19,73 @@ from cryptography.hazmat.primitives import serialization
 
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.authority import AuthorityUnavailable, Issued, RefusedIssue
+from sds.bundle import TrustBundle
 from sds.certificates import checked, fingerprint, to_pem
+from sds.issuing import MAX_REQUEST
 from sds.keys import UnusableKey, check_public_key
 from sds.lint import MALFORMED, lint_authority
 
-MAX_REQUEST: Final = 16_384
 _MAX_DEPTH: Final = 5
+
+
+class OuterAuthority(ABC):
+    """An authority outside, as far as it is told what to trust: looked at without end, and what was trusted stands.
+
+    A subclass looks (`_look`) and says how long until the next time (`_pause`); `unknown` is what is said before the
+    first look.
+    """
+
+    unknown = "it is not known yet what is to be trusted"
+
+    def __init__(self, trust_domain: TrustDomain, clock: Callable[[], dt.datetime]) -> None:
+        self._trust_domain = trust_domain
+        self._clock = clock
+        self._listeners: list[Callable[[], None]] = []
+        self._bundle: TrustBundle | None = None
+        self.issued = 0
+        self.trouble = ""
+
+    @abstractmethod
+    async def _look(self) -> None:
+        """See what to trust, and `_trust` it. Raises AuthorityUnavailable."""
+
+    @abstractmethod
+    def _pause(self) -> float:
+        """Seconds until it is looked at again."""
+
+    async def open(self) -> None:
+        """Learn what to trust. Raises AuthorityUnavailable."""
+        await self._look()
+
+    def resume(self, bundle: TrustBundle, trouble: str) -> None:
+        """Trust what was trusted in an earlier run, for as long as nothing newer is known."""
+        self._bundle, self.trouble = bundle, trouble
+
+    async def run(self) -> None:
+        """Follow what is to be trusted, without end."""
+        while True:
+            await asyncio.sleep(self._pause())
+            try:
+                await self._look()
+                self.trouble = ""
+            except AuthorityUnavailable as error:
+                self.trouble = str(error)
+
+    def _trust(self, roots: tuple[bytes, ...]) -> None:
+        if self._bundle is None or self._bundle.roots != roots:
+            self._bundle = TrustBundle(self._trust_domain, roots, int(self._clock().timestamp()))
+            for changed in self._listeners:
+                changed()
+
+    def bundle(self) -> TrustBundle:
+        """See `Authority.bundle`."""
+        if self._bundle is None:
+            raise AuthorityUnavailable(self.unknown)
+        return self._bundle
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """See `Authority.listen`."""
+        self._listeners.append(changed)
 
 
 def request_pem(request: bytes | None, public_key: Any, identity: SpiffeId, *, names_needed: bool) -> bytes:

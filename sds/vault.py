@@ -21,10 +21,9 @@ from urllib.parse import quote, urlsplit
 
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.authority import AuthorityUnavailable, Issued, RefusedIssue
-from sds.bundle import TrustBundle
 from sds.certificates import general_names
 from sds.lifetimes import Lifetimes, check_identity
-from sds.outer import answered, read_roots, request_pem
+from sds.outer import OuterAuthority, answered, read_roots, request_pem
 from sds.sealing import SealError, read_secret_file
 
 _TIMEOUT: Final = 10.0
@@ -35,8 +34,10 @@ _RETRY_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
-class VaultAuthority:
+class VaultAuthority(OuterAuthority):
     """See `sds.authority.Authority`. `url` is Vault's address, `mount` that of the engine."""
+
+    unknown = "Vault has not said yet what is to be trusted"
 
     def __init__(
         self,
@@ -50,35 +51,16 @@ class VaultAuthority:
         lifetimes: Lifetimes,
         clock: Callable[[], dt.datetime],
     ) -> None:
+        super().__init__(trust_domain, clock)
         split = urlsplit(url)
         if split.scheme not in {"https", "http"} or not split.hostname:
             raise ValueError(f"{url!r} is no address of Vault")
         self._host, self._port = split.hostname, split.port or (443 if split.scheme == "https" else 8_200)
         self._tls = ssl.create_default_context(cafile=authorities or None) if split.scheme == "https" else None
-        self._trust_domain, self._mount, self._role = trust_domain, mount, role
-        self._token_file, self._lifetimes, self._clock = token_file, lifetimes, clock
-        self._listeners: list[Callable[[], None]] = []
-        self._bundle: TrustBundle | None = None
-        self.issued = 0
-        self.trouble = ""
+        self._mount, self._role, self._token_file, self._lifetimes = mount, role, token_file, lifetimes
 
-    async def open(self) -> None:
-        """Learn what to trust. Raises AuthorityUnavailable."""
-        await self._look()
-
-    def resume(self, bundle: TrustBundle, trouble: str) -> None:
-        """Trust what was trusted in an earlier run, for as long as nothing newer is known."""
-        self._bundle, self.trouble = bundle, trouble
-
-    async def run(self) -> None:
-        """Follow what is to be trusted, without end."""
-        while True:
-            await asyncio.sleep(_RETRY_SECONDS if self.trouble else _LOOK_SECONDS)
-            try:
-                await self._look()
-                self.trouble = ""
-            except AuthorityUnavailable as error:
-                self.trouble = str(error)
+    def _pause(self) -> float:
+        return _RETRY_SECONDS if self.trouble else _LOOK_SECONDS
 
     async def _look(self) -> None:
         pem = await self._ask("GET", f"/v1/{self._mount}/ca_chain", None) or await self._ask(
@@ -89,10 +71,7 @@ class VaultAuthority:
         except ValueError as error:
             raise AuthorityUnavailable(f"what Vault says is to be trusted cannot be: {error}") from None
         roots = certificates[-1:]  # a chain begins with the one that signs and ends with the root
-        if self._bundle is None or self._bundle.roots != roots:
-            self._bundle = TrustBundle(self._trust_domain, roots, int(self._clock().timestamp()))
-            for changed in self._listeners:
-                changed()
+        self._trust(roots)
 
     async def issue(
         self,
@@ -124,16 +103,6 @@ class VaultAuthority:
         found = answered(pem, public_key, identity, self.bundle().roots, now=self._clock(), longest=granted)
         self.issued += 1
         return found
-
-    def bundle(self) -> TrustBundle:
-        """See `Authority.bundle`."""
-        if self._bundle is None:
-            raise AuthorityUnavailable("Vault has not said yet what is to be trusted")
-        return self._bundle
-
-    def listen(self, changed: Callable[[], None]) -> None:
-        """See `Authority.listen`."""
-        self._listeners.append(changed)
 
     async def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
         return await asyncio.to_thread(self._ask_now, method, path, body)

@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 
 from mesh.kinds.gatewayparameters import GatewayParameters, Resources, Toleration
-from mesh.problems import Report, child, shown
+from mesh.problems import Report, camel, child, shown
 from mesh.validations.metadata import check_keys
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
@@ -32,7 +32,7 @@ def check_gatewayparameters(parameters: GatewayParameters, report: Report) -> No
     for name in ("node_selector", "pod_annotations", "service_annotations"):
         keys = getattr(spec, name)
         if keys:
-            check_keys(keys, f"spec.{_camel(name)}", report)
+            check_keys(keys, f"spec.{camel(name)}", report)
     for number, toleration in enumerate(spec.tolerations or ()):
         _check_toleration(toleration, f"spec.tolerations[{number}]", report)
     _check_service_fields(parameters, report)
@@ -79,8 +79,3 @@ def amount(quantity: str) -> Decimal:
     found = _QUANTITY.fullmatch(quantity)
     assert found is not None, "judged by its type before"
     return Decimal(found[1]) * _UNITS[found[2]]
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.title() for part in rest)

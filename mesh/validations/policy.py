@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from mesh.kinds.meta import ObjectMeta
+from mesh.kinds.meta import ObjectMeta, Spec
 from mesh.kinds.policy import PolicyTargetReference
 from mesh.problems import Report, shown
 
@@ -37,3 +38,15 @@ def check_targets(
         if same in seen:
             report.error("Duplicate", path, "the same target is there twice", "remove one")
         seen.add(same)
+
+
+def check_both(
+    spec: Any, of: type[Spec], check: Callable[[Any, str, Report], None], report: Report, *, example: str
+) -> None:
+    """Judge what a policy sets, and what its `overrides` do, by `check`; `of` are the fields that it can set."""
+    stanzas = [(spec, "spec"), *([(spec.overrides, "spec.overrides")] if spec.overrides is not None else [])]
+    for settings, path in stanzas:
+        check(settings, path, report)
+    if not any(getattr(settings, name) is not None for settings, _ in stanzas for name in of.__struct_fields__):
+        fix = f"add what it is for, such as `{example}`"
+        report.warning("MissingField", "spec", "the policy sets nothing", fix)

@@ -20,11 +20,10 @@ from mesh.kinds.routepolicy import (
 from mesh.problems import Report
 from mesh.validations.formats import check_format
 from mesh.validations.headers import check_control_characters
-from mesh.validations.policy import Targets, check_targets
+from mesh.validations.policy import Targets, check_both, check_targets
 from mesh.validations.regexes import check_regex
 
 TARGETS: Targets = MappingProxyType({("gateway.networking.k8s.io", "HTTPRoute"): True, ("", "Namespace"): False})
-_SETTINGS = tuple(RouteSettings.__struct_fields__)
 _GROUP = re.compile(r"\\(\\|[0-9])?")
 _HOUR = 3_600_000
 # Envoy writes these itself; a route that sets one is refused or breaks the message.
@@ -35,12 +34,7 @@ def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
     """Judge a RoutePolicy."""
     spec = policy.spec
     check_targets(spec.target_refs, TARGETS, policy.metadata, report)
-    _check_settings(spec, "spec", report)
-    if spec.overrides is not None:
-        _check_settings(spec.overrides, "spec.overrides", report)
-    if not any(getattr(part, name) is not None for part in (spec, spec.overrides) if part for name in _SETTINGS):
-        fix = "add what it is for, such as `faultInjection`"
-        report.warning("MissingField", "spec", "the policy sets nothing", fix)
+    check_both(spec, RouteSettings, _check_settings, report, example="faultInjection")
 
 
 def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:

@@ -20,8 +20,8 @@ from mesh.kinds.trafficpolicy import (
     TrafficSettings,
     TrafficTimeouts,
 )
-from mesh.problems import Report
-from mesh.validations.policy import Targets, check_targets
+from mesh.problems import Report, camel
+from mesh.validations.policy import Targets, check_both, check_targets
 
 TARGETS: Targets = MappingProxyType(
     {
@@ -34,18 +34,13 @@ TARGETS: Targets = MappingProxyType(
 _LONGEST = 365 * 24 * 3_600_000  # a year, in ms: what is meant to last longer is written as 0s
 _HASHING = ("RingHash", "Maglev")
 _WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
-_SETTINGS = tuple(TrafficSettings.__struct_fields__)
 
 
 def check_trafficpolicy(policy: TrafficPolicy, report: Report) -> None:
     """Judge a TrafficPolicy."""
     spec = policy.spec
     check_targets(spec.target_refs, TARGETS, policy.metadata, report)
-    _check_settings(spec, "spec", report)
-    if spec.overrides is not None:
-        _check_settings(spec.overrides, "spec.overrides", report)
-    if not any(getattr(part, name) is not None for part in (spec, spec.overrides) if part for name in _SETTINGS):
-        report.warning("MissingField", "spec", "the policy sets nothing", "add what it is for, such as `timeouts`")
+    check_both(spec, TrafficSettings, _check_settings, report, example="timeouts")
 
 
 def _check_settings(settings: TrafficSettings, path: str, report: Report) -> None:
@@ -100,7 +95,7 @@ def _check_load_balancer(balancer: LoadBalancer, path: str, report: Report) -> N
             fix = "remove it, or write `type: ClientSideWeightedRoundRobin`"
             report.error("NotAllowed", f"{path}.orca", f"{kind} does not look at load reports", fix)
         for name in ("reporting_period", "blackout_period", "weight_expiration_period", "weight_update_period"):
-            _positive(getattr(balancer.orca, name), f"{path}.orca.{_camel(name)}", report)
+            _positive(getattr(balancer.orca, name), f"{path}.orca.{camel(name)}", report)
     if balancer.slow_start is not None:
         if kind is not None and kind not in _WITH_SLOW_START:
             fix = f"remove it, or write one of these types: {', '.join(_WITH_SLOW_START)}"
@@ -165,12 +160,12 @@ def _check_circuit_breaker(breaker: CircuitBreaker, path: str, report: Report) -
     for name in ("max_connections", "max_requests", "max_connections_per_endpoint"):
         if getattr(breaker, name) == 0:
             message = "at 0 nothing ever gets through, and everything is answered 503"
-            report.warning("OutOfRange", f"{path}.{_camel(name)}", message, "write at least 1, unless that is meant")
+            report.warning("OutOfRange", f"{path}.{camel(name)}", message, "write at least 1, unless that is meant")
 
 
 def _check_outlier_detection(outlier: OutlierDetection, path: str, report: Report) -> None:
     for name in ("interval", "base_ejection_time", "max_ejection_time"):
-        _positive(getattr(outlier, name), f"{path}.{_camel(name)}", report)
+        _positive(getattr(outlier, name), f"{path}.{camel(name)}", report)
     base, longest = outlier.base_ejection_time, outlier.max_ejection_time
     if base is not None and longest is not None and milliseconds(base) > milliseconds(longest):
         message = "the first ejection is longer than the longest"
@@ -186,7 +181,7 @@ def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
         message = "a health check has exactly one of http, grpc and tcp"
         report.error("InvalidCombination", path, message, "write one; for another add a second health check")
     for name in ("interval", "timeout", "unhealthy_interval", "no_traffic_interval"):
-        _positive(getattr(check, name), f"{path}.{_camel(name)}", report)
+        _positive(getattr(check, name), f"{path}.{camel(name)}", report)
     if check.http is not None:
         if not check.http.path.startswith("/"):
             report.error("InvalidFormat", f"{path}.http.path", "a path begins with '/'", "write it as in `/healthz`")
@@ -205,7 +200,7 @@ def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
 def _check_timeouts(timeouts: TrafficTimeouts, path: str, report: Report) -> None:
     _positive(timeouts.connect, f"{path}.connect", report)
     for name in ("request", "per_try", "idle", "stream", "connection_age"):
-        _not_endless(getattr(timeouts, name), f"{path}.{_camel(name)}", report)
+        _not_endless(getattr(timeouts, name), f"{path}.{camel(name)}", report)
     request, one = timeouts.request, timeouts.per_try
     if request is not None and one is not None and 0 < milliseconds(request) < milliseconds(one):
         message = "one try may take longer than the whole request"
@@ -255,8 +250,3 @@ def _next_prime(number: int) -> int:
     while not _is_prime(number):
         number += 1
     return number
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.title() for part in rest)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import grpc
 import pytest
@@ -27,6 +27,7 @@ from tests.support.programs import ask, start_serve
 from tests.support.routing import Server, backend_server
 from tests.support.sds_server import Issued, sds_server
 from tests.support.static_bootstrap import agent_cluster
+from tests.support.traffic import Traffic
 
 pytestmark = [pytest.mark.envoy]
 
@@ -326,45 +327,29 @@ def test_only_plaintext_that_waits_for_the_server_waits_and_only_as_long_as_set(
     mesh.children.wait_until(lambda: seconds(mesh.ingress["tcp"]) < WAIT, what="DISABLE not to wait")
 
 
-class Background:
-    """Requests without end over a connection that is kept, while something else happens."""
+@contextlib.contextmanager
+def background(port: int, host: str) -> Iterator[Traffic]:
+    """Requests without end over a connection that is kept."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
-    def __init__(self, port: int, host: str) -> None:
-        self._port, self._host = port, host
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.requests = 0
-        self.failures: list[str] = []
+    def one() -> str:
+        try:
+            connection.request("GET", "/", headers={"Host": host})
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            return repr(error)
+        return "" if response.status == 200 else f"{response.status} {body!r}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(20)
-
-    def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
-        while not self._stop.is_set():
-            try:
-                connection.request("GET", "/", headers={"Host": self._host})
-                response = connection.getresponse()
-                body = response.read()
-                if response.status != 200:
-                    self.failures.append(f"{response.status} {body!r}")
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                self.failures.append(repr(error))
-            self.requests += 1
-            self._stop.wait(0.002)
-        connection.close()
+    with contextlib.closing(connection), Traffic(one, pause=0.002) as traffic:
+        yield traffic
 
 
 @pytest.mark.faults
 def test_no_request_fails_while_modes_change(mesh: Mesh) -> None:
     upgraded(mesh)
-    with Background(mesh.http, "web.test") as through_gateway, Background(mesh.egress, "web") as through_sidecar:
+    with background(mesh.http, "web.test") as through_gateway, background(mesh.egress, "web") as through_sidecar:
         mesh.set_mode("STRICT")
         mesh.children.wait_until(lambda: not http_by(mesh.ingress["web"], "web"), what="STRICT")
         mesh.set_mode("PERMISSIVE")

@@ -9,14 +9,14 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-import threading
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from fairlead.processes import Child, Children, free_port
 from tests.support.programs import Serving, ask, start_serve
 from tests.support.static_envoy import ENVOY
+from tests.support.traffic import Traffic
 
 ENDPOINT = "spiffe://cluster.local/fairlead/bundle-endpoint"
 TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
@@ -105,34 +105,17 @@ def _step(serving: Serving, what: str, **query: str) -> Any:
     return serving.client.request("POST", f"/api/v1/authority/{what}", body={}, query=query).json()
 
 
-class _Traffic:
-    """Requests without end through one Envoy, some fifty a second; every failure is kept."""
+def _traffic(port: int) -> Traffic:
+    """Some fifty requests a second through one Envoy."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.requests = 0
-        self.failures: list[str] = []
+    def one() -> str:
+        try:
+            status = ask(port, "localhost").status
+        except (OSError, http.client.HTTPException) as error:
+            return f"{type(error).__name__}: {error}"
+        return "" if status == 200 else f"HTTP {status}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(30)
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.02):
-            try:
-                status = ask(self._port, "localhost").status
-                failure = "" if status == 200 else f"HTTP {status}"
-            except (OSError, http.client.HTTPException) as error:
-                failure = f"{type(error).__name__}: {error}"
-            self.requests += 1
-            if failure:
-                self.failures.append(failure)
+    return Traffic(one, pause=0.02)
 
 
 @pytest.mark.envoy
@@ -147,11 +130,11 @@ def test_a_root_is_rekeyed_under_traffic_with_an_envoy_held_back_and_nothing_fai
     held, second = _envoy(children, "second", xds=serving.xds, server=port)
     old = _states(serving)["active"]
 
-    def pass_by(traffic: _Traffic, requests: int) -> None:
+    def pass_by(traffic: Traffic, requests: int) -> None:
         begin = traffic.requests
         children.wait_until(lambda: traffic.requests >= begin + requests, what="requests to pass", timeout=60)
 
-    with _Traffic(first) as traffic:
+    with _traffic(first) as traffic:
         pass_by(traffic, 20)
         held.signal_group(signal.SIGSTOP)
         new = _step(serving, "prepare")["id"]
@@ -164,7 +147,7 @@ def test_a_root_is_rekeyed_under_traffic_with_an_envoy_held_back_and_nothing_fai
         assert _states(serving) == {"active": old, "prepared": new}
         held.signal_group(signal.SIGCONT)
         children.wait_until(lambda: _states(serving).get("active") == new, what="the new root to sign")
-        with _Traffic(second) as other:
+        with _traffic(second) as other:
             _step(serving, f"{old}/taint")  # the server's certificate is replaced at once
             # More than ten seconds: the last certificate under the old root has ended by then.
             pass_by(other, 600)

@@ -119,10 +119,10 @@ def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
         shared = eds_cluster(key.name, protocol="UDP", policy=BY_WEIGHT)
         return resource(key.type_url, key.name, encode_checked(shared), eds=key.name)
     grpc = key.scope == GRPC_SCOPE
-    backend = backend_of(key.name)
-    port = _port(look, backend) if backend is not None else None
-    if backend is None or port is None:
+    named = _named(look, key.name)
+    if named is None:
         return None
+    backend, port = named
     addressing = look(ADDRESSINGS, backend.service)
     policy = traffic_settings(look, backend)
     if addressing is not None and addressing.by_name:
@@ -146,10 +146,10 @@ class Near(msgspec.Struct, frozen=True):
 )
 def NEARNESS(key: ResourceKey, look: Look) -> Near | None:  # noqa: N802
     """The clusters whose endpoints are not the same for all zones; a moved endpoint seldom changes which zones."""
-    backend = backend_of(key.name)
-    port = _port(look, backend) if backend is not None else None
-    if backend is None or port is None:
+    named = _named(look, key.name)
+    if named is None:
         return None
+    backend, port = named
     endpoints, places = _arranged(look, backend, port)
     serving = [one for one in endpoints if one.weight and any(name == port.name for name, _ in one.ports)]
     zones = zones_apart(serving, same_zone=_same_zone(places))
@@ -163,10 +163,10 @@ def _near(key: ResourceKey, row: Near) -> Iterable[ResourceKey]:
 @derived("zonal_assignments", each(NEARNESS, _near))
 def ZONAL_ASSIGNMENTS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """The endpoints of such clusters as clients of a zone see them, under the cluster's own name."""
-    backend = backend_of(key.name)
-    port = _port(look, backend) if backend is not None else None
-    if backend is None or port is None:
+    named = _named(look, key.name)
+    if named is None:
         return None
+    backend, port = named
     return resource(key.type_url, key.name, encode(_assignment(look, key.name, backend, port, zone_of(key.scope))))
 
 
@@ -182,10 +182,10 @@ def ASSIGNMENTS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     route = route_of(key.name)
     if route is not None:
         return resource(key.type_url, key.name, encode(shared_assignment(key.name, _udp_shares(look, route))))
-    backend = backend_of(key.name)
-    port = _port(look, backend) if backend is not None else None
-    if backend is None or port is None:
+    named = _named(look, key.name)
+    if named is None:
         return None
+    backend, port = named
     return resource(key.type_url, key.name, encode(_assignment(look, key.name, backend, port)))
 
 
@@ -224,6 +224,13 @@ def _arranged(look: Look, backend: Backend, port: ServicePort) -> tuple[Iterable
 
 def _same_zone(places: LocalityPolicy | None) -> bool:
     return places is not None and bool(places.prefer_same_zone)
+
+
+def _named(look: Look, cluster: str) -> tuple[Backend, ServicePort] | None:
+    """The backend that a cluster is named after, and its port; None where there is none (any more)."""
+    backend = backend_of(cluster)
+    port = _port(look, backend) if backend is not None else None
+    return (backend, port) if backend is not None and port is not None else None
 
 
 def _port(look: Look, backend: Backend) -> ServicePort | None:
