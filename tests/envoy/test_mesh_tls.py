@@ -296,6 +296,7 @@ def upgraded(mesh: Mesh) -> None:
     """PERMISSIVE, with clients that speak mutual TLS: connections that a mode let in before stay as they are, and only
     STRICT ends those in plaintext.
     """
+    mesh.children.wait_until(lambda: http_by(mesh.http, "web.test"), what="the gateway")
     mesh.set_mode("STRICT")
     mesh.children.wait_until(lambda: not http_by(mesh.ingress["web"], "web"), what="STRICT")
     mesh.children.wait_until(lambda: "URI=" in sees(mesh, mesh.http, "web.test"), what="mutual TLS")
@@ -303,7 +304,6 @@ def upgraded(mesh: Mesh) -> None:
     mesh.children.wait_until(lambda: http_by(mesh.ingress["web"], "web"), what="plaintext")
 
 
-@pytest.mark.faults
 def test_the_workload_is_told_who_calls_and_nobody_can_pretend(mesh: Mesh) -> None:
     upgraded(mesh)
     edge = "spiffe://cluster.local/ns/default/sa/edge"
@@ -346,7 +346,6 @@ def background(port: int, host: str) -> Iterator[Traffic]:
         yield traffic
 
 
-@pytest.mark.faults
 def test_no_request_fails_while_modes_change(mesh: Mesh) -> None:
     upgraded(mesh)
     with background(mesh.http, "web.test") as through_gateway, background(mesh.egress, "web") as through_sidecar:

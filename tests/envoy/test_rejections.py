@@ -13,7 +13,16 @@ import sys
 import pytest
 
 from fairlead.processes import Children, free_port
-from tests.support.programs import FAIRLEAD, RunningEnvoy, Serving, ask, start_backend, start_envoy, start_serve
+from tests.support.programs import (
+    FAIRLEAD,
+    RunningEnvoy,
+    Serving,
+    ask,
+    reached,
+    start_backend,
+    start_envoy,
+    start_serve,
+)
 
 pytestmark = pytest.mark.envoy
 
@@ -82,7 +91,7 @@ def test_a_listener_that_envoy_cannot_bind_is_told_of_and_the_others_serve_on(
 
     put_gateway(serving, good, other)
     children.wait_until(lambda: programmed(serving)["Programmed"].startswith("True"), what="the mended Gateway")
-    children.wait_until(lambda: ask(other, HOST).status == 200, what="the other listener")
+    children.wait_until(lambda: reached(other, HOST), what="the other listener")
     waited = subprocess.run(wait, capture_output=True, text=True, check=False, timeout=60)
     assert waited.stdout == "1 of 1 proxies have it\n"
 

@@ -160,6 +160,14 @@ def ask(port: int, host: str, path: str = "/", **headers: str) -> Answer:
         visitor.close()
 
 
+def reached(port: int, host: str) -> bool:
+    """Whether a request is answered 200; a port on which nobody listens yet is no error."""
+    try:
+        return ask(port, host).status == http.client.OK
+    except ConnectionRefusedError:
+        return False
+
+
 def start_backend(
     children: Children, service: str, version: str = "v1", number: str = "1", *, host: str = "127.0.0.1"
 ) -> int:
