@@ -20,6 +20,7 @@ class Line:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.connections = 0
 
     @property
@@ -42,11 +43,18 @@ class Line:
         """End all connections; new ones get through."""
         for writer in list(self._open):
             writer.transport.abort()
+        for task in list(self._serving):
+            task.cancel()
+        await asyncio.gather(*self._serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        # A loop that ends cancels this, and asyncio would log that as an error of the server's.
         self._open.add(writer)  # now: it may be cut before it leads anywhere
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        # Being cut is no error; asyncio would log it as one of the server's.
         with contextlib.suppress(OSError, asyncio.CancelledError):
             onward_reader, onward_writer = await asyncio.open_connection(*self._to)
             self._open.add(onward_writer)

@@ -37,7 +37,7 @@ class Versions:
 
 @contextmanager
 def watched(cluster: Cluster, namespace: str, *plurals: str) -> Iterator[Versions]:
-    """Watch the objects of some kinds in a namespace, from now on."""
+    """Watch the objects of some kinds in a namespace, from now on; what is there already has been seen at the start."""
     versions = Versions()
     command = [*kubectl(), "--kubeconfig", str(cluster.kubeconfig), "-n", namespace, "get"]
     command += ["--watch", "--output-watch-events", "-o", "json"]
@@ -46,7 +46,8 @@ def watched(cluster: Cluster, namespace: str, *plurals: str) -> Iterator[Version
     for thread in threads:
         thread.start()
     try:
-        eventually(lambda: bool(versions.counts()), "the first objects to be seen")
+        there = _there(cluster, namespace, plurals)
+        eventually(lambda: there <= versions.counts().keys(), "the objects that are there to be seen")
         yield versions
     finally:
         for watch in watches:
@@ -54,6 +55,11 @@ def watched(cluster: Cluster, namespace: str, *plurals: str) -> Iterator[Version
             watch.wait()
         for thread in threads:
             thread.join()
+
+
+def _there(cluster: Cluster, namespace: str, plurals: tuple[str, ...]) -> set[str]:
+    found = json.loads(cluster.kubectl("-n", namespace, "get", ",".join(plurals), "-o", "json"))
+    return {f"{item['kind']}/{item['metadata']['name']}" for item in found["items"]}
 
 
 def _read(watch: subprocess.Popen[str], versions: Versions) -> None:
