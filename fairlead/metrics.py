@@ -36,6 +36,7 @@ class Numbers(msgspec.Struct, frozen=True):
     version: str
     authority: Callable[[], Mapping[str, Any]] = dict
     registered: Callable[[], Mapping[str, int]] = dict
+    key_sets: Callable[[], Mapping[str, Mapping[str, float]]] = dict
 
 
 class Builds:
@@ -76,7 +77,7 @@ def _known(numbers: Mapping[str, Any], name: str) -> Samples:
     return _one(numbers[name]) if name in numbers else ()
 
 
-def _by(counter: Mapping[str, int]) -> Samples:
+def _by(counter: Mapping[str, float]) -> Samples:
     return [((label,), count) for label, count in sorted(counter.items())]
 
 
@@ -148,6 +149,26 @@ METRICS = (
         "counter",
         "Instances that left because nothing was heard of them.",
         lambda n: _known(n.registered(), "expired"),
+    ),
+    Described(
+        "jwks_fetches",
+        "counter",
+        "Times that the keys of a token issuer were asked for: ok, failed.",
+        lambda n: _by(n.key_sets().get("fetches", {})),
+        ("result",),
+    ),
+    Described(
+        "jwks_sets",
+        "gauge",
+        "Addresses of such keys: known, outdated (away, the last good ones stand), unknown (no token is valid).",
+        lambda n: _by(n.key_sets().get("sets", {})),
+        ("state",),
+    ),
+    Described(
+        "jwks_oldest_seconds",
+        "gauge",
+        "Seconds since the keys were fetched that were not fetched for longest; 0 before any were.",
+        lambda n: [((), value) for value in n.key_sets().get("oldest", {}).values()],
     ),
     Described(
         "ca_issued", "counter", "Certificates of workloads that were signed.", lambda n: _known(n.authority(), "issued")

@@ -57,6 +57,7 @@ def _metavar(info: SettingInfo) -> str | None:
         "federate": "DOMAIN",
         "bundle_names": "NAME",
         "ca_key_type": "TYPE",
+        "jwks_private": "HOST",
     }
     return known.get(info.name, "FILE")
 
