@@ -73,6 +73,7 @@ class ConsulStore:
         self.identity = identity
         self.history_limit = history_limit
         self.on_problems: Callable[[], None] = lambda: None
+        self.on_identity: Callable[[str], None] = lambda _: None
         self.where = f"{self.kv.url}/{prefix}"
         self.now = now
         self._marker: int | None = None  # at which index it was seen; None: not yet, or not any more
@@ -354,7 +355,9 @@ class ConsulStore:
                 f" ({self.identity}), so what was known stands and nothing is written",
                 fix="Restore the KV; or, if the new store is meant, start this replica with an empty --store-local.",
             )
-        self.identity = found.id
+        if not self.identity:
+            self.identity = found.id
+            self.on_identity(found.id)
         self._marker = pair.modify_index
 
     async def _or_closed(self, work: Coroutine[Any, Any, T]) -> T | None:
