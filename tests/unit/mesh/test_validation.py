@@ -128,6 +128,12 @@ def test_a_word_that_yaml_takes_for_a_boolean_is_explained() -> None:
     assert "quotes" in problem.fix
 
 
+def test_a_number_for_a_duration_is_told_to_have_a_unit_and_no_quotes() -> None:
+    raw = minimal("HTTPRoute") | {"spec": {"rules": [{"timeouts": {"request": 5}}]}}
+    (problem,) = validate(raw).problems
+    assert (problem.code, problem.fix) == ("WrongType", "write it as in `1m30s`")
+
+
 @pytest.mark.parametrize(
     ("metadata", "expected"),
     [
