@@ -460,15 +460,23 @@ def _shown_flag(info: SettingInfo) -> str:
     return f"`{info.flag}`, `--no{info.flag[1:]}`" if info.type is bool else f"`{info.flag}`"
 
 
+def shown_default(info: SettingInfo) -> str:
+    """A setting's default as one writes it in the file; empty where it is empty."""
+    if isinstance(info.default, bool):
+        return str(info.default).lower()
+    if isinstance(info.default, float) and info.default.is_integer():
+        return str(int(info.default))
+    return "" if info.default in ("", ()) else str(info.default)
+
+
 def _shown_default(info: SettingInfo) -> str:
-    if info.default in ("", ()):
-        return ""
-    return f"`{str(info.default).lower() if isinstance(info.default, bool) else info.default}`"
+    text = shown_default(info)
+    return f"`{text}`" if text else ""
 
 
 def _shown_meaning(info: SettingInfo) -> str:
     if get_origin(info.type) is Literal:
-        return f"{info.description} One of {', '.join(f'`{value}`' for value in get_args(info.type))}."
+        return f"{info.description} One of {', '.join(f'`{value}`' for value in get_args(info.type) if value)}."
     return info.description
 
 
