@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mesh.kinds import KINDS, to_json
 from mesh.problems import Problem, child
-from mesh.validation import validate
+from mesh.validation import ADDED_ON_READS, validate
 
 _STREAMS = {"rules": [{"backendRefs": [{"name": "reviews", "port": 80}]}]}
 MINIMAL: dict[str, dict[str, Any]] = {
@@ -77,6 +77,12 @@ def test_what_kubectl_prints_is_accepted_without_its_bookkeeping() -> None:
     assert checked.problems == ()
     assert checked.object is not None
     assert "managedFields" not in to_json(checked.object)["metadata"]
+
+
+def test_what_the_api_adds_to_an_object_may_come_back_with_it() -> None:
+    added = {"status": {}, "origin": {"source": "files"}, "warnings": [], "changes": []}
+    assert added.keys() == ADDED_ON_READS
+    assert validate(minimal("HTTPRoute") | added) == validate(minimal("HTTPRoute"))
 
 
 def test_a_null_field_counts_as_absent_but_a_null_needed_one_is_missing() -> None:
