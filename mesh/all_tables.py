@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesh.attachments import ATTACHED, ATTACHMENTS
+from mesh.attachments import ATTACHED, ATTACHMENTS, CLASHES, PROPOSALS
 from mesh.audiences import SIGHTS
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
 from mesh.client_validation import CLIENT_AUTHORITIES, CLIENT_AUTHORITIES_STATES
@@ -40,6 +40,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     CLIENT_AUTHORITIES,
     CLIENT_AUTHORITIES_STATES,
     GATEWAYS,
+    PROPOSALS,
+    CLASHES,
     ATTACHMENTS,
     ATTACHED,
     SIGHTS,
