@@ -17,6 +17,9 @@ from fairlead.output import note, to_yaml
 
 app = command_app()
 
+_LOOKS_ONLY = frozenset({"--version", "--mode"})
+"""With these Envoy binds no port."""
+
 
 @app.command(
     epilog=examples(
@@ -33,6 +36,7 @@ def envoy(
 ) -> None:
     """Run Envoy. This process becomes Envoy: signals and the exit code are its own."""
     from fairlead.envoy_binary import envoy_command, find_envoy
+    from fairlead.processes import free_port
 
     if kind is ProxyKind.grpc:
         raise UsageError("a gRPC client needs no Envoy. Fix: fairlead bootstrap grpc --name NAME")
@@ -46,5 +50,9 @@ def envoy(
         raise CommandError("; ".join(missing) + ". Fix: name files that this user can read")
     command = envoy_command(find_envoy(), document, arguments=arguments or ())
     admin = document["admin"]["address"]["socket_address"]
-    note(f"node {document['node']['id']}, xDS from {flags['xds']}, admin at {admin['address']}:{admin['port_value']}")
+    port = admin["port_value"]
+    where = f"{admin['address']}:{port}"
+    if port and _LOOKS_ONLY.isdisjoint(arguments or ()) and free_port(port) != port:
+        raise CommandError(f"{where} is in use by another process. Fix: --admin-port 0 takes a free port")
+    note(f"node {document['node']['id']}, xDS from {flags['xds']}, admin at {where}")
     os.execv(command[0], command)  # noqa: S606 - no shell is what we want

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -214,6 +215,20 @@ def test_a_certificate_that_is_not_there_stops_envoy_and_is_told_with_a_bootstra
     printed = run("bootstrap", "gateway", "--name", "edge", *flags)
     assert printed.returncode == 0
     assert f"--key: cannot read {tmp_path}/key" in printed.stderr
+
+
+def test_an_admin_port_that_is_taken_stops_envoy_and_is_told_in_a_line() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        made = run("envoy", "gateway", "--name", "edge", "--admin-port", str(port))
+        assert made.returncode == 1
+        assert made.stderr == (
+            f"fairlead: 127.0.0.1:{port} is in use by another process. Fix: --admin-port 0 takes a free port\n"
+        )
+        looked = run("envoy", "gateway", "--name", "edge", "--admin-port", str(port), "--", "--version")
+        assert looked.returncode == 0
 
 
 def test_a_misspelt_variable_is_an_error() -> None:
