@@ -122,6 +122,25 @@ def test_a_reader_who_has_seen_enough_is_no_error(root: Path) -> None:
     assert (made.returncode, made.stdout, made.stderr) == (0, "CDS:\n", "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_left_before_the_first_word_is_no_error_either(unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        made = subprocess.run(
+            [sys.executable, "-m", "fairlead", "version"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    finally:
+        os.close(writer)
+    assert (made.returncode, made.stderr) == (0, "")
+
+
 def test_validate_tells_file_line_path_and_fix_and_ends_with_1(tmp_path: Path) -> None:
     file = tmp_path / "route.yaml"
     file.write_text("apiVersion: fairlead.dev/v1alpha1\nkind: Service\nmetadata: {name: a}\nspec:\n  prots: []\n")
