@@ -11,7 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from fairlead.commands.flags import command_app, examples, with_flags
-from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from, token_files_from, unreadable
+from fairlead.commands.proxy_flags import (
+    PROXY_FLAGS,
+    ProxyKind,
+    bootstrap_from,
+    in_plaintext,
+    token_files_from,
+    unreadable,
+)
 from fairlead.errors import CommandError, UsageError
 from fairlead.output import note, to_yaml
 
@@ -54,5 +61,7 @@ def envoy(
     where = f"{admin['address']}:{port}"
     if port and _LOOKS_ONLY.isdisjoint(arguments or ()) and free_port(port) != port:
         raise CommandError(f"{where} is in use by another process. Fix: --admin-port 0 takes a free port")
+    if warning := in_plaintext(flags):
+        note(warning)
     note(f"node {document['node']['id']}, xDS from {flags['xds']}, admin at {where}")
     os.execv(command[0], command)  # noqa: S606 - no shell is what we want

@@ -236,6 +236,22 @@ def test_a_certificate_that_is_not_there_stops_envoy_and_is_told_with_a_bootstra
     assert f"--key: cannot read {tmp_path}/key" in printed.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        (["--xds", "cp.example:18000"], True),
+        (["--xds", "localhost:18000"], False),
+        (["--xds", "[::1]:18000"], False),
+        (["--xds", "cp.example:18000", "--agent", "/run/agent.sock"], False),
+    ],
+)
+def test_a_bootstrap_for_plaintext_to_another_machine_is_printed_with_a_warning(flags: list[str], warned: bool) -> None:
+    made = run("bootstrap", "gateway", "--name", "edge", *flags)
+    assert made.returncode == 0
+    assert made.stdout.startswith("node:")
+    assert ("cp.example:18000 is asked in plaintext" in made.stderr) is warned
+
+
 def test_an_admin_port_that_is_taken_stops_envoy_and_is_told_in_a_line() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
