@@ -22,7 +22,16 @@ from api.ports import (
     Unavailable,
 )
 from fairlead.builder import Builder
-from fairlead.views import code, effective_wire, endpoint_view, explanation_wire, proxy_view, service_view
+from fairlead.views import (
+    authorization_wire,
+    code,
+    effective_wire,
+    endpoint_view,
+    explanation_wire,
+    proxy_view,
+    service_view,
+)
+from mesh.authorization import AUTHORIZATIONS, Caller
 from mesh.explain import GatewayNotFoundError, explain
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import (
@@ -213,6 +222,12 @@ class World:
         traffic = list(self._engine.rows(TRAFFIC).items())
         routes = list(self._engine.rows(ROUTE_RULES).items())
         return [effective_wire(told) for told in effective_policies(traffic, routes)]
+
+    def authorizations(self, caller: tuple[str, str] | None) -> Sequence[Mapping[str, Any]]:
+        """See `api.ports.World.authorizations`."""
+        self._not_while_building()
+        asked = Caller(caller[1], caller[0]) if caller is not None else None
+        return [authorization_wire(key, row, asked) for key, row in sorted(self._engine.rows(AUTHORIZATIONS).items())]
 
     def explain(self, question: Question) -> Mapping[str, Any]:
         """See `api.ports.World.explain`."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from mesh.attachments import ATTACHED, ATTACHMENTS, CLASHES, PROPOSALS
 from mesh.audiences import SIGHTS
+from mesh.authorization import AUTHORIZATIONS, DISCOVERED_AUTHORIZATIONS
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
 from mesh.client_validation import CLIENT_AUTHORITIES, CLIENT_AUTHORITIES_STATES
 from mesh.definitions import DEFINITIONS
@@ -22,6 +23,7 @@ from mesh.tables import Table
 
 TABLES: tuple[Table[Any, Any], ...] = (
     *INPUTS,
+    DISCOVERED_AUTHORIZATIONS,
     DEFINITIONS,
     REFUSED,
     OBJECTS,
@@ -30,6 +32,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     ENDPOINTS,
     VISIBLE,
     SUBSETS,
+    AUTHORIZATIONS,
     TRAFFIC,
     PEER_MODES,
     PEER_IDENTITIES,

@@ -51,7 +51,7 @@ _METAVARS: Final = {
     "files": "DIR",
     "kubernetes": "CLUSTER",
     "kubernetes_lease": "NAMESPACE/NAME",
-    "store": "sqlite:PATH",
+    "store": "STORE",
     "xds": "HOST:PORT",
     "xds_tokens": "HOST:PORT",
     "api": "HOST:PORT",

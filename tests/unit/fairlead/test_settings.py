@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from fairlead.commands.serve import app
 from fairlead.errors import UsageError
-from fairlead.settings import Settings, default_store_path, describe, load, reference_page, store_path
+from fairlead.settings import Settings, describe, load, reference_page
+from fairlead.store_place import default_store_path, store_path
 
 
 def test_nothing_given_means_the_defaults() -> None:
