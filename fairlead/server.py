@@ -33,6 +33,7 @@ from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
 from fairlead.clusters import Clusters, home_namespace
+from fairlead.consul import ConsulWay
 from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
@@ -114,6 +115,8 @@ class Server:
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )
         self._sources.extend(self._clusters.sources)
+        self._consul = ConsulWay(settings, store)
+        self._sources.extend(self._consul.sources)
         self._clusters.provision(settings, self._token_way, self._builder.submit, self._note_problems)
         names = [source.name for source in self._sources]
         self._store_source = StoreSource(store, self._engine, self._builder.submit, other_sources=names)
@@ -218,6 +221,7 @@ class Server:
                 problems=lambda: Counter(problem.source for problem in self._source_problems()),
                 version=own_version(),
                 registered=self._registrations.numbers,
+                consul=self._consul.numbers,
                 authority=self._identities.numbers if self._identities is not None else dict,
             )
         )
@@ -248,6 +252,7 @@ class Server:
             if self._token_way is not None:
                 stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
+            stack.push_async_callback(self._consul.close)
             stack.push_async_callback(self._tasks.stop)
             http = self._tasks.start("api", self._http.run_on(api_socket))
             self._announce(Address(api_address.host, api_socket.getsockname()[1]))
@@ -363,6 +368,7 @@ class Server:
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
         self._clusters.committed(commit)
+        self._consul.committed(commit)
         if self._identities is not None and self._identity_way is not None:
             self._identities.committed(commit)
             self._identity_way.committed(commit)

@@ -47,6 +47,12 @@ def _metavar(info: SettingInfo) -> str | None:
         "kubernetes_namespaces": "NAME",
         "kubernetes_optional": "NAME",
         "kubernetes_lease": "NAMESPACE/NAME",
+        "consul": "URL",
+        "consul_datacenters": "NAME",
+        "consul_namespace": "NAME",
+        "consul_partition": "NAME",
+        "consul_query_namespace": "NAME",
+        "consul_reads": "MODE",
         "store": "sqlite:PATH",
         "log_level": "LEVEL",
         "log_format": "FORMAT",
@@ -65,6 +71,7 @@ def _metavar(info: SettingInfo) -> str | None:
     epilog=examples(
         "fairlead serve --files ./config --insecure-xds",
         "fairlead serve --kubernetes ~/.kube/config --insecure-xds",
+        "fairlead serve --consul http://127.0.0.1:8500 --insecure-xds",
         "fairlead serve --xds 0.0.0.0:18000 --xds-cert c.pem --xds-key k.pem --xds-client-ca ca.pem",
         "FAIRLEAD_LOG_LEVEL=debug fairlead serve --config fairlead.toml",
     )
