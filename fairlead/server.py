@@ -38,6 +38,7 @@ from fairlead.consul import ConsulWay
 from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
+from fairlead.key_sets import KeySets
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
@@ -135,6 +136,7 @@ class Server:
             copies=self._store_copies,
         )
         self._documents = DocumentWriter(store, rejections.COLLECTION)
+        self._key_sets = KeySets(settings, store, self._engine, submit=self._builder.submit)
         self._rejections = Rejections(
             self._engine,
             self._hub,
@@ -236,6 +238,7 @@ class Server:
                 version=own_version(),
                 registered=self._registrations.numbers,
                 consul=self._consul.numbers,
+                key_sets=self._key_sets.numbers,
                 authority=self._identities.numbers if self._identities is not None else dict,
             )
         )
@@ -261,6 +264,7 @@ class Server:
             stack.push_async_callback(self._xds.stop)
             stack.callback(self._audiences.stop)
             stack.push_async_callback(self._documents.flush)
+            stack.push_async_callback(self._key_sets.flush)
             stack.push_async_callback(self._known_audiences.flush)
             stack.push_async_callback(self._known_registrations.flush)
             if self._token_way is not None:
@@ -327,6 +331,7 @@ class Server:
         if self._identities is not None:
             await self._identities.load()
         telling = self._tasks.start("problems", self._tell_problems())
+        await self._key_sets.load()
         await self._store_source.load()
         self._waiting_for.remove("store")
         following: list[tuple[Source, AsyncIterator[tuple[Change, ...]]]] = []
@@ -338,6 +343,10 @@ class Server:
         telling.cancel()
         self._note_problems()
         await self._builder.build_first()
+        self._waiting_for = ["keys of token issuers"]
+        await self._key_sets.start(self._tasks)
+        if len(self._lanes):
+            await self._builder.build_first()
         self._waiting_for = []
         self._hub.open()
         counts = len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES))
@@ -388,6 +397,7 @@ class Server:
         self._hub.publish(commit, self._engine, event_at=batch.since)
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
+        self._key_sets.committed(commit)
         self._clusters.committed(commit)
         self._consul.committed(commit)
         if self._identities is not None and self._identity_way is not None:
@@ -417,6 +427,7 @@ class Server:
     def _source_problems(self) -> Sequence[SourceProblem]:
         found = [SourceProblem(source.name, problem) for source in self._sources for problem in source.problems]
         found += [SourceProblem(name, problem) for name, problem in self._clusters.problems()]
+        found += [SourceProblem(name, problem) for name, problem in self._key_sets.problems()]
         if self._identities is not None:
             found += [SourceProblem(name, problem) for name, problem in self._identities.problems()]
         return [*self._store_source.problems(), *found]

@@ -299,6 +299,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     federate_ca: Annotated[
         str, _about("PEM file with the authorities that vouch for such URLs. Empty: those of the system.")
     ] = ""
+    jwks_refresh: Annotated[
+        float,
+        Meta(ge=1, le=86_400),
+        _about("How often the keys of token issuers (`jwksUri`) are fetched; a fifth of it less by chance."),
+    ] = 300.0
+    jwks_private: Annotated[
+        tuple[str, ...],
+        _about(
+            "A network (`10.1.0.0/16`) or the name of a host from which such keys may be fetched although its address"
+            " is not one of the public internet. May be given several times."
+        ),
+    ] = ()
+    jwks_ca: Annotated[
+        str, _about("PEM file with authorities that vouch for such hosts, beside those of the system.")
+    ] = ""
     api_tokens: Annotated[
         str,
         _about("Tokens for the API, one `name:role:token` per line; role is `read` or `write`."),

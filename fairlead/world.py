@@ -49,6 +49,7 @@ from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
 from mesh.policies import ROUTE_RULES, TRAFFIC, effective_policies
 from mesh.problems import Problem
 from mesh.proxyless import limits
+from mesh.request_authentication import REQUIREMENTS, WORKLOAD_REQUIREMENTS, told
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
 from mesh.tables import Present, Table
@@ -221,7 +222,9 @@ class World:
         self._not_while_building()
         traffic = list(self._engine.rows(TRAFFIC).items())
         routes = list(self._engine.rows(ROUTE_RULES).items())
-        return [effective_wire(told) for told in effective_policies(traffic, routes)]
+        requirements = list(self._engine.rows(REQUIREMENTS).items())
+        workloads = list(self._engine.rows(WORKLOAD_REQUIREMENTS).items())
+        return [effective_wire(one) for one in (*told(requirements, workloads), *effective_policies(traffic, routes))]
 
     def authorizations(self, caller: tuple[str, str] | None) -> Sequence[Mapping[str, Any]]:
         """See `api.ports.World.authorizations`."""

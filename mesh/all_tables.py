@@ -17,6 +17,13 @@ from mesh.peer_authentication import PEER_IDENTITIES, PEER_MODES
 from mesh.policies import ROUTE_RULES, TRAFFIC
 from mesh.reference_grants import REFERENCE_GRANTS
 from mesh.refusals import REFUSED
+from mesh.request_authentication import (
+    GUARDED,
+    REQUIREMENTS,
+    ROUTE_GUARDS,
+    WANTED_KEY_SETS,
+    WORKLOAD_REQUIREMENTS,
+)
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
 from mesh.tables import Table
@@ -37,6 +44,9 @@ TABLES: tuple[Table[Any, Any], ...] = (
     PEER_MODES,
     PEER_IDENTITIES,
     ROUTE_RULES,
+    ROUTE_GUARDS,
+    WANTED_KEY_SETS,
+    WORKLOAD_REQUIREMENTS,
     REFERENCE_GRANTS,
     KEY_PAIRS,
     CERTIFICATES,
@@ -47,6 +57,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     CLASHES,
     ATTACHMENTS,
     ATTACHED,
+    GUARDED,
+    REQUIREMENTS,
     SIGHTS,
     STATUSES,
 )

@@ -22,6 +22,7 @@ from mesh.validations.grpcroute import check_grpcroute
 from mesh.validations.httproute import check_httproute
 from mesh.validations.metadata import check_metadata
 from mesh.validations.peerauthentication import check_peerauthentication
+from mesh.validations.requestauthentication import check_requestauthentication
 from mesh.validations.routepolicy import check_routepolicy
 from mesh.validations.salvage import certain, sound_part
 from mesh.validations.secret import check_secret
@@ -39,6 +40,7 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
         "GRPCRoute": check_grpcroute,
         "HTTPRoute": check_httproute,
         "PeerAuthentication": check_peerauthentication,
+        "RequestAuthentication": check_requestauthentication,
         "RoutePolicy": check_routepolicy,
         "Secret": check_secret,
         "Service": check_service,

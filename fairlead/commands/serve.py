@@ -65,6 +65,7 @@ _METAVARS: Final = {
     "gateway_image": "IMAGE",
     "ca": "AUTHORITY",
     "federate": "DOMAIN",
+    "jwks_private": "HOST",
 }
 
 

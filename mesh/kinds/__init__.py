@@ -24,6 +24,7 @@ from mesh.kinds.meta import JSON, Object
 from mesh.kinds.namespace import Namespace
 from mesh.kinds.peerauthentication import PeerAuthentication
 from mesh.kinds.referencegrant import ReferenceGrant
+from mesh.kinds.requestauthentication import RequestAuthentication
 from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.secret import Secret
 from mesh.kinds.service import Service
@@ -114,6 +115,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("pa",),
                 True,
                 PeerAuthentication,
+            ),
+            Kind(
+                "RequestAuthentication",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "requestauthentications",
+                ("ra",),
+                True,
+                RequestAuthentication,
             ),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
             Kind("ConfigMap", "v1", ("v1",), "configmaps", ("cm",), True, ConfigMap),

@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from mesh.jwks import NOBODYS_KEYS
 from mesh.kinds import KINDS
 from mesh.model import (
     AUDIENCES,
     DECLARED,
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
+    KEY_SETS,
     MESH,
     PROVISIONED,
     Audience,
@@ -24,6 +26,7 @@ from mesh.model import (
     DiscoveredService,
     DiscoveredServiceKey,
     Endpoint,
+    KeySetRow,
     MeshSettings,
     Provisioned,
     ProvisionedKey,
@@ -329,6 +332,43 @@ peer_authentications = st.one_of(
     ),
 )
 
+_jwt_rules = st.sampled_from(
+    (
+        [],
+        [{"issuer": "a", "jwksUri": "https://a.org/keys"}],
+        [
+            {"issuer": "b", "jwksUri": "https://b.org/keys", "outputPayloadToHeader": "x-b"},
+            {"issuer": "a", "jwksUri": "https://a.org/keys", "audiences": ["x"]},
+        ],
+    )
+)
+_token_settings = _some(jwtRules=_jwt_rules, required=st.booleans())
+_token_targets = st.one_of(
+    st.builds(lambda name: {"kind": "Namespace", "name": name}, namespaces),
+    st.builds(lambda name: {"kind": "Service", "name": name}, services),
+    st.builds(
+        lambda name, part: {"group": GATEWAY_API, "kind": "Gateway", "name": name, **part},
+        names,
+        st.sampled_from(({}, {"sectionName": "l0"}, {"sectionName": "l1"})),
+    ),
+    st.builds(
+        lambda name, part: {"group": GATEWAY_API, "kind": "HTTPRoute", "name": name, **part},
+        st.sampled_from(("r", "q", "p")),
+        st.sampled_from(({}, {"sectionName": "first"})),
+    ),
+)
+request_authentications = st.builds(
+    lambda settings, over, target: {**settings, **over, "targetRefs": [target]},
+    _token_settings,
+    _some(overrides=_token_settings),
+    _token_targets,
+)
+key_sets = st.builds(
+    lambda uri, row: Change(KEY_SETS, uri, row),
+    st.sampled_from(("https://a.org/keys", "https://b.org/keys")),
+    st.sampled_from((None, KeySetRow(problem="away"), KeySetRow(NOBODYS_KEYS), KeySetRow(NOBODYS_KEYS, "away"))),
+)
+
 declarations = st.one_of(
     _kind("Gateway", names, _spec(gateways)),
     _kind("HTTPRoute", st.sampled_from(("r", "q", "p")), _spec(routes)),
@@ -341,6 +381,7 @@ declarations = st.one_of(
     _kind("ReferenceGrant", names, _spec(grants)),
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
     _kind("PeerAuthentication", names, _spec(peer_authentications)),
+    _kind("RequestAuthentication", names, _spec(request_authentications)),
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),
@@ -406,7 +447,15 @@ _audiences = st.builds(
 _mesh = st.builds(lambda root: Change(MESH, "", MeshSettings(root_namespace=root)), st.sampled_from(("root", "red")))
 
 changes = st.one_of(
-    declarations, declarations, declarations, _discovered, _discovered_endpoints, _audiences, _provisioned, _mesh
+    declarations,
+    declarations,
+    declarations,
+    _discovered,
+    _discovered_endpoints,
+    _audiences,
+    _provisioned,
+    _mesh,
+    key_sets,
 )
 
 

@@ -16,6 +16,7 @@ from xds.schema import pack
 from xds.schema.types import ApiVersion, Cors, EarlyHeaderMutation, HttpConnectionManager, Router
 from xds.translate.access_log import add_access_log
 from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, add_filters, http_filter
+from xds.translate.jwt_authn import FILTERS as TOKEN_FILTERS
 from xds.translate.names import stat_name
 from xds.translate.route_policy import FILTERS
 from xds.translate.scoped_routes import EARLY_MUTATION, broad_scope_filter, set_scoped_routes
@@ -42,7 +43,7 @@ def gateway_manager(chain: str, *, scoped: bool) -> Any:
     manager.internal_address_config.SetInParent()  # nobody is internal: `x-envoy-*` is believed from no one
     add_access_log(manager)
     _strip(manager, FORGEABLE)
-    filters = [_CORS_FILTER, *FILTERS, _ROUTER_FILTER]
+    filters = [_CORS_FILTER, *TOKEN_FILTERS, *FILTERS, _ROUTER_FILTER]
     if scoped:
         set_scoped_routes(manager, chain)
         filters.append(http_filter(BROAD_SCOPE, broad_scope_filter(chain)))
@@ -64,7 +65,7 @@ def ingress_manager(name: str) -> Any:
     """The manager in front of a workload, without routes: the caller fills `route_config`."""
     manager = _manager(name)
     _guard(manager)
-    add_filters(manager, (_ROUTER_FILTER,))
+    add_filters(manager, (*TOKEN_FILTERS, _ROUTER_FILTER))
     return manager
 
 

@@ -35,6 +35,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "ServiceSubset": {"spec": {"service": "reviews", "labels": {"version": "v2"}}},
     "GatewayParameters": {"spec": {}},
     "PeerAuthentication": {"spec": {"mtls": {"mode": "STRICT"}}},
+    "RequestAuthentication": {
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
+            "jwtRules": [{"issuer": "https://a.org", "jwksUri": "https://a.org/jwks.json"}],
+        }
+    },
     "RoutePolicy": {
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}],
