@@ -23,6 +23,7 @@ from api.ports import (
 )
 from fairlead.builder import Builder
 from fairlead.views import code, effective_wire, endpoint_view, explanation_wire, proxy_view, service_view
+from mesh.client_policies import CLIENT_RULES, effective_client_policies
 from mesh.explain import GatewayNotFoundError, explain
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import (
@@ -210,7 +211,9 @@ class World:
         self._not_while_building()
         traffic = list(self._engine.rows(TRAFFIC).items())
         routes = list(self._engine.rows(ROUTE_RULES).items())
-        return [effective_wire(told) for told in effective_policies(traffic, routes)]
+        clients = list(self._engine.rows(CLIENT_RULES).items())
+        told = [*effective_client_policies(clients), *effective_policies(traffic, routes)]
+        return [effective_wire(each) for each in told]
 
     def explain(self, question: Question) -> Mapping[str, Any]:
         """See `api.ports.World.explain`."""

@@ -7,6 +7,7 @@ from typing import Any
 from mesh.attachments import ATTACHED, ATTACHMENTS
 from mesh.audiences import SIGHTS
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
+from mesh.client_policies import CLIENT_RULES
 from mesh.client_validation import CLIENT_AUTHORITIES, CLIENT_AUTHORITIES_STATES
 from mesh.definitions import DEFINITIONS
 from mesh.gateways import GATEWAYS
@@ -40,6 +41,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     CLIENT_AUTHORITIES,
     CLIENT_AUTHORITIES_STATES,
     GATEWAYS,
+    CLIENT_RULES,
     ATTACHMENTS,
     ATTACHED,
     SIGHTS,

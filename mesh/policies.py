@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from mesh.kinds.clientpolicy import ClientSettings
 from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, PolicyTargetReference
@@ -31,7 +32,11 @@ from mesh.tables import Look, Reader, derived, each
 
 S = TypeVar("S", bound=Spec)
 
-POLICY_KINDS: dict[str, type[Spec]] = {"RoutePolicy": RouteSettings, "TrafficPolicy": TrafficSettings}
+POLICY_KINDS: dict[str, type[Spec]] = {
+    "ClientPolicy": ClientSettings,
+    "RoutePolicy": RouteSettings,
+    "TrafficPolicy": TrafficSettings,
+}
 """The kinds of policies, and what each can set."""
 
 

@@ -27,6 +27,7 @@ ORDER: tuple[Row, ...] = (
         "fairlead.broad_scope",
         "chooses the scope, and so the route that every later filter reads its settings from",
     ),
+    Row("fairlead.alt_svc", "every answer tells of HTTP/3, those of later filters too"),
     Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
     Row("fairlead.gzip", "compresses last, whatever the others made of an answer"),
     Row("fairlead.brotli", "the same; of those that a client accepts the one it prefers is used"),
@@ -50,6 +51,7 @@ def known(name: str) -> str:
 
 
 BROAD_SCOPE = known("fairlead.broad_scope")
+ALT_SVC = known("fairlead.alt_svc")
 CORS = known("envoy.filters.http.cors")
 COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "zstd")}
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")

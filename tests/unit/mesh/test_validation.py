@@ -34,6 +34,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "ServiceSubset": {"spec": {"service": "reviews", "labels": {"version": "v2"}}},
     "GatewayParameters": {"spec": {}},
     "PeerAuthentication": {"spec": {"mtls": {"mode": "STRICT"}}},
+    "ClientPolicy": {
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
+            "http3": {"enabled": True},
+        }
+    },
     "RoutePolicy": {
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}],
