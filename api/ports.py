@@ -196,7 +196,8 @@ class ProxyDetail(msgspec.Struct, frozen=True, rename="camel"):
 class Distribution(msgspec.Struct, frozen=True, rename="camel"):
     """How far the present revision of an object has come. `done` when every affected proxy has ACKed all of it.
 
-    `pending` and `rejected` name nodes; a rejection carries Envoy's words.
+    `pending` and `rejected` name nodes; a rejection carries Envoy's words. `limits` are sentences on what some of the
+    affected proxies cannot do of it, though they have it.
     """
 
     revision: int
@@ -206,6 +207,7 @@ class Distribution(msgspec.Struct, frozen=True, rename="camel"):
     pending: tuple[str, ...] = ()
     rejected: Mapping[str, str] = {}
     resources: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
 
 
 class Question(msgspec.Struct, frozen=True):

@@ -35,8 +35,8 @@ ABSENT_SECONDS: Final = 600.0
 _SWEEP_SECONDS: Final = 1.0
 _NODES: Final = 1_000  # remembered of those that refused one version
 
-_NAMED_FOR = {TYPE_LISTENER: "Gateway", TYPE_CLUSTER: "Service", TYPE_ENDPOINT: "Service"}
-_NAMED_OTHERWISE = "HTTPRoute"
+_NAMED_FOR = {TYPE_LISTENER: ("Gateway",), TYPE_CLUSTER: ("Service",), TYPE_ENDPOINT: ("Service",)}
+_NAMED_OTHERWISE = ("HTTPRoute", "GRPCRoute")
 
 # Envoy's words, from the system's errors, for what is the matter with its machine and not with what it was sent.
 _OWN_TROUBLE = re.compile(
@@ -264,7 +264,7 @@ class Rejections:
         origins = {ObjectKey(at.kind, at.namespace, at.name) for at in declared}
         candidates = origins & self._blame.get(key, frozenset()) or origins
         fitting = _NAMED_FOR.get(key.type_url, _NAMED_OTHERWISE)
-        return tuple(sorted({at for at in candidates if at.kind == fitting} or candidates))
+        return tuple(sorted({at for at in candidates if at.kind in fitting} or candidates))
 
 
 def _with_good(row: Rejection, taken: Mapping[str, Entry], *, first: str) -> Rejection:

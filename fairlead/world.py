@@ -40,9 +40,10 @@ from mesh.model import (
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
 from mesh.policies import ROUTE_RULES, TRAFFIC, effective_policies
 from mesh.problems import Problem
+from mesh.proxyless import limits
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
-from mesh.tables import Table
+from mesh.tables import Present, Table
 from xds.resources import ResourceKey
 from xds.server.hub import Hub
 from xds.server.states import ProxyState, too_old
@@ -177,6 +178,7 @@ class World:
             pending=tuple(sorted(pending)),
             rejected=rejected,
             resources=tuple(f"{code(resource.type_url)} {resource.name}" for resource in keys),
+            limits=limits(Present(self._engine), key) if any(map(_is_proxyless, acked | pending)) else (),
         )
 
     def _words_of(self, node: str) -> str:
@@ -256,3 +258,7 @@ class World:
     def metrics(self) -> tuple[bytes, str]:
         """See `api.ports.World.metrics`."""
         return self._metrics()
+
+
+def _is_proxyless(node: str) -> bool:
+    return node.startswith("grpc~")

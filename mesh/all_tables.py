@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesh.attachments import ATTACHED, ATTACHMENTS
+from mesh.attachments import ATTACHED, ATTACHMENTS, CLASHES, PROPOSALS
 from mesh.audiences import SIGHTS
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
 from mesh.client_policies import CLIENT_RULES
@@ -42,6 +42,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     CLIENT_AUTHORITIES_STATES,
     GATEWAYS,
     CLIENT_RULES,
+    PROPOSALS,
+    CLASHES,
     ATTACHMENTS,
     ATTACHED,
     SIGHTS,

@@ -4,21 +4,30 @@ One row per route, so that a changed route recomputes its own row only; who want
 a service reads the indexes here. A Gateway of another controller is none of our business: no result is given for it.
 Nor is a parent that nobody here knows, where other controllers are at work (they have a GatewayClass): it may be theirs
 tomorrow. Where there is none, it is a mistake, and is told.
+
+HTTPRoutes and GRPCRoutes cannot share a hostname of a listener: of two that would, the older one has it
+(GRPCRouteSpec.hostnames). So there is a proposal for each route first, then for each listener who loses.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
-from mesh.hostnames import intersection
+from mesh.hostnames import intersection, wider
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
+from mesh.kinds.grpcroute import GRPCRoute
+from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.references import FAIRLEAD, GATEWAY_API, ParentReference
 from mesh.listeners import GatewayListener, allows
 from mesh.model import Declared, ObjectKey, ServiceKey
 from mesh.objects import OBJECTS
+from mesh.precedence import Age, age
+from mesh.request_routes import REQUEST_KINDS
 from mesh.routes import ROUTE_TYPES, STREAM_KINDS, find_route, hostnames
 from mesh.services import SERVICES
 from mesh.tables import Look, Reader, derived, each
@@ -105,9 +114,9 @@ def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
     return (key,) if key.kind in ROUTES else ()
 
 
-@derived("attachments", each(OBJECTS, _route))
-def ATTACHMENTS(key: ObjectKey, look: Look) -> Attachment | None:  # noqa: N802
-    """Each route and what came of its parentRefs."""
+@derived("proposals", each(OBJECTS, _route))
+def PROPOSALS(key: ObjectKey, look: Look) -> Attachment | None:  # noqa: N802
+    """Each route and what comes of its parentRefs where no other route stands in its way."""
     route = find_route(look, key)
     if route is None:
         return None
@@ -115,9 +124,101 @@ def ATTACHMENTS(key: ObjectKey, look: Look) -> Attachment | None:  # noqa: N802
     return Attachment(parents=tuple(result for result in results if result is not None))
 
 
-ROUTES_BY_LISTENER = ATTACHMENTS.index(
-    "listener", lambda _, row: (ListenerKey(at.gateway, at.listener) for at in row.listeners())
-)
+def _listener_keys(_key: ObjectKey, row: Attachment) -> Iterable[ListenerKey]:
+    return (ListenerKey(at.gateway, at.listener) for at in row.listeners())
+
+
+def _with_grpc(key: ObjectKey, row: Attachment) -> Iterable[ListenerKey]:
+    return _listener_keys(key, row) if key.kind == GRPCRoute.__name__ else ()
+
+
+PROPOSED_BY_LISTENER = PROPOSALS.index("listener", _listener_keys)
+
+
+class Clashes(msgspec.Struct, frozen=True):
+    """The routes that a listener does not take because an older one of another kind has a hostname of theirs.
+
+    Pairs of the one and the other, sorted.
+    """
+
+    lost: tuple[tuple[ObjectKey, ObjectKey], ...]
+
+    def winner(self, route: ObjectKey) -> ObjectKey | None:
+        """Who has the hostname instead; None where nobody stands in the way."""
+        return next((other for loser, other in self.lost if loser == route), None)
+
+
+@derived("clashes", each(PROPOSALS, _with_grpc))
+def CLASHES(key: ListenerKey, look: Look) -> Clashes | None:  # noqa: N802
+    """The listeners for which routes of both kinds ask, and who loses."""
+    routes = [at for at in look.keys(PROPOSED_BY_LISTENER, key) if at.kind in REQUEST_KINDS]
+    if len({at.kind for at in routes}) < 2:
+        return None
+    # By kind: the hostnames that are had, and all that cover one of them, each with its owner.
+    had: dict[str, dict[str, ObjectKey]] = {}
+    around: dict[str, dict[str, ObjectKey]] = {}
+    lost: list[tuple[ObjectKey, ObjectKey]] = []
+    for route in sorted(routes, key=lambda at: (_age(look, at), at.kind)):
+        row = look(PROPOSALS, route)
+        listeners = row.listeners() if row is not None else ()
+        names = [host for at in listeners if (at.gateway, at.listener) == key for host in at.hostnames]
+        other = GRPCRoute.__name__ if route.kind == HTTPRoute.__name__ else HTTPRoute.__name__
+        theirs, theirs_around = had.get(other, {}), around.get(other, {})
+        winners = (theirs_around.get(name) or _first(theirs, wider(name)) for name in names)
+        winner = next((owner for owner in winners if owner is not None), None)
+        if winner is not None:
+            lost.append((route, winner))
+            continue
+        for name in names:
+            had.setdefault(route.kind, {}).setdefault(name, route)
+            for each_one in wider(name):
+                around.setdefault(route.kind, {}).setdefault(each_one, route)
+    return Clashes(tuple(sorted(lost))) if lost else None
+
+
+def _first(owners: dict[str, ObjectKey], names: Iterable[str]) -> ObjectKey | None:
+    return next((owners[name] for name in names if name in owners), None)
+
+
+def _age(look: Look, key: ObjectKey) -> Age:
+    route = find_route(look, key)
+    return age(route.metadata) if route is not None else Age(math.inf, key.namespace, key.name)
+
+
+@derived("attachments", each(PROPOSALS))
+def ATTACHMENTS(key: ObjectKey, look: Look) -> Attachment | None:  # noqa: N802
+    """Each route and what came of its parentRefs."""
+    proposal = look(PROPOSALS, key)
+    if proposal is None or key.kind in STREAM_KINDS:
+        return proposal
+    lost: dict[ListenerKey, ObjectKey] = {}
+    for at in proposal.listeners():
+        clashes = look(CLASHES, ListenerKey(at.gateway, at.listener))
+        winner = clashes.winner(key) if clashes is not None else None
+        if winner is not None:
+            lost[ListenerKey(at.gateway, at.listener)] = winner
+    return Attachment(tuple(_without(one, lost) for one in proposal.parents)) if lost else proposal
+
+
+def _without(proposed: Parent, lost: dict[ListenerKey, ObjectKey]) -> Parent:
+    """What comes of a parentRef without the listeners that another route has."""
+    kept = tuple(at for at in proposed.listeners if ListenerKey(at.gateway, at.listener) not in lost)
+    if len(kept) == len(proposed.listeners):
+        return proposed
+    gone = {
+        at.listener: lost[key] for at in proposed.listeners if (key := ListenerKey(at.gateway, at.listener)) in lost
+    }
+    said = " ".join(
+        f"On listener {listener} {winner} is older and has a hostname of this route; HTTPRoutes and GRPCRoutes cannot "
+        "share one: give each its own."
+        for listener, winner in sorted(gone.items())
+    )
+    if kept:
+        return msgspec.structs.replace(proposed, listeners=kept, message=said)
+    return Parent(proposed.ref, accepted=False, reason="HostnameConflict", message=said)
+
+
+ROUTES_BY_LISTENER = ATTACHMENTS.index("listener", _listener_keys)
 ROUTES_BY_HOST = ATTACHMENTS.index(
     "host", lambda _, row: (HostKey(at.gateway, at.listener, host) for at in row.listeners() for host in at.hostnames)
 )
@@ -132,7 +233,7 @@ CONSUMER_ROUTES = ATTACHMENTS.index(
 )
 
 
-@derived("attached", each(ATTACHMENTS, lambda _, row: (ListenerKey(at.gateway, at.listener) for at in row.listeners())))
+@derived("attached", each(ATTACHMENTS, _listener_keys))
 def ATTACHED(key: ListenerKey, look: Look) -> int | None:  # noqa: N802
     """How many routes are attached to a listener; no row means none."""
     return len(look.keys(ROUTES_BY_LISTENER, key)) or None
@@ -142,10 +243,11 @@ def service_routes(look: Reader, *, client_namespace: str, service: ServiceKey, 
     """The routes that clients in a namespace take on their way to a port of a service.
 
     Routes of the client's own namespace (consumer routes) replace those that the service's owner wrote for the same
-    port, and for no other (GEP-1426).
+    port, and for no other. Where there are GRPCRoutes, the more specific kind, HTTPRoutes do not count (GEP-1426).
     """
     consumer = _for_port(look, look.keys(CONSUMER_ROUTES, ConsumerKey(client_namespace, service)), service, port)
-    return consumer or _for_port(look, look.keys(ROUTES_BY_SERVICE, service), service, port)
+    routes = consumer or _for_port(look, look.keys(ROUTES_BY_SERVICE, service), service, port)
+    return tuple(route for route in routes if route.kind == GRPCRoute.__name__) or routes
 
 
 def _for_port(look: Reader, routes: tuple[ObjectKey, ...], service: ServiceKey, port: int) -> tuple[ObjectKey, ...]:

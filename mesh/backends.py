@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from mesh.kinds.references import FAIRLEAD, GATEWAY_API, BackendObjectReference
-from mesh.model import ObjectKey, ServiceKey
+from mesh.model import HTTP2_PROTOCOLS, ObjectKey, ServiceKey
 from mesh.reference_grants import Permission, permitted
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Reader
@@ -25,6 +25,7 @@ UNROUTABLE = ("UDP", "TLS")
 
 _A_ROUTE = {
     "HTTPRoute": "an HTTP route",
+    "GRPCRoute": "a gRPC route",
     "TLSRoute": "a TLS route",
     "TCPRoute": "a TCP route",
     "UDPRoute": "a UDP route",
@@ -36,7 +37,8 @@ class Backend(msgspec.Struct, frozen=True, order=True):
 
     `own` says that only the endpoints of our `Service` object are meant, though other sources know the service too;
     `route_retry` that a route brings a `retry` of its own, which a TrafficPolicy's must not overrule; `udp` that the
-    port is one of UDP, whose numbers are apart from those of TCP.
+    port is one of UDP, whose numbers are apart from those of TCP; `http2` that it is spoken to as gRPC is, whatever
+    else is known of it.
     """
 
     service: ServiceKey
@@ -45,6 +47,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     own: bool = False
     route_retry: bool = False
     udp: bool = False
+    http2: bool = False
 
 
 class Invalid(msgspec.Struct, frozen=True):
@@ -94,8 +97,9 @@ def _port(look: Reader, kind: str, ref: BackendObjectReference, backend: Backend
     port = service.port(ref.port, udp=udp) or service.port(ref.port, udp=not udp)
     if port is None:
         return Invalid("BackendNotFound", f"{name} has no port {ref.port}; it has: {known}.")
-    if port.udp != udp or (kind == "HTTPRoute" and port.protocol in UNROUTABLE):
+    if port.udp != udp or (kind in ("HTTPRoute", "GRPCRoute") and port.protocol in UNROUTABLE):
         said = f"Port {port.port} of {name} speaks {port.protocol}, which {_A_ROUTE[kind]} cannot reach."
         return Invalid("UnsupportedProtocol", said)
-    backend = msgspec.structs.replace(backend, udp=udp) if udp else backend
+    if udp or (kind == "GRPCRoute" and port.protocol not in HTTP2_PROTOCOLS):
+        backend = msgspec.structs.replace(backend, udp=udp, http2=not udp)
     return msgspec.structs.replace(backend, own=True) if only_own and len(service.sources) > 1 else backend

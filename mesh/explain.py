@@ -18,13 +18,13 @@ from mesh.attachments import ATTACHMENTS, ROUTES_BY_LISTENER, ListenerKey
 from mesh.backends import Backend, Invalid, resolve
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY, best, covers
-from mesh.kinds.httproute import HTTPRoute, HTTPRouteRule
+from mesh.kinds.httproute import HTTPRouteRule
 from mesh.listeners import GatewayListener
 from mesh.matching import match_words, mismatch
 from mesh.model import ObjectKey
-from mesh.objects import find
-from mesh.precedence import RouteOrder, age, route_order
+from mesh.precedence import RouteOrder
 from mesh.redirects import location
+from mesh.request_routes import RequestRoute, find_request_route
 from mesh.requests import WELL_KNOWN_PORTS, Request, request
 from mesh.services import ENDPOINTS, SUBSETS, SubsetKey
 from mesh.tables import Engine, Present, Reader
@@ -132,15 +132,9 @@ def candidates(look: Reader, keys: Iterable[ObjectKey]) -> list[Candidate]:
     """All matches of some routes in the order in which they are tried."""
     found: list[Candidate] = []
     for key in keys:
-        route = find(look, HTTPRoute, key)
-        if route is None:
-            continue
-        born = age(route.metadata)
-        for number, rule in enumerate(route.spec.rules):
-            found += [
-                Candidate(route_order(match, age=born, rule=number, index=index), key, number, index)
-                for index, match in enumerate(rule.matches)
-            ]
+        route = find_request_route(look, key)
+        for number, orders in enumerate(route.orders if route is not None else ()):
+            found += [Candidate(order, key, number, index) for index, order in enumerate(orders)]
     return sorted(found)
 
 
@@ -209,11 +203,11 @@ def _in_listener(look: Reader, key: ListenerKey, listener: GatewayListener, aske
         return Explanation("respond", why, status=404, others=others[:OTHERS])
     tried: list[Passed] = []
     for candidate in candidates(look, hosts[chosen]):
-        rule = _rule(look, candidate)
-        match = rule.matches[candidate.match]
+        found = _route(look, candidate)
+        match = found.rules[candidate.rule].matches[candidate.match]
         why = mismatch(match, asked)
         if not why:
-            answer = _by_rule(look, candidate, rule, listener, asked)
+            answer = _by_rule(look, candidate, found, listener, asked)
             rest = tuple(tried)
             return msgspec.structs.replace(answer, virtual_host=chosen or "*", others=(*rest, *others)[:OTHERS])
         tried.append(Passed(f"{candidate.key} rules[{candidate.rule}].matches[{candidate.match}]", why))
@@ -221,28 +215,29 @@ def _in_listener(look: Reader, key: ListenerKey, listener: GatewayListener, aske
     return Explanation("respond", why, status=404, virtual_host=chosen or "*", others=(*tried, *others)[:OTHERS])
 
 
-def _rule(look: Reader, candidate: Candidate) -> HTTPRouteRule:
-    route = find(look, HTTPRoute, candidate.key)
+def _route(look: Reader, candidate: Candidate) -> RequestRoute:
+    route = find_request_route(look, candidate.key)
     assert route is not None, f"{candidate.key} was there when its matches were sorted"
-    return route.spec.rules[candidate.rule]
+    return route
 
 
 def _by_rule(
-    look: Reader, candidate: Candidate, rule: HTTPRouteRule, listener: GatewayListener, asked: Request
+    look: Reader, candidate: Candidate, route: RequestRoute, listener: GatewayListener, asked: Request
 ) -> Explanation:
+    rule = route.rules[candidate.rule]
     match = rule.matches[candidate.match]
     redirect = next((item.request_redirect for item in rule.filters if item.request_redirect is not None), None)
     shares = _shares(look, candidate.key, rule)
     refused = unsupported.of_rule(rule.filters)
     outcome: Outcome
     if refused:
-        outcome, status, why = "respond", 500, f"the rule has {refused}"
+        outcome, status, why = "respond", route.unable, f"the rule has {refused}"
     elif redirect is not None:
         outcome, status, why = "redirect", redirect.status_code, "the rule redirects"
     elif not shares or not any(share.share for share in shares):
-        outcome, status, why = "respond", 500, "the rule has no backend with a weight"
+        outcome, status, why = "respond", route.unable, "the rule has no backend with a weight"
     elif all(share.backend is None for share in shares if share.share):
-        outcome, status, why = "respond", 500, "no backend of the rule is valid"
+        outcome, status, why = "respond", route.unable, "no backend of the rule is valid"
     else:
         outcome, status, why = "forward", 0, "the first match of the most specific host"
     return Explanation(

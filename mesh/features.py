@@ -28,6 +28,8 @@ class Feature(msgspec.Struct, frozen=True):
 
 
 FEATURES: tuple[Feature, ...] = (
+    Feature("GRPCRoute", "Envoy's routes by path and headers", "tests/envoy/test_grpc_route.py"),
+    Feature("GRPCRouteNamedRouteRule", "Rules keep their names in Envoy's routes", "tests/envoy/test_grpc_route.py"),
     Feature("Gateway", "Listeners with conditions, routes attached to them", "tests/unit/mesh/test_gateways.py"),
     Feature("GatewayAddressEmpty", "One is assigned, or all are bound", "tests/kubernetes/test_provision.py"),
     Feature(
@@ -115,8 +117,6 @@ NOT_SERVED: Mapping[str, str] = MappingProxyType(
     {
         "BackendTLSPolicy": "the kind is not read yet",
         "BackendTLSPolicySANValidation": "the kind is not read yet",
-        "GRPCRoute": "the kind is not read yet; an HTTPRoute carries gRPC",
-        "GRPCRouteNamedRouteRule": "the kind is not read yet",
         "GatewayBackendClientCertificate": "`spec.tls.backend` has no effect, which a warning says",
         "ListenerSet": "the kind is not read yet",
         "Mesh": "sidecars are served, and not tried by the suite yet",

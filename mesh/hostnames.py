@@ -5,6 +5,8 @@ A wildcard stands for one or more labels: `*.example.com` covers `a.b.example.co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 ANY = ""
 
 
@@ -15,6 +17,16 @@ def covers(pattern: str, host: str) -> bool:
     if not pattern.startswith("*."):
         return False
     return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
+
+
+def wider(hostname: str) -> Iterator[str]:
+    """All that cover a hostname: itself, the wildcards around it, and any host."""
+    yield hostname
+    rest = hostname.removeprefix("*.")
+    while rest := rest.partition(".")[2]:
+        yield f"*.{rest}"
+    if hostname != ANY:
+        yield ANY
 
 
 def intersection(one: str, other: str) -> str | None:

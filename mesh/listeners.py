@@ -37,8 +37,8 @@ class RouteKind(NamedTuple):
 
 
 ROUTE_KINDS: Mapping[str, tuple[RouteKind, ...]] = {
-    "HTTP": (RouteKind(GATEWAY_API, "HTTPRoute"),),
-    "HTTPS": (RouteKind(GATEWAY_API, "HTTPRoute"),),
+    "HTTP": (RouteKind(GATEWAY_API, "GRPCRoute"), RouteKind(GATEWAY_API, "HTTPRoute")),
+    "HTTPS": (RouteKind(GATEWAY_API, "GRPCRoute"), RouteKind(GATEWAY_API, "HTTPRoute")),
     "TLS": (RouteKind(GATEWAY_API, "TLSRoute"),),
     "TCP": (RouteKind(GATEWAY_API, "TCPRoute"),),
     "UDP": (RouteKind(GATEWAY_API, "UDPRoute"),),

@@ -14,6 +14,7 @@ from mesh.kinds.meta import Object
 from mesh.tables import Input, Reader
 
 Protocol = Literal["HTTP", "HTTP2", "GRPC", "TCP", "TLS", "UDP"]
+HTTP2_PROTOCOLS: frozenset[Protocol] = frozenset({"HTTP2", "GRPC"})
 Health = Literal["Healthy", "Degraded", "Draining", "Unhealthy", "Unknown"]
 
 

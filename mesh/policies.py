@@ -19,14 +19,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from mesh.kinds.clientpolicy import ClientSettings
-from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, PolicyTargetReference
 from mesh.kinds.routepolicy import RoutePolicy, RouteSettings
 from mesh.kinds.trafficpolicy import TrafficPolicy, TrafficSettings
 from mesh.model import Declared, ObjectKey, ServiceKey, mesh_settings
-from mesh.objects import OBJECTS, find
+from mesh.objects import OBJECTS
 from mesh.precedence import age
+from mesh.request_routes import REQUEST_KINDS, find_request_route
 from mesh.services import SERVICES, SUBSETS, Service, Subset, SubsetKey
 from mesh.tables import Look, Reader, derived, each
 
@@ -289,20 +289,20 @@ class RouteRules(msgspec.Struct, frozen=True):
 
 
 def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
-    return (key,) if key.kind == HTTPRoute.__name__ else ()
+    return (key,) if key.kind in REQUEST_KINDS else ()
 
 
 @derived("route_rules", each(OBJECTS, _route))
 def ROUTE_RULES(key: ObjectKey, look: Look) -> RouteRules | None:  # noqa: N802
     """The routes of which some RoutePolicy says something."""
-    route = find(look, HTTPRoute, key)
+    route = find_request_route(look, key)
     if route is None:
         return None
     policy = RoutePolicy.__name__
     target = Target(policy, key.kind, key.namespace, key.name)
     around = [*namespace_levels(look, policy, key.namespace), Level(target)]
     whole = merge(layers(look, around), RouteSettings)
-    named = [rule.name for rule in route.spec.rules if rule.name is not None]
+    named = [rule.name for rule in route.rules if rule.name is not None]
     each_rule = [
         (name, merge(layers(look, [*around, Level(target, frozenset({name}))]), RouteSettings)) for name in named
     ]

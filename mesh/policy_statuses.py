@@ -13,7 +13,6 @@ from mesh.client_policies import PORT_FIELDS, http3_without_effect, on_port, sha
 from mesh.conditions import Condition
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.clientpolicy import ClientPolicy
-from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import Object
 from mesh.kinds.policy import PolicyTargetReference
 from mesh.kinds.routepolicy import RoutePolicy
@@ -21,6 +20,7 @@ from mesh.kinds.trafficpolicy import TrafficPolicy
 from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import find
 from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
+from mesh.request_routes import find_request_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look
 
@@ -85,13 +85,13 @@ def _missing_gateway(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> 
 def _missing_route(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
     if ref.kind == "Namespace":
         return ""
-    route = find(look, HTTPRoute, ObjectKey(ref.kind, key.namespace, ref.name))
+    route = find_request_route(look, ObjectKey(ref.kind, key.namespace, ref.name))
     if route is None:
-        return f"HTTPRoute {key.namespace}/{ref.name} does not exist."
-    names = [rule.name for rule in route.spec.rules if rule.name is not None]
+        return f"{ref.kind} {key.namespace}/{ref.name} does not exist."
+    names = [rule.name for rule in route.rules if rule.name is not None]
     if ref.section_name is not None and ref.section_name not in names:
         known = ", ".join(names) or "none (give the rule a name)"
-        return f"HTTPRoute {key.namespace}/{ref.name} has no rule {ref.section_name}; it has: {known}."
+        return f"{ref.kind} {key.namespace}/{ref.name} has no rule {ref.section_name}; it has: {known}."
     return ""
 
 

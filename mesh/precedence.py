@@ -9,6 +9,7 @@ import math
 from datetime import datetime
 from typing import NamedTuple
 
+from mesh.kinds.grpcroute import GRPCRouteMatch
 from mesh.kinds.httproute import HTTPRouteMatch
 from mesh.kinds.meta import ObjectMeta
 
@@ -26,13 +27,9 @@ class Age(NamedTuple):
 
 
 class RouteOrder(NamedTuple):
-    """Sort key of one match of one rule, the one that wins first (HTTPRouteRule.matches in Gateway API v1.6)."""
+    """Sort key of one match of one rule, the one that wins first. `specificity` compares within one kind of routes."""
 
-    path_rank: int
-    path_length: int
-    method: int
-    headers: int
-    query_params: int
+    specificity: tuple[int, ...]
     age: Age
     rule: int
     match: int
@@ -55,14 +52,27 @@ def _seconds(timestamp: str | None) -> float:
 
 
 def route_order(match: HTTPRouteMatch, *, age: Age, rule: int, index: int) -> RouteOrder:
-    """The sort key of `rules[rule].matches[index]` of a route of that age; smaller wins."""
-    return RouteOrder(
-        path_rank=_PATH_RANK[match.path.type],
-        path_length=-len(match.path.value),
-        method=0 if match.method is not None else 1,
-        headers=-len(match.headers),
-        query_params=-len(match.query_params),
-        age=age,
-        rule=rule,
-        match=index,
+    """The sort key of `rules[rule].matches[index]` of an HTTPRoute of that age; smaller wins (its `matches`)."""
+    specificity = (
+        _PATH_RANK[match.path.type],
+        -len(match.path.value),
+        0 if match.method is not None else 1,
+        -len(match.headers),
+        -len(match.query_params),
     )
+    return RouteOrder(specificity, age, rule, index)
+
+
+def grpc_route_order(match: GRPCRouteMatch, *, age: Age, rule: int, index: int) -> RouteOrder:
+    """The same of a GRPCRoute (GRPCRouteRule.matches), where regular expressions come after all that is exact.
+
+    Characters of an expression say nothing of those that it matches.
+    """
+    method = match.method
+    specificity = (
+        1 if method is not None and method.type == "RegularExpression" else 0 if method is not None else 2,
+        -len(method.service) if method is not None else 0,
+        -len(method.method) if method is not None else 0,
+        -len(match.headers),
+    )
+    return RouteOrder(specificity, age, rule, index)

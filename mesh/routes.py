@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from mesh.kinds.grpcroute import GRPCRoute
 from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.tcproute import TCPRoute
 from mesh.kinds.tlsroute import TLSRoute
@@ -16,14 +17,16 @@ from mesh.model import ObjectKey
 from mesh.objects import find
 from mesh.tables import Reader
 
-Route = HTTPRoute | TLSRoute | TCPRoute | UDPRoute
+Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
 StreamRoute = TLSRoute | TCPRoute | UDPRoute
 
 STREAM_KINDS: Mapping[str, type[StreamRoute]] = MappingProxyType(
     {"TLSRoute": TLSRoute, "TCPRoute": TCPRoute, "UDPRoute": UDPRoute}
 )
 """Routes that carry connections or datagrams as they are."""
-ROUTE_TYPES: Mapping[str, type[Route]] = MappingProxyType({"HTTPRoute": HTTPRoute, **STREAM_KINDS})
+ROUTE_TYPES: Mapping[str, type[Route]] = MappingProxyType(
+    {"HTTPRoute": HTTPRoute, "GRPCRoute": GRPCRoute, **STREAM_KINDS}
+)
 
 
 def find_route(look: Reader, key: ObjectKey) -> Route | None:
@@ -40,4 +43,4 @@ def find_stream_route(look: Reader, key: ObjectKey) -> StreamRoute | None:
 
 def hostnames(route: Route) -> tuple[str, ...]:
     """The hostnames that a route names; none where it takes those of the listener, or its kind has none."""
-    return route.spec.hostnames if isinstance(route, HTTPRoute | TLSRoute) else ()
+    return route.spec.hostnames if isinstance(route, HTTPRoute | GRPCRoute | TLSRoute) else ()

@@ -21,7 +21,6 @@ from mesh.gateways import GATEWAYS, Gateway, GatewayKey, is_ours
 from mesh.kinds import to_json as wire
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.http_filters import HTTPRouteFilter
-from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import JSON, Object
 from mesh.kinds.references import BackendObjectReference, ParentReference
 from mesh.listeners import RouteKind
@@ -42,6 +41,7 @@ from mesh.policy_statuses import client_policy_conditions, route_policy_conditio
 from mesh.problems import sentence
 from mesh.provisioning import class_parameters_problem, programmed
 from mesh.refusals import REFUSED, Refused, refusal
+from mesh.request_routes import RequestRoute, find_request_route
 from mesh.routes import Route, find_stream_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
@@ -274,8 +274,8 @@ def _class_accepted(look: Look, found: GatewayClass) -> Condition:
     return Condition("Accepted", False, "InvalidParameters", said)
 
 
-def _http_route(look: Look, key: ObjectKey) -> Status | None:
-    route = find(look, HTTPRoute, key)
+def _request_route(look: Look, key: ObjectKey) -> Status | None:
+    route = find_request_route(look, key)
     attachment = look(ATTACHMENTS, key)
     if route is None or attachment is None:
         return None
@@ -319,15 +319,13 @@ def _accepted(parent: Parent, unsupported: str) -> Condition:
     return Condition("Accepted", parent.accepted, parent.reason, parent.message or unsupported)
 
 
-def _unsupported(route: HTTPRoute) -> str:
+def _unsupported(route: RequestRoute) -> str:
     """A sentence on fields of a route that we accept and do not act on, empty where there are none."""
-    rules = ", ".join(
-        f"rules[{at}]" for at, rule in enumerate(route.spec.rules) if rule.session_persistence is not None
-    )
+    rules = ", ".join(f"rules[{at}]" for at, rule in enumerate(route.rules) if rule.session_persistence is not None)
     return f"sessionPersistence is not supported and has no effect: {rules}." if rules else ""
 
 
-def _resolved(look: Look, key: ObjectKey, route: HTTPRoute) -> Condition:
+def _resolved(look: Look, key: ObjectKey, route: RequestRoute) -> Condition:
     """Whether all references of a route lead somewhere; else the first that does not, with its place."""
     for path, ref in _references(route):
         if isinstance(ref, BackendObjectReference):
@@ -340,9 +338,9 @@ def _resolved(look: Look, key: ObjectKey, route: HTTPRoute) -> Condition:
     return Condition("ResolvedRefs", True, "ResolvedRefs")
 
 
-def _references(route: HTTPRoute) -> Iterator[tuple[str, BackendObjectReference | HTTPRouteFilter]]:
+def _references(route: RequestRoute) -> Iterator[tuple[str, BackendObjectReference | HTTPRouteFilter]]:
     """Everything in a route that refers to something, in the order it is written, with its path."""
-    for at, rule in enumerate(route.spec.rules):
+    for at, rule in enumerate(route.rules):
         yield from _filter_references(f"spec.rules[{at}].filters", rule.filters)
         for number, backend in enumerate(rule.backend_refs):
             path = f"spec.rules[{at}].backendRefs[{number}]"
@@ -406,7 +404,8 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "Gateway": _gateway,
     "GatewayClass": _gateway_class,
     "GatewayParameters": _plain,
-    "HTTPRoute": _http_route,
+    "GRPCRoute": _request_route,
+    "HTTPRoute": _request_route,
     "Service": _plain,
     "TCPRoute": _stream_route,
     "TLSRoute": _stream_route,

@@ -19,6 +19,7 @@ from mesh.problems import Problem, Report, shown
 from mesh.validations.clientpolicy import check_clientpolicy
 from mesh.validations.gateway import check_gateway
 from mesh.validations.gatewayparameters import check_gatewayparameters
+from mesh.validations.grpcroute import check_grpcroute
 from mesh.validations.httproute import check_httproute
 from mesh.validations.metadata import check_metadata
 from mesh.validations.peerauthentication import check_peerauthentication
@@ -37,6 +38,7 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
         "ClientPolicy": check_clientpolicy,
         "Gateway": check_gateway,
         "GatewayParameters": check_gatewayparameters,
+        "GRPCRoute": check_grpcroute,
         "HTTPRoute": check_httproute,
         "PeerAuthentication": check_peerauthentication,
         "RoutePolicy": check_routepolicy,

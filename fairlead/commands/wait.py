@@ -56,6 +56,8 @@ def wait(
             raise CommandError(f"{title(found.name, scope, name)}: after {timeout:g} s still waiting for {waiting}")
         time.sleep(_INTERVAL)
     emit(state, output=output, table=lambda: say(f"{state['acked']} of {state['affected']} proxies have it"))
+    for limit in state.get("limits", ()):
+        note(limit)
     if not state["affected"]:
         note("no connected proxy is affected by it")
 

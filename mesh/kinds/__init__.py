@@ -19,6 +19,7 @@ from mesh.kinds.fields import END
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayclass import GatewayClass
 from mesh.kinds.gatewayparameters import GatewayParameters
+from mesh.kinds.grpcroute import GRPCRoute
 from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.meta import JSON, Object
 from mesh.kinds.namespace import Namespace
@@ -64,6 +65,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("GatewayClass", GATEWAY_V1, _GATEWAY_API, "gatewayclasses", ("gc",), False, GatewayClass),
             Kind("Gateway", GATEWAY_V1, _GATEWAY_API, "gateways", ("gtw",), True, Gateway),
             Kind("HTTPRoute", GATEWAY_V1, _GATEWAY_API, "httproutes", (), True, HTTPRoute),
+            Kind("GRPCRoute", GATEWAY_V1, (GATEWAY_V1,), "grpcroutes", (), True, GRPCRoute),
             Kind("TLSRoute", GATEWAY_V1, (GATEWAY_V1,), "tlsroutes", (), True, TLSRoute),
             Kind("TCPRoute", GATEWAY_V1, (GATEWAY_V1,), "tcproutes", (), True, TCPRoute),
             Kind("UDPRoute", GATEWAY_V1, (GATEWAY_V1,), "udproutes", (), True, UDPRoute),

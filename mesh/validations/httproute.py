@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from mesh import unsupported
 from mesh.kinds.duration import milliseconds
+from mesh.kinds.grpcroute import GRPCHeaderMatch
 from mesh.kinds.http_filters import HTTPRouteFilter
 from mesh.kinds.httproute import (
     HTTPBackendRef,
@@ -39,17 +40,26 @@ def check_httproute(route: HTTPRoute, report: Report) -> None:
     check_parents(spec.parent_refs, route.metadata.namespace, report)
     for number, hostname in enumerate(spec.hostnames):
         check_hostname(hostname, f"spec.hostnames[{number}]", report)
-    names: set[str] = set()
     for number, rule in enumerate(spec.rules):
-        path = f"spec.rules[{number}]"
-        _check_rule(rule, path, report)
-        if rule.name is not None:
-            if rule.name in names:
-                report.error(
-                    "DuplicateName", f"{path}.name", f"'{rule.name}' names two rules", "give each its own name"
-                )
-            names.add(rule.name)
-    total = sum(len(rule.matches) for rule in spec.rules)
+        _check_rule(rule, f"spec.rules[{number}]", report)
+    check_rule_names((rule.name for rule in spec.rules), report)
+    check_match_count(sum(len(rule.matches) for rule in spec.rules), report)
+
+
+def check_rule_names(names: Iterable[str | None], report: Report) -> None:
+    """Judge the names of a route's rules, in order."""
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        if name is not None and name in seen:
+            report.error(
+                "DuplicateName", f"spec.rules[{number}].name", f"'{name}' names two rules", "give each its own name"
+            )
+        elif name is not None:
+            seen.add(name)
+
+
+def check_match_count(total: int, report: Report) -> None:
+    """Judge how many matches the rules of a route have together."""
     if total > MAX_MATCHES:
         message = f"the rules have {total} matches together, at most {MAX_MATCHES} are allowed"
         report.error("TooMany", "spec.rules", message, "split the route in two")
@@ -76,29 +86,32 @@ def _check_rule(rule: HTTPRouteRule, path: str, report: Report) -> None:
             message = "the timeout of one try is longer than that of the whole request"
             report.error("OutOfRange", f"{path}.timeouts.backendRequest", message, "make it at most `request`")
     if rule.session_persistence is not None:
-        _check_session_persistence(rule.session_persistence, f"{path}.sessionPersistence", report)
+        check_session_persistence(rule.session_persistence, f"{path}.sessionPersistence", report)
 
 
 def _check_match(match: HTTPRouteMatch, rule: str, number: int, report: Report) -> None:
     if match.path.value != "/":
         _check_path(match.path, rule, number, report)
     if match.headers:
-        _check_values(match.headers, f"{rule}.matches[{number}].headers", report)
+        check_values(match.headers, f"{rule}.matches[{number}].headers", report)
         if len(match.headers) > 1:
             check_unique(match.headers, f"{rule}.matches[{number}].headers", report)
     if match.query_params:
-        _check_values(match.query_params, f"{rule}.matches[{number}].queryParams", report)
+        check_values(match.query_params, f"{rule}.matches[{number}].queryParams", report)
         if len(match.query_params) > 1:
             check_unique(match.query_params, f"{rule}.matches[{number}].queryParams", report, fold=False)
 
 
-def _check_values(matches: Iterable[HTTPHeaderMatch | HTTPQueryParamMatch], path: str, report: Report) -> None:
+def check_values(
+    matches: Iterable[HTTPHeaderMatch | HTTPQueryParamMatch | GRPCHeaderMatch], path: str, report: Report
+) -> None:
+    """Judge the values that headers or query parameters are matched with."""
     for number, match in enumerate(matches):
         if CONTROL.search(match.value):
             check_control_characters(match.value, f"{path}[{number}].value", report)
         elif match.type == "RegularExpression":
             check_regex(match.value, f"{path}[{number}].value", report)
-        elif isinstance(match, HTTPHeaderMatch) and match.value != match.value.strip():
+        elif not isinstance(match, HTTPQueryParamMatch) and match.value != match.value.strip():
             message = "proxies strip the space around a header's value, so that this never matches"
             report.warning("NeverMatches", f"{path}[{number}].value", message, "remove the space")
 
@@ -139,10 +152,11 @@ def _check_http_backend(ref: HTTPBackendRef, path: str, rule: HTTPRouteRule, rep
         check_filters(ref.filters, f"{path}.filters", report)
         _check_prefix_replacement(ref.filters, f"{path}.filters", rule.matches, report)
         for number, one in enumerate(ref.filters):
-            _check_backend_filter(one, f"{path}.filters[{number}]", report)
+            check_backend_filter(one, f"{path}.filters[{number}]", report)
 
 
-def _check_backend_filter(one: HTTPRouteFilter, path: str, report: Report) -> None:
+def check_backend_filter(one: HTTPRouteFilter, path: str, report: Report) -> None:
+    """Judge whether a filter can be one of a single backend."""
     if unsupported.of_backend((one,)):
         message = f"Fairlead cannot apply {one.type} to one backend" + (" with a path" if one.url_rewrite else "")
         report.error("Unsupported", path, message, "move the filter to the rule")
@@ -164,7 +178,8 @@ def _check_prefix_replacement(
             )
 
 
-def _check_session_persistence(persistence: SessionPersistence, path: str, report: Report) -> None:
+def check_session_persistence(persistence: SessionPersistence, path: str, report: Report) -> None:
+    """Judge a rule's `sessionPersistence`."""
     cookie = persistence.cookie_config
     if cookie is not None and persistence.type != "Cookie":
         report.error("NotAllowed", f"{path}.cookieConfig", "only type Cookie has a cookie", "remove `cookieConfig`")

@@ -23,7 +23,13 @@ from mesh.validations.headers import check_control_characters
 from mesh.validations.policy import Targets, check_both, check_targets
 from mesh.validations.regexes import check_regex
 
-TARGETS: Targets = MappingProxyType({("gateway.networking.k8s.io", "HTTPRoute"): True, ("", "Namespace"): False})
+TARGETS: Targets = MappingProxyType(
+    {
+        ("gateway.networking.k8s.io", "HTTPRoute"): True,
+        ("gateway.networking.k8s.io", "GRPCRoute"): True,
+        ("", "Namespace"): False,
+    }
+)
 _GROUP = re.compile(r"\\(\\|[0-9])?")
 _HOUR = 3_600_000
 # Envoy writes these itself; a route that sets one is refused or breaks the message.

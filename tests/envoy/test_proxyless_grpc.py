@@ -115,3 +115,54 @@ def test_a_grpc_client_follows_a_route_to_clusters_that_it_has_never_asked_for(c
             assert time.monotonic() - changed < Patience().warm
         write(children, weights=None, ports=ports)
         children.wait_until(lambda: set(call(20)) == {"v1", "v2"}, what="both without a route")
+
+
+def test_a_grpc_client_follows_a_grpc_route_by_method_and_what_it_cannot_do_fails_and_is_told(
+    children: Children,
+) -> None:
+    ports = (start_echo(children, "v1"), start_echo(children, "v2"))
+    write(children, weights=None, ports=ports)
+
+    def follow(*filters: object) -> None:
+        subset = {"group": "fairlead.dev", "kind": "ServiceSubset", "name": "only", "port": 80}
+        rules = [
+            {"matches": [{"method": {"service": "test.Other"}}], "backendRefs": [{"name": "echo", "port": 80}]},
+            {
+                "matches": [{"method": {"service": "test.Echo", "method": "Who"}}],
+                "filters": list(filters),
+                "backendRefs": [subset],
+            },
+        ]
+        documents = [
+            {
+                "apiVersion": "gateway.networking.k8s.io/v1",
+                "kind": "GRPCRoute",
+                "metadata": {"name": "echo"},
+                "spec": {"parentRefs": [{"group": "fairlead.dev", "kind": "Service", "name": "echo"}], "rules": rules},
+            },
+            {
+                "apiVersion": "fairlead.dev/v1alpha1",
+                "kind": "ServiceSubset",
+                "metadata": {"name": "only"},
+                "spec": {"service": "echo", "labels": {"version": "v2"}},
+            },
+        ]
+        (children.folder / "config" / "route.yaml").write_text(yaml.safe_dump_all(documents))
+
+    follow()
+    serving = start_serve(children, "--files", str(children.folder / "config"))
+
+    def limits() -> list[str]:
+        told: list[str] = serving.client.get("/api/v1/distribution/GRPCRoute/default/echo").get("limits", [])
+        return told
+
+    with caller(children, serving, "xds:///echo.default:80") as call:
+        assert set(call(20)) == {"v2"}
+        assert limits() == []
+        follow(
+            {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x-by", "value": "route"}]}}
+        )
+        children.wait_until(lambda: bool(limits()), what="the limits to be told")
+        [said] = limits()
+        assert said.startswith("spec.rules[1] has filter RequestHeaderModifier")
+        children.wait_until(lambda: "UNAVAILABLE" in call(5), what="calls to fail")

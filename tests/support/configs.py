@@ -85,6 +85,25 @@ routes = st.fixed_dictionaries(
     {"rules": st.lists(rules, min_size=1, max_size=2), "parentRefs": st.lists(parent_refs, max_size=2)},
     optional={"hostnames": st.lists(hosts, max_size=2)},
 )
+grpc_matches = _some(
+    method=st.one_of(
+        st.fixed_dictionaries({"service": st.sampled_from(("a.S", "b.S"))}, optional={"method": st.just("M")}),
+        st.fixed_dictionaries({"method": st.just("M|N"), "type": st.just("RegularExpression")}),
+    ),
+    headers=st.lists(
+        st.fixed_dictionaries({"name": st.sampled_from(("h", "i")), "value": st.sampled_from("12")}), max_size=2
+    ),
+)
+grpc_routes = st.fixed_dictionaries(
+    {
+        "rules": st.lists(
+            _some(matches=st.lists(grpc_matches, max_size=2), backendRefs=st.lists(backend_refs, max_size=2)),
+            max_size=2,
+        ),
+        "parentRefs": st.lists(parent_refs, max_size=2),
+    },
+    optional={"hostnames": st.lists(hosts, max_size=2)},
+)
 _selector = st.fixed_dictionaries({"matchLabels": st.fixed_dictionaries({"team": st.sampled_from("12")})})
 listeners = st.one_of(
     st.fixed_dictionaries(
@@ -331,6 +350,7 @@ peer_authentications = st.one_of(
 declarations = st.one_of(
     _kind("Gateway", names, _spec(gateways)),
     _kind("HTTPRoute", st.sampled_from(("r", "q", "p")), _spec(routes)),
+    _kind("GRPCRoute", st.sampled_from(("r", "q")), _spec(grpc_routes)),
     _kind("TCPRoute", st.sampled_from(("r", "q")), _spec(stream_routes)),
     _kind("UDPRoute", st.sampled_from(("r", "q")), _spec(stream_routes)),
     _kind("TLSRoute", st.sampled_from(("r", "q")), _spec(tls_routes)),

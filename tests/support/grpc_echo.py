@@ -1,5 +1,5 @@
 """A gRPC service and its caller, as programs: `serve NAME` prints its port; `call TARGET` reads numbers, a line each,
-makes so many calls over one channel, and prints who answered how often, in one line.
+makes so many calls over one channel, and prints who answered how often (the status of a call that failed), in one line.
 
 The method is generic (bytes in, bytes out), so that no generated code is needed.
 """
@@ -37,9 +37,16 @@ def call(target: str) -> None:
     with grpc.insecure_channel(target) as channel:
         who = channel.unary_unary(f"/{SERVICE}/{METHOD}")
         for line in sys.stdin:
-            counts = Counter(who(b"", timeout=20, wait_for_ready=True).decode() for _ in range(int(line)))
+            counts = Counter(_answer(who) for _ in range(int(line)))
             sys.stdout.write(f"{json.dumps(counts)}\n")
             sys.stdout.flush()
+
+
+def _answer(who: Any) -> str:
+    try:
+        return str(who(b"", timeout=20, wait_for_ready=True).decode())
+    except grpc.RpcError as error:
+        return str(error.code().name)
 
 
 if __name__ == "__main__":

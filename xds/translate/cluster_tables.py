@@ -235,7 +235,8 @@ def _named(look: Look, cluster: str) -> tuple[Backend, ServicePort] | None:
 
 def _port(look: Look, backend: Backend) -> ServicePort | None:
     service = look(SERVICES, backend.service)
-    return service.port(backend.port, udp=backend.udp) if service is not None else None
+    port = service.port(backend.port, udp=backend.udp) if service is not None else None
+    return msgspec.structs.replace(port, protocol="GRPC") if port is not None and backend.http2 else port
 
 
 def _endpoints(look: Look, backend: Backend, port: ServicePort, *, fallback: bool) -> Iterable[Endpoint]:

@@ -13,11 +13,10 @@ from typing import Any
 
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.trafficpolicy import GRPCHealthCheck, HealthCheck, HTTPHealthCheck, TCPHealthCheck
-from mesh.model import Protocol
+from mesh.model import HTTP2_PROTOCOLS, Protocol
 from xds.schema import message
 from xds.translate.header_modifier import literal
 from xds.translate.timeouts import set_duration
-from xds.translate.upstream_http import HTTP2_PROTOCOLS
 
 INTERVAL_MILLISECONDS = 5_000
 TIMEOUT_MILLISECONDS = 1_000

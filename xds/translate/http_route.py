@@ -1,8 +1,8 @@
-"""One HTTPRoute as Envoy's routes: one for each match of each rule, with its place in the order of all routes.
+"""One HTTPRoute or GRPCRoute as Envoy's routes: one for each match of each rule, with its place in the order of all.
 
 A route is built once for all the hosts and listeners where it means the same; only the listener's scheme and port, for
 redirects, and the kind of client, for what gRPC cannot parse, make a difference. Each Envoy route is named
-`HTTPRoute/<namespace>/<name>/<rule>/<match>`, which tells access logs and people where it comes from. The same as
+`<kind>/<namespace>/<name>/<rule>/<match>`, which tells access logs and people where it comes from. The same as
 metadata would be some 100 bytes more of each route, for Envoy to parse at each change.
 """
 
@@ -16,10 +16,11 @@ import msgspec
 from mesh import unsupported
 from mesh.backends import Backend, resolve
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
-from mesh.kinds.httproute import HTTPRoute, HTTPRouteRule
+from mesh.kinds.httproute import HTTPRouteRule
 from mesh.kinds.references import BackendObjectReference
 from mesh.model import ObjectKey
-from mesh.precedence import RouteOrder, age, route_order
+from mesh.precedence import RouteOrder
+from mesh.request_routes import RequestRoute
 from mesh.tables import Reader
 from xds.schema.types import Route
 from xds.translate.framing import encode_checked, framed
@@ -51,22 +52,21 @@ class OrderedRoute(msgspec.Struct, frozen=True):
 
 
 class BuiltRoute(msgspec.Struct, frozen=True):
-    """All Envoy routes of an HTTPRoute, and the clusters they send requests to."""
+    """All Envoy routes of a route object, and the clusters they send requests to."""
 
     routes: tuple[OrderedRoute, ...]
     clusters: tuple[str, ...]
 
 
-def build_route(look: Reader, at: RouteAt, route: HTTPRoute) -> BuiltRoute:
+def build_route(look: Reader, at: RouteAt, route: RequestRoute) -> BuiltRoute:
     """Build the Envoy routes of a route object."""
     clusters: set[str] = set()
     routes = tuple(_routes(look, at, route, clusters))
     return BuiltRoute(routes=routes, clusters=tuple(sorted(clusters)))
 
 
-def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> Iterator[OrderedRoute]:
-    seniority = age(route.metadata)
-    for number, rule in enumerate(route.spec.rules):
+def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) -> Iterator[OrderedRoute]:
+    for number, rule in enumerate(route.rules):
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc))
         shares = tuple(_shares(look, at, rule)) if not refused else ()
         timeout = _policy_timeout(look, at.route, rule)
@@ -79,15 +79,25 @@ def _routes(look: Reader, at: RouteAt, route: HTTPRoute, clusters: set[str]) -> 
             made.name = f"{at.route.kind}/{at.route.namespace}/{at.route.name}/{rule.name or number}/{index}"
             set_match(made.match, match, grpc=at.grpc)
             if refused:
-                refuse(made)
+                refuse(made, route.unable)
             else:
-                set_action(made, rule, match, shares=shares, mirrors=mirrors, entrance=at.entrance, timeout=timeout)
+                set_action(
+                    made,
+                    rule,
+                    match,
+                    shares=shares,
+                    mirrors=mirrors,
+                    entrance=at.entrance,
+                    timeout=timeout,
+                    unable=route.unable,
+                )
             if at.grpc and made.HasField("route"):
                 limit_stream(made.route)
             if settings is not None and not refused and not at.grpc:
                 apply_policy(made, settings)
-            order = route_order(match, age=seniority, rule=number, index=index)
-            yield OrderedRoute(order=order, framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)))
+            yield OrderedRoute(
+                order=route.orders[number][index], framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made))
+            )
 
 
 def _shares(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[Share]:

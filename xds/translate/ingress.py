@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mesh.model import Audience, MeshSettings, ServicePort
+from mesh.model import HTTP2_PROTOCOLS, Audience, MeshSettings, ServicePort
 from mesh.peer_authentication import PeerMode
 from xds.schema import pack
 from xds.schema.types import HttpConnectionManager, Listener, TcpProxy, TlsInspector, TrafficDirection
@@ -29,7 +29,6 @@ from xds.translate.mutual_tls import MARKER, demand_mutual_tls
 from xds.translate.names import MISSING_CLUSTER, listener_name, local_cluster_name, stat_name
 from xds.translate.timeouts import set_duration
 from xds.translate.tls import ALPN
-from xds.translate.upstream_http import HTTP2_PROTOCOLS
 
 INGRESS: Final = "ingress"
 MUTUAL: Final = "ingress-mutual-tls"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mesh.model import HTTP2_PROTOCOLS
 from mesh.peer_authentication import PEER_IDENTITIES
 from mesh.services import SERVICES
 from mesh.tables import Look, derived, each
@@ -17,7 +18,6 @@ from xds.translate.cluster_tables import CLUSTERS
 from xds.translate.framing import encode_checked, resource
 from xds.translate.mutual_tls import add_mutual_tls
 from xds.translate.names import MESH_TLS, backend_of, host_of
-from xds.translate.upstream_http import HTTP2_PROTOCOLS
 
 _Any = message("google.protobuf.Any")
 
@@ -41,7 +41,7 @@ def MESH_TLS_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     cluster = unpack(_Any.FromString(plain.any))
     if cluster.HasField("transport_socket"):
         return None
-    http2 = port.protocol in HTTP2_PROTOCOLS
+    http2 = backend.http2 or port.protocol in HTTP2_PROTOCOLS
     add_mutual_tls(cluster, identities.names, server_name=host_of(key.name), http2=http2)
     return resource(key.type_url, key.name, encode_checked(cluster), needs=set(plain.needs), eds=plain.eds)
 

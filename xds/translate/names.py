@@ -22,6 +22,7 @@ MESH_TLS = "mesh-tls"
 OWN = "own"
 ROUTE_RETRY = "route-retry"
 UDP = "udp"
+HTTP2 = "http2"
 
 # The SDS name of our trust domain's authorities, as SPIFFE's agents have it too.
 ROOTCA = "ROOTCA"
@@ -36,13 +37,14 @@ def cluster_name(backend: Backend) -> str:
     """`<namespace>/<service>:<port>`, then `@<subset>`, then what makes it differ from the cluster of that name.
 
     `~own`: only the Service object's endpoints count. `~route-retry`: the retries are its routes' own. `~udp`: the port
-    is one of UDP.
+    is one of UDP. `~http2`: it is spoken to as gRPC is, whatever else is known of it.
     """
     subset = f"@{backend.subset}" if backend.subset else ""
     own = f"~{OWN}" if backend.own else ""
     retry = f"~{ROUTE_RETRY}" if backend.route_retry else ""
     udp = f"~{UDP}" if backend.udp else ""
-    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}{retry}{udp}"
+    http2 = f"~{HTTP2}" if backend.http2 else ""
+    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}{retry}{udp}{http2}"
 
 
 def backend_of(cluster: str) -> Backend | None:
@@ -53,8 +55,8 @@ def backend_of(cluster: str) -> Backend | None:
     namespace, slash, service = service.partition("/")
     if not slash or not port.isdigit():
         return None
-    own, route_retry, udp = OWN in differences, ROUTE_RETRY in differences, UDP in differences
-    return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry, udp)
+    own, route_retry, udp, http2 = (name in differences for name in (OWN, ROUTE_RETRY, UDP, HTTP2))
+    return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry, udp, http2)
 
 
 def client_authorities_name(namespace: str, gateway: str, port: int) -> str:

@@ -1,8 +1,8 @@
 """Route actions: what a rule does with a request that matched, redirects and answers of Envoy's own included.
 
 A redirect ends the request, so it comes before backends. A rule whose backends are all missing or weightless answers
-500 without asking any cluster; a mirror gets its copies only where there is a request to copy. A rule that asks for
-what cannot be done (`mesh.unsupported`) answers 500 to everything.
+500 (a gRPC call: UNAVAILABLE) without asking any cluster; a mirror gets its copies only where there is a request to
+copy. A rule that asks for what cannot be done (`mesh.unsupported`) answers so to everything.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
 from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
+from mesh.request_routes import UNABLE
 from xds.translate.cors import set_cors
 from xds.translate.header_modifier import modify_request_headers, modify_response_headers
 from xds.translate.mirror import add_mirror
@@ -20,8 +21,6 @@ from xds.translate.retry import set_retry
 from xds.translate.rewrite import rewrite_url
 from xds.translate.timeouts import per_try_timeout, set_timeouts
 from xds.translate.weighted_clusters import Share, has_backend, set_clusters
-
-UNABLE = 500
 
 
 def set_action(
@@ -33,18 +32,20 @@ def set_action(
     mirrors: Mapping[HTTPRequestMirrorFilter, str],
     entrance: Entrance,
     timeout: int | None = None,
+    unable: int = UNABLE,
 ) -> None:
     """Fill the action of a `Route` for one match of a rule. `mirrors` has the clusters of those that resolve.
 
-    `timeout` is what holds where the rule names no timeout of the whole request, in milliseconds.
+    `timeout` is what holds where the rule names no timeout of the whole request, in milliseconds; `unable` is
+    the status where no valid backend is to be had.
     """
     redirect = next((each.request_redirect for each in rule.filters if each.request_redirect is not None), None)
     if redirect is not None:
         set_redirect(route.redirect, redirect, match.path, entrance)
     elif has_backend(shares):
-        _set_route(route.route, rule, match, shares, mirrors, timeout)
+        _set_route(route.route, rule, match, shares, mirrors, timeout, unable)
     else:
-        refuse(route)
+        refuse(route, unable)
     for filter_ in rule.filters:
         if filter_.request_header_modifier is not None:
             modify_request_headers(route, filter_.request_header_modifier)
@@ -54,9 +55,9 @@ def set_action(
             set_cors(route, filter_.cors)
 
 
-def refuse(route: Any) -> None:
+def refuse(route: Any, status: int) -> None:
     """Let a `Route` answer that it is configured wrongly."""
-    route.direct_response.status = UNABLE
+    route.direct_response.status = status
 
 
 def _set_route(
@@ -66,8 +67,9 @@ def _set_route(
     shares: Sequence[Share],
     mirrors: Mapping[HTTPRequestMirrorFilter, str],
     timeout: int | None,
+    unable: int,
 ) -> None:
-    set_clusters(action, shares)
+    set_clusters(action, shares, unable=unable)
     set_timeouts(action, rule.timeouts, retried=rule.retry is not None, otherwise=timeout)
     if rule.retry is not None:
         set_retry(action.retry_policy, rule.retry, per_try_timeout=per_try_timeout(rule.timeouts))

@@ -9,9 +9,8 @@ import msgspec
 
 from mesh.attachments import HostKey, service_routes
 from mesh.backends import Backend
-from mesh.kinds.httproute import HTTPRoute
 from mesh.model import AUDIENCES, Audience, Connected, ObjectKey, ServiceKey
-from mesh.objects import find
+from mesh.request_routes import find_request_route
 from mesh.services import SERVICES, VISIBLE, ClientsKey, clients_of
 from mesh.tables import Look, derived, each
 from xds.translate.gateway_tables import HOSTS, Host
@@ -104,7 +103,7 @@ def _at_service(key: SeenPortKey, row: SeenPort) -> Iterable[RouteAt]:
 @derived("routes", each(HOSTS, _at_gateway), each(SEEN_PORTS, _at_service))
 def ROUTES(key: RouteAt, look: Look) -> BuiltRoute | None:  # noqa: N802
     """Each route object as Envoy routes, once for all places where it means the same."""
-    route = find(look, HTTPRoute, key.route)
+    route = find_request_route(look, key.route)
     return build_route(look, key, route) if route is not None else None
 
 

@@ -10,14 +10,13 @@ from typing import Any
 
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.trafficpolicy import TrafficSettings, UpstreamHTTP1, UpstreamHTTP2
-from mesh.model import Protocol
+from mesh.model import HTTP2_PROTOCOLS, Protocol
 from xds.schema import message, pack
 from xds.schema.types import ClusterHttpProtocolOptions
 from xds.translate.retry import set_policy_retry
 from xds.translate.timeouts import set_duration
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-HTTP2_PROTOCOLS: frozenset[Protocol] = frozenset({"HTTP2", "GRPC"})
 
 _PreserveCase = message("envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig")
 _KEEPALIVE_TIMEOUT_MILLISECONDS = 10_000

@@ -13,9 +13,13 @@ from typing import Any
 import msgspec
 
 from mesh.kinds.http_filters import HTTPRouteFilter
+from mesh.request_routes import UNABLE, UNAVAILABLE
 from xds.schema.types import RouteAction
 from xds.translate.header_modifier import modify_request_headers, modify_response_headers
 from xds.translate.names import MISSING_CLUSTER
+
+_NOT_FOUND = {UNABLE: RouteAction.INTERNAL_SERVER_ERROR, UNAVAILABLE: RouteAction.SERVICE_UNAVAILABLE}
+"""How Envoy answers for a cluster that does not exist, by the status that is wanted."""
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -31,11 +35,11 @@ def has_backend(shares: Sequence[Share]) -> bool:
     return any(share.weight and share.cluster is not None for share in shares)
 
 
-def set_clusters(action: Any, shares: Sequence[Share]) -> None:
-    """Fill the cluster of a `RouteAction`; shares of weight 0 are left out."""
+def set_clusters(action: Any, shares: Sequence[Share], *, unable: int = UNABLE) -> None:
+    """Fill the cluster of a `RouteAction`; shares of weight 0 are left out. `unable`: see `_NOT_FOUND`."""
     weighted = [share for share in shares if share.weight]
     if any(share.cluster is None for share in weighted):
-        action.cluster_not_found_response_code = RouteAction.INTERNAL_SERVER_ERROR
+        action.cluster_not_found_response_code = _NOT_FOUND[unable]
     if len(weighted) == 1 and not weighted[0].filters:
         action.cluster = weighted[0].cluster or MISSING_CLUSTER
         return

@@ -306,3 +306,30 @@ def test_a_parent_that_nobody_knows_is_told_only_where_no_other_controller_may_k
     assert parents(model) == ()
     model.delete("GatewayClass", "theirs", "")
     assert len(parents(model)) == 2
+
+
+def test_of_routes_of_both_kinds_for_one_hostname_the_older_one_has_it_until_it_is_gone() -> None:
+    model = Model()
+    model.apply(GATEWAY)
+
+    def apply(kind: str, name: str, day: int, *names: str) -> None:
+        stamp = f"2024-01-{day:02}T00:00:00Z"
+        spec = f"{{parentRefs: [{{name: edge, sectionName: any}}], hostnames: [{', '.join(names)}]}}"
+        model.apply(f"{{kind: {kind}, metadata: {{name: {name}, creationTimestamp: '{stamp}'}}, spec: {spec}}}")
+
+    def accepted() -> dict[str, bool]:
+        rows = model.engine.rows(ATTACHMENTS).items()
+        return {key.name: all(parent.accepted for parent in row.parents) for key, row in rows}
+
+    apply("HTTPRoute", "wide", 1, '"*.a.com"', "b.com")
+    apply("GRPCRoute", "narrow", 2, "x.a.com")
+    apply("GRPCRoute", "apart", 2, "a.com", '"*.b.com"')
+    apply("GRPCRoute", "any", 3)
+    apply("HTTPRoute", "behind", 4, "y.b.com")
+    assert accepted() == {"wide": True, "narrow": False, "apart": True, "any": False, "behind": False}
+    (row,) = model.engine.rows(ATTACHMENTS)[ObjectKey("GRPCRoute", "default", "narrow")].parents
+    assert row.reason == "HostnameConflict"
+    assert "HTTPRoute default/wide" in row.message
+    assert model.engine.get(ATTACHED, ListenerKey(EDGE, "any")) == 2
+    model.delete("HTTPRoute", "wide")
+    assert accepted() == {"narrow": True, "apart": True, "any": True, "behind": False}

@@ -45,7 +45,10 @@ def test_a_gateway_s_status_has_conditions_listeners_counts_and_addresses() -> N
     assert wire["addresses"] == [{"type": "IPAddress", "value": "127.0.0.2"}]
     http, tls = wire["listeners"]
     assert (http["name"], http["attachedRoutes"]) == ("http", 1)
-    assert http["supportedKinds"] == [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"}]
+    assert [(kind["group"], kind["kind"]) for kind in http["supportedKinds"]] == [
+        ("gateway.networking.k8s.io", "GRPCRoute"),
+        ("gateway.networking.k8s.io", "HTTPRoute"),
+    ]
     assert tls["attachedRoutes"] == 1, "counted though its certificate is missing"
     assert {item["type"]: item["reason"] for item in tls["conditions"]} == {
         "Accepted": "Accepted",

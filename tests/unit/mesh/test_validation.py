@@ -19,6 +19,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Gateway": {
         "spec": {"gatewayClassName": "fairlead", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
     },
+    "GRPCRoute": {"spec": {"parentRefs": [{"name": "edge"}], "rules": [{}]}},
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "edge"}]}},
     "ConfigMap": {"data": {"ca.crt": "text"}},
     "TCPRoute": {"spec": {"parentRefs": [{"name": "edge"}], **_STREAMS}},

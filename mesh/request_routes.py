@@ -1,0 +1,143 @@
+"""HTTPRoute and GRPCRoute as one thing: rules with matches of requests, and which of them wins.
+
+A gRPC call is a request whose path is `/<service>/<method>`, so a GRPCRoute's rules are told here in the words of
+HTTPRoute's, and whoever translates or explains rules needs not know the kind. What stays apart: the order of matches,
+for each kind counts other characters, and what a call is answered that reaches no backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import re2
+
+from mesh.kinds.grpcroute import GRPCMethodMatch, GRPCRoute, GRPCRouteFilter, GRPCRouteMatch, GRPCRouteRule
+from mesh.kinds.http_filters import HTTPRouteFilter
+from mesh.kinds.httproute import (
+    HTTPBackendRef,
+    HTTPHeaderMatch,
+    HTTPPathMatch,
+    HTTPRoute,
+    HTTPRouteMatch,
+    HTTPRouteRule,
+)
+from mesh.model import ObjectKey
+from mesh.objects import find
+from mesh.precedence import RouteOrder, age, grpc_route_order, route_order
+from mesh.tables import Reader
+
+REQUEST_KINDS = (HTTPRoute.__name__, GRPCRoute.__name__)
+UNABLE = 500
+UNAVAILABLE = 503
+"""What Envoy tells a gRPC client as the status UNAVAILABLE; 500 would be UNKNOWN."""
+
+_EVERY = HTTPPathMatch()
+_ANY_SEGMENT = "[^/]+"
+
+
+class RequestRoute(msgspec.Struct, frozen=True):
+    """The rules of a route of requests. `orders` has for each rule the places of its matches among those of all routes.
+
+    `grpc`: calls are meant, and backends are spoken to as gRPC is.
+    """
+
+    rules: tuple[HTTPRouteRule, ...]
+    orders: tuple[tuple[RouteOrder, ...], ...]
+    grpc: bool = False
+
+    @property
+    def unable(self) -> int:
+        """The status of requests for which there is no valid backend."""
+        return UNAVAILABLE if self.grpc else UNABLE
+
+
+def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
+    """The route of that key, if it is one of requests."""
+    if key.kind == "GRPCRoute":
+        route = find(look, GRPCRoute, key)
+        return _of_grpc(route) if route is not None else None
+    found = find(look, HTTPRoute, key) if key.kind == "HTTPRoute" else None
+    return _of_http(found) if found is not None else None
+
+
+def _of_http(route: HTTPRoute) -> RequestRoute:
+    born = age(route.metadata)
+    return RequestRoute(
+        rules=route.spec.rules,
+        orders=tuple(
+            tuple(route_order(match, age=born, rule=number, index=index) for index, match in enumerate(rule.matches))
+            for number, rule in enumerate(route.spec.rules)
+        ),
+    )
+
+
+def _of_grpc(route: GRPCRoute) -> RequestRoute:
+    born = age(route.metadata)
+    return RequestRoute(
+        rules=tuple(map(_rule, route.spec.rules)),
+        orders=tuple(
+            tuple(
+                grpc_route_order(match, age=born, rule=number, index=index) for index, match in enumerate(rule.matches)
+            )
+            for number, rule in enumerate(route.spec.rules)
+        ),
+        grpc=True,
+    )
+
+
+def _rule(rule: GRPCRouteRule) -> HTTPRouteRule:
+    return HTTPRouteRule(
+        name=rule.name,
+        matches=tuple(map(_match, rule.matches)),
+        filters=filters_of(rule.filters),
+        backend_refs=tuple(
+            HTTPBackendRef(
+                group=ref.group,
+                kind=ref.kind,
+                name=ref.name,
+                namespace=ref.namespace,
+                port=ref.port,
+                weight=ref.weight,
+                filters=filters_of(ref.filters),
+            )
+            for ref in rule.backend_refs
+        ),
+        session_persistence=rule.session_persistence,
+    )
+
+
+def filters_of(filters: Iterable[GRPCRouteFilter]) -> tuple[HTTPRouteFilter, ...]:
+    """The filters of a GRPCRoute as those of an HTTPRoute."""
+    return tuple(
+        HTTPRouteFilter(
+            type=one.type,
+            request_header_modifier=one.request_header_modifier,
+            response_header_modifier=one.response_header_modifier,
+            request_mirror=one.request_mirror,
+            extension_ref=one.extension_ref,
+        )
+        for one in filters
+    )
+
+
+def _match(match: GRPCRouteMatch) -> HTTPRouteMatch:
+    return HTTPRouteMatch(
+        path=method_path(match.method) if match.method is not None else _EVERY,
+        headers=tuple(HTTPHeaderMatch(type=one.type, name=one.name, value=one.value) for one in match.headers),
+    )
+
+
+def method_path(method: GRPCMethodMatch) -> HTTPPathMatch:
+    """The paths of the calls that a method match means."""
+    if not method.service and not method.method:
+        return _EVERY
+    if method.type == "Exact":
+        if method.service and method.method:
+            return HTTPPathMatch(type="Exact", value=f"/{method.service}/{method.method}")
+        if method.service:
+            return HTTPPathMatch(type="PathPrefix", value=f"/{method.service}")
+        return HTTPPathMatch(type="RegularExpression", value=f"/{_ANY_SEGMENT}/{re2.escape(method.method)}")
+    service = f"(?:{method.service})" if method.service else _ANY_SEGMENT
+    name = f"(?:{method.method})" if method.method else _ANY_SEGMENT
+    return HTTPPathMatch(type="RegularExpression", value=f"/{service}/{name}")
