@@ -32,6 +32,7 @@ from fairlead.views import (
     service_view,
 )
 from mesh.authorization import AUTHORIZATIONS, Caller
+from mesh.client_policies import CLIENT_RULES, effective_client_policies
 from mesh.explain import GatewayNotFoundError, explain
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import (
@@ -224,7 +225,13 @@ class World:
         routes = list(self._engine.rows(ROUTE_RULES).items())
         requirements = list(self._engine.rows(REQUIREMENTS).items())
         workloads = list(self._engine.rows(WORKLOAD_REQUIREMENTS).items())
-        return [effective_wire(one) for one in (*told(requirements, workloads), *effective_policies(traffic, routes))]
+        clients = list(self._engine.rows(CLIENT_RULES).items())
+        effective = (
+            *told(requirements, workloads),
+            *effective_client_policies(clients),
+            *effective_policies(traffic, routes),
+        )
+        return [effective_wire(one) for one in effective]
 
     def authorizations(self, caller: tuple[str, str] | None) -> Sequence[Mapping[str, Any]]:
         """See `api.ports.World.authorizations`."""

@@ -8,6 +8,7 @@ from mesh.attachments import ATTACHED, ATTACHMENTS, CLASHES, PROPOSALS
 from mesh.audiences import SIGHTS
 from mesh.authorization import AUTHORIZATIONS, DISCOVERED_AUTHORIZATIONS
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
+from mesh.client_policies import CLIENT_RULES
 from mesh.client_validation import CLIENT_AUTHORITIES, CLIENT_AUTHORITIES_STATES
 from mesh.definitions import DEFINITIONS
 from mesh.gateways import GATEWAYS
@@ -53,6 +54,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     CLIENT_AUTHORITIES,
     CLIENT_AUTHORITIES_STATES,
     GATEWAYS,
+    CLIENT_RULES,
     PROPOSALS,
     CLASHES,
     ATTACHMENTS,

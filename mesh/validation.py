@@ -16,6 +16,7 @@ import msgspec
 from mesh.kinds import KINDS, Kind
 from mesh.kinds.meta import Object
 from mesh.problems import Problem, Report, shown
+from mesh.validations.clientpolicy import check_clientpolicy
 from mesh.validations.gateway import check_gateway
 from mesh.validations.gatewayparameters import check_gatewayparameters
 from mesh.validations.grpcroute import check_grpcroute
@@ -35,6 +36,7 @@ DEFAULT_NAMESPACE = "default"
 
 _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
     {
+        "ClientPolicy": check_clientpolicy,
         "Gateway": check_gateway,
         "GatewayParameters": check_gatewayparameters,
         "GRPCRoute": check_grpcroute,

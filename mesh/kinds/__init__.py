@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from mesh.kinds.clientpolicy import ClientPolicy
 from mesh.kinds.configmap import ConfigMap
 from mesh.kinds.fields import END
 from mesh.kinds.gateway import Gateway
@@ -97,6 +98,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("tp",),
                 True,
                 TrafficPolicy,
+            ),
+            Kind(
+                "ClientPolicy",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "clientpolicies",
+                ("cp",),
+                True,
+                ClientPolicy,
             ),
             Kind(
                 "RoutePolicy",

@@ -320,6 +320,24 @@ _controllers = st.sampled_from(("fairlead.dev/gateway-controller", "example.com/
 )
 _labels = st.sampled_from(({"labels": {"team": "1"}}, {"labels": {"team": "2"}}, {}))
 
+client_policies = st.builds(
+    lambda target, own, over: {"targetRefs": [target], **own, "overrides": over},
+    st.one_of(
+        st.builds(
+            lambda section: {"group": GATEWAY_API, "kind": "Gateway", "name": "x", **section},
+            _some(sectionName=st.sampled_from(("l0", "l1"))),
+        ),
+        st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
+    ),
+    _some(
+        http3=st.just({"enabled": True}),
+        clientAddress=st.just({"trustedHops": 1}),
+        proxyProtocol=st.just({"optional": True}),
+        timeouts=_some(idle=st.just("1m"), request=st.just("1s")),
+    ),
+    _some(timeouts=_some(idle=st.just("2m")), tls=st.just({"maxVersion": "1.2"})),
+)
+
 _modes = st.sampled_from(("UNSET", "DISABLE", "PERMISSIVE", "STRICT")).map(lambda mode: {"mode": mode})
 _selected = st.sampled_from(({"matchLabels": {"version": "v1"}}, {"matchLabels": {"version": "v2"}}))
 peer_authentications = st.one_of(
@@ -382,6 +400,7 @@ declarations = st.one_of(
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
     _kind("PeerAuthentication", names, _spec(peer_authentications)),
     _kind("RequestAuthentication", names, _spec(request_authentications)),
+    _kind("ClientPolicy", names, _spec(client_policies)),
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),

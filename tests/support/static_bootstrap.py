@@ -75,7 +75,8 @@ def _cluster(cluster: dict[str, Any], resources: Resources) -> dict[str, Any]:
 
 
 def _inline_certificates(chain: dict[str, Any]) -> None:
-    context = chain.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
+    config = chain.get("transport_socket", {}).get("typed_config", {})
+    context = config.get("downstream_tls_context", config).get("common_tls_context", {})  # QUIC wraps it
     for config in context.get("tls_certificate_sds_secret_configs", ()):
         if "ads" in config["sds_config"]:
             del config["sds_config"]

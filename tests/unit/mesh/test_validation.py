@@ -41,6 +41,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
             "jwtRules": [{"issuer": "https://a.org", "jwksUri": "https://a.org/jwks.json"}],
         }
     },
+    "ClientPolicy": {
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
+            "http3": {"enabled": True},
+        }
+    },
     "RoutePolicy": {
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}],
