@@ -46,10 +46,11 @@ from fairlead.root_gate import Seen
 from fairlead.security import accounts_of, by_own_authority, tokens_address
 from fairlead.settings import Settings, store_path
 from fairlead.store_source import StoreSource
+from fairlead.system_trust import system_trust
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.world import World
-from mesh.model import MESH, Audience, MeshSettings
+from mesh.model import MESH, SYSTEM_TRUST, Audience, MeshSettings
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
@@ -300,7 +301,7 @@ class Server:
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
         mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain, self._settings.first_bytes_wait)
-        self._builder.submit((Change(MESH, "", mesh),))
+        self._builder.submit((Change(MESH, "", mesh), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
             await self._identities.load()
         await self._store_source.load()

@@ -6,6 +6,7 @@ from typing import Any
 
 from mesh.attachments import ATTACHED, ATTACHMENTS, CLASHES, PROPOSALS
 from mesh.audiences import SIGHTS
+from mesh.backend_tls import TLS_POLICIES
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
 from mesh.client_validation import CLIENT_AUTHORITIES, CLIENT_AUTHORITIES_STATES
 from mesh.definitions import DEFINITIONS
@@ -15,6 +16,7 @@ from mesh.objects import OBJECTS, SHADOWED
 from mesh.peer_authentication import PEER_IDENTITIES, PEER_MODES
 from mesh.policies import ROUTE_RULES, TRAFFIC
 from mesh.reference_grants import REFERENCE_GRANTS
+from mesh.references import REFERENCES
 from mesh.refusals import REFUSED
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
@@ -39,11 +41,13 @@ TABLES: tuple[Table[Any, Any], ...] = (
     CERTIFICATES,
     CLIENT_AUTHORITIES,
     CLIENT_AUTHORITIES_STATES,
+    TLS_POLICIES,
     GATEWAYS,
     PROPOSALS,
     CLASHES,
     ATTACHMENTS,
     ATTACHED,
+    REFERENCES,
     SIGHTS,
     STATUSES,
 )

@@ -252,7 +252,7 @@ def _certificates(
     problems: list[Condition] = []
     for ref in refs:
         key = SecretKey(ref.namespace or gateway.metadata.namespace, ref.name)
-        problem = _certificate_problem(look, gateway.metadata.namespace, ref, key)
+        problem = certificate_problem(look, gateway.metadata.namespace, ref, key)
         if problem is not None:
             problems.append(problem)
         elif key not in usable:
@@ -260,9 +260,10 @@ def _certificates(
     return tuple(usable), tuple(problems)
 
 
-def _certificate_problem(look: Reader, namespace: str, ref: SecretObjectReference, key: SecretKey) -> Condition | None:
+def certificate_problem(look: Reader, namespace: str, ref: SecretObjectReference, key: SecretKey) -> Condition | None:
+    """Why a Gateway of that namespace cannot use a Secret as a certificate; None where it can."""
     if (ref.group, ref.kind) != ("", "Secret"):
-        said = f"certificateRefs names {ref.kind} {ref.name} of group {ref.group!r}; only core Secrets are supported."
+        said = f"The reference names {ref.kind} {ref.name} of group {ref.group!r}; only core Secrets are supported."
         return Condition("ResolvedRefs", False, "InvalidCertificateRef", said)
     wanted = Permission(GATEWAY_API, "Gateway", namespace, "", "Secret", key.namespace, key.name)
     if not permitted(look, wanted):

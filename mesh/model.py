@@ -231,6 +231,12 @@ class TrustBundleRow(msgspec.Struct, frozen=True):
     own: bool = False
 
 
+class SystemTrust(msgspec.Struct, frozen=True):
+    """The authorities that the server's system trusts, in PEM: the row of `SYSTEM_TRUST` under the key ""."""
+
+    pem: bytes
+
+
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")
 DISCOVERED_SERVICES: Input[DiscoveredServiceKey, DiscoveredService] = Input("discovered_services")
 DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input("discovered_endpoints")
@@ -239,6 +245,7 @@ REJECTIONS: Input[RejectionKey, Rejection] = Input("rejections")
 PROVISIONED: Input[ProvisionedKey, Provisioned] = Input("provisioned")
 MESH: Input[str, MeshSettings] = Input("mesh")
 TRUST_BUNDLES: Input[str, TrustBundleRow] = Input("trust_bundles")
+SYSTEM_TRUST: Input[str, SystemTrust] = Input("system_trust")
 
 DISCOVERED_SERVICES_BY_NAME = DISCOVERED_SERVICES.index("name", lambda key, _: (ServiceKey(key.namespace, key.name),))
 DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
@@ -251,7 +258,17 @@ REJECTIONS_BY_GATEWAY = REJECTIONS.index(
 )
 REJECTIONS_BY_OBJECT = REJECTIONS.index("object", lambda _, row: row.objects)
 
-INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, PROVISIONED, MESH, TRUST_BUNDLES)
+INPUTS = (
+    DECLARED,
+    DISCOVERED_SERVICES,
+    DISCOVERED_ENDPOINTS,
+    AUDIENCES,
+    REJECTIONS,
+    PROVISIONED,
+    MESH,
+    TRUST_BUNDLES,
+    SYSTEM_TRUST,
+)
 
 
 def mesh_settings(look: Reader) -> MeshSettings:

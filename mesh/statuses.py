@@ -14,11 +14,13 @@ import msgspec
 from mesh import features
 from mesh.attachments import ATTACHED, ATTACHMENTS, ROUTES, ListenerKey, Parent
 from mesh.attachments import parent as attached_parent
+from mesh.backend_tls import target, tls_policy_conditions
 from mesh.backends import Invalid, resolve
 from mesh.conditions import Condition, holds
 from mesh.definitions import serves_experimental, supported_version
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey, is_ours
 from mesh.kinds import to_json as wire
+from mesh.kinds.backendtlspolicy import BackendTLSPolicy
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.http_filters import HTTPRouteFilter
 from mesh.kinds.meta import JSON, Object
@@ -40,6 +42,7 @@ from mesh.peer_authentication import peer_authentication_conditions
 from mesh.policy_statuses import route_policy_conditions, traffic_policy_conditions
 from mesh.problems import sentence
 from mesh.provisioning import class_parameters_problem, programmed
+from mesh.references import gateways_of
 from mesh.refusals import REFUSED, Refused, refusal
 from mesh.request_routes import RequestRoute, find_request_route
 from mesh.routes import Route, find_stream_route
@@ -63,6 +66,13 @@ class ParentStatus(msgspec.Struct, frozen=True):
     conditions: tuple[Condition, ...]
 
 
+class AncestorStatus(msgspec.Struct, frozen=True):
+    """`status.ancestors[]` of a policy of Gateway API."""
+
+    ref: ParentReference
+    conditions: tuple[Condition, ...]
+
+
 class Status(msgspec.Struct, frozen=True):
     """What is said of an object of that generation; `shadowed` are declarations of it that do not count."""
 
@@ -71,6 +81,7 @@ class Status(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     listeners: tuple[ListenerStatus, ...] = ()
     parents: tuple[ParentStatus, ...] = ()
+    ancestors: tuple[AncestorStatus, ...] = ()
     supported_features: tuple[str, ...] = ()
     shadowed: tuple[str, ...] = ()
 
@@ -85,6 +96,8 @@ class Status(msgspec.Struct, frozen=True):
             status["listeners"] = [self._listener(listener) for listener in self.listeners]
         if self.parents:
             status["parents"] = [self._parent(parent) for parent in self.parents]
+        if self.ancestors:
+            status["ancestors"] = [self._ancestor(ancestor) for ancestor in self.ancestors]
         if self.supported_features:
             status["supportedFeatures"] = [{"name": name} for name in self.supported_features]
         if self.shadowed:
@@ -116,6 +129,13 @@ class Status(msgspec.Struct, frozen=True):
             "parentRef": wire(parent.ref),
             "controllerName": CONTROLLER_NAME,
             "conditions": self._conditions(parent.conditions),
+        }
+
+    def _ancestor(self, ancestor: AncestorStatus) -> JSON:
+        return {
+            "ancestorRef": {"group": ancestor.ref.group, "kind": ancestor.ref.kind, **wire(ancestor.ref)},
+            "controllerName": CONTROLLER_NAME,
+            "conditions": self._conditions(ancestor.conditions),
         }
 
 
@@ -173,6 +193,11 @@ def _refused(look: Look, key: ObjectKey, status: Status | None, row: Declared | 
     if key.kind == "GatewayClass" and why.controller != CONTROLLER_NAME:
         return None
     accepted = Condition("Accepted", False, "Invalid", said)
+    if before.ancestors:
+        told = tuple(
+            AncestorStatus(one.ref, (accepted, *_of_type(one.conditions, "ResolvedRefs"))) for one in before.ancestors
+        )
+        return Status(observed_generation=why.generation, ancestors=told)
     rest = tuple(condition for condition in before.conditions if condition.type != "Accepted")
     if key.kind == "Gateway" and not rest:
         rest = (Condition("Programmed", False, "Invalid", said),)
@@ -189,6 +214,9 @@ def shadowed_status(told: Status, loser: Object, by: Shadowed) -> Status | None:
         ours = {parent.ref for parent in told.parents}
         refs = (ref for ref in loser.spec.parent_refs if ref in ours)
         return Status(observed_generation=generation, parents=tuple(ParentStatus(ref, (accepted,)) for ref in refs))
+    if told.ancestors:
+        ancestors = tuple(AncestorStatus(one.ref, (accepted,)) for one in told.ancestors)
+        return Status(observed_generation=generation, ancestors=ancestors)
     if not told.conditions:
         return None
     programmed_too = (Condition("Programmed", False, "Invalid", said),) if loser.kind == "Gateway" else ()
@@ -304,6 +332,20 @@ def _stream_route(look: Look, key: ObjectKey) -> Status | None:
     )
 
 
+def _backend_tls_policy(look: Look, key: ObjectKey) -> Status | None:
+    """Told by each Gateway that reaches a target; by the targets themselves where none does."""
+    policy = find(look, BackendTLSPolicy, key)
+    if policy is None:
+        return None
+    conditions = _with_rejections(look, key, tls_policy_conditions(look, key))
+    targets = [(ref, target(key.namespace, ref)) for ref in policy.spec.target_refs]
+    gateways = sorted({gateway for _, at in targets if at is not None for gateway in gateways_of(look, at.service)})
+    refs = [ParentReference(name=gateway.name, namespace=gateway.namespace) for gateway in gateways]
+    if not refs:
+        refs = [ParentReference(group=ref.group, kind=ref.kind, name=ref.name) for ref, _ in targets]
+    return Status(ancestors=tuple(AncestorStatus(ref, conditions) for ref in dict.fromkeys(refs)))
+
+
 def _backends_resolved(
     look: Look, key: ObjectKey, references: Iterable[tuple[str, BackendObjectReference]]
 ) -> Condition:
@@ -401,6 +443,7 @@ def _rejected(conditions: tuple[Condition, ...], rejections: Sequence[Rejection]
 
 
 _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
+    "BackendTLSPolicy": _backend_tls_policy,
     "Gateway": _gateway,
     "GatewayClass": _gateway_class,
     "GatewayParameters": _plain,

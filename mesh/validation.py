@@ -16,6 +16,7 @@ import msgspec
 from mesh.kinds import KINDS, Kind
 from mesh.kinds.meta import Object
 from mesh.problems import Problem, Report, shown
+from mesh.validations.backendtlspolicy import check_backendtlspolicy
 from mesh.validations.gateway import check_gateway
 from mesh.validations.gatewayparameters import check_gatewayparameters
 from mesh.validations.grpcroute import check_grpcroute
@@ -34,6 +35,7 @@ DEFAULT_NAMESPACE = "default"
 
 _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
     {
+        "BackendTLSPolicy": check_backendtlspolicy,
         "Gateway": check_gateway,
         "GatewayParameters": check_gatewayparameters,
         "GRPCRoute": check_grpcroute,

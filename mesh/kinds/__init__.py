@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from mesh.kinds.backendtlspolicy import BackendTLSPolicy
 from mesh.kinds.configmap import ConfigMap
 from mesh.kinds.fields import END
 from mesh.kinds.gateway import Gateway
@@ -69,6 +70,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("TCPRoute", GATEWAY_V1, (GATEWAY_V1,), "tcproutes", (), True, TCPRoute),
             Kind("UDPRoute", GATEWAY_V1, (GATEWAY_V1,), "udproutes", (), True, UDPRoute),
             Kind("ReferenceGrant", GATEWAY_V1, _GATEWAY_API, "referencegrants", ("refgrant",), True, ReferenceGrant),
+            Kind(
+                "BackendTLSPolicy",
+                GATEWAY_V1,
+                (GATEWAY_V1,),
+                "backendtlspolicies",
+                ("btlspolicy",),
+                True,
+                BackendTLSPolicy,
+            ),
             Kind("Service", FAIRLEAD_V1ALPHA1, (FAIRLEAD_V1ALPHA1,), "services", ("svc",), True, Service),
             Kind(
                 "ServiceSubset",

@@ -172,6 +172,5 @@ def _check_rest(spec: GatewaySpec, report: Report) -> None:
                 at = child("spec.tls.frontend.perPort", number)
                 report.error("Duplicate", f"{at}.port", f"port {per_port.port} is there twice", "keep one of them")
             ports.add(per_port.port)
-    if tls is not None and tls.backend is not None:
-        message = "Fairlead does not present a client certificate to backends yet"
-        report.warning("Unsupported", "spec.tls.backend", message, "remove it")
+    if tls is not None and tls.backend is not None and tls.backend.client_certificate_ref is not None:
+        _check_secret_ref(tls.backend.client_certificate_ref, "spec.tls.backend.clientCertificateRef", report)

@@ -173,7 +173,8 @@ gateways = st.fixed_dictionaries(
         ),
         "tls": st.builds(
             lambda mode, namespace: {
-                "frontend": {"default": {"validation": {"mode": mode, "caCertificateRefs": [_ca(namespace)]}}}
+                "frontend": {"default": {"validation": {"mode": mode, "caCertificateRefs": [_ca(namespace)]}}},
+                "backend": {"clientCertificateRef": {"name": "cert"}},
             },
             st.sampled_from(("AllowValidOnly", "AllowInsecureFallback")),
             st.none() | namespaces,
@@ -205,6 +206,20 @@ grants = st.fixed_dictionaries(
             max_size=2,
         ),
     }
+)
+backend_tls_policies = st.builds(
+    lambda name, section, trust: {
+        "targetRefs": [{"kind": "Service", "name": name, **({"sectionName": section} if section else {})}],
+        "validation": {"hostname": "a.com", **trust},
+    },
+    services,
+    st.sampled_from(("", "http")),
+    st.sampled_from(
+        (
+            {"wellKnownCACertificates": "System"},
+            {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]},
+        )
+    ),
 )
 _endpoints = st.lists(
     st.fixed_dictionaries(
@@ -341,6 +356,7 @@ declarations = st.one_of(
     _kind("ReferenceGrant", names, _spec(grants)),
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
     _kind("PeerAuthentication", names, _spec(peer_authentications)),
+    _kind("BackendTLSPolicy", names, _spec(backend_tls_policies)),
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),

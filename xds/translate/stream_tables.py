@@ -17,12 +17,15 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.attachments import ATTACHMENTS, ROUTES_BY_LISTENER, ListenerKey
-from mesh.backends import Invalid, resolve
+from mesh.backend_tls import backend_tls
+from mesh.backends import Backend, Invalid, resolve
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import best
+from mesh.listeners import GatewayListener
 from mesh.model import ObjectKey
 from mesh.precedence import age
 from mesh.routes import find_stream_route
+from mesh.services import SERVICES
 from mesh.tables import Look, Reader, derived, each
 from xds.translate.names import cluster_name, shared_cluster
 
@@ -73,7 +76,8 @@ def STREAMS(key: ListenerKey, look: Look) -> Stream | None:  # noqa: N802
                 for hostname in at.hostnames:
                     if best(neighbours, hostname) == listener.hostname:
                         winners.setdefault(hostname, route)
-    hosts = {listener.hostname: (), **{hostname: _shares(look, route) for hostname, route in winners.items()}}
+    shares = {hostname: _shares(look, route, listener) for hostname, route in winners.items()}
+    hosts = {listener.hostname: (), **shares}
     return Stream(tuple(StreamHost(hostname, hosts[hostname]) for hostname in sorted(hosts)))
 
 
@@ -82,7 +86,7 @@ def _age(look: Reader, key: ObjectKey) -> tuple[float, str, str]:
     return age(route.metadata) if route is not None else (float("inf"), key.namespace, key.name)
 
 
-def _shares(look: Reader, key: ObjectKey) -> tuple[StreamShare, ...]:
+def _shares(look: Reader, key: ObjectKey, listener: GatewayListener) -> tuple[StreamShare, ...]:
     route = find_stream_route(look, key)
     if route is None:
         return ()
@@ -92,5 +96,15 @@ def _shares(look: Reader, key: ObjectKey) -> tuple[StreamShare, ...]:
     shares = []
     for ref in weighted:
         backend = resolve(look, route=key, ref=ref)
+        if isinstance(backend, Backend) and _raw(look, key, listener, backend):
+            backend = msgspec.structs.replace(backend, raw=True)
         shares.append(StreamShare(None if isinstance(backend, Invalid) else cluster_name(backend), ref.weight))
     return tuple(shares)
+
+
+def _raw(look: Reader, key: ObjectKey, listener: GatewayListener, backend: Backend) -> bool:
+    """Whether a backend that a BackendTLSPolicy is for gets bytes as they came: only terminated TLS begins anew."""
+    service = look(SERVICES, backend.service)
+    port = service.port(backend.port, udp=backend.udp) if service is not None else None
+    ended = key.kind == "TLSRoute" and not listener.passthrough
+    return not ended and port is not None and backend_tls(look, backend.service, port) is not None

@@ -19,6 +19,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Gateway": {
         "spec": {"gatewayClassName": "fairlead", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
     },
+    "BackendTLSPolicy": {
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "reviews"}],
+            "validation": {"wellKnownCACertificates": "System", "hostname": "reviews.example.com"},
+        }
+    },
     "GRPCRoute": {"spec": {"parentRefs": [{"name": "edge"}], "rules": [{}]}},
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "edge"}]}},
     "ConfigMap": {"data": {"ca.crt": "text"}},
