@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.installed import Installed, load_images, watches_everything
-from tests.support.kubernetes import INSTALL, Cluster, kubectl, local_kubeconfig, why_no_node
+from tests.support.kubernetes import INSTALL, Cluster, eventually, kubectl, local_kubeconfig, why_no_node
 
 _HERE = Path(__file__).parent
 
@@ -70,11 +70,18 @@ def new_namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[
         name = f"test-{part}-{secrets.token_hex(3)}"
         cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
         made.append(name)
+        _takes_pods(cluster, name)
         return name
 
     yield make
     for name in made:
         cluster.delete({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+def _takes_pods(cluster: Cluster, namespace: str) -> None:
+    """Wait until pods are let in: Kubernetes makes a namespace's first ServiceAccount some time after the namespace."""
+    account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
+    eventually(lambda: cluster.find(account), f"the ServiceAccount of {namespace}")
 
 
 @pytest.fixture
@@ -96,6 +103,7 @@ def place(cluster: Cluster) -> Iterator[str]:
     name = f"test-installed-{secrets.token_hex(3)}"
     item = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     cluster.apply(item)
+    _takes_pods(cluster, name)
     yield name
     cluster.delete(item)
 
