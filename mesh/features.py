@@ -106,6 +106,7 @@ FEATURES: tuple[Feature, ...] = (
         experimental=True,
     ),
     Feature("HTTPRouteSchemeRedirect", "Scheme, and the port that goes with it", "tests/envoy/test_routing.py"),
+    Feature("ListenerSet", "Listeners of a Gateway that are written elsewhere", "tests/envoy/test_listener_sets.py"),
     Feature("ReferenceGrant", "References across namespaces", "tests/golden/reference-grants"),
     Feature("TCPRoute", "Envoy's TCP proxy, with weights", "tests/envoy/test_stream_routes.py"),
     Feature("TLSRoute", "A filter chain per server name, passed through", "tests/envoy/test_stream_routes.py"),
@@ -122,7 +123,6 @@ FEATURES: tuple[Feature, ...] = (
 
 NOT_SERVED: Mapping[str, str] = MappingProxyType(
     {
-        "ListenerSet": "the kind is not read yet",
         "Mesh": "sidecars are served, and not tried by the suite yet",
         "MeshClusterIPMatching": "not tried by the suite yet",
         "MeshConsumerRoute": "routes of the client's namespace win, and not tried by the suite yet",

@@ -16,7 +16,8 @@ from mesh.client_validation import insecure_mode
 from mesh.conditions import Condition, holds
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
-from mesh.listeners import GatewayListener, certificate_problem, listeners, unserved
+from mesh.listener_sets import attached_sets
+from mesh.listeners import GatewayListener, Owner, certificate_problem, listeners, unserved
 from mesh.model import PROVISIONED, Declared, ObjectKey, nothing_run_by
 from mesh.objects import OBJECTS, find, source_of
 from mesh.provisioning import PLATFORM_PREFIX, PROXY_PORTS, parameters_problem, resource_name
@@ -54,6 +55,10 @@ class Gateway(msgspec.Struct, frozen=True):
         """Whether the Gateway as a whole is accepted."""
         return holds(self.conditions, "Accepted")
 
+    def of_set(self, key: ObjectKey | None) -> tuple[GatewayListener, ...]:
+        """The listeners of a ListenerSet; with None those that the Gateway itself has."""
+        return tuple(listener for listener in self.listeners if listener.owner == key)
+
     def listener(self, name: str) -> GatewayListener | None:
         """The listener of that name, or None."""
         return next((listener for listener in self.listeners if listener.name == name), None)
@@ -76,12 +81,12 @@ def GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
     if gateway is None or not is_ours(look, gateway.spec.gateway_class_name):
         return None
     platform = _platform(look, key)
-    judged = listeners(look, gateway, taken=PROXY_PORTS if platform else frozenset())
+    judged = listeners(look, gateway, attached_sets(look, gateway), taken=PROXY_PORTS if platform else frozenset())
     addresses, problem = _addresses(gateway, ("IPAddress", "Hostname") if platform else ("IPAddress",))
     problem = problem or _parameters(look, gateway)
     if problem is not None:
         judged = tuple(unserved(listener, problem.message) for listener in judged)
-    accepted = problem or _accepted(judged)
+    accepted = problem or _accepted(tuple(listener for listener in judged if listener.owner is None))
     certificate, resolved = _client_certificate(look, gateway)
     notes = (condition for condition in (resolved, insecure_mode(gateway)) if condition is not None)
     return Gateway(
@@ -102,7 +107,8 @@ def _client_certificate(look: Reader, gateway: GatewayObject) -> tuple[SecretKey
     if ref is None:
         return None, None
     key = SecretKey(ref.namespace or gateway.metadata.namespace, ref.name)
-    problem = certificate_problem(look, gateway.metadata.namespace, ref, key)
+    owner = Owner("Gateway", gateway.metadata.namespace, gateway.metadata.name)
+    problem = certificate_problem(look, owner, ref, key)
     if problem is None:
         return key, Condition("ResolvedRefs", True, "ResolvedRefs")
     reason = "RefNotPermitted" if problem.reason == "RefNotPermitted" else "InvalidClientCertificateRef"

@@ -21,6 +21,7 @@ from mesh.validations.gateway import check_gateway
 from mesh.validations.gatewayparameters import check_gatewayparameters
 from mesh.validations.grpcroute import check_grpcroute
 from mesh.validations.httproute import check_httproute
+from mesh.validations.listenerset import check_listenerset
 from mesh.validations.metadata import check_metadata
 from mesh.validations.peerauthentication import check_peerauthentication
 from mesh.validations.routepolicy import check_routepolicy
@@ -40,6 +41,7 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
         "GatewayParameters": check_gatewayparameters,
         "GRPCRoute": check_grpcroute,
         "HTTPRoute": check_httproute,
+        "ListenerSet": check_listenerset,
         "PeerAuthentication": check_peerauthentication,
         "RoutePolicy": check_routepolicy,
         "Secret": check_secret,

@@ -6,17 +6,18 @@ does not use. Whether a reference is allowed is the model's business; what it re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from mesh.gateways import OUR_CLASS
 from mesh.kinds import KINDS
 from mesh.kinds.backendtlspolicy import BackendTLSPolicy
-from mesh.kinds.gateway import Gateway
+from mesh.kinds.gateway import Gateway, Listener
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
+from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.references import LocalObjectReference, ObjectReference, SecretObjectReference
 from mesh.model import Declared, ObjectKey
 
-TELLING = frozenset({"BackendTLSPolicy", "Gateway", "GatewayClass"})
+TELLING = frozenset({"BackendTLSPolicy", "Gateway", "GatewayClass", "ListenerSet"})
 """Kinds whose objects decide what is referred to."""
 
 
@@ -33,6 +34,8 @@ def referenced(objects: Mapping[ObjectKey, Declared]) -> frozenset[ObjectKey]:
     for row in objects.values():
         if isinstance(row.object, Gateway) and row.object.spec.gateway_class_name in ours:
             found.update(_references(row.object))
+        elif isinstance(row.object, ListenerSet):
+            found.update(_listener_references(row.object.spec.listeners, row.object.metadata.namespace))
         elif isinstance(row.object, BackendTLSPolicy):
             for authority in row.object.spec.validation.ca_certificate_refs:
                 found.update(_key(authority, row.object.metadata.namespace))
@@ -41,9 +44,7 @@ def referenced(objects: Mapping[ObjectKey, Declared]) -> frozenset[ObjectKey]:
 
 def _references(gateway: Gateway) -> Iterator[ObjectKey]:
     namespace = gateway.metadata.namespace
-    for listener in gateway.spec.listeners:
-        for reference in listener.tls.certificate_refs if listener.tls is not None else ():
-            yield from _key(reference, namespace)
+    yield from _listener_references(gateway.spec.listeners, namespace)
     tls = gateway.spec.tls
     if tls is None:
         return
@@ -53,6 +54,12 @@ def _references(gateway: Gateway) -> Iterator[ObjectKey]:
         for config in (tls.frontend.default, *(port.tls for port in tls.frontend.per_port)):
             for authority in config.validation.ca_certificate_refs if config.validation is not None else ():
                 yield from _key(authority, namespace)
+
+
+def _listener_references(listeners: Iterable[Listener], namespace: str) -> Iterator[ObjectKey]:
+    for listener in listeners:
+        for reference in listener.tls.certificate_refs if listener.tls is not None else ():
+            yield from _key(reference, namespace)
 
 
 def _key(

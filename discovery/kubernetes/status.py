@@ -34,7 +34,7 @@ from mesh.attachments import ROUTES
 from mesh.kinds.gatewayclass import CONTROLLER_NAME
 from mesh.kinds.meta import JSON
 from mesh.kinds.references import GATEWAY_API
-from mesh.statuses import Status
+from mesh.status import Status
 
 OWN_TYPES = frozenset(
     {"Accepted", "Conflicted", "InsecureFrontendValidationMode", "Programmed", "ResolvedRefs", "SupportedVersion"}
@@ -50,7 +50,8 @@ MOST_ADDRESSES = 16
 _LONGEST_MESSAGE = 2_000  # of 32,768; 64 listeners with an Envoy's long complaint must fit into one object
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
-    "Gateway": ("addresses", "listeners"),
+    "Gateway": ("addresses", "listeners", "attachedListenerSets"),
+    "ListenerSet": ("listeners",),
     "GatewayClass": ("supportedFeatures",),
 }
 

@@ -21,6 +21,7 @@ from mesh.kinds.gatewayclass import GatewayClass
 from mesh.kinds.gatewayparameters import GatewayParameters
 from mesh.kinds.grpcroute import GRPCRoute
 from mesh.kinds.httproute import HTTPRoute
+from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.meta import JSON, Object
 from mesh.kinds.namespace import Namespace
 from mesh.kinds.peerauthentication import PeerAuthentication
@@ -64,6 +65,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         for kind in (
             Kind("GatewayClass", GATEWAY_V1, _GATEWAY_API, "gatewayclasses", ("gc",), False, GatewayClass),
             Kind("Gateway", GATEWAY_V1, _GATEWAY_API, "gateways", ("gtw",), True, Gateway),
+            Kind("ListenerSet", GATEWAY_V1, (GATEWAY_V1,), "listenersets", ("lset",), True, ListenerSet),
             Kind("HTTPRoute", GATEWAY_V1, _GATEWAY_API, "httproutes", (), True, HTTPRoute),
             Kind("GRPCRoute", GATEWAY_V1, (GATEWAY_V1,), "grpcroutes", (), True, GRPCRoute),
             Kind("TLSRoute", GATEWAY_V1, (GATEWAY_V1,), "tlsroutes", (), True, TLSRoute),

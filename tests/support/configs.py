@@ -69,6 +69,10 @@ matches = _some(
 rules = _some(matches=st.lists(matches, max_size=2), backendRefs=st.lists(backend_refs, max_size=2))
 parent_refs = st.one_of(
     st.fixed_dictionaries(
+        {"name": names, "kind": st.just("ListenerSet")},
+        optional={"namespace": namespaces, "sectionName": st.sampled_from(("l0", "l1"))},
+    ),
+    st.fixed_dictionaries(
         {"name": names},
         optional={
             "namespace": namespaces,
@@ -168,6 +172,7 @@ gateways = st.fixed_dictionaries(
         "listeners": st.lists(listeners, min_size=1, max_size=3).map(_numbered),
     },
     optional={
+        "allowedListeners": st.sampled_from(("All", "Same", "None")).map(lambda of: {"namespaces": {"from": of}}),
         "addresses": st.lists(
             st.sampled_from(({"value": "10.9.0.1"}, {"type": "Hostname", "value": "a.com"})), max_size=1
         ),
@@ -183,6 +188,12 @@ gateways = st.fixed_dictionaries(
             {"parametersRef": {"group": "fairlead.dev", "kind": "GatewayParameters", "name": "x"}}
         ),
     },
+)
+listener_sets = st.fixed_dictionaries(
+    {
+        "parentRef": st.fixed_dictionaries({"name": names}, optional={"namespace": namespaces}),
+        "listeners": st.lists(listeners, min_size=1, max_size=2).map(_numbered),
+    }
 )
 grants = st.fixed_dictionaries(
     {
@@ -346,6 +357,7 @@ peer_authentications = st.one_of(
 
 declarations = st.one_of(
     _kind("Gateway", names, _spec(gateways)),
+    _kind("ListenerSet", names, _spec(listener_sets)),
     _kind("HTTPRoute", st.sampled_from(("r", "q", "p")), _spec(routes)),
     _kind("GRPCRoute", st.sampled_from(("r", "q")), _spec(grpc_routes)),
     _kind("TCPRoute", st.sampled_from(("r", "q")), _spec(stream_routes)),
@@ -449,6 +461,7 @@ BASE = [
             "x",
             {
                 "gatewayClassName": "fairlead",
+                "allowedListeners": {"namespaces": {"from": "All"}},
                 "listeners": [
                     {"name": "l0", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}},
                     {"name": "l1", "port": 80, "protocol": "HTTP", "hostname": "*.a.com"},

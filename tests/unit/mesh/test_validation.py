@@ -26,6 +26,9 @@ MINIMAL: dict[str, dict[str, Any]] = {
         }
     },
     "GRPCRoute": {"spec": {"parentRefs": [{"name": "edge"}], "rules": [{}]}},
+    "ListenerSet": {
+        "spec": {"parentRef": {"name": "edge"}, "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+    },
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "edge"}]}},
     "ConfigMap": {"data": {"ca.crt": "text"}},
     "TCPRoute": {"spec": {"parentRefs": [{"name": "edge"}], **_STREAMS}},
