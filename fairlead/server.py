@@ -51,10 +51,11 @@ from fairlead.settings import Settings
 from fairlead.shared_store import shared_store
 from fairlead.store_place import in_consul, store_path
 from fairlead.store_source import SOURCE, StoreSource
+from fairlead.system_trust import system_trust
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.world import World
-from mesh.model import MESH, Audience, MeshSettings
+from mesh.model import MESH, SYSTEM_TRUST, Audience, MeshSettings
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
@@ -327,7 +328,7 @@ class Server:
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
         mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain, self._settings.first_bytes_wait)
-        self._builder.submit((Change(MESH, "", mesh),))
+        self._builder.submit((Change(MESH, "", mesh), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
             await self._identities.load()
         telling = self._tasks.start("problems", self._tell_problems())

@@ -19,7 +19,16 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Gateway": {
         "spec": {"gatewayClassName": "fairlead", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
     },
+    "BackendTLSPolicy": {
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "reviews"}],
+            "validation": {"wellKnownCACertificates": "System", "hostname": "reviews.example.com"},
+        }
+    },
     "GRPCRoute": {"spec": {"parentRefs": [{"name": "edge"}], "rules": [{}]}},
+    "ListenerSet": {
+        "spec": {"parentRef": {"name": "edge"}, "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+    },
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "edge"}]}},
     "ConfigMap": {"data": {"ca.crt": "text"}},
     "TCPRoute": {"spec": {"parentRefs": [{"name": "edge"}], **_STREAMS}},
