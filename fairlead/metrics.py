@@ -36,6 +36,7 @@ class Numbers(msgspec.Struct, frozen=True):
     version: str
     authority: Callable[[], Mapping[str, Any]] = dict
     registered: Callable[[], Mapping[str, int]] = dict
+    consul: Callable[[], Mapping[str, Mapping[str, float]]] = dict
     key_sets: Callable[[], Mapping[str, Mapping[str, float]]] = dict
 
 
@@ -75,6 +76,11 @@ def _one(value: Value) -> Samples:
 def _known(numbers: Mapping[str, Any], name: str) -> Samples:
     """A number that is there only with an authority."""
     return _one(numbers[name]) if name in numbers else ()
+
+
+def _of_consul(numbers: Numbers, name: str) -> Samples:
+    """Numbers that are there only with Consul."""
+    return [((label,) if label else (), value) for label, value in sorted(numbers.consul().get(name, {}).items())]
 
 
 def _by(counter: Mapping[str, float]) -> Samples:
@@ -138,6 +144,41 @@ METRICS = (
         "faults", "gauge", "Rows that failed to derive and keep their last good value.", lambda n: _one(n.faults())
     ),
     Described("source_problems", "gauge", "What is wrong in the sources.", lambda n: _by(n.problems()), ("source",)),
+    Described(
+        "consul_services",
+        "gauge",
+        "Services that were found in Consul, by datacenter.",
+        lambda n: _of_consul(n, "services"),
+        ("source",),
+    ),
+    Described(
+        "consul_services_stale",
+        "gauge",
+        "Those of them that stand as they were last known, for Consul cannot be asked.",
+        lambda n: _of_consul(n, "stale"),
+        ("source",),
+    ),
+    Described(
+        "consul_queries",
+        "gauge",
+        "Blocking queries: open, allowed (to be open at once) and wanted (one for each service).",
+        lambda n: _of_consul(n, "polls"),
+        ("state",),
+    ),
+    Described(
+        "consul_cycle_seconds",
+        "gauge",
+        "After how long at most a service that is needed is asked for again; 0 while its query is open all the time.",
+        lambda n: _of_consul(n, "cycle"),
+    ),
+    Described(
+        "consul_failures",
+        "counter",
+        "Queries without a good answer: Unreachable, Forbidden, RateLimited, NoLeader, NoPath, Failed, Unreadable, "
+        "TooOld.",
+        lambda n: _of_consul(n, "failures"),
+        ("reason",),
+    ),
     Described(
         "registrations",
         "gauge",

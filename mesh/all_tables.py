@@ -6,7 +6,10 @@ from typing import Any
 
 from mesh.attachments import ATTACHED, ATTACHMENTS, CLASHES, PROPOSALS
 from mesh.audiences import SIGHTS
+from mesh.authorization import AUTHORIZATIONS, DISCOVERED_AUTHORIZATIONS
+from mesh.backend_tls import TLS_POLICIES
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
+from mesh.client_policies import CLIENT_RULES
 from mesh.client_validation import CLIENT_AUTHORITIES, CLIENT_AUTHORITIES_STATES
 from mesh.definitions import DEFINITIONS
 from mesh.gateways import GATEWAYS
@@ -15,6 +18,7 @@ from mesh.objects import OBJECTS, SHADOWED
 from mesh.peer_authentication import PEER_IDENTITIES, PEER_MODES
 from mesh.policies import ROUTE_RULES, TRAFFIC
 from mesh.reference_grants import REFERENCE_GRANTS
+from mesh.references import REFERENCES
 from mesh.refusals import REFUSED
 from mesh.request_authentication import (
     GUARDED,
@@ -29,6 +33,7 @@ from mesh.tables import Table
 
 TABLES: tuple[Table[Any, Any], ...] = (
     *INPUTS,
+    DISCOVERED_AUTHORIZATIONS,
     DEFINITIONS,
     REFUSED,
     OBJECTS,
@@ -37,6 +42,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     ENDPOINTS,
     VISIBLE,
     SUBSETS,
+    AUTHORIZATIONS,
     TRAFFIC,
     PEER_MODES,
     PEER_IDENTITIES,
@@ -49,11 +55,14 @@ TABLES: tuple[Table[Any, Any], ...] = (
     CERTIFICATES,
     CLIENT_AUTHORITIES,
     CLIENT_AUTHORITIES_STATES,
+    TLS_POLICIES,
     GATEWAYS,
+    CLIENT_RULES,
     PROPOSALS,
     CLASHES,
     ATTACHMENTS,
     ATTACHED,
+    REFERENCES,
     GUARDED,
     REQUIREMENTS,
     SIGHTS,

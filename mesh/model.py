@@ -241,6 +241,12 @@ class KeySetRow(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
+class SystemTrust(msgspec.Struct, frozen=True):
+    """The authorities that the server's system trusts, in PEM: the row of `SYSTEM_TRUST` under the key ""."""
+
+    pem: bytes
+
+
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")
 DISCOVERED_SERVICES: Input[DiscoveredServiceKey, DiscoveredService] = Input("discovered_services")
 DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input("discovered_endpoints")
@@ -250,6 +256,7 @@ PROVISIONED: Input[ProvisionedKey, Provisioned] = Input("provisioned")
 MESH: Input[str, MeshSettings] = Input("mesh")
 TRUST_BUNDLES: Input[str, TrustBundleRow] = Input("trust_bundles")
 KEY_SETS: Input[str, KeySetRow] = Input("key_sets")
+SYSTEM_TRUST: Input[str, SystemTrust] = Input("system_trust")
 
 DISCOVERED_SERVICES_BY_NAME = DISCOVERED_SERVICES.index("name", lambda key, _: (ServiceKey(key.namespace, key.name),))
 DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
@@ -276,6 +283,7 @@ INPUTS = (
     MESH,
     TRUST_BUNDLES,
     KEY_SETS,
+    SYSTEM_TRUST,
 )
 
 

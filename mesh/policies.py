@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from mesh.kinds.clientpolicy import ClientSettings
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, PolicyTargetReference
 from mesh.kinds.requestauthentication import RequestAuthenticationSettings
@@ -34,6 +35,7 @@ S = TypeVar("S", bound=Spec)
 
 POLICY_KINDS: dict[str, type[Spec]] = {
     "RequestAuthentication": RequestAuthenticationSettings,
+    "ClientPolicy": ClientSettings,
     "RoutePolicy": RouteSettings,
     "TrafficPolicy": TrafficSettings,
 }

@@ -72,6 +72,10 @@ matches = _some(
 rules = _some(matches=st.lists(matches, max_size=2), backendRefs=st.lists(backend_refs, max_size=2))
 parent_refs = st.one_of(
     st.fixed_dictionaries(
+        {"name": names, "kind": st.just("ListenerSet")},
+        optional={"namespace": namespaces, "sectionName": st.sampled_from(("l0", "l1"))},
+    ),
+    st.fixed_dictionaries(
         {"name": names},
         optional={
             "namespace": namespaces,
@@ -171,12 +175,14 @@ gateways = st.fixed_dictionaries(
         "listeners": st.lists(listeners, min_size=1, max_size=3).map(_numbered),
     },
     optional={
+        "allowedListeners": st.sampled_from(("All", "Same", "None")).map(lambda of: {"namespaces": {"from": of}}),
         "addresses": st.lists(
             st.sampled_from(({"value": "10.9.0.1"}, {"type": "Hostname", "value": "a.com"})), max_size=1
         ),
         "tls": st.builds(
             lambda mode, namespace: {
-                "frontend": {"default": {"validation": {"mode": mode, "caCertificateRefs": [_ca(namespace)]}}}
+                "frontend": {"default": {"validation": {"mode": mode, "caCertificateRefs": [_ca(namespace)]}}},
+                "backend": {"clientCertificateRef": {"name": "cert"}},
             },
             st.sampled_from(("AllowValidOnly", "AllowInsecureFallback")),
             st.none() | namespaces,
@@ -185,6 +191,12 @@ gateways = st.fixed_dictionaries(
             {"parametersRef": {"group": "fairlead.dev", "kind": "GatewayParameters", "name": "x"}}
         ),
     },
+)
+listener_sets = st.fixed_dictionaries(
+    {
+        "parentRef": st.fixed_dictionaries({"name": names}, optional={"namespace": namespaces}),
+        "listeners": st.lists(listeners, min_size=1, max_size=2).map(_numbered),
+    }
 )
 grants = st.fixed_dictionaries(
     {
@@ -208,6 +220,20 @@ grants = st.fixed_dictionaries(
             max_size=2,
         ),
     }
+)
+backend_tls_policies = st.builds(
+    lambda name, section, trust: {
+        "targetRefs": [{"kind": "Service", "name": name, **({"sectionName": section} if section else {})}],
+        "validation": {"hostname": "a.com", **trust},
+    },
+    services,
+    st.sampled_from(("", "http")),
+    st.sampled_from(
+        (
+            {"wellKnownCACertificates": "System"},
+            {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]},
+        )
+    ),
 )
 _endpoints = st.lists(
     st.fixed_dictionaries(
@@ -320,6 +346,24 @@ _controllers = st.sampled_from(("fairlead.dev/gateway-controller", "example.com/
 )
 _labels = st.sampled_from(({"labels": {"team": "1"}}, {"labels": {"team": "2"}}, {}))
 
+client_policies = st.builds(
+    lambda target, own, over: {"targetRefs": [target], **own, "overrides": over},
+    st.one_of(
+        st.builds(
+            lambda section: {"group": GATEWAY_API, "kind": "Gateway", "name": "x", **section},
+            _some(sectionName=st.sampled_from(("l0", "l1"))),
+        ),
+        st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
+    ),
+    _some(
+        http3=st.just({"enabled": True}),
+        clientAddress=st.just({"trustedHops": 1}),
+        proxyProtocol=st.just({"optional": True}),
+        timeouts=_some(idle=st.just("1m"), request=st.just("1s")),
+    ),
+    _some(timeouts=_some(idle=st.just("2m")), tls=st.just({"maxVersion": "1.2"})),
+)
+
 _modes = st.sampled_from(("UNSET", "DISABLE", "PERMISSIVE", "STRICT")).map(lambda mode: {"mode": mode})
 _selected = st.sampled_from(({"matchLabels": {"version": "v1"}}, {"matchLabels": {"version": "v2"}}))
 peer_authentications = st.one_of(
@@ -371,6 +415,7 @@ key_sets = st.builds(
 
 declarations = st.one_of(
     _kind("Gateway", names, _spec(gateways)),
+    _kind("ListenerSet", names, _spec(listener_sets)),
     _kind("HTTPRoute", st.sampled_from(("r", "q", "p")), _spec(routes)),
     _kind("GRPCRoute", st.sampled_from(("r", "q")), _spec(grpc_routes)),
     _kind("TCPRoute", st.sampled_from(("r", "q")), _spec(stream_routes)),
@@ -382,6 +427,8 @@ declarations = st.one_of(
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
     _kind("PeerAuthentication", names, _spec(peer_authentications)),
     _kind("RequestAuthentication", names, _spec(request_authentications)),
+    _kind("ClientPolicy", names, _spec(client_policies)),
+    _kind("BackendTLSPolicy", names, _spec(backend_tls_policies)),
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),
@@ -482,6 +529,7 @@ BASE = [
             "x",
             {
                 "gatewayClassName": "fairlead",
+                "allowedListeners": {"namespaces": {"from": "All"}},
                 "listeners": [
                     {"name": "l0", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}},
                     {"name": "l1", "port": 80, "protocol": "HTTP", "hostname": "*.a.com"},

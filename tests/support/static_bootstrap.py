@@ -67,6 +67,8 @@ def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]
 
 
 def _cluster(cluster: dict[str, Any], resources: Resources) -> dict[str, Any]:
+    cluster = copy.deepcopy(cluster)
+    _inline_certificates(cluster)
     if cluster.get("type") != "EDS":
         return cluster
     found = {each["cluster_name"]: each for each in resources[TYPE_ENDPOINT]}
@@ -74,12 +76,18 @@ def _cluster(cluster: dict[str, Any], resources: Resources) -> dict[str, Any]:
     return {**static, "type": "STATIC", "load_assignment": found[cluster["name"]]}
 
 
-def _inline_certificates(chain: dict[str, Any]) -> None:
-    context = chain.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
+def _inline_certificates(owner: dict[str, Any]) -> None:
+    """Let a filter chain or a cluster take its secrets from those that are static."""
+    config = owner.get("transport_socket", {}).get("typed_config", {})
+    context = config.get("downstream_tls_context", config).get("common_tls_context", {})  # QUIC wraps it
     for config in context.get("tls_certificate_sds_secret_configs", ()):
         if "ads" in config["sds_config"]:
             del config["sds_config"]
-    context.get("validation_context_sds_secret_config", {}).pop("sds_config", None)
+    combined = context.get("combined_validation_context", {})
+    for config in (context, combined):
+        trust = config.get("validation_context_sds_secret_config", {})
+        if "ads" in trust.get("sds_config", {}):
+            del trust["sds_config"]
 
 
 def _inline_routes(manager: dict[str, Any], resources: Resources) -> None:

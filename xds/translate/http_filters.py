@@ -27,6 +27,7 @@ ORDER: tuple[Row, ...] = (
         "fairlead.broad_scope",
         "chooses the scope, and so the route that every later filter reads its settings from",
     ),
+    Row("fairlead.alt_svc", "every answer tells of HTTP/3, those of later filters too"),
     Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
     Row("fairlead.identity_headers", "takes off what only the next one may write, whatever route a request takes"),
     Row("envoy.filters.http.jwt_authn", "refuses before anything is done or counted for a request; after preflights"),
@@ -52,6 +53,7 @@ def known(name: str) -> str:
 
 
 BROAD_SCOPE = known("fairlead.broad_scope")
+ALT_SVC = known("fairlead.alt_svc")
 CORS = known("envoy.filters.http.cors")
 IDENTITY_HEADERS = known("fairlead.identity_headers")
 JWT_AUTHN = known("envoy.filters.http.jwt_authn")

@@ -9,7 +9,9 @@ from mesh.tables import Table
 from xds.translate.cluster_tables import (
     ADDRESSINGS,
     ASSIGNMENTS,
+    CLIENT_CERTIFICATES,
     CLUSTERS,
+    GATEWAY_CLUSTERS,
     NEARNESS,
     SECRETS,
     USES,
@@ -54,6 +56,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     ZONAL_ASSIGNMENTS,
     WORKLOAD_CLUSTERS,
     USES,
+    CLIENT_CERTIFICATES,
+    GATEWAY_CLUSTERS,
     SECRETS,
     ROOT_CERTIFICATES,
     DEMANDS,
