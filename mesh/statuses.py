@@ -31,7 +31,12 @@ from mesh.model import (
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, Shadowed, find, source_of
 from mesh.peer_authentication import peer_authentication_conditions
-from mesh.policy_statuses import route_policy_conditions, traffic_policy_conditions
+from mesh.policy_statuses import (
+    client_policy_conditions,
+    request_authentication_conditions,
+    route_policy_conditions,
+    traffic_policy_conditions,
+)
 from mesh.provisioning import class_parameters_problem
 from mesh.references import gateways_of
 from mesh.refusals import REFUSED, Refused, refusal
@@ -271,6 +276,8 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "UDPRoute": _stream_route,
     "ServiceSubset": _service_subset,
     "PeerAuthentication": _by(peer_authentication_conditions),
+    "RequestAuthentication": _by(request_authentication_conditions),
+    "ClientPolicy": _by(client_policy_conditions),
     "RoutePolicy": _by(route_policy_conditions),
     "TrafficPolicy": _by(traffic_policy_conditions),
 }

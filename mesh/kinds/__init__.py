@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from mesh.kinds.backendtlspolicy import BackendTLSPolicy
+from mesh.kinds.clientpolicy import ClientPolicy
 from mesh.kinds.configmap import ConfigMap
 from mesh.kinds.fields import END
 from mesh.kinds.gateway import Gateway
@@ -26,6 +27,7 @@ from mesh.kinds.meta import JSON, Object
 from mesh.kinds.namespace import Namespace
 from mesh.kinds.peerauthentication import PeerAuthentication
 from mesh.kinds.referencegrant import ReferenceGrant
+from mesh.kinds.requestauthentication import RequestAuthentication
 from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.secret import Secret
 from mesh.kinds.service import Service
@@ -110,6 +112,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 TrafficPolicy,
             ),
             Kind(
+                "ClientPolicy",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "clientpolicies",
+                ("cp",),
+                True,
+                ClientPolicy,
+            ),
+            Kind(
                 "RoutePolicy",
                 FAIRLEAD_V1ALPHA1,
                 (FAIRLEAD_V1ALPHA1,),
@@ -126,6 +137,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("pa",),
                 True,
                 PeerAuthentication,
+            ),
+            Kind(
+                "RequestAuthentication",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "requestauthentications",
+                ("ra",),
+                True,
+                RequestAuthentication,
             ),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
             Kind("ConfigMap", "v1", ("v1",), "configmaps", ("cm",), True, ConfigMap),

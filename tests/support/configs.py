@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from mesh.jwks import NOBODYS_KEYS
 from mesh.kinds import KINDS
 from mesh.model import (
     AUDIENCES,
     DECLARED,
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
+    KEY_SETS,
     MESH,
     PROVISIONED,
     Audience,
@@ -24,6 +26,7 @@ from mesh.model import (
     DiscoveredService,
     DiscoveredServiceKey,
     Endpoint,
+    KeySetRow,
     MeshSettings,
     Provisioned,
     ProvisionedKey,
@@ -343,6 +346,24 @@ _controllers = st.sampled_from(("fairlead.dev/gateway-controller", "example.com/
 )
 _labels = st.sampled_from(({"labels": {"team": "1"}}, {"labels": {"team": "2"}}, {}))
 
+client_policies = st.builds(
+    lambda target, own, over: {"targetRefs": [target], **own, "overrides": over},
+    st.one_of(
+        st.builds(
+            lambda section: {"group": GATEWAY_API, "kind": "Gateway", "name": "x", **section},
+            _some(sectionName=st.sampled_from(("l0", "l1"))),
+        ),
+        st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
+    ),
+    _some(
+        http3=st.just({"enabled": True}),
+        clientAddress=st.just({"trustedHops": 1}),
+        proxyProtocol=st.just({"optional": True}),
+        timeouts=_some(idle=st.just("1m"), request=st.just("1s")),
+    ),
+    _some(timeouts=_some(idle=st.just("2m")), tls=st.just({"maxVersion": "1.2"})),
+)
+
 _modes = st.sampled_from(("UNSET", "DISABLE", "PERMISSIVE", "STRICT")).map(lambda mode: {"mode": mode})
 _selected = st.sampled_from(({"matchLabels": {"version": "v1"}}, {"matchLabels": {"version": "v2"}}))
 peer_authentications = st.one_of(
@@ -353,6 +374,43 @@ peer_authentications = st.one_of(
         _modes,
         _modes,
     ),
+)
+
+_jwt_rules = st.sampled_from(
+    (
+        [],
+        [{"issuer": "a", "jwksUri": "https://a.org/keys"}],
+        [
+            {"issuer": "b", "jwksUri": "https://b.org/keys", "outputPayloadToHeader": "x-b"},
+            {"issuer": "a", "jwksUri": "https://a.org/keys", "audiences": ["x"]},
+        ],
+    )
+)
+_token_settings = _some(jwtRules=_jwt_rules, required=st.booleans())
+_token_targets = st.one_of(
+    st.builds(lambda name: {"kind": "Namespace", "name": name}, namespaces),
+    st.builds(lambda name: {"kind": "Service", "name": name}, services),
+    st.builds(
+        lambda name, part: {"group": GATEWAY_API, "kind": "Gateway", "name": name, **part},
+        names,
+        st.sampled_from(({}, {"sectionName": "l0"}, {"sectionName": "l1"})),
+    ),
+    st.builds(
+        lambda name, part: {"group": GATEWAY_API, "kind": "HTTPRoute", "name": name, **part},
+        st.sampled_from(("r", "q", "p")),
+        st.sampled_from(({}, {"sectionName": "first"})),
+    ),
+)
+request_authentications = st.builds(
+    lambda settings, over, target: {**settings, **over, "targetRefs": [target]},
+    _token_settings,
+    _some(overrides=_token_settings),
+    _token_targets,
+)
+key_sets = st.builds(
+    lambda uri, row: Change(KEY_SETS, uri, row),
+    st.sampled_from(("https://a.org/keys", "https://b.org/keys")),
+    st.sampled_from((None, KeySetRow(problem="away"), KeySetRow(NOBODYS_KEYS), KeySetRow(NOBODYS_KEYS, "away"))),
 )
 
 declarations = st.one_of(
@@ -368,6 +426,8 @@ declarations = st.one_of(
     _kind("ReferenceGrant", names, _spec(grants)),
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
     _kind("PeerAuthentication", names, _spec(peer_authentications)),
+    _kind("RequestAuthentication", names, _spec(request_authentications)),
+    _kind("ClientPolicy", names, _spec(client_policies)),
     _kind("BackendTLSPolicy", names, _spec(backend_tls_policies)),
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
@@ -434,7 +494,15 @@ _audiences = st.builds(
 _mesh = st.builds(lambda root: Change(MESH, "", MeshSettings(root_namespace=root)), st.sampled_from(("root", "red")))
 
 changes = st.one_of(
-    declarations, declarations, declarations, _discovered, _discovered_endpoints, _audiences, _provisioned, _mesh
+    declarations,
+    declarations,
+    declarations,
+    _discovered,
+    _discovered_endpoints,
+    _audiences,
+    _provisioned,
+    _mesh,
+    key_sets,
 )
 
 

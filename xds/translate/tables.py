@@ -19,6 +19,7 @@ from xds.translate.cluster_tables import (
     ZONAL_ASSIGNMENTS,
 )
 from xds.translate.gateway_tables import ENTRANCES, HOSTS, SOTW_GATEWAYS
+from xds.translate.jwt_authn_tables import DEMANDS, FILTER_CONFIGS
 from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
 from xds.translate.mesh_tls_tables import MESH_TLS_CLUSTERS
 from xds.translate.root_certificates import ROOT_CERTIFICATES
@@ -59,6 +60,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     GATEWAY_CLUSTERS,
     SECRETS,
     ROOT_CERTIFICATES,
+    DEMANDS,
+    FILTER_CONFIGS,
     ROUTE_PARTS,
     SCOPED_ROUTES,
     EGRESS_ROUTES,

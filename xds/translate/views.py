@@ -26,6 +26,7 @@ from xds.resources import Resource, ResourceKey, View, ViewKey
 from xds.schema.type_urls import (
     TYPE_CLUSTER,
     TYPE_ENDPOINT,
+    TYPE_EXTENSION_CONFIG,
     TYPE_LISTENER,
     TYPE_ROUTE,
     TYPE_SCOPED_ROUTE,
@@ -46,6 +47,7 @@ from xds.translate.cluster_tables import (
     secret_keys,
 )
 from xds.translate.ingress import ingress_cluster
+from xds.translate.jwt_authn_tables import FILTER_CONFIGS, keys_for
 from xds.translate.listener_tables import (
     GATEWAY_LISTENERS,
     GRPC_LISTENERS,
@@ -71,6 +73,7 @@ RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
     TYPE_ROUTE: (EGRESS_ROUTES, GATEWAY_ROUTES, GRPC_ROUTES),
     TYPE_SCOPED_ROUTE: (SCOPED_ROUTES,),
     TYPE_SECRET: (SECRETS, ROOT_CERTIFICATES),
+    TYPE_EXTENSION_CONFIG: (FILTER_CONFIGS,),
 }
 
 
@@ -227,10 +230,15 @@ def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
     )
 
 
+def _filter_configs(_look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
+    return keys_for(audience)
+
+
 _OWN: dict[str, Callable[[Look, Audience], tuple[ResourceKey, ...]]] = {
     TYPE_CLUSTER: _workload,
     TYPE_LISTENER: _listeners,
     TYPE_SECRET: _secrets,
+    TYPE_EXTENSION_CONFIG: _filter_configs,
 }
 
 
