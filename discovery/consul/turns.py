@@ -5,8 +5,8 @@ what is left, an eighth at the least; within each of the two whoever waited long
 each has its turn soon and that all of them together ask no more than `MOST_PER_SECOND` times a second.
 
 An agent that says "too many" (HTTP 429) is obeyed: fewer are open from then on, so that others find room too; a minute
-later an eighth more every `RELAX_SECONDS`. An agent counts a query that was given up until its wait has ended, so none is given up to make room
-after that; and at the start waits are short, until it is known how many it takes.
+later an eighth more every `RELAX_SECONDS`. An agent counts a query that was given up until its wait has ended, so none
+is given up to make room after that; and at the start waits are short, until it is known how many it takes.
 """
 
 from __future__ import annotations
