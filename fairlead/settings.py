@@ -1,7 +1,7 @@
 """Every setting of `fairlead serve`, documented once: name, type, default, meaning.
 
 From the fields below come the flag (`--quiet-period`), the environment variable (`FAIRLEAD_QUIET_PERIOD`), the key in
-the settings file (`quiet_period`), the help text and the reference page (`python -m fairlead.settings`). A flag wins
+the settings file (`quiet_period`), the help text and the reference page (`fairlead/settings_page.py`). A flag wins
 over the environment, the environment over the file, the file over the default. Nothing else reads the environment.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
 import tomllib
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -128,9 +127,26 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     store: Annotated[
         str,
         _about(
-            "Where objects sent over REST are kept: `sqlite:PATH`. Empty: `fairlead.db` in the user's state directory."
+            "Where objects sent over REST are kept: `sqlite:PATH`, or for several replicas together a prefix of"
+            " Consul's KV, `consul://HOST:PORT/PREFIX` or `consul+https://…`, which may end in `?dc=NAME`, `ns=` and"
+            " `partition=` too. Empty: `fairlead.db` in the user's state directory."
         ),
     ] = ""
+    store_local: Annotated[
+        str,
+        _about(
+            "With a store in Consul: the SQLite file with what this replica keeps for itself. Empty: `fairlead.db` in"
+            " the user's state directory."
+        ),
+    ] = ""
+    store_token_file: Annotated[
+        str, _about("A file with the token for Consul's KV and sessions; read for each request.")
+    ] = ""
+    store_ca: Annotated[
+        str, _about("PEM file with the authorities of that Consul's certificate. Empty: those of the system.")
+    ] = ""
+    store_cert: Annotated[str, _about("PEM file with the certificate to show to that Consul.")] = ""
+    store_key: Annotated[str, _about("PEM file with the key of `store_cert`.")] = ""
     xds: Annotated[str, _about("Address on which Envoys and gRPC clients get their configuration.")] = "127.0.0.1:18000"
     api: Annotated[str, _about("Address of the REST API, the page at `/`, `/healthz`, `/readyz` and `/metrics`.")] = (
         "127.0.0.1:8080"
@@ -452,77 +468,3 @@ def _read_file(path: str) -> dict[str, Any]:
             fix = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
             raise UsageError(f"{path}: unknown setting {name!r}. Fix: {fix}")
     return values
-
-
-def default_store_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the store lives when nobody says: `$XDG_STATE_HOME/fairlead/fairlead.db`."""
-    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".local" / "state")
-    return Path(state) / "fairlead" / "fairlead.db"
-
-
-def store_path(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
-    """The file of the `sqlite:` store.
-
-    Raises:
-        UsageError: the setting names no store we know.
-    """
-    if not settings.store:
-        return default_store_path(environ)
-    scheme, colon, path = settings.store.partition(":")
-    if scheme != "sqlite" or not colon or not path:
-        raise UsageError(f"--store: {settings.store!r} is no store. Fix: write sqlite:PATH, like sqlite:/var/lib/f.db")
-    if path.startswith(":") or "\0" in path:
-        raise UsageError(
-            f"--store: {settings.store!r} names no file, and a store that forgets is none."
-            " Fix: write sqlite:PATH, like sqlite:/tmp/try.db"
-        )
-    return Path(path).expanduser()
-
-
-def reference_page() -> str:
-    """`docs/reference/settings.md`, whole."""
-    rows = [
-        f"| `{info.name}` | {_shown_flag(info)} | `{info.variable}` | {_shown_default(info)} | {_shown_meaning(info)} |"
-        for info in describe()
-    ]
-    return "\n".join([_PAGE_HEAD, *rows, _PAGE_END])
-
-
-_PAGE_HEAD = """\
-# Settings of `fairlead serve`
-
-Made from `fairlead/settings.py` by `make docs`; do not edit.
-
-A flag wins over the environment, the environment over the file given with `--config` (or `FAIRLEAD_CONFIG`; TOML or
-YAML, flat `name: value` pairs), the file over the default. An unknown name in the file, and an unknown
-`FAIRLEAD_…` variable, is an error. Times are in seconds. Tokens have no flag: `ps` would show them to everybody.
-
-| in the file | flag | environment | default | meaning |
-|---|---|---|---|---|"""
-
-_PAGE_END = """
-The commands that talk to a server read two variables of their own: `FAIRLEAD_SERVER` (`--server`, default
-`http://127.0.0.1:8080`) and `FAIRLEAD_TOKEN` (`--token`).
-"""
-
-
-def _shown_flag(info: SettingInfo) -> str:
-    if not info.flag:
-        return ""
-    return f"`{info.flag}`, `--no{info.flag[1:]}`" if info.type is bool else f"`{info.flag}`"
-
-
-def _shown_default(info: SettingInfo) -> str:
-    if info.default in ("", ()):
-        return ""
-    return f"`{str(info.default).lower() if isinstance(info.default, bool) else info.default}`"
-
-
-def _shown_meaning(info: SettingInfo) -> str:
-    if get_origin(info.type) is Literal:
-        return f"{info.description} One of {', '.join(f'`{value}`' for value in get_args(info.type))}."
-    return info.description
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference_page())

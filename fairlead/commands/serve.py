@@ -53,7 +53,7 @@ def _metavar(info: SettingInfo) -> str | None:
         "consul_partition": "NAME",
         "consul_query_namespace": "NAME",
         "consul_reads": "MODE",
-        "store": "sqlite:PATH",
+        "store": "STORE",
         "log_level": "LEVEL",
         "log_format": "FORMAT",
         "trust_domain": "NAME",
