@@ -37,6 +37,7 @@ class Numbers(msgspec.Struct, frozen=True):
     authority: Callable[[], Mapping[str, Any]] = dict
     registered: Callable[[], Mapping[str, int]] = dict
     consul: Callable[[], Mapping[str, Mapping[str, float]]] = dict
+    key_sets: Callable[[], Mapping[str, Mapping[str, float]]] = dict
 
 
 class Builds:
@@ -82,7 +83,7 @@ def _of_consul(numbers: Numbers, name: str) -> Samples:
     return [((label,) if label else (), value) for label, value in sorted(numbers.consul().get(name, {}).items())]
 
 
-def _by(counter: Mapping[str, int]) -> Samples:
+def _by(counter: Mapping[str, float]) -> Samples:
     return [((label,), count) for label, count in sorted(counter.items())]
 
 
@@ -189,6 +190,26 @@ METRICS = (
         "counter",
         "Instances that left because nothing was heard of them.",
         lambda n: _known(n.registered(), "expired"),
+    ),
+    Described(
+        "jwks_fetches",
+        "counter",
+        "Times that the keys of a token issuer were asked for: ok, failed.",
+        lambda n: _by(n.key_sets().get("fetches", {})),
+        ("result",),
+    ),
+    Described(
+        "jwks_sets",
+        "gauge",
+        "Addresses of such keys: known, outdated (away, the last good ones stand), unknown (no token is valid).",
+        lambda n: _by(n.key_sets().get("sets", {})),
+        ("state",),
+    ),
+    Described(
+        "jwks_oldest_seconds",
+        "gauge",
+        "Seconds since the keys were fetched that were not fetched for longest; 0 before any were.",
+        lambda n: [((), value) for value in n.key_sets().get("oldest", {}).values()],
     ),
     Described(
         "ca_issued", "counter", "Certificates of workloads that were signed.", lambda n: _known(n.authority(), "issued")

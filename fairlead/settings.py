@@ -1,7 +1,7 @@
 """Every setting of `fairlead serve`, documented once: name, type, default, meaning.
 
 From the fields below come the flag (`--quiet-period`), the environment variable (`FAIRLEAD_QUIET_PERIOD`), the key in
-the settings file (`quiet_period`), the help text and the reference page (`fairlead/settings_page.py`). A flag wins
+the settings file (`quiet_period`), the help text and the reference page (`python -m fairlead.settings`). A flag wins
 over the environment, the environment over the file, the file over the default. Nothing else reads the environment.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -298,6 +299,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     federate_ca: Annotated[
         str, _about("PEM file with the authorities that vouch for such URLs. Empty: those of the system.")
     ] = ""
+    jwks_refresh: Annotated[
+        float,
+        Meta(ge=1, le=86_400),
+        _about("How often the keys of token issuers (`jwksUri`) are fetched; a fifth of it less by chance."),
+    ] = 300.0
+    jwks_private: Annotated[
+        tuple[str, ...],
+        _about(
+            "A network (`10.1.0.0/16`) or the name of a host from which such keys may be fetched although its address"
+            " is not one of the public internet. May be given several times."
+        ),
+    ] = ()
+    jwks_ca: Annotated[
+        str, _about("PEM file with authorities that vouch for such hosts, beside those of the system.")
+    ] = ""
     api_tokens: Annotated[
         str,
         _about("Tokens for the API, one `name:role:token` per line; role is `read` or `write`."),
@@ -468,3 +484,60 @@ def _read_file(path: str) -> dict[str, Any]:
             fix = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
             raise UsageError(f"{path}: unknown setting {name!r}. Fix: {fix}")
     return values
+
+
+def reference_page() -> str:
+    """`docs/reference/settings.md`, whole."""
+    rows = [
+        f"| `{info.name}` | {_shown_flag(info)} | `{info.variable}` | {_shown_default(info)} | {_shown_meaning(info)} |"
+        for info in describe()
+    ]
+    return "\n".join([_PAGE_HEAD, *rows, _PAGE_END])
+
+
+_PAGE_HEAD = """\
+# Settings of `fairlead serve`
+
+Made from `fairlead/settings.py` by `make docs`; do not edit.
+
+A flag wins over the environment, the environment over the file given with `--config` (or `FAIRLEAD_CONFIG`; TOML or
+YAML, flat `name: value` pairs), the file over the default. An unknown name in the file, and an unknown
+`FAIRLEAD_…` variable, is an error. Times are in seconds. Tokens have no flag: `ps` would show them to everybody.
+
+| in the file | flag | environment | default | meaning |
+|---|---|---|---|---|"""
+
+_PAGE_END = """
+The commands that talk to a server read two variables of their own: `FAIRLEAD_SERVER` (`--server`, default
+`http://127.0.0.1:8080`) and `FAIRLEAD_TOKEN` (`--token`).
+"""
+
+
+def _shown_flag(info: SettingInfo) -> str:
+    if not info.flag:
+        return ""
+    return f"`{info.flag}`, `--no{info.flag[1:]}`" if info.type is bool else f"`{info.flag}`"
+
+
+def shown_default(info: SettingInfo) -> str:
+    """A setting's default as one writes it in the file; empty where it is empty."""
+    if isinstance(info.default, bool):
+        return str(info.default).lower()
+    if isinstance(info.default, float) and info.default.is_integer():
+        return str(int(info.default))
+    return "" if info.default in ("", ()) else str(info.default)
+
+
+def _shown_default(info: SettingInfo) -> str:
+    text = shown_default(info)
+    return f"`{text}`" if text else ""
+
+
+def _shown_meaning(info: SettingInfo) -> str:
+    if get_origin(info.type) is Literal:
+        return f"{info.description} One of {', '.join(f'`{value}`' for value in get_args(info.type) if value)}."
+    return info.description
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_page())
