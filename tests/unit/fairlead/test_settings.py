@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from fairlead.commands.serve import app
 from fairlead.errors import UsageError
-from fairlead.settings import Settings, default_store_path, describe, load, reference_page, store_path
+from fairlead.settings import Settings, describe, load, reference_page
+from fairlead.store_place import default_store_path, store_path
 
 
 def test_nothing_given_means_the_defaults() -> None:
@@ -65,9 +66,8 @@ def test_help_says_of_each_flag_what_it_takes_and_in_which_unit() -> None:
     assert (takes["--quiet-period"], takes["--first-bytes-wait"]) == ("SECONDS", "MILLISECONDS")
     assert (takes["--streams-per-second"], takes["--gateway-image"]) == ("NUMBER", "IMAGE")
     files = {flag for flag, what in takes.items() if what == "FILE"}
-    assert files == {"--config"} | {flag for flag in takes if re.search(r"(file|cert|key|ca|roots|issuers)$", flag)} - {
-        "--ca"
-    }
+    named = {flag for flag in takes if re.search(r"-(file|cert|key|ca|roots|issuers)$", flag)}
+    assert files == named - {"--ca"} | {"--config", "--store-local"}
     assert "One of , " not in text
 
 
