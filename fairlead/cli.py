@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Look at what it does": {
         "proxies": "List proxies and what each has acknowledged.",
         "proxy": "Show one proxy and the resources it holds.",
+        "services": "List services, where they come from, and their endpoints.",
         "loads": "Show the traffic that proxies report, per cluster.",
         "problems": "Show what is wrong in the server's sources.",
         "explain": "Tell where a request would go, and why not elsewhere.",

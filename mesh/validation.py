@@ -16,12 +16,16 @@ import msgspec
 from mesh.kinds import KINDS, Kind
 from mesh.kinds.meta import Object
 from mesh.problems import Problem, Report, shown
+from mesh.validations.backendtlspolicy import check_backendtlspolicy
+from mesh.validations.clientpolicy import check_clientpolicy
 from mesh.validations.gateway import check_gateway
 from mesh.validations.gatewayparameters import check_gatewayparameters
 from mesh.validations.grpcroute import check_grpcroute
 from mesh.validations.httproute import check_httproute
+from mesh.validations.listenerset import check_listenerset
 from mesh.validations.metadata import check_metadata
 from mesh.validations.peerauthentication import check_peerauthentication
+from mesh.validations.requestauthentication import check_requestauthentication
 from mesh.validations.routepolicy import check_routepolicy
 from mesh.validations.salvage import certain, sound_part
 from mesh.validations.secret import check_secret
@@ -34,11 +38,15 @@ DEFAULT_NAMESPACE = "default"
 
 _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
     {
+        "BackendTLSPolicy": check_backendtlspolicy,
+        "ClientPolicy": check_clientpolicy,
         "Gateway": check_gateway,
         "GatewayParameters": check_gatewayparameters,
         "GRPCRoute": check_grpcroute,
         "HTTPRoute": check_httproute,
+        "ListenerSet": check_listenerset,
         "PeerAuthentication": check_peerauthentication,
+        "RequestAuthentication": check_requestauthentication,
         "RoutePolicy": check_routepolicy,
         "Secret": check_secret,
         "Service": check_service,

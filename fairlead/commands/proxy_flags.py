@@ -25,12 +25,14 @@ from fairlead.bootstrap import (
 )
 from fairlead.commands.flags import parameter
 from fairlead.errors import UsageError, oserror_words
+from fairlead.overload import MAX_CONNECTIONS
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _PLACE_LENGTH = 253
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
 _SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port")
-_ENVOYS_ONLY = ("agent", "sotw", "admin_port", "xds_server_name", "token_file")  # gRPC takes the name from the address
+# gRPC takes the name from the address.
+_ENVOYS_ONLY = ("agent", "sotw", "admin_port", "xds_server_name", "token_file", "max_connections", "max_heap")
 
 
 def _port(about: str, *, least: int = 1) -> Any:
@@ -58,6 +60,19 @@ PROXY_FLAGS = (
     parameter("xds", Annotated[str, Option(metavar="HOST:PORT", help="The control plane.")], "127.0.0.1:18000"),
     parameter("sotw", Annotated[bool, Option("--sotw", help="State-of-the-world ADS instead of delta.")], False),
     parameter("admin_port", _port("Envoy's admin port on loopback. 0: any free one.", least=0), None),
+    parameter(
+        "max_connections",
+        Annotated[int, Option(min=1, max=2**31 - 1, metavar="N", help="Connections from clients; more are refused.")],
+        MAX_CONNECTIONS,
+    ),
+    parameter(
+        "max_heap",
+        Annotated[
+            int | None,
+            Option(min=64, max=2**24, metavar="MIB", help="Its heap: near it, Envoy sheds load. Default: any."),
+        ],
+        None,
+    ),
     parameter("cert", Annotated[str, Option(metavar="FILE", help="Mutual TLS: the proxy's certificate chain.")], ""),
     parameter("key", Annotated[str, Option(metavar="FILE", help="Mutual TLS: its private key.")], ""),
     parameter("ca", Annotated[str, Option(metavar="FILE", help="TLS: who signs the control plane.")], ""),
@@ -101,6 +116,8 @@ def bootstrap_from(
         certificates=certificates,
         token=token,
         agent=agent,
+        max_connections=flags["max_connections"],
+        max_heap=flags["max_heap"] * 2**20 if flags["max_heap"] is not None else None,
     )
 
 

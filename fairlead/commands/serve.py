@@ -38,19 +38,24 @@ def _flag(info: SettingInfo) -> inspect.Parameter:
 def _metavar(info: SettingInfo) -> str | None:
     if info.type is bool:
         return None
+    if info.name in _METAVARS:
+        return _METAVARS[info.name]
     if info.type is int:
         return "MILLISECONDS"
     if info.type is not str and get_origin(info.type) is not tuple:
         return "CHOICE" if get_origin(info.type) is Literal else "NUMBER" if "per_second" in info.name else "SECONDS"
     if re.match(r"(PEM|JSON|A) file\b", info.description):
         return "FILE"
-    return _METAVARS.get(info.name, "NAME")
+    return "NAME"
 
 
 _METAVARS: Final = {
     "files": "DIR",
     "kubernetes": "CLUSTER",
     "kubernetes_lease": "NAMESPACE/NAME",
+    "consul": "URL",
+    "consul_polls": "NUMBER",
+    "consul_reads": "MODE",
     "store": "STORE",
     "store_local": "FILE",
     "xds": "HOST:PORT",
@@ -61,6 +66,7 @@ _METAVARS: Final = {
     "gateway_image": "IMAGE",
     "ca": "AUTHORITY",
     "federate": "DOMAIN",
+    "jwks_private": "HOST",
 }
 
 
@@ -68,6 +74,7 @@ _METAVARS: Final = {
     epilog=examples(
         "fairlead serve --files ./config --insecure-xds",
         "fairlead serve --kubernetes ~/.kube/config --insecure-xds",
+        "fairlead serve --consul http://127.0.0.1:8500 --insecure-xds",
         "fairlead serve --xds 0.0.0.0:18000 --xds-cert c.pem --xds-key k.pem --xds-client-ca ca.pem",
         "FAIRLEAD_LOG_LEVEL=debug fairlead serve --config fairlead.toml",
     )

@@ -19,7 +19,16 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Gateway": {
         "spec": {"gatewayClassName": "fairlead", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
     },
+    "BackendTLSPolicy": {
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "reviews"}],
+            "validation": {"wellKnownCACertificates": "System", "hostname": "reviews.example.com"},
+        }
+    },
     "GRPCRoute": {"spec": {"parentRefs": [{"name": "edge"}], "rules": [{}]}},
+    "ListenerSet": {
+        "spec": {"parentRef": {"name": "edge"}, "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+    },
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "edge"}]}},
     "ConfigMap": {"data": {"ca.crt": "text"}},
     "TCPRoute": {"spec": {"parentRefs": [{"name": "edge"}], **_STREAMS}},
@@ -35,6 +44,18 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "ServiceSubset": {"spec": {"service": "reviews", "labels": {"version": "v2"}}},
     "GatewayParameters": {"spec": {}},
     "PeerAuthentication": {"spec": {"mtls": {"mode": "STRICT"}}},
+    "RequestAuthentication": {
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
+            "jwtRules": [{"issuer": "https://a.org", "jwksUri": "https://a.org/jwks.json"}],
+        }
+    },
+    "ClientPolicy": {
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
+            "http3": {"enabled": True},
+        }
+    },
     "RoutePolicy": {
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}],
