@@ -13,6 +13,7 @@ import msgspec
 
 from fairlead import ready
 from fairlead.addresses import Address
+from fairlead.overload import MAX_CONNECTIONS, overload_manager
 from mesh.validations.regexes import MAX_PROGRAM_SIZE
 
 Kind = Literal["gateway", "sidecar", "grpc"]
@@ -31,9 +32,6 @@ _UPSTREAM_CODEC: JSON = {
     "typed_config": {"@type": _TYPE + "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
 }
 _UPSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
-_CONNECTION_LIMIT = (
-    "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
-)
 # The layer below: what Fairlead relies on. The `admin` layer above it is what `POST /runtime_modify` writes.
 _BASE_LAYER: JSON = {
     "name": "fairlead",
@@ -129,6 +127,8 @@ def envoy_bootstrap(
     token: Token | None = None,
     readiness: Readiness | None = None,
     agent: AgentSocket | None = None,
+    max_connections: int = MAX_CONNECTIONS,
+    max_heap: int | None = None,
 ) -> JSON:
     """The bootstrap of an Envoy: where its control plane is, and a listener for its administrator on loopback.
 
@@ -144,7 +144,8 @@ def envoy_bootstrap(
     closing its connections; the back-off is short because a reconnect with nothing new costs next to nothing (rule D8).
 
     Regular expressions are allowed the size that Fairlead's own validation allows: Envoy refuses more than 100 RE2
-    instructions unless its runtime says otherwise. Load reports (LRS) go to the control plane too.
+    instructions unless its runtime says otherwise. Load reports (LRS) go to the control plane too. What happens as
+    connections reach `max_connections`, or the heap `max_heap` bytes, is in `overload`.
     """
     over_ads = {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}
     return {
@@ -167,14 +168,7 @@ def envoy_bootstrap(
         },
         "cluster_manager": {"load_stats_config": _grpc(api_type="GRPC")},
         "layered_runtime": {"layers": [_BASE_LAYER, {"name": "admin", "admin_layer": {}}]},
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {"@type": _CONNECTION_LIMIT, "max_active_downstream_connections": 50_000},
-                }
-            ]
-        },
+        "overload_manager": overload_manager(max_connections=max_connections, max_heap=max_heap),
     }
 
 

@@ -22,9 +22,11 @@ from discovery.kubernetes.provision import (
 from fairlead.addresses import Address
 from fairlead.bootstrap import ProxyIdentity, Readiness, Token, envoy_bootstrap, token_files
 from fairlead.drain import drain_bootstrap
+from fairlead.overload import HEAP_PERCENT
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayparameters import GatewayParametersSpec
 from mesh.provisioning import READY_PORT
+from mesh.validations.gatewayparameters import amount
 
 _ADMIN = "@fairlead-admin"  # an abstract Unix socket: it needs no file system, and no port that a route could lead to
 
@@ -50,6 +52,7 @@ def files_for(
             admin_socket=_ADMIN,
             token=Token(CONFIG_DIR, server_name),
             readiness=Readiness(port=READY_PORT, host="::"),
+            max_heap=_heap(parameters),
         )
         documents = {
             BOOTSTRAP: bootstrap,
@@ -59,6 +62,12 @@ def files_for(
         return Files({name: _text(document) for name, document in sorted(documents.items())}, trusted)
 
     return render
+
+
+def _heap(parameters: GatewayParametersSpec) -> int | None:
+    """How large the heap may become, in bytes, where the pods' memory is limited."""
+    limits = (parameters.resources.limits if parameters.resources is not None else None) or {}
+    return int(amount(limits["memory"]) * HEAP_PERCENT / 100) if "memory" in limits else None
 
 
 def _text(document: object) -> str:

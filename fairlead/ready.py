@@ -38,6 +38,9 @@ def listener(host: str, port: int) -> JSON:
     return {
         "name": "readiness",
         "address": {"socket_address": address},
+        # Probes are answered also when there is room for nobody else: a busy proxy is no dead one.
+        "ignore_global_conn_limit": True,
+        "bypass_overload_manager": True,
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
 

@@ -125,6 +125,8 @@ def effective_wire(told: Told) -> dict[str, Any]:
     target = {"kind": told.kind, "namespace": told.namespace, "name": told.name}
     if told.section:
         target["section"] = told.section
+    if told.where:
+        target["where"] = told.where
     return {
         "policy": told.policy,
         "target": target,

@@ -32,6 +32,7 @@ from fairlead.views import (
     service_view,
 )
 from mesh.authorization import AUTHORIZATIONS, Caller
+from mesh.client_policies import CLIENT_RULES, effective_client_policies
 from mesh.explain import GatewayNotFoundError, explain
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import (
@@ -49,6 +50,7 @@ from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
 from mesh.policies import ROUTE_RULES, TRAFFIC, effective_policies
 from mesh.problems import Problem
 from mesh.proxyless import limits
+from mesh.request_authentication import REQUIREMENTS, WORKLOAD_REQUIREMENTS, told
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
 from mesh.tables import Present, Table
@@ -221,7 +223,15 @@ class World:
         self._not_while_building()
         traffic = list(self._engine.rows(TRAFFIC).items())
         routes = list(self._engine.rows(ROUTE_RULES).items())
-        return [effective_wire(told) for told in effective_policies(traffic, routes)]
+        requirements = list(self._engine.rows(REQUIREMENTS).items())
+        workloads = list(self._engine.rows(WORKLOAD_REQUIREMENTS).items())
+        clients = list(self._engine.rows(CLIENT_RULES).items())
+        effective = (
+            *told(requirements, workloads),
+            *effective_client_policies(clients),
+            *effective_policies(traffic, routes),
+        )
+        return [effective_wire(one) for one in effective]
 
     def authorizations(self, caller: tuple[str, str] | None) -> Sequence[Mapping[str, Any]]:
         """See `api.ports.World.authorizations`."""

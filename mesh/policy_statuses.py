@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from mesh.client_policies import PORT_FIELDS, http3_without_effect, on_port, sharing
 from mesh.conditions import Condition
+from mesh.gateways import GATEWAYS, GatewayKey
+from mesh.kinds.clientpolicy import ClientPolicy
 from mesh.kinds.meta import Object
 from mesh.kinds.policy import PolicyTargetReference
+from mesh.kinds.requestauthentication import RequestAuthentication
 from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.trafficpolicy import TrafficPolicy
 from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import find
 from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
+from mesh.request_authentication import key_conditions, missing_target, without_effect
 from mesh.request_routes import find_request_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look
@@ -39,6 +44,64 @@ def route_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]
     return _conditions(look, key, policy, policy.spec.target_refs, _missing_route) if policy is not None else ()
 
 
+def request_authentication_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
+    """The conditions of a RequestAuthentication."""
+    policy = find(look, RequestAuthentication, key)
+    if policy is None:
+        return ()
+    missing = {"Gateway": missing_target, "HTTPRoute": _missing_route}
+    idle = " ".join(without_effect(look, key, policy))
+    told = _conditions(
+        look,
+        key,
+        policy,
+        policy.spec.target_refs,
+        lambda look, key, ref: missing.get(ref.kind, _missing_backend)(look, key, ref),
+        idle,
+    )
+    return (*told, *key_conditions(look, policy))
+
+
+def client_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
+    """The conditions of a ClientPolicy."""
+    policy = find(look, ClientPolicy, key)
+    if policy is None:
+        return ()
+    refs = policy.spec.target_refs
+    sections = [(GatewayKey(key.namespace, ref.name), ref.section_name) for ref in refs if ref.kind == "Gateway"]
+    given = [policy.spec.http3, policy.spec.overrides.http3 if policy.spec.overrides else None]
+    asks = any(http3 is not None and http3.enabled for http3 in given)
+    idle = [said for at, section in sections if asks for said in http3_without_effect(look, at, section)]
+    lost = sorted({loss for ref in refs for loss in _client_losses(look, key, ref)})
+    return _conditions(look, key, policy, refs, _missing_gateway, " ".join(idle), lost)
+
+
+def _client_losses(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> Iterator[Loss]:
+    """The fields that an older policy sets for the same Gateway or listener, or for one with which that shares them."""
+    gateway = look(GATEWAYS, GatewayKey(key.namespace, ref.name)) if ref.kind == "Gateway" else None
+    listener = gateway.listener(ref.section_name) if gateway is not None and ref.section_name is not None else None
+    if gateway is None or listener is None:
+        yield from losses(look, key, [_level(key, ref)])
+        return
+    target = target_of(key, ref)
+    yield from losses(look, key, [Level(target, sharing(gateway, listener))])
+    for loss in losses(look, key, [Level(target, on_port(gateway, listener))]):
+        if loss.path.removeprefix("overrides.").startswith(PORT_FIELDS):
+            yield loss
+
+
+def _missing_gateway(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
+    if ref.kind == "Namespace":
+        return ""
+    gateway = look(GATEWAYS, GatewayKey(key.namespace, ref.name))
+    if gateway is None:
+        return f"Gateway {key.namespace}/{ref.name} does not exist, or is of a class that is not ours."
+    if ref.section_name is not None and gateway.listener(ref.section_name) is None:
+        known = ", ".join(listener.name for listener in gateway.listeners) or "none"
+        return f"Gateway {key.namespace}/{ref.name} has no listener {ref.section_name}; it has: {known}."
+    return ""
+
+
 def _missing_route(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
     if ref.kind == "Namespace":
         return ""
@@ -59,10 +122,15 @@ def _conditions(
     refs: Sequence[PolicyTargetReference],
     missing_one: Callable[[Look, ObjectKey, PolicyTargetReference], str],
     idle: str = "",
+    lost: Sequence[Loss] | None = None,
 ) -> tuple[Condition, ...]:
-    """The conditions of a policy; `missing_one` says why a target is not there, `idle` what of it has no effect."""
+    """The conditions of a policy; `missing_one` says why a target is not there, `idle` what of it has no effect.
+
+    `lost` are the fields that do not count, where that is not those of its targets alone.
+    """
     missing = [f"spec.targetRefs[{at}]: {why}" for at, ref in enumerate(refs) if (why := missing_one(look, key, ref))]
-    lost = sorted(set(losses(look, key, (_level(key, ref) for ref in refs))))
+    if lost is None:
+        lost = sorted(set(losses(look, key, (_level(key, ref) for ref in refs))))
     resolved = Condition("ResolvedRefs", True, "ResolvedRefs")
     if missing:
         resolved = Condition("ResolvedRefs", False, "TargetNotFound", " ".join(missing))

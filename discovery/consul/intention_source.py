@@ -81,7 +81,7 @@ class IntentionSource:
             self._failed(error)
             return None
         self._away = None
-        return rows if self._state.answered(answer.index, loop.time()) else None
+        return rows if self._state.answered(answer.index, loop.time()).news else None
 
     def _failed(self, error: Exception, *, retry_after: float = 0.0) -> None:
         now, luck = asyncio.get_running_loop().time(), random.random()  # noqa: S311

@@ -183,7 +183,7 @@ class ConsulStore:
         index, found = await self.kv.changed(self.layout.objects, index=index, wait=wait)
         if found is not None:
             self._believe(next((pair for pair in found if pair.key == self.layout.marker), None))
-        return found if state.answered(index, asyncio.get_running_loop().time()) else None
+        return found if state.answered(index, asyncio.get_running_loop().time()).news else None
 
     async def _events(self, feed: Feed, found: tuple[Pair, ...]) -> tuple[Event, ...]:
         if sum(len(pair.value or b"") for pair in found) > _DECODE_IN_THREAD:

@@ -25,12 +25,14 @@ from fairlead.bootstrap import (
 )
 from fairlead.commands.flags import parameter
 from fairlead.errors import UsageError, oserror_words
+from fairlead.overload import MAX_CONNECTIONS
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _PLACE_LENGTH = 253
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
 _SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port")
-_ENVOYS_ONLY = ("agent", "sotw", "admin_port", "xds_server_name", "token_file")  # gRPC takes the name from the address
+# gRPC takes the name from the address.
+_ENVOYS_ONLY = ("agent", "sotw", "admin_port", "xds_server_name", "token_file", "max_connections", "max_heap")
 
 
 def _port(about: str, *, least: int = 1) -> Any:
@@ -58,6 +60,19 @@ PROXY_FLAGS = (
     parameter("xds", Annotated[str, Option(metavar="HOST:PORT", help="The control plane.")], "127.0.0.1:18000"),
     parameter("sotw", Annotated[bool, Option("--sotw", help="State-of-the-world ADS instead of delta.")], False),
     parameter("admin_port", _port("Envoy's admin port on loopback. 0: any free one.", least=0), None),
+    parameter(
+        "max_connections",
+        Annotated[int, Option(min=1, max=2**31 - 1, metavar="N", help="Connections from clients; more are refused.")],
+        MAX_CONNECTIONS,
+    ),
+    parameter(
+        "max_heap",
+        Annotated[
+            int | None,
+            Option(min=64, max=2**24, metavar="MIB", help="Its heap: near it, Envoy sheds load. Default: any."),
+        ],
+        None,
+    ),
     parameter("cert", Annotated[str, Option(metavar="FILE", help="Mutual TLS: the proxy's certificate chain.")], ""),
     parameter("key", Annotated[str, Option(metavar="FILE", help="Mutual TLS: its private key.")], ""),
     parameter("ca", Annotated[str, Option(metavar="FILE", help="TLS: who signs the control plane.")], ""),
@@ -101,6 +116,8 @@ def bootstrap_from(
         certificates=certificates,
         token=token,
         agent=agent,
+        max_connections=flags["max_connections"],
+        max_heap=flags["max_heap"] * 2**20 if flags["max_heap"] is not None else None,
     )
 
 
@@ -209,6 +226,17 @@ def _certificates(flags: Mapping[str, Any], *, default_name: str) -> Certificate
     if missing:
         raise UsageError(f"mutual TLS needs --cert, --key and --ca. Fix: add {', '.join(missing)} (or --token-file)")
     return Certificates(**given, server_name=flags["xds_server_name"] or default_name)
+
+
+def in_plaintext(flags: Mapping[str, Any]) -> str:
+    """A warning where the proxy would ask for plaintext elsewhere than on its own machine; empty where not."""
+    xds = parse_address(flags["xds"], what="--xds")
+    if xds.is_loopback or flags["cert"] or flags["token_file"] or flags["agent"]:
+        return ""
+    return (
+        f"{xds} is asked in plaintext, which `fairlead serve` offers on loopback only."
+        " Fix: --cert, --key and --ca, or --token-file and --ca, or --agent"
+    )
 
 
 def unreadable(flags: Mapping[str, Any]) -> list[str]:

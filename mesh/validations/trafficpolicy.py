@@ -21,6 +21,7 @@ from mesh.kinds.trafficpolicy import (
     TrafficTimeouts,
 )
 from mesh.problems import Report, camel
+from mesh.validations.durations import check_not_endless, check_positive, check_whole_seconds
 from mesh.validations.policy import Targets, check_both, check_targets
 
 TARGETS: Targets = MappingProxyType(
@@ -31,7 +32,6 @@ TARGETS: Targets = MappingProxyType(
         ("", "Namespace"): False,
     }
 )
-_LONGEST = 365 * 24 * 3_600_000  # a year, in ms: what is meant to last longer is written as 0s
 _HASHING = ("RingHash", "Maglev")
 _WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
 
@@ -59,16 +59,16 @@ def _check_settings(settings: TrafficSettings, path: str, report: Report) -> Non
     keepalive = settings.tcp_keepalive
     if keepalive is not None:
         for name in ("time", "interval"):
-            _whole_seconds(getattr(keepalive, name), f"{path}.tcpKeepalive.{name}", report)
+            check_whole_seconds(getattr(keepalive, name), f"{path}.tcpKeepalive.{name}", report)
     http2 = settings.http.http2 if settings.http is not None else None
     if http2 is not None:
-        _positive(http2.keepalive_interval, f"{path}.http.http2.keepaliveInterval", report)
-        _positive(http2.keepalive_timeout, f"{path}.http.http2.keepaliveTimeout", report)
+        check_positive(http2.keepalive_interval, f"{path}.http.http2.keepaliveInterval", report)
+        check_positive(http2.keepalive_timeout, f"{path}.http.http2.keepaliveTimeout", report)
         if http2.keepalive_timeout is not None and http2.keepalive_interval is None:
             message = "without an interval nothing is asked that could time out"
             report.warning("MissingField", f"{path}.http.http2.keepaliveInterval", message, "add `keepaliveInterval`")
     if settings.dns is not None:
-        _positive(settings.dns.refresh_rate, f"{path}.dns.refreshRate", report)
+        check_positive(settings.dns.refresh_rate, f"{path}.dns.refreshRate", report)
 
 
 # -- load balancing ---------------------------------------------------------------------------------------------------
@@ -95,12 +95,12 @@ def _check_load_balancer(balancer: LoadBalancer, path: str, report: Report) -> N
             fix = "remove it, or write `type: ClientSideWeightedRoundRobin`"
             report.error("NotAllowed", f"{path}.orca", f"{kind} does not look at load reports", fix)
         for name in ("reporting_period", "blackout_period", "weight_expiration_period", "weight_update_period"):
-            _positive(getattr(balancer.orca, name), f"{path}.orca.{camel(name)}", report)
+            check_positive(getattr(balancer.orca, name), f"{path}.orca.{camel(name)}", report)
     if balancer.slow_start is not None:
         if kind is not None and kind not in _WITH_SLOW_START:
             fix = f"remove it, or write one of these types: {', '.join(_WITH_SLOW_START)}"
             report.error("NotAllowed", f"{path}.slowStart", f"{kind} has no slow start", fix)
-        _positive(balancer.slow_start.window, f"{path}.slowStart.window", report)
+        check_positive(balancer.slow_start.window, f"{path}.slowStart.window", report)
     if balancer.locality is not None:
         _check_locality(balancer.locality, f"{path}.locality", report)
 
@@ -165,7 +165,7 @@ def _check_circuit_breaker(breaker: CircuitBreaker, path: str, report: Report) -
 
 def _check_outlier_detection(outlier: OutlierDetection, path: str, report: Report) -> None:
     for name in ("interval", "base_ejection_time", "max_ejection_time"):
-        _positive(getattr(outlier, name), f"{path}.{camel(name)}", report)
+        check_positive(getattr(outlier, name), f"{path}.{camel(name)}", report)
     base, longest = outlier.base_ejection_time, outlier.max_ejection_time
     if base is not None and longest is not None and milliseconds(base) > milliseconds(longest):
         message = "the first ejection is longer than the longest"
@@ -181,7 +181,7 @@ def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
         message = "a health check has exactly one of http, grpc and tcp"
         report.error("InvalidCombination", path, message, "write one; for another add a second health check")
     for name in ("interval", "timeout", "unhealthy_interval", "no_traffic_interval"):
-        _positive(getattr(check, name), f"{path}.{camel(name)}", report)
+        check_positive(getattr(check, name), f"{path}.{camel(name)}", report)
     if check.http is not None:
         if not check.http.path.startswith("/"):
             report.error("InvalidFormat", f"{path}.http.path", "a path begins with '/'", "write it as in `/healthz`")
@@ -198,9 +198,9 @@ def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
 
 
 def _check_timeouts(timeouts: TrafficTimeouts, path: str, report: Report) -> None:
-    _positive(timeouts.connect, f"{path}.connect", report)
+    check_positive(timeouts.connect, f"{path}.connect", report)
     for name in ("request", "per_try", "idle", "stream", "connection_age"):
-        _not_endless(getattr(timeouts, name), f"{path}.{camel(name)}", report)
+        check_not_endless(getattr(timeouts, name), f"{path}.{camel(name)}", report)
     request, one = timeouts.request, timeouts.per_try
     if request is not None and one is not None and 0 < milliseconds(request) < milliseconds(one):
         message = "one try may take longer than the whole request"
@@ -209,7 +209,7 @@ def _check_timeouts(timeouts: TrafficTimeouts, path: str, report: Report) -> Non
 
 def _check_retry(retry: TrafficRetry, timeouts: TrafficTimeouts | None, path: str, report: Report) -> None:
     if retry.backoff is not None:
-        _positive(retry.backoff.base, f"{path}.backoff.base", report)
+        check_positive(retry.backoff.base, f"{path}.backoff.base", report)
         longest = retry.backoff.max
         if longest is not None and milliseconds(longest) < milliseconds(retry.backoff.base):
             report.error("OutOfRange", f"{path}.backoff.max", "it is shorter than `base`", "make it at least `base`")
@@ -223,23 +223,6 @@ def _check_retry(retry: TrafficRetry, timeouts: TrafficTimeouts | None, path: st
     if retry.attempts == 0 and (retry.conditions or retry.codes):
         message = "with 0 attempts nothing is sent again"
         report.warning("InvalidCombination", f"{path}.attempts", message, "remove the conditions, or write 1 or more")
-
-
-def _positive(duration: str | None, path: str, report: Report) -> None:
-    if duration is not None and milliseconds(duration) == 0:
-        report.error("OutOfRange", path, "it must be longer than 0", "write it as in `5s`, or leave it out")
-    _not_endless(duration, path, report)
-
-
-def _whole_seconds(duration: str | None, path: str, report: Report) -> None:
-    _positive(duration, path, report)
-    if duration is not None and milliseconds(duration) % 1000:
-        report.error("OutOfRange", path, "the kernel counts in whole seconds", "write it as in `30s`")
-
-
-def _not_endless(duration: str | None, path: str, report: Report) -> None:
-    if duration is not None and milliseconds(duration) > _LONGEST:
-        report.error("OutOfRange", path, "it is longer than a year", "write at most 8760h")
 
 
 def _is_prime(number: int) -> bool:

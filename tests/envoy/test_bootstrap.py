@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import subprocess
 
 import pytest
@@ -10,10 +12,20 @@ import pytest
 from fairlead.addresses import Address
 from fairlead.bootstrap import ProxyIdentity, Readiness, envoy_bootstrap
 from fairlead.client import Client
+from fairlead.demo.traffic import Visitor
 from fairlead.envoy_binary import envoy_command, find_envoy
 from fairlead.processes import Children, free_port
 from mesh.validations.regexes import MAX_PROGRAM_SIZE, fault
-from tests.support.programs import FAIRLEAD, Serving, answers, ask, start_backend, start_envoy, start_serve
+from tests.support.programs import (
+    FAIRLEAD,
+    RunningEnvoy,
+    Serving,
+    answers,
+    ask,
+    start_backend,
+    start_envoy,
+    start_serve,
+)
 
 pytestmark = pytest.mark.envoy
 
@@ -110,3 +122,50 @@ def test_the_port_for_probes_says_whether_the_proxy_takes_traffic_and_nothing_el
         assert ask(port, "any", path).status == 404, path
     Client(f"http://127.0.0.1:{admin}").request("POST", "/healthcheck/fail")
     assert ask(port, "any", "/ready").status == 503
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"), [({"max_connections": 1}, ""), ({"max_heap": 2**20}, "stop_accepting_requests")]
+)
+def test_a_proxy_without_room_turns_clients_away_and_tells_probes_that_it_is_ready(
+    children: Children, request: pytest.FixtureRequest, limits: dict[str, int], said: str
+) -> None:
+    serving, port = serve_shop(children, path={"type": "PathPrefix", "value": "/"})
+    admin, probes = free_port(), free_port()
+    document = envoy_bootstrap(
+        ProxyIdentity(kind="gateway", name="edge"),
+        xds=Address("127.0.0.1", serving.xds),
+        admin_port=admin,
+        readiness=Readiness(port=probes),
+        **limits,  # type: ignore[arg-type]
+    )
+    child = children.start("envoy", envoy_command(find_envoy(), document, arguments=["--log-level", "error"]))
+    envoy, asked = RunningEnvoy(child, admin), Client(f"http://127.0.0.1:{probes}", timeout=10)
+    children.wait_until(lambda: answers(asked, "/ready"), what="Envoy to be ready")
+    if said:
+        active = f"overload.envoy.overload_actions.{said}.active"
+        children.wait_until(lambda: envoy.stat(active) == 1 and connects(port), what="overload")
+    else:
+        kept = Visitor(port)
+        request.addfinalizer(kept.close)
+        children.wait_until(lambda: is_served(kept), what="the only connection")
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        ask(port, HOST)
+    assert ask(probes, "any", "/ready").status == 200
+
+
+def is_served(visitor: Visitor) -> bool:
+    """Whether a request on this connection is answered."""
+    try:
+        return visitor.ask(HOST, "/").status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def connects(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    except OSError:
+        return False
+    return True

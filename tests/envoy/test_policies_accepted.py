@@ -1,4 +1,4 @@
-"""Whatever validation lets through, a real Envoy takes: random policies, each on a backend or route of its own."""
+"""Whatever validation lets through, a real Envoy takes: random policies, each on a target of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 from mesh.kinds.meta import Object
 from mesh.model import AUDIENCES, Connected
 from mesh.tables import Change, Engine
+from tests.support.certificates import Authority
 from tests.support.model import declared, objects
 from tests.support.random_objects import Maker
-from tests.support.routing import EDGE, gateway, route, service
+from tests.support.routing import EDGE, document, gateway, route, service
+from tests.support.secrets import secret
 from tests.support.static_bootstrap import static_bootstrap
 from tests.support.static_envoy import ENVOY
 from xds.translate.offline import translated
@@ -23,6 +25,7 @@ from xds.translate.tables import TABLES
 pytestmark = pytest.mark.envoy
 
 BATCH = 250
+LISTENERS = 64  # the most that a Gateway has
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -51,6 +54,31 @@ def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int
         target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": name}
         policies.append(maker.object(name, targetRefs=[target]))
     _accepted(text, policies, tmp_path, clusters=1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_five_hundred_random_client_policies_make_listeners_that_envoy_takes(seed: int, tmp_path: Path) -> None:
+    ranges = ("10.0.0.0/8", "192.0.2.1/32", "fd00::/8", "2001:db8::1")
+    maker = Maker(
+        "ClientPolicy", seed, {"overrides": lambda _: None, "trustedCidrs": lambda luck: [luck.choice(ranges)]}
+    )
+    listeners: list[dict[str, Any]] = []
+    policies: list[Object] = []
+    for number in range(LISTENERS):
+        listener: dict[str, Any] = {
+            "name": f"l{number}",
+            "port": 10_000 + number,
+            "protocol": ("HTTP", "HTTPS", "TCP")[number % 3],
+        }
+        if listener["protocol"] == "HTTPS":
+            listener["tls"] = {"certificateRefs": [{"name": "cert"}]}
+        listeners.append(listener)
+        target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge", "sectionName": f"l{number}"}
+        policies.append(maker.object(f"p{number}", targetRefs=[target]))
+    pair = Authority(tmp_path).server("cert")
+    text = secret("cert", crt=pair.cert.read_text(), key=pair.key.read_text()) + "\n---\n"
+    text += document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
+    _accepted(text, policies, tmp_path, clusters=0)
 
 
 def _accepted(text: str, policies: list[Object], directory: Path, *, clusters: int) -> None:

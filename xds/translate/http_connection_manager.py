@@ -12,10 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from mesh.client_policies import NOTHING
+from mesh.kinds.clientpolicy import ClientSettings
 from xds.schema import pack
 from xds.schema.types import ApiVersion, Cors, EarlyHeaderMutation, HttpConnectionManager, Router
 from xds.translate.access_log import add_access_log
-from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, add_filters, http_filter
+from xds.translate.client_policy import set_manager as set_client_settings
+from xds.translate.client_policy import stripped
+from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, Filter, add_filters, http_filter
+from xds.translate.jwt_authn import FILTERS as TOKEN_FILTERS
 from xds.translate.names import stat_name
 from xds.translate.route_policy import FILTERS
 from xds.translate.scoped_routes import EARLY_MUTATION, broad_scope_filter, set_scoped_routes
@@ -34,21 +39,25 @@ _ROUTER_FILTER = http_filter(ROUTER, pack(Router()))
 _CORS_FILTER = http_filter(CORS, pack(Cors()))
 
 
-def gateway_manager(chain: str, *, scoped: bool) -> Any:
-    """The manager of a gateway's filter chain, which gets its routes by scope (`scoped_routes`) or all in one (RDS)."""
+def gateway_manager(chain: str, *, scoped: bool, settings: ClientSettings = NOTHING, told: Filter | None = None) -> Any:
+    """The manager of a gateway's filter chain, which gets its routes by scope (`scoped_routes`) or all in one (RDS).
+
+    `settings` is what ClientPolicies say, `told` the filter that tells clients of HTTP/3.
+    """
     manager = _manager(chain)
     _guard(manager)
     manager.use_remote_address.value = True
-    manager.internal_address_config.SetInParent()  # nobody is internal: `x-envoy-*` is believed from no one
+    _trust_nobody(manager)
     add_access_log(manager)
-    _strip(manager, FORGEABLE)
-    filters = [_CORS_FILTER, *FILTERS, _ROUTER_FILTER]
+    _strip(manager, (*FORGEABLE, *stripped(settings)))
+    filters = [_CORS_FILTER, *TOKEN_FILTERS, *FILTERS, _ROUTER_FILTER, *([told] if told is not None else [])]
     if scoped:
         set_scoped_routes(manager, chain)
         filters.append(http_filter(BROAD_SCOPE, broad_scope_filter(chain)))
     else:
         set_rds(manager, chain)
     add_filters(manager, filters)
+    set_client_settings(manager, settings)
     return manager
 
 
@@ -64,7 +73,7 @@ def ingress_manager(name: str) -> Any:
     """The manager in front of a workload, without routes: the caller fills `route_config`."""
     manager = _manager(name)
     _guard(manager)
-    add_filters(manager, (_ROUTER_FILTER,))
+    add_filters(manager, (*TOKEN_FILTERS, _ROUTER_FILTER))
     return manager
 
 
@@ -90,6 +99,16 @@ def _manager(name: str) -> Any:
     manager.server_name = SERVER_NAME
     manager.upgrade_configs.add().upgrade_type = "websocket"
     return manager
+
+
+def _trust_nobody(manager: Any) -> None:
+    """Nobody is internal: `x-envoy-*` is believed from no one.
+
+    It takes a range, of which nobody is: with none Envoy 1.40 trusts loopback and all private networks.
+    """
+    nobody = manager.internal_address_config.cidr_ranges.add()
+    nobody.address_prefix = "255.255.255.255"
+    nobody.prefix_len.value = 32
 
 
 def _strip(manager: Any, headers: Iterable[str]) -> None:

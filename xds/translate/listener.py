@@ -14,23 +14,31 @@ from typing import Any
 import msgspec
 
 from mesh.certificates import SecretKey
+from mesh.client_policies import NOTHING
 from mesh.hostnames import ANY
+from mesh.kinds.clientpolicy import ClientHTTP3, ClientSettings, ClientTLS
 from xds.schema import pack
 from xds.schema.types import Listener, SocketAddress, TlsInspector
+from xds.translate.client_policy import set_chain, set_port
+from xds.translate.http3 import ALPN as HTTP3_ALPN
+from xds.translate.http3 import advertising, make_quic, speak_http3, wrap_in_quic
 from xds.translate.http_connection_manager import FILTER, gateway_manager
 from xds.translate.names import listener_name, stat_name
 from xds.translate.stream_tables import StreamHost, StreamShare
 from xds.translate.tcp_proxy import add_tcp_proxy
-from xds.translate.tls import ALPN, ClientTrust, set_downstream_tls
+from xds.translate.timeouts import set_duration
+from xds.translate.tls import ALPN, ClientTrust, downstream_tls, set_downstream_tls
 from xds.translate.udp_proxy import add_udp_proxy
 
 EVERY_ADDRESS = "::"
+_FIRST_BYTES_MILLISECONDS = 15_000  # Envoy's own
 
 
 class Chain(msgspec.Struct, frozen=True):
     """A filter chain: its name, which its routes bear too, and for HTTPS its hostname and certificates.
 
     `stream` is set where connections pass as they are: their shares. `by_server_name`: only TLS comes in here.
+    `settings` is what ClientPolicies say. `http3`: there is a chain for QUIC too.
     """
 
     name: str
@@ -39,35 +47,77 @@ class Chain(msgspec.Struct, frozen=True):
     stream: tuple[StreamShare, ...] | None = None
     by_server_name: bool = False
     clients: ClientTrust | None = None
+    settings: ClientSettings = NOTHING
+    http3: bool = False
 
 
-def gateway_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: bool) -> Any:
-    """The listener at an address; `EVERY_ADDRESS` takes IPv4 as well. `scoped`: it gets its routes by scope."""
+def gateway_listener(
+    address: str, port: int, chains: Iterable[Chain], *, scoped: bool, shared: ClientSettings = NOTHING
+) -> Any:
+    """The listener at an address; `EVERY_ADDRESS` takes IPv4 as well. `scoped`: it gets its routes by scope.
+
+    `shared` is what policies say of the port.
+    """
     listener = Listener()
     listener.name = listener_name(address, port)
     listener.stat_prefix = stat_name(listener.name)
     set_address(listener, address, port)
+    set_port(listener, shared)
     tls = False
     for chain in chains:
         made = listener.filter_chains.add()
         made.name = chain.name
         if chain.certificates:
             alpn = ALPN if chain.stream is None else ()
-            set_downstream_tls(made.transport_socket, chain.certificates, alpn=alpn, clients=chain.clients)
+            context = downstream_tls(chain.certificates, alpn=alpn, clients=chain.clients, wanted=chain.settings.tls)
+            set_downstream_tls(made.transport_socket, context)
         if chain.certificates or chain.by_server_name:
             tls = True
             if chain.hostname != ANY:
                 made.filter_chain_match.server_names.append(chain.hostname)
         if chain.by_server_name:
             made.filter_chain_match.transport_protocol = "tls"
+        set_chain(made, chain.settings, stat_name(chain.name))
         if chain.stream is not None:
-            add_tcp_proxy(made, chain.stream)
+            timeouts = chain.settings.timeouts
+            add_tcp_proxy(made, chain.stream, idle=timeouts.idle if timeouts is not None else None)
         else:
-            add_manager(made, gateway_manager(chain.name, scoped=scoped))
+            told = advertising(chain.settings.http3 or ClientHTTP3(), port) if chain.http3 else None
+            add_manager(made, gateway_manager(chain.name, scoped=scoped, settings=chain.settings, told=told))
     if tls:
         inspector = listener.listener_filters.add()
         inspector.name = "envoy.filters.listener.tls_inspector"
         inspector.typed_config.CopyFrom(pack(TlsInspector()))
+    _limit_first_bytes(listener)
+    return listener
+
+
+def _limit_first_bytes(listener: Any) -> None:
+    """Until a client has said for whom it comes no chain's time for the handshake runs: that is the listener's then."""
+    waits = [chain.transport_socket_connect_timeout for chain in listener.filter_chains]
+    if any(wait.seconds or wait.nanos for wait in waits):
+        longest = max(wait.seconds * 1000 + wait.nanos // 1_000_000 or _FIRST_BYTES_MILLISECONDS for wait in waits)
+        set_duration(listener.listener_filters_timeout, longest)
+
+
+def quic_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: bool) -> Any:
+    """The listener for HTTP/3 at an address, beside that for TCP."""
+    listener = Listener()
+    listener.name = listener_name(address, port, udp=True)
+    listener.stat_prefix = stat_name(listener.name)
+    set_address(listener, address, port)
+    make_quic(listener)
+    for chain in chains:
+        made = listener.filter_chains.add()
+        made.name = chain.name
+        if chain.hostname != ANY:
+            made.filter_chain_match.server_names.append(chain.hostname)
+        wanted = chain.settings.tls or ClientTLS()
+        context = downstream_tls(chain.certificates, alpn=HTTP3_ALPN, wanted=ClientTLS(curves=wanted.curves))
+        wrap_in_quic(made.transport_socket, context)
+        manager = gateway_manager(chain.name, scoped=scoped, settings=chain.settings)
+        speak_http3(manager, chain.settings.http3 or ClientHTTP3())
+        add_manager(made, manager)
     return listener
 
 

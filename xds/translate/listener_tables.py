@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 from mesh.attachments import ListenerKey
 from mesh.audiences import SIGHTS, Sight
+from mesh.client_policies import CLIENT_RULES, NO_RULES, ClientRules
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY
+from mesh.kinds.clientpolicy import ClientSettings
 from mesh.listeners import GatewayListener
 from mesh.model import Audience, mesh_settings
 from mesh.peer_authentication import PeerModes, peer_modes
@@ -19,7 +21,7 @@ from xds.translate.framing import encode_checked, resource
 from xds.translate.gateway_tables import SOTW_GATEWAYS, chain_key
 from xds.translate.grpc_client import api_listener
 from xds.translate.ingress import ingress_cluster, ingress_listener
-from xds.translate.listener import EVERY_ADDRESS, Chain, gateway_listener, udp_listener
+from xds.translate.listener import EVERY_ADDRESS, Chain, gateway_listener, quic_listener, udp_listener
 from xds.translate.route_tables import (
     SERVICE_HOSTS,
     SeenPortKey,
@@ -49,25 +51,36 @@ def _listeners(row: Gateway, scope: str) -> Iterable[ResourceKey]:
     )
 
 
-@derived("gateway_listeners", each(GATEWAYS, _bound), each(SOTW_GATEWAYS, _bound_for_sotw))
+def _quic(key: GatewayKey, row: ClientRules) -> Iterable[ResourceKey]:
+    scopes = [names.gateway_listeners_scope(*key, sotw=sotw) for sotw in (False, True)]
+    bound = [names.listener_name(address, port, udp=True) for address, port in row.quic]
+    return (ResourceKey(TYPE_LISTENER, name, scope) for name in bound for scope in scopes)
+
+
+@derived("gateway_listeners", each(GATEWAYS, _bound), each(SOTW_GATEWAYS, _bound_for_sotw), each(CLIENT_RULES, _quic))
 def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
-    """What each Gateway binds, with the filter chains of its listeners; over SotW these get their routes by RDS."""
+    """What each Gateway binds, with the filter chains of its listeners; over SotW these get their routes by RDS.
+
+    HTTP/3 has a listener of its own beside that for TCP.
+    """
     namespace, name, sotw = names.gateway_of(key.scope)
     gateway_key = GatewayKey(namespace, name)
     gateway = look(GATEWAYS, gateway_key)
-    if gateway is None:
+    if gateway is None or (sotw and look(SOTW_GATEWAYS, gateway_key) is None):
         return None
     address, port, udp = names.listener_place(key.name)
+    rules = look(CLIENT_RULES, gateway_key) or NO_RULES
+    if udp and (address, port) in rules.quic:
+        made = quic_listener(address, port, _quic_chains(gateway_key, gateway, rules, port), scoped=not sotw)
+        return resource(key.type_url, key.name, encode_checked(made))
     chains: dict[str, Chain] = {}
     needs: set[str] = set()
     for listener in gateway.listeners:
         if not listener.programmed or listener.place != (port, udp):
             continue
         if listener.http:
-            chain = chain_key(gateway_key, listener)
-            hostname = listener.hostname if chain.listener else ANY
-            trust = _trust(gateway_key, listener)
-            chains[chain.name] = Chain(chain.name, hostname, listener.certificates, clients=trust)
+            chain = _http_chain(gateway_key, listener, rules)
+            chains[chain.name] = chain
             continue
         stream = look(STREAMS, ListenerKey(gateway_key, listener.name)) or Stream(())
         needs.update(stream.clusters)
@@ -75,10 +88,28 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
             return resource(
                 key.type_url, key.name, encode_checked(udp_listener(address, port, stream.hosts)), needs=needs
             )
-        chains |= {chain.name: chain for chain in _stream_chains(listener, stream)}
+        settings = rules.of_listener(listener.name)
+        chains |= {chain.name: chain for chain in _stream_chains(listener, stream, settings)}
     ordered = [chains[name] for name in sorted(chains)]
-    made = gateway_listener(address, port, ordered, scoped=not sotw)
+    made = gateway_listener(address, port, ordered, scoped=not sotw, shared=rules.of_port(port))
     return resource(key.type_url, key.name, encode_checked(made), needs=needs)
+
+
+def _http_chain(key: GatewayKey, listener: GatewayListener, rules: ClientRules) -> Chain:
+    chain = chain_key(key, listener)
+    return Chain(
+        chain.name,
+        listener.hostname if chain.listener else ANY,
+        listener.certificates,
+        clients=_trust(key, listener),
+        settings=rules.of_listener(listener.name),
+        http3=listener.name in rules.http3,
+    )
+
+
+def _quic_chains(key: GatewayKey, gateway: Gateway, rules: ClientRules, port: int) -> list[Chain]:
+    listeners = (each for each in gateway.listeners if each.port == port and each.name in rules.http3)
+    return sorted((_http_chain(key, each, rules) for each in listeners), key=lambda chain: chain.name)
 
 
 def _trust(gateway: GatewayKey, listener: GatewayListener) -> ClientTrust | None:
@@ -88,12 +119,14 @@ def _trust(gateway: GatewayKey, listener: GatewayListener) -> ClientTrust | None
     return ClientTrust(name, required=not listener.clients.insecure)
 
 
-def _stream_chains(listener: GatewayListener, stream: Stream) -> Iterable[Chain]:
+def _stream_chains(listener: GatewayListener, stream: Stream, settings: ClientSettings) -> Iterable[Chain]:
     kind = listener.protocol.lower()
     for host in stream.hosts:
         name = f"{kind}-{listener.port}-{listener.name}" + (f"-{host.hostname}" if host.hostname else "")
         by_name = listener.protocol == "TLS"
-        yield Chain(name, host.hostname, listener.certificates, stream=host.shares, by_server_name=by_name)
+        yield Chain(
+            name, host.hostname, listener.certificates, stream=host.shares, by_server_name=by_name, settings=settings
+        )
 
 
 def _sidecar_listeners(key: Audience, _row: Sight) -> Iterable[ResourceKey]:

@@ -8,18 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mesh.kinds.duration import milliseconds
 from xds.schema import pack
 from xds.schema.types import TcpProxy
 from xds.translate.names import MISSING_CLUSTER, stat_name
 from xds.translate.stream_tables import StreamShare
+from xds.translate.timeouts import set_duration
 
 FILTER = "envoy.filters.network.tcp_proxy"
 
 
-def add_tcp_proxy(filter_chain: Any, shares: Sequence[StreamShare]) -> None:
-    """Let it be the only network filter of a chain that has its name."""
+def add_tcp_proxy(filter_chain: Any, shares: Sequence[StreamShare], *, idle: str | None = None) -> None:
+    """Let it be the last network filter of a chain that has its name. `idle`: how long nothing may move (1 h)."""
     proxy = TcpProxy()
     proxy.stat_prefix = stat_name(filter_chain.name)
+    if idle is not None:
+        set_duration(proxy.idle_timeout, milliseconds(idle))
     if len(shares) > 1:
         for share in shares:
             weighted = proxy.weighted_clusters.clusters.add()

@@ -1,8 +1,8 @@
 """TLS towards clients: what an HTTPS listener's filter chain terminates.
 
-TLS 1.2 and 1.3; Envoy's cipher suites, which hold no known-weak one since 1.33. HTTP/2 is offered first and HTTP/1.1
-second. Certificates are named, never embedded: they come over SDS on the same ADS stream, so that renewing one changes
-no listener and drains no connection.
+Unless policies say otherwise: TLS 1.2 and 1.3; Envoy's cipher suites, which hold no known-weak one since 1.33; HTTP/2
+is offered first and HTTP/1.1 second. Certificates are named, never embedded: they come over SDS on the same ADS stream,
+so that renewing one changes no listener and drains no connection.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mesh.certificates import SecretKey
+from mesh.kinds.clientpolicy import ClientTLS
 from xds.schema import pack
 from xds.schema.types import ApiVersion, DownstreamTlsContext, TlsParameters
 from xds.translate.secret import secret_name
 
 TRANSPORT_SOCKET = "envoy.transport_sockets.tls"
 ALPN = ("h2", "http/1.1")
+_VERSIONS = {"1.2": TlsParameters.TLSv1_2, "1.3": TlsParameters.TLSv1_3}
 
 
 class ClientTrust(NamedTuple):
@@ -26,19 +28,34 @@ class ClientTrust(NamedTuple):
     required: bool
 
 
-def set_downstream_tls(
-    transport_socket: Any,
+def set_downstream_tls(transport_socket: Any, context: Any) -> None:
+    """Fill a filter chain's `transport_socket` with a `DownstreamTlsContext`."""
+    transport_socket.name = TRANSPORT_SOCKET
+    transport_socket.typed_config.CopyFrom(pack(context))
+
+
+def downstream_tls(
     certificates: Iterable[SecretKey],
     *,
     alpn: Sequence[str] = ALPN,
     clients: ClientTrust | None = None,
-) -> None:
-    """Fill a filter chain's `transport_socket`; with several certificates Envoy chooses by SNI and key type."""
+    wanted: ClientTLS | None = None,
+) -> Any:
+    """The `DownstreamTlsContext` of a filter chain; with several certificates Envoy chooses by SNI and key type.
+
+    `wanted` is what policies say of it; their ALPN counts where there is a choice.
+    """
+    wanted = wanted or ClientTLS()
     context = DownstreamTlsContext()
     common = context.common_tls_context
-    common.tls_params.tls_minimum_protocol_version = TlsParameters.TLSv1_2
-    common.tls_params.tls_maximum_protocol_version = TlsParameters.TLSv1_3
-    common.alpn_protocols.extend(alpn)
+    params = common.tls_params
+    lowest, highest = wanted.min_version or "1.2", wanted.max_version or "1.3"
+    params.tls_minimum_protocol_version = _VERSIONS[lowest]
+    # Two policies together may say what one must not: then the safer word counts.
+    params.tls_maximum_protocol_version = _VERSIONS[max(lowest, highest)]
+    params.cipher_suites.extend(wanted.ciphers or ())
+    params.ecdh_curves.extend(wanted.curves or ())
+    common.alpn_protocols.extend((wanted.alpn if alpn == ALPN else None) or alpn)
     for certificate in certificates:
         config = common.tls_certificate_sds_secret_configs.add()
         config.name = secret_name(certificate)
@@ -50,5 +67,4 @@ def set_downstream_tls(
         trust.sds_config.ads.SetInParent()
         trust.sds_config.resource_api_version = ApiVersion.V3
         context.require_client_certificate.value = clients.required
-    transport_socket.name = TRANSPORT_SOCKET
-    transport_socket.typed_config.CopyFrom(pack(context))
+    return context

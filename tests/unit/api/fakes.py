@@ -209,6 +209,16 @@ def made(raw: Any) -> Object:
     return checked.object
 
 
+def file_item(raw: dict[str, Any], source: str = "files") -> Item:
+    """An object that a file declares."""
+    return Item(made(raw), source, 0, "routes/reviews.yaml:1")
+
+
+def codes(answer: Any) -> list[str]:
+    """The problems that a refusal tells."""
+    return [problem["code"] for problem in answer.json["problems"]]
+
+
 class Answer(msgspec.Struct):
     status: int
     headers: dict[str, str]

@@ -7,7 +7,7 @@ from discovery.kubernetes.provision import BOOTSTRAP, DRAIN
 from fairlead.addresses import Address
 from fairlead.gateway_pods import files_for
 from mesh.kinds.gateway import Gateway, GatewaySpec, Listener
-from mesh.kinds.gatewayparameters import GatewayParametersSpec
+from mesh.kinds.gatewayparameters import GatewayParametersSpec, Resources
 from mesh.kinds.meta import ObjectMeta
 
 GATEWAY = Gateway(
@@ -18,9 +18,9 @@ GATEWAY = Gateway(
 )
 
 
-def documents() -> dict[str, Any]:
+def documents(parameters: GatewayParametersSpec = GatewayParametersSpec()) -> dict[str, Any]:  # noqa: B008
     render = files_for(Address("fairlead.example", 18000), server_name="fairlead.example", ca=lambda: b"PEM")
-    files = render(GATEWAY, GatewayParametersSpec())
+    files = render(GATEWAY, parameters)
     assert files is not None
     return {name: json.loads(text) for name, text in files.start.items()}
 
@@ -37,3 +37,13 @@ def test_what_makes_the_envoy_drain_finds_its_administrator() -> None:
     [drain] = [one for one in made[DRAIN]["static_resources"]["clusters"] if one["name"] == "drain"]
     [endpoint] = drain["load_assignment"]["endpoints"][0]["lb_endpoints"]
     assert endpoint["endpoint"]["address"] == made[BOOTSTRAP]["admin"]["address"]
+
+
+def test_a_heap_may_be_most_of_the_memory_that_the_pods_have() -> None:
+    def heap(**limits: str) -> list[int]:
+        manager = documents(GatewayParametersSpec(resources=Resources(limits=limits)))[BOOTSTRAP]["overload_manager"]
+        configs = [monitor["typed_config"] for monitor in manager["resource_monitors"]]
+        return [config["max_heap_size_bytes"] for config in configs if "max_heap_size_bytes" in config]
+
+    assert heap(memory="1Gi") == [2**30 * 8 // 10]
+    assert heap(cpu="1") == []

@@ -1,0 +1,143 @@
+"""What ClientPolicies say of a Gateway: of its listeners, and of its ports.
+
+A listener of HTTPS has a filter chain of its own; those of HTTP on one port share one, since only the Host header tells
+them apart. So what is said of one of them holds for all of the port, and of two policies the older one counts. The same
+goes for what Envoy knows of ports only (`PORT_FIELDS`), whatever the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import msgspec
+
+from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.kinds.clientpolicy import ClientPolicy, ClientSettings
+from mesh.listeners import GatewayListener
+from mesh.policies import Effective, Level, Target, Told, layers, merge, namespace_levels
+from mesh.tables import Look, Reader, derived, each
+
+Part = TypeVar("Part", str, int)
+
+PORT_FIELDS = ("proxyProtocol", "tcpKeepalive", "connections.bufferLimit")
+"""The paths of what the listeners of a port share."""
+
+NOTHING = ClientSettings()
+
+
+class ClientRules(msgspec.Struct, frozen=True):
+    """What holds for a Gateway as a whole, and for those of its listeners and ports of which more is said.
+
+    `http3` names the listeners that speak it; `quic` are the addresses and ports that are bound for them.
+    """
+
+    whole: Effective | None = None
+    listeners: tuple[tuple[str, Effective], ...] = ()
+    ports: tuple[tuple[int, Effective], ...] = ()
+    http3: tuple[str, ...] = ()
+    quic: tuple[tuple[str, int], ...] = ()
+
+    def of_listener(self, name: str) -> ClientSettings:
+        """What holds for a listener."""
+        return _settings(dict(self.listeners).get(name, self.whole))
+
+    def of_port(self, port: int) -> ClientSettings:
+        """What holds for a port, of which only `PORT_FIELDS` mean anything."""
+        return _settings(dict(self.ports).get(port, self.whole))
+
+
+NO_RULES = ClientRules()
+EVERY_ADDRESS = "::"
+
+
+def _settings(effective: Effective | None) -> ClientSettings:
+    settings: ClientSettings = effective.settings if effective is not None else NOTHING
+    return settings
+
+
+def sharing(gateway: Gateway, listener: GatewayListener) -> frozenset[str]:
+    """The names of the listeners that share the chain of this one, itself included."""
+    if listener.protocol != "HTTP":
+        return frozenset({listener.name})
+    return on_port(gateway, listener)
+
+
+def on_port(gateway: Gateway, listener: GatewayListener) -> frozenset[str]:
+    """The names of the listeners of its port, itself included."""
+    return frozenset(other.name for other in gateway.listeners if other.place == listener.place)
+
+
+@derived("client_rules", each(GATEWAYS))
+def CLIENT_RULES(key: GatewayKey, look: Look) -> ClientRules | None:  # noqa: N802
+    """The Gateways of which some ClientPolicy says something."""
+    gateway = look(GATEWAYS, key)
+    if gateway is None:
+        return None
+    around = gateway_levels(look, key)
+    whole = merge(layers(look, around), ClientSettings)
+    served = [listener for listener in gateway.listeners if listener.programmed and listener.protocol != "UDP"]
+    listeners = _differing(look, around, whole, {each.name: sharing(gateway, each) for each in served})
+    ports = _differing(look, around, whole, {each.port: on_port(gateway, each) for each in served})
+    if whole is None and not listeners:
+        return None
+    rules = ClientRules(whole, listeners, ports)
+    http3 = tuple(each.name for each in served if not why_no_http3(gateway, each, rules))
+    places = {(address, each.port) for each in served if each.name in http3 for address in _addresses(gateway)}
+    return msgspec.structs.replace(rules, http3=http3, quic=tuple(sorted(places)))
+
+
+def gateway_levels(look: Reader, key: GatewayKey) -> list[Level]:
+    """The levels of a Gateway, the widest first."""
+    policy = ClientPolicy.__name__
+    return [*namespace_levels(look, policy, key.namespace), Level(Target(policy, "Gateway", *key))]
+
+
+def _differing(
+    look: Look, around: list[Level], whole: Effective | None, parts: dict[Part, frozenset[str]]
+) -> tuple[tuple[Part, Effective], ...]:
+    """What holds for parts of which policies say more than of the whole."""
+    merged = (
+        (part, merge(layers(look, [*around, Level(around[-1].target, names)]), ClientSettings))
+        for part, names in sorted(parts.items())
+    )
+    return tuple((part, effective) for part, effective in merged if effective is not None and effective != whole)
+
+
+def _addresses(gateway: Gateway) -> tuple[str, ...]:
+    return gateway.addresses or (EVERY_ADDRESS,)
+
+
+def why_no_http3(gateway: Gateway, listener: GatewayListener, rules: ClientRules) -> str:
+    """Why a listener does not speak HTTP/3, as the end of a sentence; empty where it does."""
+    settings = rules.of_listener(listener.name)
+    if settings.http3 is None or not settings.http3.enabled:
+        return "no policy asks for it"
+    if listener.protocol != "HTTPS":
+        return f"it speaks {listener.protocol}, and HTTP/3 is for HTTPS"
+    if listener.clients is not None:
+        return "it asks clients for certificates, which Envoy cannot do over QUIC"
+    if settings.tls is not None and settings.tls.max_version == "1.2":
+        return "its TLS ends at 1.2, and QUIC begins with 1.3"
+    if any(other.programmed and other.place == (listener.port, True) for other in gateway.listeners):
+        return f"another listener has port {listener.port} of UDP"
+    return ""
+
+
+def http3_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:
+    """The listeners for which a policy asks for HTTP/3 in vain, each in a sentence."""
+    gateway, rules = look(GATEWAYS, key), look(CLIENT_RULES, key) or NO_RULES
+    for listener in gateway.listeners if gateway is not None else ():
+        asked = rules.of_listener(listener.name).http3
+        if section in (None, listener.name) and listener.programmed and asked is not None and asked.enabled:
+            why = why_no_http3(gateway, listener, rules) if gateway is not None else ""
+            if why and (section is not None or listener.protocol == "HTTPS"):
+                yield f"HTTP/3 has no effect on listener {listener.name} of Gateway {key.namespace}/{key.name}: {why}."
+
+
+def effective_client_policies(rows: Iterable[tuple[GatewayKey, ClientRules]]) -> Iterator[Told]:
+    """What holds for each Gateway that a policy reaches, and for its listeners that differ, sorted."""
+    for key, rules in sorted(rows, key=lambda item: item[0]):
+        parts = [("", rules.whole)] if rules.whole is not None else []
+        for section, effective in [*parts, *rules.listeners]:
+            yield Told(ClientPolicy.__name__, "Gateway", key.namespace, key.name, section, effective)

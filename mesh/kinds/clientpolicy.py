@@ -1,0 +1,192 @@
+"""ClientPolicy of `fairlead.dev/v1alpha1`: how gateways speak with their clients.
+
+It is for a Gateway (or one of its listeners), or a Namespace and with it all Gateways there; in the root namespace for
+the mesh. What nobody sets is as Fairlead does it without any policy (docs/how-to/client-policies.md has the table).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from mesh.kinds.fields import Duration, HeaderName, PortNumber, PreciseHostname
+from mesh.kinds.meta import Object, Spec
+from mesh.kinds.policy import Atomic, TargetRefs
+from mesh.kinds.trafficpolicy import TCPKeepalive
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+WindowSize = Annotated[int, Meta(ge=65_535, le=2**31 - 1)]
+QuicWindowSize = Annotated[int, Meta(ge=1, le=2**24)]
+AddressRange = Annotated[str, Meta(min_length=1, max_length=43)]
+TLSVersion = Literal["1.2", "1.3"]
+Cipher = Literal[
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-SHA",
+    "AES256-SHA",
+]
+Curve = Literal["X25519", "P-256", "P-384", "P-521", "X25519MLKEM768"]
+
+
+class ClientAddress(Atomic, frozen=True, kw_only=True):
+    """Whose word is taken for the client's address; exactly one.
+
+    `trusted_hops`: of `X-Forwarded-For` so many addresses from the end were written by proxies in front of us.
+    `trusted_cidrs`: the last address there that is not in these ranges, asked only of peers within them.
+    `header`: that header, which whoever is in front of us always overwrites.
+    """
+
+    trusted_hops: Annotated[int, Meta(ge=1, le=32)] | None = None
+    trusted_cidrs: (
+        Annotated[tuple[AddressRange, ...], Meta(min_length=1, max_length=64, description="trusted ranges")] | None
+    ) = None
+    header: HeaderName | None = None
+
+
+class ClientProxyProtocol(Atomic, frozen=True, kw_only=True):
+    """Connections begin with the PROXY protocol, version 1 or 2; with `optional` those that do not are taken too."""
+
+    optional: bool = False
+
+
+class ClientTLS(Spec, frozen=True, kw_only=True):
+    """TLS with clients, where it ends here. `ciphers` are those of TLS 1.2; those of 1.3 cannot be chosen."""
+
+    min_version: TLSVersion | None = None
+    max_version: TLSVersion | None = None
+    ciphers: Annotated[tuple[Cipher, ...], Meta(min_length=1, max_length=16)] | None = None
+    curves: Annotated[tuple[Curve, ...], Meta(min_length=1, max_length=8)] | None = None
+    alpn: Annotated[tuple[Literal["h2", "http/1.1"], ...], Meta(min_length=1, max_length=2)] | None = None
+
+
+class ClientHeaders(Spec, frozen=True, kw_only=True):
+    """Limits of requests' headers (more is answered 431), and what becomes of names with an underscore.
+
+    `Reject` answers 400, `Drop` takes the header off: some backends take `x_user` and `x-user` for the same.
+    """
+
+    max_request_kib: Annotated[int, Meta(ge=1, le=8192)] | None = None
+    max_count: Annotated[int, Meta(ge=1, le=32_768)] | None = None
+    underscores: Literal["Allow", "Reject", "Drop"] | None = None
+
+
+class ClientPath(Spec, frozen=True, kw_only=True):
+    """How paths are made plain before anything is matched.
+
+    `normalize`: `/a/../b` is `/b`. `merge_slashes`: `//b` is `/b`. `escaped_slashes` (`%2F`, `%5C`): left as they are,
+    answered 400, the client sent to the plain path, or taken for slashes.
+    """
+
+    normalize: bool | None = None
+    merge_slashes: bool | None = None
+    escaped_slashes: Literal["Keep", "Reject", "Redirect", "Unescape"] | None = None
+
+
+class HTTP10(Atomic, frozen=True, kw_only=True):
+    """HTTP/1.0 is taken; a request without `Host` is one for `default_host`, or answered 400 where there is none."""
+
+    default_host: PreciseHostname | None = None
+
+
+class ClientHTTP1(Spec, frozen=True, kw_only=True):
+    """HTTP/1.1 from clients. `absolute_url`: `GET http://host/path` is taken as from one that asks a proxy."""
+
+    absolute_url: bool | None = None
+    http10: HTTP10 | None = None
+    preserve_header_case: bool | None = None
+    enable_trailers: bool | None = None
+
+
+class ClientHTTP2(Spec, frozen=True, kw_only=True):
+    """HTTP/2 from clients; sizes in bytes."""
+
+    max_concurrent_streams: Count | None = None
+    initial_stream_window_size: WindowSize | None = None
+    initial_connection_window_size: WindowSize | None = None
+    keepalive_interval: Duration | None = None
+    keepalive_timeout: Duration | None = None
+
+
+class ClientHTTP3(Spec, frozen=True, kw_only=True):
+    """HTTP/3 over QUIC on the same port number of UDP; answers over TCP tell clients of it (`Alt-Svc`).
+
+    `advertised_port`: where clients reach it, if that is another port. `advertised_for`: how long they may remember.
+    """
+
+    enabled: bool | None = None
+    advertised_port: PortNumber | None = None
+    advertised_for: Duration | None = None
+    max_concurrent_streams: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    initial_stream_window_size: QuicWindowSize | None = None
+    initial_connection_window_size: QuicWindowSize | None = None
+
+
+class ClientTimeouts(Spec, frozen=True, kw_only=True):
+    """How long things may take; 0s switches a limit off (not `tlsHandshake`).
+
+    `tls_handshake`: from the connection to the end of its handshake. `request_headers`: the headers of a request to be
+    there whole. `request`: the whole request to be there, its body included. `stream`: a request with its answer.
+    `stream_idle`: a request on which nothing moves. `idle`: a connection without requests, or on which nothing moves.
+    `connection`: a connection, which then takes no new requests.
+    """
+
+    tls_handshake: Duration | None = None
+    request_headers: Duration | None = None
+    request: Duration | None = None
+    stream: Duration | None = None
+    stream_idle: Duration | None = None
+    idle: Duration | None = None
+    connection: Duration | None = None
+
+
+class ClientConnections(Spec, frozen=True, kw_only=True):
+    """`limit`: connections of a listener at each proxy, more are closed. `buffer_limit`: bytes read ahead of each.
+
+    `max_requests`: after so many a connection is closed.
+    """
+
+    limit: Count | None = None
+    buffer_limit: Annotated[int, Meta(ge=1024, le=2**31 - 1)] | None = None
+    max_requests: Count | None = None
+
+
+class ClientSettings(Spec, frozen=True, kw_only=True):
+    """All that a ClientPolicy can set."""
+
+    client_address: ClientAddress | None = None
+    proxy_protocol: ClientProxyProtocol | None = None
+    tls: ClientTLS | None = None
+    headers: ClientHeaders | None = None
+    path: ClientPath | None = None
+    http1: ClientHTTP1 | None = None
+    http2: ClientHTTP2 | None = None
+    http3: ClientHTTP3 | None = None
+    timeouts: ClientTimeouts | None = None
+    connections: ClientConnections | None = None
+    tcp_keepalive: TCPKeepalive | None = None
+
+
+class ClientPolicySpec(ClientSettings, frozen=True, kw_only=True):
+    """What it is for, what holds unless something narrower says otherwise, and what holds whatever it says."""
+
+    target_refs: TargetRefs
+    overrides: ClientSettings | None = None
+
+
+class ClientPolicy(Object, frozen=True, kw_only=True):
+    """`fairlead.dev/v1alpha1` ClientPolicy."""
+
+    api_version: Literal["fairlead.dev/v1alpha1"]
+    kind: Literal["ClientPolicy"]
+    spec: ClientPolicySpec

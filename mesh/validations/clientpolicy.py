@@ -1,0 +1,120 @@
+"""ClientPolicy: what Envoy would refuse or what cannot work, said with the path and the way out."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from mesh.kinds.clientpolicy import (
+    ClientAddress,
+    ClientHTTP2,
+    ClientHTTP3,
+    ClientPolicy,
+    ClientSettings,
+    ClientTimeouts,
+    ClientTLS,
+)
+from mesh.kinds.duration import milliseconds
+from mesh.problems import Report, camel, shown
+from mesh.validations.durations import check_not_endless, check_positive, check_whole_seconds
+from mesh.validations.policy import Targets, check_both, check_targets
+
+TARGETS: Targets = MappingProxyType({("gateway.networking.k8s.io", "Gateway"): True, ("", "Namespace"): False})
+_CAN_BE_OFF = ("request_headers", "request", "stream", "stream_idle", "idle", "connection")
+# What a client could send itself, or what means something else.
+_NO_ADDRESS = frozenset({"host", "content-length", "transfer-encoding", "connection", "cookie", "authorization"})
+
+
+def check_clientpolicy(policy: ClientPolicy, report: Report) -> None:
+    """Judge a ClientPolicy."""
+    spec = policy.spec
+    check_targets(spec.target_refs, TARGETS, policy.metadata, report)
+    check_both(spec, ClientSettings, _check_settings, report, example="timeouts")
+
+
+def _check_settings(settings: ClientSettings, path: str, report: Report) -> None:
+    if settings.client_address is not None:
+        _check_address(settings.client_address, f"{path}.clientAddress", report)
+    if settings.tls is not None:
+        _check_tls(settings.tls, f"{path}.tls", report)
+    if settings.http2 is not None:
+        _check_http2(settings.http2, f"{path}.http2", report)
+    if settings.http3 is not None:
+        _check_http3(settings.http3, settings.tls, f"{path}.http3", report)
+    if settings.timeouts is not None:
+        _check_timeouts(settings.timeouts, f"{path}.timeouts", report)
+    keepalive = settings.tcp_keepalive
+    if keepalive is not None:
+        for name in ("time", "interval"):
+            check_whole_seconds(getattr(keepalive, name), f"{path}.tcpKeepalive.{name}", report)
+
+
+def _check_address(address: ClientAddress, path: str, report: Report) -> None:
+    given = [address.trusted_hops, address.trusted_cidrs, address.header]
+    if len([value for value in given if value is not None]) != 1:
+        message = "it must have exactly one of trustedHops, trustedCidrs and header"
+        report.error("InvalidCombination", path, message, "write one of them, as `trustedHops: 1`")
+    for number, cidr in enumerate(address.trusted_cidrs or ()):
+        at = f"{path}.trustedCidrs[{number}]"
+        try:
+            network = ipaddress.ip_network(cidr)
+        except ValueError:
+            _bad_range(cidr, at, report)
+            continue
+        if network.prefixlen == 0:
+            message = "it trusts everybody, and any client could say it is any other"
+            report.error("NotAllowed", at, message, "name the ranges of the proxies in front of you")
+    if address.header is not None and address.header.lower() in _NO_ADDRESS:
+        message = f"{address.header} holds no address"
+        report.error("NotAllowed", f"{path}.header", message, "name the header that your CDN writes")
+
+
+def _bad_range(cidr: str, path: str, report: Report) -> None:
+    try:
+        fix = f"write `{ipaddress.ip_interface(cidr).network}`"
+    except ValueError:
+        fix = "write it as in `10.0.0.0/8`"
+    report.error("InvalidFormat", path, f"'{shown(cidr)}' is no range of addresses", fix)
+
+
+def _check_tls(tls: ClientTLS, path: str, report: Report) -> None:
+    if tls.min_version == "1.3" and tls.max_version == "1.2":
+        message = "the highest version is below the lowest"
+        report.error("InvalidCombination", f"{path}.maxVersion", message, "make it at least `minVersion`")
+    if tls.ciphers and tls.min_version == "1.3":
+        message = "they are those of TLS 1.2, which is off; those of 1.3 cannot be chosen"
+        report.error("NotAllowed", f"{path}.ciphers", message, 'remove them, or write `minVersion: "1.2"`')
+    for name in ("ciphers", "curves", "alpn"):
+        _check_once(getattr(tls, name) or (), f"{path}.{name}", report)
+
+
+def _check_once(values: Sequence[str], path: str, report: Report) -> None:
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            report.error("Duplicate", f"{path}[{number}]", f"{value} is there twice", "remove one")
+
+
+def _check_http2(http2: ClientHTTP2, path: str, report: Report) -> None:
+    check_positive(http2.keepalive_interval, f"{path}.keepaliveInterval", report)
+    check_positive(http2.keepalive_timeout, f"{path}.keepaliveTimeout", report)
+    if http2.keepalive_timeout is not None and http2.keepalive_interval is None:
+        message = "without an interval nothing is asked that could time out"
+        report.warning("MissingField", f"{path}.keepaliveInterval", message, "add `keepaliveInterval`")
+
+
+def _check_http3(http3: ClientHTTP3, tls: ClientTLS | None, path: str, report: Report) -> None:
+    if http3.enabled and tls is not None and tls.max_version == "1.2":
+        message = "HTTP/3 needs TLS 1.3, which `tls.maxVersion` rules out"
+        report.error("InvalidCombination", f"{path}.enabled", message, "remove one of the two")
+    check_whole_seconds(http3.advertised_for, f"{path}.advertisedFor", report)
+
+
+def _check_timeouts(timeouts: ClientTimeouts, path: str, report: Report) -> None:
+    check_positive(timeouts.tls_handshake, f"{path}.tlsHandshake", report)
+    for name in _CAN_BE_OFF:
+        check_not_endless(getattr(timeouts, name), f"{path}.{camel(name)}", report)
+    whole, headers = timeouts.request, timeouts.request_headers
+    if whole is not None and headers is not None and 0 < milliseconds(whole) < milliseconds(headers):
+        message = "the headers of a request may take longer than the whole of it"
+        report.error("InvalidCombination", f"{path}.requestHeaders", message, "make it at most `request`")

@@ -1,0 +1,72 @@
+"""One request over HTTP/3, by a client that is no Envoy (aioquic)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any, NamedTuple
+
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import ConnectionTerminated, QuicEvent
+
+
+class Answer3(NamedTuple):
+    """What came over HTTP/3."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class _Client(QuicConnectionProtocol):
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._http = H3Connection(self._quic)
+        self._answer = asyncio.get_running_loop().create_future()
+        self._headers: dict[str, str] = {}
+        self._body = b""
+
+    async def get(self, host: str, path: str) -> Answer3:
+        stream = self._quic.get_next_available_stream_id()
+        request = {":method": "GET", ":scheme": "https", ":authority": host, ":path": path}
+        headers = [(name.encode(), value.encode()) for name, value in request.items()]
+        self._http.send_headers(stream_id=stream, headers=headers, end_stream=True)
+        self.transmit()
+        answer: Answer3 = await self._answer
+        return answer
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        """Collect the answer."""
+        if isinstance(event, ConnectionTerminated) and not self._answer.done():
+            self._answer.set_exception(ConnectionError(event.reason_phrase))
+        for found in self._http.handle_event(event):
+            if isinstance(found, HeadersReceived):
+                self._headers |= {name.decode(): value.decode() for name, value in found.headers}
+            elif isinstance(found, DataReceived):
+                self._body += found.data
+            if isinstance(found, HeadersReceived | DataReceived) and found.stream_ended and not self._answer.done():
+                self._answer.set_result(Answer3(int(self._headers[":status"]), self._headers, self._body))
+
+
+def get3(port: int, host: str, path: str = "/", *, patience: float = 10) -> Answer3:
+    """GET over HTTP/3 on a connection of its own, whoever the server says it is.
+
+    Raises:
+        ConnectionError: nobody answered there for `patience` seconds, or the connection ended.
+    """
+
+    async def ask() -> Answer3:
+        configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE)
+        configuration.server_name = host
+        async with connect("127.0.0.1", port, configuration=configuration, create_protocol=_Client) as client:
+            assert isinstance(client, _Client)
+            return await client.get(host, path)
+
+    try:
+        return asyncio.run(asyncio.wait_for(ask(), patience))
+    except TimeoutError as error:
+        raise ConnectionError(f"nobody answers HTTP/3 at port {port}") from error

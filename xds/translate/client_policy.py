@@ -1,0 +1,201 @@
+"""What ClientPolicies say of a listener, on Envoy's `Listener`, its filter chains and connection managers.
+
+With `trustedCidrs` or `header` Envoy leaves its own way of finding the client's address and with it what that does at
+the edge: so the headers that it takes off strangers' requests there are taken off here (`OUTSIDE`), and
+`X-Forwarded-Proto` with them, since Envoy cannot tell whether a trusted proxy wrote it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from mesh.kinds.clientpolicy import (
+    ClientAddress,
+    ClientHeaders,
+    ClientHTTP1,
+    ClientHTTP2,
+    ClientPath,
+    ClientSettings,
+    ClientTimeouts,
+)
+from mesh.kinds.duration import milliseconds
+from xds.schema import message, pack
+from xds.schema.types import HttpConnectionManager, HttpProtocolOptions
+from xds.translate.timeouts import set_duration
+
+OUTSIDE = (
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-forwarded-proto",
+    "x-request-id",
+)
+PROXY_PROTOCOL = "envoy.filters.listener.proxy_protocol"
+CONNECTION_LIMIT = "envoy.filters.network.connection_limit"
+_BY_RANGES = "envoy.http.original_ip_detection.xff"
+_BY_HEADER = "envoy.http.original_ip_detection.custom_header"
+_KEEPALIVE_TIMEOUT_MILLISECONDS = 10_000
+
+_ConnectionLimit = message("envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit")
+_CustomHeader = message("envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig")
+_PreserveCase = message("envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig")
+_ProxyProtocol = message("envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol")
+_Xff = message("envoy.extensions.http.original_ip_detection.xff.v3.XffConfig")
+_UNDERSCORES = {
+    "Allow": HttpProtocolOptions.ALLOW,
+    "Reject": HttpProtocolOptions.REJECT_REQUEST,
+    "Drop": HttpProtocolOptions.DROP_HEADER,
+}
+_ESCAPED_SLASHES = {
+    "Keep": HttpConnectionManager.KEEP_UNCHANGED,
+    "Reject": HttpConnectionManager.REJECT_REQUEST,
+    "Redirect": HttpConnectionManager.UNESCAPE_AND_REDIRECT,
+    "Unescape": HttpConnectionManager.UNESCAPE_AND_FORWARD,
+}
+
+
+def stripped(settings: ClientSettings) -> tuple[str, ...]:
+    """The headers that must be taken off because of how the client's address is found."""
+    address = settings.client_address
+    return OUTSIDE if address is not None and address.trusted_hops is None else ()
+
+
+def set_port(listener: Any, settings: ClientSettings) -> None:
+    """Fill what all connections to a TCP listener share; its listener filters of the PROXY protocol come first."""
+    if settings.proxy_protocol is not None:
+        config = _ProxyProtocol()
+        config.allow_requests_without_proxy_protocol = settings.proxy_protocol.optional
+        filter_ = listener.listener_filters.add()
+        filter_.name = PROXY_PROTOCOL
+        filter_.typed_config.CopyFrom(pack(config))
+    connections, keepalive = settings.connections, settings.tcp_keepalive
+    if connections is not None and connections.buffer_limit is not None:
+        listener.per_connection_buffer_limit_bytes.value = connections.buffer_limit
+    if keepalive is not None:
+        options = listener.tcp_keepalive
+        options.SetInParent()
+        if keepalive.probes is not None:
+            options.keepalive_probes.value = keepalive.probes
+        if keepalive.time is not None:
+            options.keepalive_time.value = milliseconds(keepalive.time) // 1000
+        if keepalive.interval is not None:
+            options.keepalive_interval.value = milliseconds(keepalive.interval) // 1000
+
+
+def set_chain(chain: Any, settings: ClientSettings, stat_prefix: str) -> None:
+    """Fill what holds for the connections of a filter chain, before its other filters are added."""
+    timeouts, connections = settings.timeouts, settings.connections
+    if timeouts is not None and timeouts.tls_handshake is not None and chain.HasField("transport_socket"):
+        set_duration(chain.transport_socket_connect_timeout, milliseconds(timeouts.tls_handshake))
+    if connections is not None and connections.limit is not None:
+        config = _ConnectionLimit()
+        config.stat_prefix = stat_prefix
+        config.max_connections.value = connections.limit
+        filter_ = chain.filters.add()
+        filter_.name = CONNECTION_LIMIT
+        filter_.typed_config.CopyFrom(pack(config))
+
+
+def set_manager(manager: Any, settings: ClientSettings) -> None:
+    """Fill what a `HttpConnectionManager` does with requests."""
+    if settings.client_address is not None:
+        _set_address(manager, settings.client_address)
+    if settings.headers is not None:
+        _set_headers(manager, settings.headers)
+    if settings.path is not None:
+        _set_path(manager, settings.path)
+    if settings.http1 is not None:
+        _set_http1(manager.http_protocol_options, settings.http1)
+    if settings.http2 is not None:
+        _set_http2(manager.http2_protocol_options, settings.http2)
+    if settings.timeouts is not None:
+        _set_timeouts(manager, settings.timeouts)
+    connections = settings.connections
+    if connections is not None and connections.max_requests is not None:
+        manager.common_http_protocol_options.max_requests_per_connection.value = connections.max_requests
+
+
+def _set_address(manager: Any, address: ClientAddress) -> None:
+    if address.trusted_hops is not None:
+        manager.xff_num_trusted_hops = address.trusted_hops
+        return
+    manager.use_remote_address.value = False
+    extension = manager.original_ip_detection_extensions.add()
+    if address.header is not None:
+        by_header = _CustomHeader()
+        by_header.header_name = address.header.lower()
+        extension.name = _BY_HEADER
+        extension.typed_config.CopyFrom(pack(by_header))
+        return
+    by_ranges = _Xff()
+    by_ranges.skip_xff_append.value = False
+    for cidr in address.trusted_cidrs or ():
+        network = ipaddress.ip_network(cidr)
+        added = by_ranges.xff_trusted_cidrs.cidrs.add()
+        added.address_prefix = str(network.network_address)
+        added.prefix_len.value = network.prefixlen
+    extension.name = _BY_RANGES
+    extension.typed_config.CopyFrom(pack(by_ranges))
+
+
+def _set_headers(manager: Any, headers: ClientHeaders) -> None:
+    if headers.max_request_kib is not None:
+        manager.max_request_headers_kb.value = headers.max_request_kib
+    if headers.max_count is not None:
+        manager.common_http_protocol_options.max_headers_count.value = headers.max_count
+    if headers.underscores is not None:
+        manager.common_http_protocol_options.headers_with_underscores_action = _UNDERSCORES[headers.underscores]
+
+
+def _set_path(manager: Any, path: ClientPath) -> None:
+    if path.normalize is not None:
+        manager.normalize_path.value = path.normalize
+    if path.merge_slashes is not None:
+        manager.merge_slashes = path.merge_slashes
+    if path.escaped_slashes is not None:
+        manager.path_with_escaped_slashes_action = _ESCAPED_SLASHES[path.escaped_slashes]
+
+
+def _set_http1(options: Any, wanted: ClientHTTP1) -> None:
+    if wanted.absolute_url is not None:
+        options.allow_absolute_url.value = wanted.absolute_url
+    if wanted.http10 is not None:
+        options.accept_http_10 = True
+        options.default_host_for_http_10 = wanted.http10.default_host or ""
+    if wanted.preserve_header_case:
+        formatter = options.header_key_format.stateful_formatter
+        formatter.name = "preserve_case"
+        formatter.typed_config.CopyFrom(pack(_PreserveCase()))
+    if wanted.enable_trailers:
+        options.enable_trailers = True
+
+
+def _set_http2(options: Any, wanted: ClientHTTP2) -> None:
+    for name in ("max_concurrent_streams", "initial_stream_window_size", "initial_connection_window_size"):
+        value = getattr(wanted, name)
+        if value is not None:
+            getattr(options, name).value = value
+    if wanted.keepalive_interval is not None:
+        set_duration(options.connection_keepalive.interval, milliseconds(wanted.keepalive_interval))
+        timeout = wanted.keepalive_timeout
+        limit = milliseconds(timeout) if timeout is not None else _KEEPALIVE_TIMEOUT_MILLISECONDS
+        set_duration(options.connection_keepalive.timeout, limit)
+
+
+def _set_timeouts(manager: Any, timeouts: ClientTimeouts) -> None:
+    common = manager.common_http_protocol_options
+    for duration, text in (
+        (manager.request_headers_timeout, timeouts.request_headers),
+        (manager.stream_idle_timeout, timeouts.stream_idle),
+        (common.idle_timeout, timeouts.idle),
+    ):
+        if text is not None:  # 0 says something here: these have limits of their own
+            set_duration(duration, milliseconds(text))
+    for duration, text in (
+        (manager.request_timeout, timeouts.request),
+        (common.max_stream_duration, timeouts.stream),
+        (common.max_connection_duration, timeouts.connection),
+    ):
+        if text is not None and milliseconds(text):
+            set_duration(duration, milliseconds(text))
