@@ -44,6 +44,7 @@ from mesh.proxyless import limits
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
 from mesh.tables import Present, Table
+from mesh.telemetry_policies import ROUTE_TELEMETRY, TELEMETRY_RULES, effective_telemetry
 from xds.resources import ResourceKey
 from xds.server.hub import Hub
 from xds.server.states import ProxyState, too_old
@@ -214,7 +215,13 @@ class World:
         traffic = list(self._engine.rows(TRAFFIC).items())
         routes = list(self._engine.rows(ROUTE_RULES).items())
         clients = list(self._engine.rows(CLIENT_RULES).items())
-        told = [*effective_client_policies(clients), *effective_policies(traffic, routes)]
+        gateways = list(self._engine.rows(TELEMETRY_RULES).items())
+        traced = list(self._engine.rows(ROUTE_TELEMETRY).items())
+        told = [
+            *effective_client_policies(clients),
+            *effective_policies(traffic, routes),
+            *effective_telemetry(gateways, traced),
+        ]
         return [effective_wire(each) for each in told]
 
     def explain(self, question: Question) -> Mapping[str, Any]:

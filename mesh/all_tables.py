@@ -20,6 +20,7 @@ from mesh.refusals import REFUSED
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
 from mesh.tables import Table
+from mesh.telemetry_policies import ROUTE_TELEMETRY, TELEMETRY_RULES
 
 TABLES: tuple[Table[Any, Any], ...] = (
     *INPUTS,
@@ -42,6 +43,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     CLIENT_AUTHORITIES_STATES,
     GATEWAYS,
     CLIENT_RULES,
+    TELEMETRY_RULES,
+    ROUTE_TELEMETRY,
     PROPOSALS,
     CLASHES,
     ATTACHMENTS,

@@ -22,6 +22,7 @@ from mesh.kinds.clientpolicy import ClientSettings
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, PolicyTargetReference
 from mesh.kinds.routepolicy import RoutePolicy, RouteSettings
+from mesh.kinds.telemetrypolicy import TelemetrySettings
 from mesh.kinds.trafficpolicy import TrafficPolicy, TrafficSettings
 from mesh.model import Declared, ObjectKey, ServiceKey, mesh_settings
 from mesh.objects import OBJECTS
@@ -35,6 +36,7 @@ S = TypeVar("S", bound=Spec)
 POLICY_KINDS: dict[str, type[Spec]] = {
     "ClientPolicy": ClientSettings,
     "RoutePolicy": RouteSettings,
+    "TelemetryPolicy": TelemetrySettings,
     "TrafficPolicy": TrafficSettings,
 }
 """The kinds of policies, and what each can set."""

@@ -37,7 +37,12 @@ from mesh.model import (
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, Shadowed, find, source_of
 from mesh.peer_authentication import peer_authentication_conditions
-from mesh.policy_statuses import client_policy_conditions, route_policy_conditions, traffic_policy_conditions
+from mesh.policy_statuses import (
+    client_policy_conditions,
+    route_policy_conditions,
+    telemetry_policy_conditions,
+    traffic_policy_conditions,
+)
 from mesh.problems import sentence
 from mesh.provisioning import class_parameters_problem, programmed
 from mesh.refusals import REFUSED, Refused, refusal
@@ -414,6 +419,7 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "PeerAuthentication": _by(peer_authentication_conditions),
     "ClientPolicy": _by(client_policy_conditions),
     "RoutePolicy": _by(route_policy_conditions),
+    "TelemetryPolicy": _by(telemetry_policy_conditions),
     "TrafficPolicy": _by(traffic_policy_conditions),
 }
 

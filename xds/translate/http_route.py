@@ -29,8 +29,9 @@ from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
 from xds.translate.route_policy import apply_policy
+from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream
-from xds.translate.traffic import request_timeout, route_settings, traffic_settings
+from xds.translate.traffic import request_timeout, route_settings, traced, traffic_settings
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -71,6 +72,7 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
         shares = tuple(_shares(look, at, rule)) if not refused else ()
         timeout = _policy_timeout(look, at.route, rule)
         settings = route_settings(look, at.route, rule.name)
+        tracing = traced(look, at.route, rule.name)
         mirrors = dict(_mirrors(look, at.route, rule)) if not refused else {}
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
@@ -95,6 +97,8 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
                 limit_stream(made.route)
             if settings is not None and not refused and not at.grpc:
                 apply_policy(made, settings)
+            if not at.grpc:
+                set_route_tracing(made, tracing)
             yield OrderedRoute(
                 order=route.orders[number][index], framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made))
             )
