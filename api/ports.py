@@ -8,6 +8,7 @@ it and what the proxies say) and a parser for YAML.
     ├── Conflict      the object is at another revision than the caller expected
     ├── NotFound      no such object, revision, proxy
     ├── Refused       what is asked for may not be done now
+    ├── TooLarge      the store never takes so much
     └── Unavailable   the store or a part of the program cannot answer now; says what to do
 """
 
@@ -44,6 +45,14 @@ class NotFound(PortError):
 
 class Refused(PortError):
     """It may not be done as things are; says why and what may."""
+
+
+class TooLarge(PortError):
+    """The store never takes so much; nothing was changed. `fix` says what to do."""
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        super().__init__(message)
+        self.fix = fix
 
 
 class Unavailable(PortError):
@@ -105,7 +114,10 @@ class Config(Protocol):
         ...
 
     async def put(self, object: Object, *, expected: int | None, by: str) -> Item:  # noqa: A002 - the field's noun
-        """Write durably. `expected`: None any, 0 must not exist, else that revision. Raises Conflict, Unavailable."""
+        """Write durably. `expected`: None any, 0 must not exist, else that revision.
+
+        Raises Conflict, TooLarge, Unavailable.
+        """
         ...
 
     async def delete(self, key: ObjectKey, *, expected: int | None, by: str) -> int:

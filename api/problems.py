@@ -18,7 +18,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from api.ports import Conflict, NotFound, Refused, Unavailable
+from api.ports import Conflict, NotFound, Refused, TooLarge, Unavailable
 from mesh.kinds import KINDS
 from mesh.problems import Problem, sentence, shown
 
@@ -96,6 +96,8 @@ def understood(error: Exception, path: str = "") -> Refusal:
         return Refusal(404, "NotFound", str(error))
     if isinstance(error, Refused):
         return Refusal(409, "Refused", str(error))
+    if isinstance(error, TooLarge):
+        return Refusal(413, "TooLarge", str(error), fix=error.fix)
     if isinstance(error, Unavailable):
         return Refusal(503, "Unavailable", str(error), fix=error.fix, headers={"Retry-After": str(RETRY_SECONDS)})
     if isinstance(error, HTTPException):
@@ -156,5 +158,5 @@ def install(app: FastAPI) -> None:
             log.warning("refused %s %s: %s. %s", request.method, where, refusal.detail, refusal.fix)
         return response(refusal)
 
-    for kind in (Refusal, Conflict, NotFound, Refused, Unavailable, HTTPException):
+    for kind in (Refusal, Conflict, NotFound, Refused, TooLarge, Unavailable, HTTPException):
         app.add_exception_handler(kind, answer)

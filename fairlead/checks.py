@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import sqlite3
 import subprocess
@@ -12,12 +13,14 @@ from typing import Literal
 
 import msgspec
 
+from discovery.stores.store import StoreUnavailable
 from fairlead.addresses import parse_address
 from fairlead.client import Client
 from fairlead.envoy_binary import find_envoy
 from fairlead.errors import CommandError, oserror_words
 from fairlead.processes import free_port
-from fairlead.settings import Settings, store_path
+from fairlead.settings import Settings
+from fairlead.store_place import consul_place, in_consul, store_path
 
 Result = Literal["ok", "warning", "failed"]
 _MIN_PYTHON = (3, 11)
@@ -94,6 +97,10 @@ def check_descriptors() -> Finding:
 
 def check_store(settings: Settings) -> Finding:
     """The store can be written, and is sound if it exists."""
+    if in_consul(settings.store):
+        found = _check_consul(settings)
+        if found is not None:
+            return found
     path = store_path(settings)
     folder = path.parent
     try:
@@ -112,6 +119,29 @@ def check_store(settings: Settings) -> Finding:
     except sqlite3.Error as error:
         return Finding("store", "failed", f"{path}: {error}", "fairlead restore FILE, from a backup")
     return Finding("store", "ok", f"{path}{'' if path.exists() else ' (made at the first start)'}")
+
+
+def _check_consul(settings: Settings) -> Finding | None:
+    """What is wrong with a store in Consul's KV; None where it can be read."""
+    from discovery.consul.http import Consul
+    from discovery.stores.consul_kv import Kv
+    from discovery.stores.consul_values import Layout
+
+    async def look() -> None:
+        target, prefix = consul_place(settings)
+        kv = Kv(Consul(target))
+        try:
+            await kv.pair(Layout(prefix).marker)
+        finally:
+            await kv.consul.close()
+
+    try:
+        asyncio.run(look())
+    except StoreUnavailable as error:
+        return Finding("store", "failed", error.problem, error.fix)
+    except CommandError as error:
+        return Finding("store", "failed", str(error))
+    return None
 
 
 def check_address(what: str, text: str, *, flag: str) -> Finding:

@@ -25,6 +25,7 @@ from api.feed import Feed
 from api.ports import Parsed, SourceProblem
 from discovery.files.folder import FilesSource
 from discovery.files.yaml_documents import documents
+from discovery.kubernetes.copies import Copies
 from discovery.source import Source
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
@@ -44,8 +45,10 @@ from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
 from fairlead.root_gate import Seen
 from fairlead.security import accounts_of, by_own_authority, tokens_address
-from fairlead.settings import Settings, store_path
-from fairlead.store_source import StoreSource
+from fairlead.settings import Settings
+from fairlead.shared_store import shared_store
+from fairlead.store_place import in_consul, store_path
+from fairlead.store_source import SOURCE, StoreSource
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.world import World
@@ -79,11 +82,15 @@ _ENVOY_TABLES = frozenset(table for tables in RESOURCE_TABLES.values() for table
 
 
 class Server:
-    """One running control plane. `tls=None` serves xDS in plaintext; `access` says who may use the API."""
+    """One running control plane. `tls=None` serves xDS in plaintext; `access` says who may use the API.
+
+    `store` is what this process keeps for itself, objects too unless they are in one that replicas share.
+    """
 
     def __init__(self, settings: Settings, store: SqliteStore, *, tls: Tls | None, access: Access) -> None:
         self._settings = settings
         self._store = store
+        self._shared = shared_store(settings, store)
         self._lanes = Lanes(quiet_period=settings.quiet_period, quiet_period_max=settings.quiet_period_max)
         self._engine = Engine(TABLES)
         self._builder = Builder(self._engine, self._lanes, clock=time.monotonic)
@@ -116,7 +123,14 @@ class Server:
         self._sources.extend(self._clusters.sources)
         self._clusters.provision(settings, self._token_way, self._builder.submit, self._note_problems)
         names = [source.name for source in self._sources]
-        self._store_source = StoreSource(store, self._engine, self._builder.submit, other_sources=names)
+        self._store_copies = Copies(store, SOURCE, place=self._shared.place) if self._shared is not None else None
+        self._store_source = StoreSource(
+            self._shared.store if self._shared is not None else store,
+            self._engine,
+            self._builder.submit,
+            other_sources=names,
+            copies=self._store_copies,
+        )
         self._documents = DocumentWriter(store, rejections.COLLECTION)
         self._rejections = Rejections(
             self._engine,
@@ -248,6 +262,10 @@ class Server:
             if self._token_way is not None:
                 stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
+            if self._shared is not None and self._store_copies is not None:
+                stack.push_async_callback(self._shared.close)
+                stack.push_async_callback(self._store_copies.flush, 1_000_000)
+                await self._shared.open(self._note_problems)
             stack.push_async_callback(self._tasks.stop)
             http = self._tasks.start("api", self._http.run_on(api_socket))
             self._announce(Address(api_address.host, api_socket.getsockname()[1]))
@@ -303,10 +321,10 @@ class Server:
         self._builder.submit((Change(MESH, "", mesh),))
         if self._identities is not None:
             await self._identities.load()
+        telling = self._tasks.start("problems", self._tell_problems())
         await self._store_source.load()
         self._waiting_for.remove("store")
         following: list[tuple[Source, AsyncIterator[tuple[Change, ...]]]] = []
-        telling = self._tasks.start("problems", self._tell_problems())
         for source in self._sources:
             batches = source.batches()
             self._builder.submit(await anext(batches))
@@ -325,6 +343,9 @@ class Server:
             self._identity_way.start(self._tasks)
         self._tasks.start("builder", self._builder.run())
         self._tasks.start("store", self._store_source.follow())
+        if self._shared is not None and self._store_copies is not None:
+            self._shared.start(self._tasks)
+            self._tasks.start("copies of the store", self._store_copies.run())
         self._tasks.start("documents", self._documents.run())
         self._tasks.start("audiences", self._known_audiences.run())
         self._tasks.start("kept registrations", self._known_registrations.run())
@@ -444,6 +465,10 @@ async def run(settings: Settings, *, tls: Tls | None, access: Access) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         store = await SqliteStore.open(path)
     except StoreUnavailable as error:
+        if in_consul(settings.store):
+            raise CommandError(
+                f"--store-local: {error.problem}. Fix: stop what holds it, or name another file"
+            ) from None
         raise CommandError(str(error)) from None
     except OSError as error:
         raise CommandError(f"--store: {path.parent}: {oserror_words(error)}. Fix: choose another place") from None

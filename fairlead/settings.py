@@ -76,9 +76,26 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     store: Annotated[
         str,
         _about(
-            "Where objects sent over REST are kept: `sqlite:PATH`. Empty: `fairlead.db` in the user's state directory."
+            "Where objects sent over REST are kept: `sqlite:PATH`, or for several replicas together a prefix of"
+            " Consul's KV, `consul://HOST:PORT/PREFIX` or `consul+https://…`, which may end in `?dc=NAME`, `ns=` and"
+            " `partition=` too. Empty: `fairlead.db` in the user's state directory."
         ),
     ] = ""
+    store_local: Annotated[
+        str,
+        _about(
+            "With a store in Consul: the SQLite file with what this replica keeps for itself. Empty: `fairlead.db` in"
+            " the user's state directory."
+        ),
+    ] = ""
+    store_token_file: Annotated[
+        str, _about("A file with the token for Consul's KV and sessions; read for each request.")
+    ] = ""
+    store_ca: Annotated[
+        str, _about("PEM file with the authorities of that Consul's certificate. Empty: those of the system.")
+    ] = ""
+    store_cert: Annotated[str, _about("PEM file with the certificate to show to that Consul.")] = ""
+    store_key: Annotated[str, _about("PEM file with the key of `store_cert`.")] = ""
     xds: Annotated[str, _about("Address on which Envoys and gRPC clients get their configuration.")] = "127.0.0.1:18000"
     api: Annotated[str, _about("Address of the REST API, the page at `/`, `/healthz`, `/readyz` and `/metrics`.")] = (
         "127.0.0.1:8080"
@@ -400,31 +417,6 @@ def _read_file(path: str) -> dict[str, Any]:
             fix = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
             raise UsageError(f"{path}: unknown setting {name!r}. Fix: {fix}")
     return values
-
-
-def default_store_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the store lives when nobody says: `$XDG_STATE_HOME/fairlead/fairlead.db`."""
-    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".local" / "state")
-    return Path(state) / "fairlead" / "fairlead.db"
-
-
-def store_path(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
-    """The file of the `sqlite:` store.
-
-    Raises:
-        UsageError: the setting names no store we know.
-    """
-    if not settings.store:
-        return default_store_path(environ)
-    scheme, colon, path = settings.store.partition(":")
-    if scheme != "sqlite" or not colon or not path:
-        raise UsageError(f"--store: {settings.store!r} is no store. Fix: write sqlite:PATH, like sqlite:/var/lib/f.db")
-    if path.startswith(":") or "\0" in path:
-        raise UsageError(
-            f"--store: {settings.store!r} names no file, and a store that forgets is none."
-            " Fix: write sqlite:PATH, like sqlite:/tmp/try.db"
-        )
-    return Path(path).expanduser()
 
 
 def reference_page() -> str:

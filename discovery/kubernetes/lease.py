@@ -23,13 +23,10 @@ from urllib.parse import quote
 import msgspec
 
 from discovery.kubernetes.api import MERGE_PATCH, Api, ApiError, UnreachableError
+from discovery.leading import LEASE_DURATION, RETRY_PERIOD, Teller, Tenure
 
 _log = logging.getLogger(__name__)
 
-# Seconds; client-go's defaults for leader election.
-LEASE_DURATION = 15
-RENEW_DEADLINE = 10.0
-RETRY_PERIOD = 2.0
 _JITTER = 0.5  # of the retry period; replicas that wait for one leader's end must not all ask at once
 _RELEASE_TIMEOUT = 2.0
 
@@ -51,7 +48,7 @@ class Election:
         self.identity = identity
         self._seen: Record | None = None
         self._seen_at = 0.0
-        self._led_since = -1.0  # beginning of the renewal that came through last; negative: none holds
+        self.tenure = Tenure()
 
     @property
     def holder(self) -> str:
@@ -60,7 +57,7 @@ class Election:
 
     def leading(self, now: float) -> bool:
         """Whether this replica may act as leader."""
-        return self._led_since >= 0 and now < self._led_since + RENEW_DEADLINE
+        return self.tenure.holds(now)
 
     def observed(self, record: Record | None, now: float) -> None:
         """Take in what the API server holds; None: there is no lease."""
@@ -68,7 +65,7 @@ class Election:
             self._seen = record
             self._seen_at = now
         if self.holder != self.identity:
-            self._led_since = -1.0
+            self.tenure.lost()
 
     def wanted(self, now: float, wall: float) -> Record | None:
         """The record to write now, or None while another holds the lease."""
@@ -91,11 +88,11 @@ class Election:
         """What was wanted has been written; `began` is when the request was sent."""
         self._seen = record
         self._seen_at = now
-        self._led_since = began
+        self.tenure.renewed(began)
 
     def released(self, wall: float) -> Record | None:
         """The record that lets another take over at once; None where there is nothing to release."""
-        self._led_since = -1.0
+        self.tenure.lost()
         if self._seen is None or self._seen.holder_identity != self.identity:
             return None
         return msgspec.structs.replace(
@@ -119,10 +116,10 @@ class Lease:
         self._namespace = namespace
         self._name = name
         self._election = Election(identity)
-        self._changed = changed
-        self._told = False
+        self._teller = Teller(
+            f"lease {namespace}/{name}", self._election.tenure, holder=lambda: self.holder, changed=changed
+        )
         self._version = ""
-        self._trouble = ""
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace)}/leases"
         self._path = f"{self._collection}/{quote(name)}"
 
@@ -138,12 +135,11 @@ class Lease:
 
     async def run(self) -> None:
         """Try, hold, try again, without end; cancelled, let the lease go for the next."""
-        self._deadline = asyncio.get_running_loop().call_later(0, self._tell)
         try:
             while True:
                 began = time.monotonic()
                 await self._attempt(began)
-                self._tell()
+                self._teller.tell()
                 pause = RETRY_PERIOD if self.leading else RETRY_PERIOD * (1 + _JITTER * random.random())  # noqa: S311
                 await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
         finally:
@@ -193,30 +189,15 @@ class Lease:
             )
         self._version, written = _decode(answer)
         self._election.wrote(written, began=began, now=time.monotonic())
-        # A leader whose next request hangs has to be told in time, too.
-        self._deadline.cancel()
-        self._deadline = asyncio.get_running_loop().call_later(RENEW_DEADLINE, self._tell)
-
-    def _tell(self) -> None:
-        leading = self.leading
-        if leading != self._told:
-            self._told = leading
-            words = "this replica leads" if leading else f"{self.holder or 'nobody'} holds it now"
-            _log.info("lease %s/%s: %s", self._namespace, self._name, words)
-            self._changed(leading)
+        self._teller.renewed()
 
     def _troubled(self, words: str) -> None:
-        """Say it once; and once that it is over."""
-        if words and not self._trouble:
-            _log.warning("lease %s/%s cannot be had for now: %s", self._namespace, self._name, words)
-        elif self._trouble and not words:
-            _log.info("lease %s/%s: the API server answers again", self._namespace, self._name)
-        self._trouble = words
+        self._teller.troubled(words, answers="the API server")
 
     async def _release(self) -> None:
-        self._deadline.cancel()
+        self._teller.stop()
         record = self._election.released(time.time())
-        self._tell()
+        self._teller.tell()
         if record is None:
             return
         try:

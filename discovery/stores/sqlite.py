@@ -26,6 +26,7 @@ from discovery.stores.store import Conflict, Event, NotFound, Past, Snapshot, St
 from mesh.kinds import encode
 from mesh.kinds.meta import Object
 from mesh.model import ObjectKey
+from mesh.problems import Problem
 
 T = TypeVar("T")
 
@@ -65,6 +66,11 @@ class SqliteStore:
     ) -> SqliteStore:
         """Open a store or make it; raises StoreUnavailable when the file is held, damaged, too new or not ours."""
         return await asyncio.to_thread(cls, path, now=now, history_limit=history_limit)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """See `Store.problems`: a file that fails says so at each read and write."""
+        return ()
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,9 @@ business, who may write it is `api`'s. Equal content is not written again.
     StoreError
     ├── Conflict            the object is at another revision than expected; nothing was written
     ├── NotFound            there is no such object
+    ├── TooLarge            it is larger than the store can keep
     └── StoreUnavailable    the store cannot do it now; nothing was lost; says what to do
+        ├── StoreAway       it is another program, and does not answer, or not well
         ├── StoreFull       no room left
         ├── StoreLocked     another process holds it
         ├── StoreCorrupt    its content cannot be trusted
@@ -25,6 +27,7 @@ import msgspec
 
 from mesh.kinds.meta import Object
 from mesh.model import ObjectKey
+from mesh.problems import Problem
 
 
 class StoreError(Exception):
@@ -53,12 +56,24 @@ class NotFound(StoreError):
         super().__init__(f"{key} does not exist in the store.")
 
 
+class TooLarge(StoreError):
+    """The store never takes it; `fix` says what to do."""
+
+    def __init__(self, problem: str, *, fix: str) -> None:
+        self.problem, self.fix = problem, fix
+        super().__init__(f"{problem}. {fix}")
+
+
 class StoreUnavailable(StoreError):
     """The store cannot do it now. What was answered before is safe; `fix` says what to do."""
 
     def __init__(self, problem: str, *, fix: str) -> None:
         self.problem, self.fix = problem, fix
         super().__init__(f"{problem}. {fix}")
+
+
+class StoreAway(StoreUnavailable):
+    """The store is another program, and it does not answer, or not as it should."""
 
 
 class StoreFull(StoreUnavailable):
@@ -105,12 +120,16 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """The latest state of one key: `object=None` says that it is gone (or, with `error`, that it cannot be read)."""
+    """The latest state of one key: `object=None` says that it is gone (or, with `error`, that it cannot be read).
+
+    `restored`: somebody put the store back to an older state. It counts even where a higher revision is known.
+    """
 
     key: ObjectKey
     revision: int
     object: Object | None
     error: str = ""
+    restored: bool = False
 
 
 class Past(msgspec.Struct, frozen=True):
@@ -129,6 +148,11 @@ class Past(msgspec.Struct, frozen=True):
 
 class Store(Protocol):
     """A place for config objects. All methods raise StoreUnavailable when the store cannot answer."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the store at present, beside rows that cannot be read."""
+        ...
 
     async def list(self) -> Snapshot:
         """Everything, at one revision."""
@@ -154,7 +178,7 @@ class Store(Protocol):
         """Write an object durably and answer it with the store's stamps.
 
         `expected`: None writes whatever is there, 0 only where nothing is, another number only over that revision.
-        Raises Conflict. Content equal to what is there is not written and keeps its revision.
+        Raises Conflict, TooLarge. Content equal to what is there is not written and keeps its revision.
         """
         ...
 

@@ -8,10 +8,20 @@ from typing import Annotated
 import typer
 
 from fairlead.commands.flags import command_app, examples
-from fairlead.errors import CommandError
+from fairlead.errors import CommandError, UsageError
 from fairlead.output import note
+from fairlead.settings import Settings
+from fairlead.store_place import in_consul, store_path
 
 app = command_app()
+
+
+def sqlite_path(settings: Settings, *, instead: str) -> Path:
+    """The file of the store. Raises UsageError where the store is none, with what does it `instead`."""
+    if in_consul(settings.store):
+        raise UsageError(f"--store: the store is in Consul's KV, not in a file. Fix: {instead}")
+    return store_path(settings)
+
 
 StoreOption = Annotated[
     str, typer.Option("--store", metavar="sqlite:PATH", help="The store; default: as `serve` has it.")
@@ -26,9 +36,9 @@ def backup(
     """Copy the store to a file: consistent as of one moment, and complete with history."""
     from discovery.stores.sqlite_file import backup as copy
     from discovery.stores.store import StoreUnavailable
-    from fairlead.settings import load, store_path
+    from fairlead.settings import load
 
-    path = store_path(load({"store": store or None}))
+    path = sqlite_path(load({"store": store or None}), instead="consul snapshot save")
     try:
         copy(path, file)
     except StoreUnavailable as error:

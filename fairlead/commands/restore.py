@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fairlead.commands.backup import StoreOption
+from fairlead.commands.backup import StoreOption, sqlite_path
 from fairlead.commands.flags import command_app, examples
 from fairlead.errors import CommandError
 from fairlead.output import note
@@ -23,9 +23,9 @@ def restore(
     """Replace the store by a copy, while no server uses it. What was there is set aside, not deleted."""
     from discovery.stores.sqlite_file import restore as put_back
     from discovery.stores.store import StoreUnavailable
-    from fairlead.settings import load, store_path
+    from fairlead.settings import load
 
-    path = store_path(load({"store": store or None}))
+    path = sqlite_path(load({"store": store or None}), instead="consul snapshot restore")
     try:
         aside = put_back(file, path)
     except StoreUnavailable as error:

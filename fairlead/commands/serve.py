@@ -47,7 +47,7 @@ def _metavar(info: SettingInfo) -> str | None:
         "kubernetes_namespaces": "NAME",
         "kubernetes_optional": "NAME",
         "kubernetes_lease": "NAMESPACE/NAME",
-        "store": "sqlite:PATH",
+        "store": "STORE",
         "log_level": "LEVEL",
         "log_format": "FORMAT",
         "trust_domain": "NAME",

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import UsageError
-from fairlead.settings import Settings, default_store_path, describe, load, reference_page, store_path
+from fairlead.settings import Settings, describe, load, reference_page
+from fairlead.store_place import default_store_path, store_path
 
 
 def test_nothing_given_means_the_defaults() -> None:

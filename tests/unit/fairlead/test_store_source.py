@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from api import ports
+from discovery.kubernetes.copies import Copies
+from discovery.stores import store as stores
 from discovery.stores.sqlite import SqliteStore
 from fairlead.store_source import StoreSource
 from mesh.kinds.meta import ObjectMeta
 from mesh.kinds.namespace import Namespace
 from mesh.model import DECLARED, Declared, DeclaredKey, ObjectKey
 from mesh.objects import OBJECTS, SHADOWED
+from mesh.problems import Problem
 from mesh.tables import Change, Engine
 
 KEY = ObjectKey("Namespace", "", "a")
@@ -32,7 +36,15 @@ class Setting:
         self.held: list[Change] | None = None
         self.submitted: list[Change] = []
         others = ("files", "kubernetes:x")
+        self.copies = Copies(store, "store")
         self.source = StoreSource(store, self.engine, self._submit, other_sources=others)
+
+    def over(self, shared: Any) -> Setting:
+        """Another one, over a store elsewhere, that keeps copies in this one's."""
+        other = Setting(self.store)
+        other.copies = Copies(self.store, "store")
+        other.source = StoreSource(shared, other.engine, other._submit, copies=other.copies)
+        return other
 
     def _submit(self, changes: Iterable[Change]) -> None:
         changes = list(changes)
@@ -133,3 +145,108 @@ async def test_what_other_sources_declare_is_told_apart_and_kubernetes_comes_fir
     item = await setting.source.get(KEY)
     assert item is not None
     assert (item.source, item.revision) == ("store", 1)
+
+
+# -- a store that is another program ---------------------------------------------------------------------------------
+
+
+class Faraway:
+    """A SQLite store that is away when it is told to be, as only a store elsewhere can be."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self.away = False
+        self.restored: tuple[stores.Event, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return ()
+
+    def __getattr__(self, name: str) -> Any:
+        if self.away:
+            raise stores.StoreAway("It does not answer", fix="Wait.")
+        return getattr(self._store, name)
+
+    async def watch(self, after: int) -> AsyncIterator[tuple[stores.Event, ...]]:
+        if self.restored:
+            yield self.restored
+        async for events in self._store.watch(after):
+            yield events
+
+
+@pytest.fixture
+async def faraway(tmp_path: Path) -> AsyncIterator[Faraway]:
+    store = await SqliteStore.open(tmp_path / "shared.db")
+    yield Faraway(store)
+    await store.close()
+
+
+async def ran(source: StoreSource, until: Callable[[], bool]) -> None:
+    """Follow until something is so."""
+    following = asyncio.get_running_loop().create_task(source.follow())
+    try:
+        deadline = asyncio.get_running_loop().time() + 30
+        while not until():
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_store_that_is_away_at_the_start_is_stood_in_for_by_what_was_kept_until_it_is_back(
+    setting: Setting, faraway: Faraway
+) -> None:
+    await faraway._store.put(namespace("a"))
+    await faraway._store.put(namespace("b"))
+    first = setting.over(faraway)
+    await first.source.load()
+    await first.copies.flush()
+    await faraway._store.delete(ObjectKey("Namespace", "", "b"))
+    await faraway._store.put(namespace("c"))
+
+    faraway.away = True
+    second = setting.over(faraway)
+    await second.source.load()
+    assert [(key.name, row.stale) for key, row in sorted(second.engine.rows(DECLARED).items())] == [
+        ("a", True),
+        ("b", True),
+    ]
+    assert [problem.problem.code for problem in second.source.problems()] == ["StoreAway"]
+    item = await second.source.get(KEY)
+    assert item is not None
+    assert (item.stale, item.revision) == (True, 1)
+    assert [item.object.metadata.name for item in await second.source.list("Namespace", None)] == ["a", "b"]
+    with pytest.raises(ports.Unavailable, match="does not answer"):
+        await second.source.put(namespace("d"), expected=None, by="")
+
+    faraway.away = False
+    await ran(second.source, lambda: DeclaredKey("Namespace", "", "c", "store") in second.engine.rows(DECLARED))
+    assert [(key.name, row.stale) for key, row in sorted(second.engine.rows(DECLARED).items())] == [
+        ("a", False),
+        ("c", False),
+    ]
+    assert second.source.problems() == []
+
+
+async def test_a_store_that_was_never_seen_is_waited_for(setting: Setting, faraway: Faraway) -> None:
+    faraway.away = True
+    source = setting.over(faraway).source
+    loading = asyncio.get_running_loop().create_task(source.load())
+    deadline = asyncio.get_running_loop().time() + 30
+    while not source.problems():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
+    assert not loading.done()
+    faraway.away = False
+    await asyncio.wait_for(loading, 30)
+
+
+async def test_what_was_restored_counts_though_a_higher_revision_is_known(setting: Setting, faraway: Faraway) -> None:
+    old = await faraway._store.put(namespace(version="old"))
+    await faraway._store.put(namespace(version="new"))
+    here = setting.over(faraway)
+    await here.source.load()
+    faraway.restored = (stores.Event(KEY, old.revision, old.object, restored=True),)
+    row = Declared(old.object, location=f"store@{old.revision}")
+    await ran(here.source, lambda: here.engine.get(DECLARED, DeclaredKey(*KEY, "store")) == row)

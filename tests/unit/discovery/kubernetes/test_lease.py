@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from discovery.kubernetes.lease import LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD, Election, Record
+from discovery.kubernetes.lease import Election, Record
+from discovery.leading import LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD
 
 WALL = 1_800_000_000.0
 START = "2027-01-15T08:00:00.000000Z"

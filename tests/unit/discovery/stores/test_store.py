@@ -1,9 +1,13 @@
-"""What every store must do. A new store is one more entry of `OPENERS`."""
+"""What every store must do. A new store is one more entry of `OPENERS`.
+
+Consul's KV is a real agent's; those tests are marked `consul`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from discovery.consul.http import Consul, Target
+from discovery.stores.consul import ConsulStore
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import Conflict, Event, NotFound, Store, Stored, StoreUnavailable
+from fairlead.processes import Children
 from mesh.kinds.meta import ObjectMeta
 from mesh.kinds.service import Service, ServiceEndpoint, ServicePort, ServiceSpec
 from mesh.model import ObjectKey
+from tests.support.consul import consul_binary, start_agent
 
 
 class Clock:
@@ -26,11 +34,34 @@ class Clock:
         return self.now
 
 
-async def _sqlite(directory: Path, clock: Clock) -> Store:
-    return await SqliteStore.open(directory / "fairlead.db", now=clock)
+Opener = Callable[[], Awaitable[Store]]
 
 
-OPENERS: dict[str, Callable[[Path, Clock], Awaitable[Store]]] = {"sqlite": _sqlite}
+def _sqlite(_request: pytest.FixtureRequest, directory: Path, clock: Clock) -> Opener:
+    return lambda: SqliteStore.open(directory / "fairlead.db", now=clock)
+
+
+def _consul(request: pytest.FixtureRequest, directory: Path, clock: Clock) -> Opener:
+    url = request.getfixturevalue("consul_url")
+    prefix = hashlib.sha256(str(directory).encode()).hexdigest()
+
+    async def opened() -> Store:
+        return ConsulStore(Consul(Target(url=url)), f"tests/{prefix}", now=clock)
+
+    return opened
+
+
+OPENERS = {"sqlite": _sqlite, "consul": _consul}
+PARAMS = ["sqlite", pytest.param("consul", marks=pytest.mark.consul)]
+
+
+@pytest.fixture(scope="module")
+def consul_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    binary = consul_binary()
+    if binary is None:
+        pytest.skip("there is no consul on PATH, and Debian's could not be fetched with apt")
+    with Children(tmp_path_factory.mktemp("consul")) as children:
+        yield start_agent(children, binary).url
 
 
 @pytest.fixture
@@ -38,16 +69,16 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=sorted(OPENERS))
-async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    opened = await OPENERS[request.param](tmp_path, clock)
+@pytest.fixture(params=PARAMS)
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Opener:
+    return OPENERS[request.param](request, tmp_path, clock)
+
+
+@pytest.fixture
+async def store(reopen: Opener) -> AsyncIterator[Store]:
+    opened = await reopen()
     yield opened
     await opened.close()
-
-
-@pytest.fixture(params=sorted(OPENERS))
-def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callable[[], Awaitable[Store]]:
-    return lambda: OPENERS[request.param](tmp_path, clock)
 
 
 def service(name: str = "reviews", port: int = 80, **metadata: Any) -> Service:
@@ -214,7 +245,7 @@ async def test_a_slow_watcher_gets_each_key_once_in_its_latest_state(store: Stor
 
 
 async def test_a_watch_resumes_over_a_restart_and_hears_of_deletions(
-    reopen: Callable[[], Awaitable[Store]],
+    reopen: Opener,
 ) -> None:
     store = await reopen()
     seen = await store.put(service())
@@ -227,7 +258,7 @@ async def test_a_watch_resumes_over_a_restart_and_hears_of_deletions(
     await store.close()
 
 
-async def test_everything_answered_is_there_after_a_restart(reopen: Callable[[], Awaitable[Store]]) -> None:
+async def test_everything_answered_is_there_after_a_restart(reopen: Opener) -> None:
     store = await reopen()
     stored = await asyncio.gather(*(store.put(service(f"s{n:03}")) for n in range(50)))
     await store.write_documents("rejections", {"a": b"1"})
@@ -250,7 +281,7 @@ async def test_documents_are_written_together_and_removed_by_none(store: Store) 
     assert await store.documents("copies") == {"a": b"3"}
 
 
-async def test_a_closed_store_says_so_and_ends_its_watches(reopen: Callable[[], Awaitable[Store]]) -> None:
+async def test_a_closed_store_says_so_and_ends_its_watches(reopen: Opener) -> None:
     store = await reopen()
     watch = store.watch(0)
     waiting = asyncio.get_running_loop().create_task(_next(watch))

@@ -1,0 +1,129 @@
+"""Leader election over a session of Consul, which holds a lock on one key: one of several replicas leads.
+
+`leading.Tenure` decides whether this replica may act; here is the loop that renews the session and takes the lock.
+Consul lets a session end no sooner than its TTL after the last renewal, and a leader believes itself for less. The
+key's value names who leads, for people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from urllib.parse import quote
+
+import msgspec
+
+from discovery.consul.http import Consul, ConsulError, UnreachableError
+from discovery.leading import LEASE_DURATION, RETRY_PERIOD, Teller, Tenure
+
+_JITTER = 0.5  # of the retry period; replicas that wait for one leader's end must not all ask at once
+_RELEASE_TIMEOUT = 2.0
+_SESSION = {
+    "Name": "fairlead",
+    "TTL": f"{LEASE_DURATION}s",
+    "Behavior": "release",
+    # Consul's own pause before another may lock: our leader has stopped believing itself before its session ends.
+    "LockDelay": "1ms",
+}
+
+
+class _Created(msgspec.Struct, frozen=True):
+    id: str = msgspec.field(name="ID")
+
+
+class _Lock(msgspec.Struct, frozen=True, rename="pascal"):
+    session: str = ""
+    value: bytes | None = None
+
+
+_LOCKS = msgspec.json.Decoder(tuple[_Lock, ...])
+
+
+class Leader:
+    """Leads, or tries to, for as long as `run` runs. `changed(leading)` is called at each change."""
+
+    def __init__(
+        self, consul: Consul, key: str, *, identity: str, changed: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        self._consul = consul
+        self._path = f"/v1/kv/{quote(key)}"
+        self._identity = identity
+        self._tenure = Tenure()
+        self._teller = Teller(f"leader at {key}", self._tenure, holder=lambda: self.holder, changed=changed)
+        self._session = ""
+        self.holder = ""
+        """Who leads as far as known; empty where nobody does."""
+
+    @property
+    def leading(self) -> bool:
+        """Whether this replica leads, at this moment."""
+        return self._tenure.holds(time.monotonic())
+
+    async def run(self) -> None:
+        """Try, hold, try again, without end; cancelled, let the lock go for the next."""
+        try:
+            while True:
+                began = time.monotonic()
+                await self._attempt(began)
+                self._teller.tell()
+                pause = RETRY_PERIOD if self.leading else RETRY_PERIOD * (1 + _JITTER * random.random())  # noqa: S311
+                await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
+        finally:
+            await self._release()
+
+    async def _attempt(self, began: float) -> None:
+        try:
+            async with asyncio.timeout(RETRY_PERIOD * 2):
+                held = await self._hold()
+        except (ConsulError, UnreachableError, msgspec.DecodeError, UnicodeDecodeError, TimeoutError) as error:
+            self._teller.troubled(str(error) or "no answer", answers="Consul")
+            return  # the tenure runs out by itself
+        self._teller.troubled("", answers="Consul")
+        if held:
+            self._tenure.renewed(began)
+            self._teller.renewed()
+        else:
+            self._tenure.lost()
+
+    async def _hold(self) -> bool:
+        """Renew the session, or begin one; whether it holds the lock."""
+        if self._session:
+            try:
+                await self._consul.put(f"/v1/session/renew/{self._session}")
+            except ConsulError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                self._session = ""  # it has ended, and the lock with it
+        if not self._session:
+            made = await self._consul.put("/v1/session/create", msgspec.json.encode(_SESSION))
+            self._session = msgspec.json.decode(made.body, type=_Created).id
+        lock = await self._look()
+        if not lock.session:
+            await self._consul.put(self._path, self._identity.encode(), {"acquire": self._session})
+            lock = await self._look()  # what was answered may be another's by now
+        self.holder = (lock.value or b"").decode("utf-8", "replace") if lock.session else ""
+        return lock.session == self._session
+
+    async def _look(self) -> _Lock:
+        try:
+            answer = await self._consul.get(self._path)
+        except ConsulError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return _Lock()
+        return next(iter(_LOCKS.decode(answer.body)), _Lock())
+
+    async def _release(self) -> None:
+        self._teller.stop()
+        self._tenure.lost()
+        self._teller.tell()
+        if self._session:
+            session, self._session = self._session, ""
+            try:
+                async with asyncio.timeout(_RELEASE_TIMEOUT):
+                    await self._consul.put(f"/v1/session/destroy/{session}")
+            except (ConsulError, UnreachableError, TimeoutError) as error:
+                self._teller.troubled(f"its session was not ended, it will run out: {error}", answers="Consul")

@@ -1,0 +1,72 @@
+"""The store that replicas share, from settings to work: Consul's KV, what is kept of it locally, and the leader.
+
+Objects and their history are shared. What a replica has seen for itself stays in its own SQLite file: what its proxies
+refused, which were connected, who registered with it, the last rows of each source, this store's among them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from discovery.stores.store import Store
+from fairlead.documents import DocumentWriter
+from fairlead.errors import UsageError
+from fairlead.settings import Settings
+from fairlead.store_place import consul_place, in_consul
+from fairlead.tasks import Tasks
+
+COLLECTION = "shared-store"
+"""Of the local store's documents: the identity of each shared store that was known, by where it is."""
+
+
+class SharedStore:
+    """`store` is what replicas share. `open` first; `start` once the first build is there."""
+
+    def __init__(self, settings: Settings, local: Store) -> None:
+        """Raises UsageError for settings that cannot be, and where the client of Consul is not installed."""
+        if find_spec("aiohttp") is None:
+            raise UsageError("--store: the client of Consul is not installed. Fix: pip install 'fairlead[consul]'")
+        target, prefix = consul_place(settings)
+        from discovery.consul.http import Consul
+        from discovery.consul.leader import Leader
+        from discovery.stores.consul import ConsulStore
+        from discovery.stores.consul_sweep import Sweeper
+
+        places = "&".join(filter(None, (target.datacenter, target.namespace, target.partition)))
+        self.place = f"{prefix}?{places}" if places else prefix
+        self._local = local
+        self._known = DocumentWriter(local, COLLECTION)
+        self.store = ConsulStore(Consul(target), prefix)
+        self._sweeper = Sweeper(self.store)
+        self._leader = Leader(
+            self.store.kv.consul,
+            self.store.layout.leader,
+            identity=f"{socket.gethostname()}:{os.getpid()}",
+            changed=self._sweeper.lead,
+        )
+
+    async def open(self, on_problems: Callable[[], None]) -> None:
+        """Remember which store it was; Consul is not asked yet. Raises StoreUnavailable where the local store does."""
+        known = await self._local.documents(COLLECTION)
+        self.store.identity = known.get(self.place, b"").decode("ascii", "replace")
+        self.store.on_identity = lambda identity: self._known.save({self.place: identity.encode()})
+        self.store.on_problems = on_problems
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin what is done once the first build is there."""
+        tasks.start("known store", self._known.run())
+        tasks.start("leader", self._leader.run())
+        tasks.start("old history", self._sweeper.run())
+
+    async def close(self) -> None:
+        """Let go of Consul."""
+        await self._known.flush()
+        await self.store.close()
+
+
+def shared_store(settings: Settings, local: Store) -> SharedStore | None:
+    """The store that replicas share; None where each has its own."""
+    return SharedStore(settings, local) if in_consul(settings.store) else None
