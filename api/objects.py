@@ -25,7 +25,7 @@ from mesh.kinds import KINDS, to_json
 from mesh.kinds.meta import Object, ObjectMeta
 from mesh.model import ObjectKey
 from mesh.problems import Problem, shown
-from mesh.validation import validate
+from mesh.validation import ADDED_ON_READS, validate
 
 ATTEMPTS = 10  # of a write that depends on what is there and finds that somebody else was faster
 PAUSE_SECONDS = 0.002  # before the second attempt; twice as long before each further one, up to
@@ -35,7 +35,6 @@ STORE = "store"
 T = TypeVar("T")
 
 _STAMPS = frozenset({"creationTimestamp", "resourceVersion", "generation", "uid"})
-_ADDED_ON_READS = ("status", "origin", "warnings", "changes")
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -257,7 +256,7 @@ def _addressed(key: ObjectKey, raw: Any) -> Any:
     """The body with the name that the path gives, which it may leave out but not contradict."""
     if not isinstance(raw, dict):
         return raw
-    raw = {name: value for name, value in raw.items() if name not in _ADDED_ON_READS}
+    raw = {name: value for name, value in raw.items() if name not in ADDED_ON_READS}
     raw.setdefault("kind", key.kind)
     raw.setdefault("apiVersion", KINDS[key.kind].api_version)
     metadata = raw.setdefault("metadata", {})

@@ -239,6 +239,17 @@ def _world_paths() -> Iterator[tuple[str, JSON]]:
             _answers({"200": items}),
         ),
         (
+            "/api/v1/authorizations",
+            "authorizations",
+            "Who may call which service, as Consul's intentions say; nobody enforces it yet",
+            [
+                namespace,
+                _query("service", "Only who may call this service.", _TEXT),
+                _query("caller", "Only the rule that decides on this caller, `name` or `namespace/name`.", _TEXT),
+            ],
+            _answers({"200": items}),
+        ),
+        (
             "/api/v1/distribution/{kind}/{namespace}/{name}",
             "distribution",
             "Which proxies have ACKed what an object makes",

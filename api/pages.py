@@ -1,5 +1,7 @@
 """The pages for people: `/` shows the mesh, `/docs` the API. Static files without data; scripts fetch that.
 
+The one thing filled in is which kinds of routes there are, so that the page shows every one that the server knows.
+
 Everything is served from the package, so it works offline, and the content security policy allows nothing else.
 """
 
@@ -10,6 +12,7 @@ from importlib.resources import files
 from fastapi import APIRouter, Response
 
 from api.problems import Refusal
+from mesh.kinds import KINDS
 from mesh.problems import shown
 
 POLICY = (
@@ -27,6 +30,8 @@ _TYPES = {
 def page_routes() -> APIRouter:
     """`/`, `/docs`, and the files they load from `/web/`."""
     contents = {entry.name: entry.read_bytes() for entry in files("api").joinpath("web").iterdir() if _type(entry.name)}
+    routes = " ".join(kind.plural for kind in KINDS.values() if kind.name.endswith("Route"))
+    contents["index.html"] = contents["index.html"].replace(b"{{routes}}", routes.encode())
     router = APIRouter(include_in_schema=False)
 
     def serve(name: str) -> Response:

@@ -276,6 +276,10 @@ class World(Protocol):
         """What policies say of each target that one reaches, merged, and for each field which object said so."""
         ...
 
+    def authorizations(self, caller: tuple[str, str] | None) -> Sequence[Mapping[str, Any]]:
+        """Who may call which service, as platforms tell it, sorted; of one `caller` (namespace, name) what decides."""
+        ...
+
     def explain(self, question: Question) -> Mapping[str, Any]:
         """Where a request would go and why; raises NotFound for an unknown gateway, ValueError for a bad URL."""
         ...

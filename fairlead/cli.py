@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Look at what it does": {
         "proxies": "List proxies and what each has acknowledged.",
         "proxy": "Show one proxy and the resources it holds.",
+        "services": "List services, where they come from, and their endpoints.",
         "loads": "Show the traffic that proxies report, per cluster.",
         "problems": "Show what is wrong in the server's sources.",
         "explain": "Tell where a request would go, and why not elsewhere.",
@@ -123,15 +124,18 @@ def main() -> NoReturn:
     except CommandError as failure:
         _complain(str(failure))
         code = failure.exit_code
-    except BrokenPipeError:  # `fairlead get … | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except SystemExit as ended:  # what typer makes of a reader who left (`fairlead get … | head`) is a failure
+        code = 0 if isinstance(ended.__context__, BrokenPipeError) else ended.code
     except KeyboardInterrupt:
         code = 128 + 2
     except typer.Abort:
         code = FAILED
     except Exception as error:  # noqa: BLE001 - judged there, and raised again if it is none of ours
         code = _usage_error(error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
     sys.exit(code if isinstance(code, int) else 0)
 
 

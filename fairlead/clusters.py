@@ -84,9 +84,9 @@ class Cluster:
     """One cluster at work."""
 
     def __init__(self, place: Place, settings: Settings, store: Store, identity: str) -> None:
+        from discovery.copies import Copies
         from discovery.kubernetes.class_finalizer import ClassFinalizer
         from discovery.kubernetes.connection import Connection
-        from discovery.kubernetes.copies import Copies
         from discovery.kubernetes.credentials import InCluster, KubeConfig
         from discovery.kubernetes.lease import Lease
         from discovery.kubernetes.source import KubernetesSource

@@ -49,4 +49,8 @@ class DocumentWriter:
             _log.warning("cannot save %s: %s", self._collection, error)
             self._waiting = waiting | self._waiting
             return False
+        except asyncio.CancelledError:
+            # Nobody knows whether it was written: the last flush writes it again.
+            self._waiting = waiting | self._waiting
+            raise
         return True

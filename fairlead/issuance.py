@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from discovery.stores.store import StoreUnavailable
 from fairlead.root_gate import Seen
-from mesh.spiffe import SpiffeId, TrustDomain, workload
+from mesh.spiffe import SpiffeId
 from sds.authority import Authority, AuthorityUnavailable, RefusedIssue
 from sds.issuing import Limiter, RefusedRequest, public_key_of
 from sds.join_tokens import BadToken, JoinTokens, is_join_token
@@ -111,8 +111,7 @@ class Issuance:
         """
         auth_context = context.auth_context()
         if "x509_pem_cert" in auth_context:
-            identity = self._authentication.identity(auth_context)
-            return workload(TrustDomain(identity.trust_domain), identity.namespace, identity.service_account)
+            return self._authentication.identity(auth_context)
         token = bearer_token(context.invocation_metadata() or ())
         if not token:
             raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
@@ -130,9 +129,7 @@ class Issuance:
         reviewer = self._authentication.reviewer
         if reviewer is None:
             raise NotAuthenticatedError("nobody here reviews tokens of platforms")
-        vouched = await reviewer.review(token, caller=host_of(context.peer()))
-        trust_domain = TrustDomain(self._authentication.trust_domain)
-        return workload(trust_domain, vouched.namespace, vouched.service_account)
+        return self._authentication.named(await reviewer.review(token, caller=host_of(context.peer())))
 
     async def _known(self, context: Any, *, by_join_token: bool) -> SpiffeId:
         """The caller; ends the call where there is none."""

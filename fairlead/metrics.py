@@ -36,6 +36,8 @@ class Numbers(msgspec.Struct, frozen=True):
     version: str
     authority: Callable[[], Mapping[str, Any]] = dict
     registered: Callable[[], Mapping[str, int]] = dict
+    consul: Callable[[], Mapping[str, Mapping[str, float]]] = dict
+    key_sets: Callable[[], Mapping[str, Mapping[str, float]]] = dict
 
 
 class Builds:
@@ -76,7 +78,12 @@ def _known(numbers: Mapping[str, Any], name: str) -> Samples:
     return _one(numbers[name]) if name in numbers else ()
 
 
-def _by(counter: Mapping[str, int]) -> Samples:
+def _of_consul(numbers: Numbers, name: str) -> Samples:
+    """Numbers that are there only with Consul."""
+    return [((label,) if label else (), value) for label, value in sorted(numbers.consul().get(name, {}).items())]
+
+
+def _by(counter: Mapping[str, float]) -> Samples:
     return [((label,), count) for label, count in sorted(counter.items())]
 
 
@@ -138,6 +145,41 @@ METRICS = (
     ),
     Described("source_problems", "gauge", "What is wrong in the sources.", lambda n: _by(n.problems()), ("source",)),
     Described(
+        "consul_services",
+        "gauge",
+        "Services that were found in Consul, by datacenter.",
+        lambda n: _of_consul(n, "services"),
+        ("source",),
+    ),
+    Described(
+        "consul_services_stale",
+        "gauge",
+        "Those of them that stand as they were last known, for Consul cannot be asked.",
+        lambda n: _of_consul(n, "stale"),
+        ("source",),
+    ),
+    Described(
+        "consul_queries",
+        "gauge",
+        "Blocking queries: open, allowed (to be open at once) and wanted (one for each service).",
+        lambda n: _of_consul(n, "polls"),
+        ("state",),
+    ),
+    Described(
+        "consul_cycle_seconds",
+        "gauge",
+        "After how long at most a service that is needed is asked for again; 0 while its query is open all the time.",
+        lambda n: _of_consul(n, "cycle"),
+    ),
+    Described(
+        "consul_failures",
+        "counter",
+        "Queries without a good answer: Unreachable, Forbidden, RateLimited, NoLeader, NoPath, Failed, Unreadable, "
+        "TooOld.",
+        lambda n: _of_consul(n, "failures"),
+        ("reason",),
+    ),
+    Described(
         "registrations",
         "gauge",
         "Instances that registered themselves and are heard from.",
@@ -148,6 +190,26 @@ METRICS = (
         "counter",
         "Instances that left because nothing was heard of them.",
         lambda n: _known(n.registered(), "expired"),
+    ),
+    Described(
+        "jwks_fetches",
+        "counter",
+        "Times that the keys of a token issuer were asked for: ok, failed.",
+        lambda n: _by(n.key_sets().get("fetches", {})),
+        ("result",),
+    ),
+    Described(
+        "jwks_sets",
+        "gauge",
+        "Addresses of such keys: known, outdated (away, the last good ones stand), unknown (no token is valid).",
+        lambda n: _by(n.key_sets().get("sets", {})),
+        ("state",),
+    ),
+    Described(
+        "jwks_oldest_seconds",
+        "gauge",
+        "Seconds since the keys were fetched that were not fetched for longest; 0 before any were.",
+        lambda n: [((), value) for value in n.key_sets().get("oldest", {}).values()],
     ),
     Described(
         "ca_issued", "counter", "Certificates of workloads that were signed.", lambda n: _known(n.authority(), "issued")

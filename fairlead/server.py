@@ -23,9 +23,9 @@ from api.access import Access
 from api.app import create_app
 from api.feed import Feed
 from api.ports import Parsed, SourceProblem
+from discovery.copies import Copies
 from discovery.files.folder import FilesSource
 from discovery.files.yaml_documents import documents
-from discovery.kubernetes.copies import Copies
 from discovery.source import Source
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
@@ -34,9 +34,11 @@ from fairlead.addresses import Address, parse_address
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
 from fairlead.clusters import Clusters, home_namespace
+from fairlead.consul import ConsulWay
 from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
+from fairlead.key_sets import KeySets
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
 from fairlead.metrics import Builds, Numbers, metrics_page
@@ -49,10 +51,11 @@ from fairlead.settings import Settings
 from fairlead.shared_store import shared_store
 from fairlead.store_place import in_consul, store_path
 from fairlead.store_source import SOURCE, StoreSource
+from fairlead.system_trust import system_trust
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.world import World
-from mesh.model import MESH, Audience, MeshSettings
+from mesh.model import MESH, SYSTEM_TRUST, Audience, MeshSettings
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
@@ -121,6 +124,8 @@ class Server:
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )
         self._sources.extend(self._clusters.sources)
+        self._consul = ConsulWay(settings, store)
+        self._sources.extend(self._consul.sources)
         self._clusters.provision(settings, self._token_way, self._builder.submit, self._note_problems)
         names = [source.name for source in self._sources]
         self._store_copies = Copies(store, SOURCE, place=self._shared.place) if self._shared is not None else None
@@ -132,6 +137,7 @@ class Server:
             copies=self._store_copies,
         )
         self._documents = DocumentWriter(store, rejections.COLLECTION)
+        self._key_sets = KeySets(settings, store, self._engine, submit=self._builder.submit)
         self._rejections = Rejections(
             self._engine,
             self._hub,
@@ -232,6 +238,8 @@ class Server:
                 problems=lambda: Counter(problem.source for problem in self._source_problems()),
                 version=own_version(),
                 registered=self._registrations.numbers,
+                consul=self._consul.numbers,
+                key_sets=self._key_sets.numbers,
                 authority=self._identities.numbers if self._identities is not None else dict,
             )
         )
@@ -257,6 +265,7 @@ class Server:
             stack.push_async_callback(self._xds.stop)
             stack.callback(self._audiences.stop)
             stack.push_async_callback(self._documents.flush)
+            stack.push_async_callback(self._key_sets.flush)
             stack.push_async_callback(self._known_audiences.flush)
             stack.push_async_callback(self._known_registrations.flush)
             if self._token_way is not None:
@@ -266,6 +275,7 @@ class Server:
                 stack.push_async_callback(self._shared.close)
                 stack.push_async_callback(self._store_copies.flush, 1_000_000)
                 await self._shared.open(self._note_problems)
+            stack.push_async_callback(self._consul.close)
             stack.push_async_callback(self._tasks.stop)
             http = self._tasks.start("api", self._http.run_on(api_socket))
             self._announce(Address(api_address.host, api_socket.getsockname()[1]))
@@ -318,10 +328,11 @@ class Server:
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
         mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain, self._settings.first_bytes_wait)
-        self._builder.submit((Change(MESH, "", mesh),))
+        self._builder.submit((Change(MESH, "", mesh), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
             await self._identities.load()
         telling = self._tasks.start("problems", self._tell_problems())
+        await self._key_sets.load()
         await self._store_source.load()
         self._waiting_for.remove("store")
         following: list[tuple[Source, AsyncIterator[tuple[Change, ...]]]] = []
@@ -333,6 +344,10 @@ class Server:
         telling.cancel()
         self._note_problems()
         await self._builder.build_first()
+        self._waiting_for = ["keys of token issuers"]
+        await self._key_sets.start(self._tasks)
+        if len(self._lanes):
+            await self._builder.build_first()
         self._waiting_for = []
         self._hub.open()
         counts = len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES))
@@ -383,7 +398,9 @@ class Server:
         self._hub.publish(commit, self._engine, event_at=batch.since)
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
+        self._key_sets.committed(commit)
         self._clusters.committed(commit)
+        self._consul.committed(commit)
         if self._identities is not None and self._identity_way is not None:
             self._identities.committed(commit)
             self._identity_way.committed(commit)
@@ -411,6 +428,7 @@ class Server:
     def _source_problems(self) -> Sequence[SourceProblem]:
         found = [SourceProblem(source.name, problem) for source in self._sources for problem in source.problems]
         found += [SourceProblem(name, problem) for name, problem in self._clusters.problems()]
+        found += [SourceProblem(name, problem) for name, problem in self._key_sets.problems()]
         if self._identities is not None:
             found += [SourceProblem(name, problem) for name, problem in self._identities.problems()]
         return [*self._store_source.problems(), *found]

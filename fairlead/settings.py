@@ -73,6 +73,58 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " the pod's own namespace, outside a cluster in `default`."
         ),
     ] = ""
+    consul: Annotated[
+        str, _about("A Consul agent in whose catalog services are found: a URL like `http://127.0.0.1:8500`.")
+    ] = ""
+    consul_datacenters: Annotated[
+        tuple[str, ...],
+        _about(
+            "Another datacenter to find services in, whose instances take over where the agent's own has none left: in"
+            " the order given; `all` means all others, by name. May be given several times."
+        ),
+    ] = ()
+    consul_namespace: Annotated[
+        str,
+        Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z"),
+        _about("The namespace of Consul's services, unless their meta key or tag `fairlead-namespace` says another."),
+    ] = "default"
+    consul_token_file: Annotated[
+        str, _about("A file with the ACL token for Consul; read for each request, so that it can be replaced.")
+    ] = ""
+    consul_ca: Annotated[
+        str, _about("PEM file with the authorities of an `https:` agent. Empty: those of the system.")
+    ] = ""
+    consul_cert: Annotated[str, _about("PEM file with the certificate that such an agent asks for.")] = ""
+    consul_key: Annotated[str, _about("PEM file with the key of `consul_cert`.")] = ""
+    consul_partition: Annotated[str, _about("The admin partition to read, where Consul has them.")] = ""
+    consul_query_namespace: Annotated[
+        str, _about("The namespace of Consul's own to read, where Consul has them; `*`: all.")
+    ] = ""
+    consul_reads: Annotated[
+        Literal["default", "stale", "consistent", "cached"],
+        _about(
+            "Consul's consistency mode; `cached` reads from the agent's cache, which newer agents fill by streaming."
+        ),
+    ] = "default"
+    consul_max_stale: Annotated[
+        Seconds, _about("With `stale` reads: how long a server may not have heard from a leader to be believed.")
+    ] = 30.0
+    consul_polls: Annotated[
+        int,
+        Meta(ge=2, le=100_000),
+        _about(
+            "How many blocking queries are open at once; with more services than that they take turns. An agent takes"
+            " 200 connections from one address unless its `limits.http_max_conns_per_client` says more."
+        ),
+    ] = 150
+    consul_optional: Annotated[bool, _about("Start without Consul, even if nothing was ever seen of it.")] = False
+    consul_unhealthy: Annotated[
+        bool,
+        _about(
+            "Tell proxies of critical instances, as unhealthy, instead of leaving them out: then another datacenter"
+            " takes over in part, and Envoy's panic threshold counts."
+        ),
+    ] = False
     store: Annotated[
         str,
         _about(
@@ -246,6 +298,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = ()
     federate_ca: Annotated[
         str, _about("PEM file with the authorities that vouch for such URLs. Empty: those of the system.")
+    ] = ""
+    jwks_refresh: Annotated[
+        float,
+        Meta(ge=1, le=86_400),
+        _about("How often the keys of token issuers (`jwksUri`) are fetched; a fifth of it less by chance."),
+    ] = 300.0
+    jwks_private: Annotated[
+        tuple[str, ...],
+        _about(
+            "A network (`10.1.0.0/16`) or the name of a host from which such keys may be fetched although its address"
+            " is not one of the public internet. May be given several times."
+        ),
+    ] = ()
+    jwks_ca: Annotated[
+        str, _about("PEM file with authorities that vouch for such hosts, beside those of the system.")
     ] = ""
     api_tokens: Annotated[
         str,
@@ -452,15 +519,23 @@ def _shown_flag(info: SettingInfo) -> str:
     return f"`{info.flag}`, `--no{info.flag[1:]}`" if info.type is bool else f"`{info.flag}`"
 
 
+def shown_default(info: SettingInfo) -> str:
+    """A setting's default as one writes it in the file; empty where it is empty."""
+    if isinstance(info.default, bool):
+        return str(info.default).lower()
+    if isinstance(info.default, float) and info.default.is_integer():
+        return str(int(info.default))
+    return "" if info.default in ("", ()) else str(info.default)
+
+
 def _shown_default(info: SettingInfo) -> str:
-    if info.default in ("", ()):
-        return ""
-    return f"`{str(info.default).lower() if isinstance(info.default, bool) else info.default}`"
+    text = shown_default(info)
+    return f"`{text}`" if text else ""
 
 
 def _shown_meaning(info: SettingInfo) -> str:
     if get_origin(info.type) is Literal:
-        return f"{info.description} One of {', '.join(f'`{value}`' for value in get_args(info.type))}."
+        return f"{info.description} One of {', '.join(f'`{value}`' for value in get_args(info.type) if value)}."
     return info.description
 
 

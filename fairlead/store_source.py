@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from api import ports
-from discovery.kubernetes.copies import CATALOG, Copies, object_name
+from discovery.copies import CATALOG, Copies, object_name
 from discovery.stores import store as stores
 from mesh.kinds import KINDS
 from mesh.kinds.meta import Object

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from api.ports import EndpointView, ProxyView, ServiceView, TypeView
+from mesh.authorization import AuthorizationRule, Authorizations, Caller, Permission, TokenRule, deciding
 from mesh.explain import Explanation, Share
 from mesh.kinds import to_json
 from mesh.model import Endpoint, ServiceKey
@@ -122,9 +125,60 @@ def effective_wire(told: Told) -> dict[str, Any]:
     target = {"kind": told.kind, "namespace": told.namespace, "name": told.name}
     if told.section:
         target["section"] = told.section
+    if told.where:
+        target["where"] = told.where
     return {
         "policy": told.policy,
         "target": target,
         "settings": to_json(told.effective.settings),
         "origins": {origin.path: str(origin.policy) for origin in told.effective.origins},
     }
+
+
+def authorization_wire(key: ServiceKey, row: Authorizations, caller: Caller | None) -> dict[str, Any]:
+    """Who may call a service, the rule that holds first first; with a caller only the one that decides on it."""
+    deciding_one = deciding(row, caller) if caller is not None else None
+    rules = row.rules if caller is None else (deciding_one,) if deciding_one is not None else ()
+    wire: dict[str, Any] = {
+        "namespace": key.namespace,
+        "service": key.name,
+        "rules": [_rule_wire(one) for one in rules],
+    }
+    return wire | ({"unreadable": row.unreadable} if row.unreadable else {})
+
+
+def _rule_wire(rule: AuthorizationRule) -> dict[str, Any]:
+    caller = {name: value for name, value in msgspec.structs.asdict(rule.caller).items() if value}
+    if "sameness_group" in caller:
+        caller["samenessGroup"] = caller.pop("sameness_group")
+    wire: dict[str, Any] = {"caller": caller, "precedence": rule.precedence}
+    if rule.action:
+        wire["action"] = rule.action
+    if rule.permissions:
+        wire["permissions"] = [_permission_wire(each) for each in rule.permissions]
+    if rule.tokens:
+        wire["tokens"] = _tokens_wire(rule.tokens)
+    return wire | ({"description": rule.description} if rule.description else {})
+
+
+def _permission_wire(permission: Permission) -> dict[str, Any]:
+    wire: dict[str, Any] = {"action": permission.action}
+    if permission.path_match:
+        wire["path"] = {permission.path_match: permission.path}
+    if permission.methods:
+        wire["methods"] = list(permission.methods)
+    if permission.headers:
+        wire["headers"] = [
+            {"name": each.name, each.match: True if each.match == "present" else each.value}
+            | ({"invert": True} if each.invert else {})
+            | ({"ignoreCase": True} if each.ignore_case else {})
+            for each in permission.headers
+        ]
+    return wire | ({"tokens": _tokens_wire(permission.tokens)} if permission.tokens else {})
+
+
+def _tokens_wire(tokens: tuple[TokenRule, ...]) -> list[dict[str, Any]]:
+    return [
+        {"provider": each.provider, "claims": [{"path": list(path), "value": value} for path, value in each.claims]}
+        for each in tokens
+    ]

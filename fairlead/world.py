@@ -22,7 +22,16 @@ from api.ports import (
     Unavailable,
 )
 from fairlead.builder import Builder
-from fairlead.views import code, effective_wire, endpoint_view, explanation_wire, proxy_view, service_view
+from fairlead.views import (
+    authorization_wire,
+    code,
+    effective_wire,
+    endpoint_view,
+    explanation_wire,
+    proxy_view,
+    service_view,
+)
+from mesh.authorization import AUTHORIZATIONS, Caller
 from mesh.client_policies import CLIENT_RULES, effective_client_policies
 from mesh.explain import GatewayNotFoundError, explain
 from mesh.gateways import GATEWAYS, GatewayKey
@@ -41,6 +50,7 @@ from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
 from mesh.policies import ROUTE_RULES, TRAFFIC, effective_policies
 from mesh.problems import Problem
 from mesh.proxyless import limits
+from mesh.request_authentication import REQUIREMENTS, WORKLOAD_REQUIREMENTS, told
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
 from mesh.tables import Present, Table
@@ -214,15 +224,24 @@ class World:
         self._not_while_building()
         traffic = list(self._engine.rows(TRAFFIC).items())
         routes = list(self._engine.rows(ROUTE_RULES).items())
+        requirements = list(self._engine.rows(REQUIREMENTS).items())
+        workloads = list(self._engine.rows(WORKLOAD_REQUIREMENTS).items())
         clients = list(self._engine.rows(CLIENT_RULES).items())
         gateways = list(self._engine.rows(TELEMETRY_RULES).items())
         traced = list(self._engine.rows(ROUTE_TELEMETRY).items())
-        told = [
+        effective = (
+            *told(requirements, workloads),
             *effective_client_policies(clients),
             *effective_policies(traffic, routes),
             *effective_telemetry(gateways, traced),
-        ]
-        return [effective_wire(each) for each in told]
+        )
+        return [effective_wire(one) for one in effective]
+
+    def authorizations(self, caller: tuple[str, str] | None) -> Sequence[Mapping[str, Any]]:
+        """See `api.ports.World.authorizations`."""
+        self._not_while_building()
+        asked = Caller(caller[1], caller[0]) if caller is not None else None
+        return [authorization_wire(key, row, asked) for key, row in sorted(self._engine.rows(AUTHORIZATIONS).items())]
 
     def explain(self, question: Question) -> Mapping[str, Any]:
         """See `api.ports.World.explain`."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from mesh.attachments import ATTACHED, ATTACHMENTS, CLASHES, PROPOSALS
 from mesh.audiences import SIGHTS
+from mesh.authorization import AUTHORIZATIONS, DISCOVERED_AUTHORIZATIONS
+from mesh.backend_tls import TLS_POLICIES
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
 from mesh.client_policies import CLIENT_RULES
 from mesh.client_validation import CLIENT_AUTHORITIES, CLIENT_AUTHORITIES_STATES
@@ -16,7 +18,15 @@ from mesh.objects import OBJECTS, SHADOWED
 from mesh.peer_authentication import PEER_IDENTITIES, PEER_MODES
 from mesh.policies import ROUTE_RULES, TRAFFIC
 from mesh.reference_grants import REFERENCE_GRANTS
+from mesh.references import REFERENCES
 from mesh.refusals import REFUSED
+from mesh.request_authentication import (
+    GUARDED,
+    REQUIREMENTS,
+    ROUTE_GUARDS,
+    WANTED_KEY_SETS,
+    WORKLOAD_REQUIREMENTS,
+)
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
 from mesh.tables import Table
@@ -24,6 +34,7 @@ from mesh.telemetry_policies import ROUTE_TELEMETRY, TELEMETRY_RULES
 
 TABLES: tuple[Table[Any, Any], ...] = (
     *INPUTS,
+    DISCOVERED_AUTHORIZATIONS,
     DEFINITIONS,
     REFUSED,
     OBJECTS,
@@ -32,15 +43,20 @@ TABLES: tuple[Table[Any, Any], ...] = (
     ENDPOINTS,
     VISIBLE,
     SUBSETS,
+    AUTHORIZATIONS,
     TRAFFIC,
     PEER_MODES,
     PEER_IDENTITIES,
     ROUTE_RULES,
+    ROUTE_GUARDS,
+    WANTED_KEY_SETS,
+    WORKLOAD_REQUIREMENTS,
     REFERENCE_GRANTS,
     KEY_PAIRS,
     CERTIFICATES,
     CLIENT_AUTHORITIES,
     CLIENT_AUTHORITIES_STATES,
+    TLS_POLICIES,
     GATEWAYS,
     CLIENT_RULES,
     TELEMETRY_RULES,
@@ -49,6 +65,9 @@ TABLES: tuple[Table[Any, Any], ...] = (
     CLASHES,
     ATTACHMENTS,
     ATTACHED,
+    REFERENCES,
+    GUARDED,
+    REQUIREMENTS,
     SIGHTS,
     STATUSES,
 )

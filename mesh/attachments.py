@@ -17,15 +17,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from mesh.gateways import GATEWAYS, Gateway, GatewayKey
+from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.hostnames import intersection, wider
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.grpcroute import GRPCRoute
 from mesh.kinds.httproute import HTTPRoute
+from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.references import FAIRLEAD, GATEWAY_API, ParentReference
+from mesh.listener_sets import gateway_of
 from mesh.listeners import GatewayListener, allows
 from mesh.model import Declared, ObjectKey, ServiceKey
-from mesh.objects import OBJECTS
+from mesh.objects import OBJECTS, find
 from mesh.precedence import Age, age
 from mesh.request_routes import REQUEST_KINDS
 from mesh.routes import ROUTE_TYPES, STREAM_KINDS, find_route, hostnames
@@ -209,8 +211,8 @@ def _without(proposed: Parent, lost: dict[ListenerKey, ObjectKey]) -> Parent:
         at.listener: lost[key] for at in proposed.listeners if (key := ListenerKey(at.gateway, at.listener)) in lost
     }
     said = " ".join(
-        f"On listener {listener} {winner} is older and has a hostname of this route; HTTPRoutes and GRPCRoutes cannot "
-        "share one: give each its own."
+        f"On listener {listener.rpartition('~')[2]} {winner} is older and has a hostname of this route; "
+        "HTTPRoutes and GRPCRoutes cannot share one: give each its own."
         for listener, winner in sorted(gone.items())
     )
     if kept:
@@ -260,11 +262,13 @@ def parent(look: Look, route: ObjectKey, ref: ParentReference, names: tuple[str,
     namespace = ref.namespace or route.namespace
     if (ref.group, ref.kind) == (GATEWAY_API, "Gateway"):
         return _gateway_parent(look, route, ref, GatewayKey(namespace, ref.name), names)
+    if (ref.group, ref.kind) == (GATEWAY_API, "ListenerSet"):
+        return _set_parent(look, route, ref, ObjectKey("ListenerSet", namespace, ref.name), names)
     if ref.group in ("", FAIRLEAD) and ref.kind == "Service" and route.kind not in STREAM_KINDS:
         return _service_parent(look, ref, ServiceKey(namespace, ref.name))
     if look.keys(FOREIGN_CLASSES, ""):
         return None
-    use = "a Gateway" if route.kind in STREAM_KINDS else "a Gateway or a Service"
+    use = "a Gateway or ListenerSet" + ("" if route.kind in STREAM_KINDS else ", or a Service")
     said = f"A {route.kind} cannot attach to {ref.kind} of group {ref.group!r}; use {use}."
     return Parent(ref, accepted=False, reason="InvalidKind", message=said)
 
@@ -281,6 +285,25 @@ def _service_parent(look: Look, ref: ParentReference, key: ServiceKey) -> Parent
     return Parent(ref, accepted=True, reason="Accepted", service=key, port=ref.port or 0)
 
 
+def _set_parent(
+    look: Look, route: ObjectKey, ref: ParentReference, key: ObjectKey, names: tuple[str, ...]
+) -> Parent | None:
+    found = find(look, ListenerSet, key)
+    if found is None:
+        if look.keys(FOREIGN_CLASSES, ""):
+            return None
+        return Parent(ref, accepted=False, reason="NoMatchingParent", message=f"{key} does not exist.")
+    at = gateway_of(found)
+    gateway = look(GATEWAYS, GatewayKey(at.namespace, at.name)) if at is not None else None
+    if at is None or gateway is None:
+        return None
+    own = gateway.of_set(key)
+    if not own:
+        said = f"{key} is not attached to {at}; its conditions say why."
+        return Parent(ref, accepted=False, reason="NoMatchingParent", message=said)
+    return _attached(look, route, ref, str(key), GatewayKey(at.namespace, at.name), own, names)
+
+
 def _gateway_parent(
     look: Look, route: ObjectKey, ref: ParentReference, key: GatewayKey, names: tuple[str, ...]
 ) -> Parent | None:
@@ -290,9 +313,22 @@ def _gateway_parent(
         if look(OBJECTS, ObjectKey("Gateway", key.namespace, key.name)) is not None or look.keys(FOREIGN_CLASSES, ""):
             return None
         return Parent(ref, accepted=False, reason="NoMatchingParent", message=f"{name} does not exist.")
-    named = _named(gateway, ref)
+    return _attached(look, route, ref, name, key, gateway.of_set(None), names)
+
+
+def _attached(
+    look: Look,
+    route: ObjectKey,
+    ref: ParentReference,
+    name: str,
+    key: GatewayKey,
+    listeners: tuple[GatewayListener, ...],
+    names: tuple[str, ...],
+) -> Parent:
+    """What comes of a parentRef to a Gateway or to a ListenerSet of it, whose listeners these are."""
+    named = _named(listeners, ref)
     if not named:
-        said = f"{name} has no listener with {_asked(ref)}; it has: {_listed(gateway.listeners)}."
+        said = f"{name} has no listener with {_asked(ref)}; it has: {_listed(listeners)}."
         return Parent(ref, accepted=False, reason="NoMatchingParent", message=said)
     allowing = [listener for listener in named if allows(look, listener, key.namespace, route)]
     if not allowing:
@@ -310,12 +346,12 @@ def _gateway_parent(
     return Parent(ref, accepted=True, reason="Accepted", listeners=attached)
 
 
-def _named(gateway: Gateway, ref: ParentReference) -> list[GatewayListener]:
+def _named(listeners: tuple[GatewayListener, ...], ref: ParentReference) -> list[GatewayListener]:
     """The listeners that a parentRef selects; `sectionName` and `port` must both hold where both are given."""
     return [
         listener
-        for listener in gateway.listeners
-        if (ref.section_name is None or listener.name == ref.section_name)
+        for listener in listeners
+        if (ref.section_name is None or listener.section == ref.section_name)
         and (ref.port is None or listener.port == ref.port)
     ]
 
@@ -327,7 +363,7 @@ def _asked(ref: ParentReference) -> str:
 
 
 def _listed(listeners: tuple[GatewayListener, ...]) -> str:
-    return ", ".join(f"{listener.name} ({listener.port})" for listener in listeners)
+    return ", ".join(f"{listener.section} ({listener.port})" for listener in listeners)
 
 
 def _effective(listener: str, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from mesh.backend_tls import backend_tls
 from mesh.kinds.references import FAIRLEAD, GATEWAY_API, BackendObjectReference
 from mesh.model import HTTP2_PROTOCOLS, ObjectKey, ServiceKey
 from mesh.reference_grants import Permission, permitted
@@ -20,7 +21,8 @@ Reason = Literal["InvalidKind", "BackendNotFound", "RefNotPermitted", "Unsupport
 
 KINDS = (("", "Service"), (FAIRLEAD, "Service"), (FAIRLEAD, "ServiceSubset"))
 UNROUTABLE = ("UDP", "TLS")
-"""What an HTTP route cannot reach; TCP and TLS routes carry all but UDP, UDP routes that alone."""
+"""What an HTTP route cannot reach (TLS only by a BackendTLSPolicy); TCP and TLS routes carry all but UDP, UDP routes
+that alone."""
 
 
 _A_ROUTE = {
@@ -38,7 +40,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     `own` says that only the endpoints of our `Service` object are meant, though other sources know the service too;
     `route_retry` that a route brings a `retry` of its own, which a TrafficPolicy's must not overrule; `udp` that the
     port is one of UDP, whose numbers are apart from those of TCP; `http2` that it is spoken to as gRPC is, whatever
-    else is known of it.
+    else is known of it; `raw` that bytes pass as they are, though a BackendTLSPolicy asks for TLS.
     """
 
     service: ServiceKey
@@ -48,6 +50,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     route_retry: bool = False
     udp: bool = False
     http2: bool = False
+    raw: bool = False
 
 
 class Invalid(msgspec.Struct, frozen=True):
@@ -97,7 +100,8 @@ def _port(look: Reader, kind: str, ref: BackendObjectReference, backend: Backend
     port = service.port(ref.port, udp=udp) or service.port(ref.port, udp=not udp)
     if port is None:
         return Invalid("BackendNotFound", f"{name} has no port {ref.port}; it has: {known}.")
-    if port.udp != udp or (kind in ("HTTPRoute", "GRPCRoute") and port.protocol in UNROUTABLE):
+    plain_only = kind in ("HTTPRoute", "GRPCRoute") and port.protocol in UNROUTABLE
+    if port.udp != udp or (plain_only and backend_tls(look, backend.service, port) is None):
         said = f"Port {port.port} of {name} speaks {port.protocol}, which {_A_ROUTE[kind]} cannot reach."
         return Invalid("UnsupportedProtocol", said)
     if udp or (kind == "GRPCRoute" and port.protocol not in HTTP2_PROTOCOLS):

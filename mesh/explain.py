@@ -2,13 +2,14 @@
 
 Reads the model alone, by the words of Gateway API, and knows nothing of Envoy's configuration: a property test holds
 its answers against a real Envoy's. A request belongs to the most specific listener of its port that covers its host
-(for HTTPS its server name), there to the most specific hostname under which routes answer, and there to the first
-match by `mesh.precedence`. Nothing falls through: where the chosen hostname has no match the answer is 404.
+(for HTTPS its server name, by which TLS listeners of the port take their connections too), there to the most specific
+hostname under which routes answer, and there to the first match by `mesh.precedence`. Nothing falls through: where the
+chosen hostname has no match the answer is 404.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -18,7 +19,9 @@ from mesh.attachments import ATTACHMENTS, ROUTES_BY_LISTENER, ListenerKey
 from mesh.backends import Backend, Invalid, resolve
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY, best, covers
-from mesh.kinds.httproute import HTTPRouteRule
+from mesh.kinds.http_filters import HTTPRouteFilter
+from mesh.kinds.httproute import HTTPBackendRef
+from mesh.kinds.stream_routes import BackendRef
 from mesh.listeners import GatewayListener
 from mesh.matching import match_words, mismatch
 from mesh.model import ObjectKey
@@ -26,7 +29,9 @@ from mesh.precedence import RouteOrder
 from mesh.redirects import location
 from mesh.request_routes import RequestRoute, find_request_route
 from mesh.requests import WELL_KNOWN_PORTS, Request, request
+from mesh.routes import find_stream_route
 from mesh.services import ENDPOINTS, SUBSETS, SubsetKey
+from mesh.stream_winners import winners
 from mesh.tables import Engine, Present, Reader
 
 Outcome = Literal["forward", "redirect", "respond", "close"]
@@ -116,14 +121,20 @@ def explain(
         raise GatewayNotFoundError(f"Gateway {gateway.namespace}/{gateway.name} does not exist or is not ours to serve")
     asked = request(method, url, headers)
     choice = _choose(row, asked)
-    if asked.escaped_slashes and (choice.listener is not None or choice.status):
+    by_name = choice.listener is not None and not choice.listener.http
+    if asked.escaped_slashes and not by_name and (choice.listener is not None or choice.status):
         why = "the path has escaped slashes; Envoy sends the client to the plain path before it looks for a route"
         to = f"{asked.path}?{asked.raw_query}" if asked.raw_query else asked.path
         answer = Explanation("redirect", why, status=307, location=to)
     elif choice.listener is None:
         answer = Explanation("respond" if choice.status else "close", choice.why, status=choice.status)
     else:
-        answer = _in_listener(look, ListenerKey(gateway, choice.listener.name), choice.listener, asked)
+        at = ListenerKey(gateway, choice.listener.name)
+        answer = (
+            _in_listener(look, at, choice.listener, asked)
+            if choice.listener.http
+            else _in_stream(look, at, row, choice.listener, asked)
+        )
         answer = msgspec.structs.replace(answer, listener=choice.listener.name, port=choice.listener.port)
     return msgspec.structs.replace(answer, gateway=gateway, others=(*answer.others, *choice.others)[:OTHERS])
 
@@ -141,7 +152,8 @@ def candidates(look: Reader, keys: Iterable[ObjectKey]) -> list[Candidate]:
 def _choose(gateway: Gateway, asked: Request) -> _Choice:
     protocol = asked.scheme.upper()
     port = asked.port or _assumed_port(gateway, asked)
-    here = [item for item in gateway.listeners if item.programmed and (item.port, item.protocol) == (port, protocol)]
+    speaking = ("HTTPS", "TLS") if protocol == "HTTPS" else (protocol,)
+    here = [item for item in gateway.listeners if item.programmed and item.port == port and item.protocol in speaking]
     elsewhere = [
         Passed(
             f"listener {item.name}", f"serves {item.protocol} on port {item.port}" if item.programmed else _ill(item)
@@ -157,6 +169,8 @@ def _choose(gateway: Gateway, asked: Request) -> _Choice:
     if chosen is None:
         return _Choice(None, f"no listener on port {port} covers {name}", 0 if protocol == "HTTPS" else 404, others)
     listener = next(item for item in here if item.hostname == chosen)
+    if not listener.http:
+        return _Choice(listener, "", 0, others)
     meant = best(tuple(item.hostname for item in here), asked.host)
     if meant not in (chosen, None):
         why = f"server name {asked.sni} belongs to listener {listener.name}, and host {asked.host} to another"
@@ -215,6 +229,30 @@ def _in_listener(look: Reader, key: ListenerKey, listener: GatewayListener, aske
     return Explanation("respond", why, status=404, virtual_host=chosen or "*", others=(*tried, *others)[:OTHERS])
 
 
+def _in_stream(
+    look: Reader, key: ListenerKey, gateway: Gateway, listener: GatewayListener, asked: Request
+) -> Explanation:
+    """What becomes of a TLS connection that no HTTPS listener takes: its server name alone decides."""
+    routes = winners(look, key, gateway, listener)
+    chosen = best((listener.hostname, *routes), asked.sni)
+    key_of_route = routes.get(chosen) if chosen is not None else None
+    route = find_stream_route(look, key_of_route) if key_of_route is not None else None
+    if key_of_route is None or route is None:
+        return Explanation("close", f"no TLSRoute on listener {listener.name} has server name {asked.sni}")
+    shares = _shares(look, key_of_route, [(ref, ()) for ref in route.spec.rules[0].backend_refs])
+    how = "passes as it came" if listener.passthrough else "ends here and its bytes pass on"
+    why = f"TLS {how}: the oldest route for the server name has the connection"
+    usable = any(share.share and share.backend is not None for share in shares)
+    return Explanation(
+        "forward" if usable else "close",
+        why if usable else "no backend of the route is valid",
+        route=key_of_route,
+        rule_name=route.spec.rules[0].name or "",
+        virtual_host=chosen or "*",
+        backends=shares,
+    )
+
+
 def _route(look: Reader, candidate: Candidate) -> RequestRoute:
     route = find_request_route(look, candidate.key)
     assert route is not None, f"{candidate.key} was there when its matches were sorted"
@@ -227,7 +265,7 @@ def _by_rule(
     rule = route.rules[candidate.rule]
     match = rule.matches[candidate.match]
     redirect = next((item.request_redirect for item in rule.filters if item.request_redirect is not None), None)
-    shares = _shares(look, candidate.key, rule)
+    shares = _shares(look, candidate.key, [(ref, ref.filters) for ref in rule.backend_refs])
     refused = unsupported.of_rule(rule.filters)
     outcome: Outcome
     if refused:
@@ -257,14 +295,16 @@ def _by_rule(
     )
 
 
-def _shares(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> tuple[Share, ...]:
-    total = sum(ref.weight for ref in rule.backend_refs)
+def _shares(
+    look: Reader, route: ObjectKey, refs: Sequence[tuple[BackendRef | HTTPBackendRef, tuple[HTTPRouteFilter, ...]]]
+) -> tuple[Share, ...]:
+    total = sum(ref.weight for ref, _ in refs)
     shares = []
-    for ref in rule.backend_refs:
+    for ref, filters in refs:
         name = f"{ref.kind} {ref.namespace or route.namespace}/{ref.name}" + (f":{ref.port}" if ref.port else "")
         share = ref.weight / total if total else 0.0
         backend = resolve(look, route=route, ref=ref)
-        refused = backend.message if isinstance(backend, Invalid) else unsupported.of_backend(ref.filters)
+        refused = backend.message if isinstance(backend, Invalid) else unsupported.of_backend(filters)
         if isinstance(backend, Invalid) or refused:
             shares.append(Share(name, ref.weight, share, problem=refused))
             continue

@@ -28,10 +28,17 @@ class Feature(msgspec.Struct, frozen=True):
 
 
 FEATURES: tuple[Feature, ...] = (
+    Feature("BackendTLSPolicy", "TLS to backends, judged by authority and name", "tests/envoy/test_backend_tls.py"),
+    Feature("BackendTLSPolicySANValidation", "Names and URIs of a certificate", "tests/envoy/test_backend_tls.py"),
     Feature("GRPCRoute", "Envoy's routes by path and headers", "tests/envoy/test_grpc_route.py"),
     Feature("GRPCRouteNamedRouteRule", "Rules keep their names in Envoy's routes", "tests/envoy/test_grpc_route.py"),
     Feature("Gateway", "Listeners with conditions, routes attached to them", "tests/unit/mesh/test_gateways.py"),
     Feature("GatewayAddressEmpty", "One is assigned, or all are bound", "tests/kubernetes/test_provision.py"),
+    Feature(
+        "GatewayBackendClientCertificate",
+        "The Gateway's own version of clusters that speak TLS",
+        "tests/envoy/test_backend_tls.py",
+    ),
     Feature(
         "GatewayFrontendClientCertificateValidation",
         "Clients' certificates are asked for and judged, per gateway and port",
@@ -99,6 +106,7 @@ FEATURES: tuple[Feature, ...] = (
         experimental=True,
     ),
     Feature("HTTPRouteSchemeRedirect", "Scheme, and the port that goes with it", "tests/envoy/test_routing.py"),
+    Feature("ListenerSet", "Listeners of a Gateway that are written elsewhere", "tests/envoy/test_listener_sets.py"),
     Feature("ReferenceGrant", "References across namespaces", "tests/golden/reference-grants"),
     Feature("TCPRoute", "Envoy's TCP proxy, with weights", "tests/envoy/test_stream_routes.py"),
     Feature("TLSRoute", "A filter chain per server name, passed through", "tests/envoy/test_stream_routes.py"),
@@ -115,10 +123,6 @@ FEATURES: tuple[Feature, ...] = (
 
 NOT_SERVED: Mapping[str, str] = MappingProxyType(
     {
-        "BackendTLSPolicy": "the kind is not read yet",
-        "BackendTLSPolicySANValidation": "the kind is not read yet",
-        "GatewayBackendClientCertificate": "`spec.tls.backend` has no effect, which a warning says",
-        "ListenerSet": "the kind is not read yet",
         "Mesh": "sidecars are served, and not tried by the suite yet",
         "MeshClusterIPMatching": "not tried by the suite yet",
         "MeshConsumerRoute": "routes of the client's namespace win, and not tried by the suite yet",

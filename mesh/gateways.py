@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from mesh.certificates import SecretKey
 from mesh.client_validation import insecure_mode
 from mesh.conditions import Condition, holds
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
-from mesh.listeners import GatewayListener, listeners, unserved
+from mesh.listener_sets import attached_sets
+from mesh.listeners import GatewayListener, Owner, certificate_problem, listeners, unserved
 from mesh.model import PROVISIONED, Declared, ObjectKey, nothing_run_by
 from mesh.objects import OBJECTS, find, source_of
 from mesh.provisioning import PLATFORM_PREFIX, PROXY_PORTS, parameters_problem, resource_name
@@ -36,7 +38,8 @@ class Gateway(msgspec.Struct, frozen=True):
 
     `addresses` are IP addresses to bind, empty for all. `service_account` is the account its proxies run as.
     `conditions` speak of the Gateway as a whole. `platform` is the source whose platform runs its proxies, empty where
-    whoever likes starts an Envoy for it; `requested` are the addresses asked of the platform.
+    whoever likes starts an Envoy for it; `requested` are the addresses asked of the platform. `client_certificate` is
+    what its proxies show to backends that are spoken to over TLS.
     """
 
     listeners: tuple[GatewayListener, ...]
@@ -45,11 +48,16 @@ class Gateway(msgspec.Struct, frozen=True):
     conditions: tuple[Condition, ...]
     platform: str = ""
     requested: tuple[str, ...] = ()
+    client_certificate: SecretKey | None = None
 
     @property
     def accepted(self) -> bool:
         """Whether the Gateway as a whole is accepted."""
         return holds(self.conditions, "Accepted")
+
+    def of_set(self, key: ObjectKey | None) -> tuple[GatewayListener, ...]:
+        """The listeners of a ListenerSet; with None those that the Gateway itself has."""
+        return tuple(listener for listener in self.listeners if listener.owner == key)
 
     def listener(self, name: str) -> GatewayListener | None:
         """The listener of that name, or None."""
@@ -73,21 +81,38 @@ def GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
     if gateway is None or not is_ours(look, gateway.spec.gateway_class_name):
         return None
     platform = _platform(look, key)
-    judged = listeners(look, gateway, taken=PROXY_PORTS if platform else frozenset())
+    judged = listeners(look, gateway, attached_sets(look, gateway), taken=PROXY_PORTS if platform else frozenset())
     addresses, problem = _addresses(gateway, ("IPAddress", "Hostname") if platform else ("IPAddress",))
     problem = problem or _parameters(look, gateway)
     if problem is not None:
         judged = tuple(unserved(listener, problem.message) for listener in judged)
-    accepted = problem or _accepted(judged)
-    insecure = insecure_mode(gateway)
+    accepted = problem or _accepted(tuple(listener for listener in judged if listener.owner is None))
+    certificate, resolved = _client_certificate(look, gateway)
+    notes = (condition for condition in (resolved, insecure_mode(gateway)) if condition is not None)
     return Gateway(
         listeners=judged,
         addresses=() if platform else addresses,
         service_account=resource_name(key.name, gateway.spec.gateway_class_name) if platform else key.name,
-        conditions=(accepted, _programmed(judged, accepted), *([insecure] if insecure is not None else [])),
+        conditions=(accepted, _programmed(judged, accepted), *notes),
         platform=platform,
         requested=addresses if platform else (),
+        client_certificate=certificate,
     )
+
+
+def _client_certificate(look: Reader, gateway: GatewayObject) -> tuple[SecretKey | None, Condition | None]:
+    """What is shown to backends (`spec.tls.backend`), and whether it can be had; None where nothing is asked for."""
+    backend = gateway.spec.tls.backend if gateway.spec.tls is not None else None
+    ref = backend.client_certificate_ref if backend is not None else None
+    if ref is None:
+        return None, None
+    key = SecretKey(ref.namespace or gateway.metadata.namespace, ref.name)
+    owner = Owner("Gateway", gateway.metadata.namespace, gateway.metadata.name)
+    problem = certificate_problem(look, owner, ref, key)
+    if problem is None:
+        return key, Condition("ResolvedRefs", True, "ResolvedRefs")
+    reason = "RefNotPermitted" if problem.reason == "RefNotPermitted" else "InvalidClientCertificateRef"
+    return None, Condition("ResolvedRefs", False, reason, f"spec.tls.backend: {problem.message}")
 
 
 def _platform(look: Reader, key: GatewayKey) -> str:

@@ -16,6 +16,7 @@ from mesh.client_validation import ClientValidation, Judged, client_validation
 from mesh.conditions import Condition
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.gateway import Listener, RouteGroupKind
+from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.namespace import Namespace as NamespaceObject
 from mesh.kinds.references import GATEWAY_API, SecretObjectReference
 from mesh.kinds.selectors import LabelSelector
@@ -54,8 +55,19 @@ class AllowedNamespaces(msgspec.Struct, frozen=True):
     selector: LabelSelector | None = None
 
 
+class Owner(NamedTuple):
+    """The object that a listener stands in: the Gateway itself, or a ListenerSet of it."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
 class GatewayListener(msgspec.Struct, frozen=True):
     """A listener as routes and translation see it.
+
+    `name` is its own among all of the Gateway, `section` as it is written in `owner`, the ListenerSet it stands in
+    (None: the Gateway itself).
 
     `protocol` is as written; a listener that is `programmed` has one of `ListenerProtocol`. `hostname` is empty where
     any host is meant. `programmed` False means that Envoy does not get it; `conditions` tell why. `certificates` are
@@ -75,6 +87,12 @@ class GatewayListener(msgspec.Struct, frozen=True):
     conditions: tuple[Condition, ...] = ()
     supported_kinds: tuple[RouteKind, ...] = ()
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
+    owner: ObjectKey | None = None
+
+    @property
+    def section(self) -> str:
+        """The name as it is written."""
+        return self.name.rpartition("~")[2]
 
     @property
     def place(self) -> tuple[int, bool]:
@@ -88,11 +106,29 @@ class GatewayListener(msgspec.Struct, frozen=True):
 
 
 def listeners(
-    look: Reader, gateway: GatewayObject, *, taken: frozenset[int] = frozenset()
+    look: Reader,
+    gateway: GatewayObject,
+    sets: Iterable[ListenerSet] = (),
+    *,
+    taken: frozenset[int] = frozenset(),
 ) -> tuple[GatewayListener, ...]:
-    """The listeners of a Gateway in the order they are written. Ports `taken` by its proxies themselves are not had."""
+    """The listeners of a Gateway in the order they are written, then those of its ListenerSets.
+
+    Ports `taken` by its proxies themselves are not had.
+    """
     refusals = {**_conflicts(gateway.spec.listeners), **_unavailable(gateway.spec.listeners, taken)}
-    return tuple(_listener(look, gateway, listener, refusals.get(listener.name)) for listener in gateway.spec.listeners)
+    own = Owner("Gateway", gateway.metadata.namespace, gateway.metadata.name)
+    judged = [_listener(look, gateway, own, spec, refusals.get(spec.name)) for spec in gateway.spec.listeners]
+    had = list(gateway.spec.listeners)
+    for one in sets:
+        owner = Owner("ListenerSet", one.metadata.namespace, one.metadata.name)
+        unavailable = _unavailable(one.spec.listeners, taken)
+        for spec in one.spec.listeners:
+            clash = _clash(spec, had)
+            judged.append(_listener(look, gateway, owner, spec, clash or unavailable.get(spec.name)))
+            if clash is None and spec.protocol in ROUTE_KINDS:
+                had.append(spec)
+    return tuple(judged)
 
 
 def unserved(listener: GatewayListener, message: str) -> GatewayListener:
@@ -110,7 +146,7 @@ def allows(look: Reader, listener: GatewayListener, gateway_namespace: str, rout
     if allowed.from_ == "All":
         return True
     if allowed.from_ == "Same":
-        return route.namespace == gateway_namespace
+        return route.namespace == (listener.owner.namespace if listener.owner is not None else gateway_namespace)
     return allowed.selector is not None and allowed.selector.selects(namespace_labels(look, route.namespace))
 
 
@@ -132,7 +168,7 @@ def _conflicts(specs: Iterable[Listener]) -> dict[str, Condition]:
     found: dict[str, Condition] = {}
     for (port, _), sharing in by_port.items():
         protocols = sorted({spec.protocol for spec in sharing})
-        mixed = len({_TOLD_APART_BY.get(protocol, protocol) for protocol in protocols}) > 1
+        mixed = len({_told_apart_by(spec) for spec in sharing}) > 1
         for spec in sharing:
             twins = [other.name for other in sharing if other.name != spec.name and _host(other) == _host(spec)]
             if mixed:
@@ -145,6 +181,25 @@ def _conflicts(specs: Iterable[Listener]) -> dict[str, Condition]:
                 )
                 found[spec.name] = Condition("Conflicted", True, "HostnameConflict", said)
     return found
+
+
+def _clash(spec: Listener, had: Iterable[Listener]) -> Condition | None:
+    """Why a listener cannot be told apart from those that come before it; nothing is said of whose they are."""
+    place = (spec.port, spec.protocol == "UDP")
+    sharing = [one for one in had if one.protocol in ROUTE_KINDS and (one.port, one.protocol == "UDP") == place]
+    if spec.protocol not in ROUTE_KINDS:
+        return None
+    if any(_told_apart_by(one) != _told_apart_by(spec) for one in sharing):
+        said = f"Port {spec.port} speaks another protocol than {spec.protocol} already; use another port."
+        return Condition("Conflicted", True, "ProtocolConflict", said)
+    if any(_host(one) == _host(spec) for one in sharing):
+        said = f"Port {spec.port} has a listener for {_host(spec) or 'any hostname'} already; use another of the two."
+        return Condition("Conflicted", True, "HostnameConflict", said)
+    return None
+
+
+def _told_apart_by(spec: Listener) -> str:
+    return _TOLD_APART_BY.get(spec.protocol, spec.protocol)
 
 
 def _unavailable(specs: Iterable[Listener], taken: frozenset[int]) -> dict[str, Condition]:
@@ -166,18 +221,21 @@ def _host(spec: Listener) -> str:
     return (spec.hostname or "").lower()
 
 
-def _listener(look: Reader, gateway: GatewayObject, spec: Listener, refusal: Condition | None) -> GatewayListener:
+def _listener(
+    look: Reader, gateway: GatewayObject, owner: Owner, spec: Listener, refusal: Condition | None
+) -> GatewayListener:
+    of_set = owner.kind == "ListenerSet"
     conflict = refusal if refusal is not None and refusal.type == "Conflicted" else None
     supported, kinds_problem = _supported_kinds(spec)
     ends_tls = spec.protocol == "HTTPS" or (spec.protocol == "TLS" and not _passthrough(spec))
-    certificates, problems = _certificates(look, gateway, spec) if ends_tls else ((), ())
+    certificates, problems = _certificates(look, owner, spec) if ends_tls else ((), ())
     clients = client_validation(look, gateway, spec.port) if spec.protocol == "HTTPS" else Judged()
     problems = (*([kinds_problem] if kinds_problem is not None else []), *problems, *clients.problems)
     accepted = _accepted(spec, refusal, clients)
     programmed = accepted.status and bool(supported) and (bool(certificates) or not ends_tls)
     allowed = spec.allowed_routes.namespaces
     return GatewayListener(
-        name=spec.name,
+        name=f"{owner.namespace}~{owner.name}~{spec.name}" if of_set else spec.name,
         port=spec.port,
         protocol=spec.protocol,
         hostname=_host(spec),
@@ -191,11 +249,17 @@ def _listener(look: Reader, gateway: GatewayObject, spec: Listener, refusal: Con
             conflict or Condition("Conflicted", False, "NoConflicts"),
             Condition("Programmed", True, "Programmed")
             if programmed
-            else Condition("Programmed", False, "Invalid", _first_message(accepted, problems)),
+            else Condition(
+                "Programmed",
+                False,
+                conflict.reason if conflict is not None and of_set else "Invalid",
+                _first_message(accepted, problems),
+            ),
             problems[0] if problems else Condition("ResolvedRefs", True, "ResolvedRefs"),
         ),
         supported_kinds=supported,
         allowed_namespaces=AllowedNamespaces(allowed.from_, allowed.selector),
+        owner=ObjectKey(*owner) if of_set else None,
     )
 
 
@@ -240,9 +304,7 @@ def _route_kind(kind: RouteGroupKind) -> RouteKind:
     return RouteKind(kind.group, kind.kind)
 
 
-def _certificates(
-    look: Reader, gateway: GatewayObject, spec: Listener
-) -> tuple[tuple[SecretKey, ...], tuple[Condition, ...]]:
+def _certificates(look: Reader, owner: Owner, spec: Listener) -> tuple[tuple[SecretKey, ...], tuple[Condition, ...]]:
     """The usable certificates of an HTTPS listener, and what is wrong with the others."""
     refs = spec.tls.certificate_refs if spec.tls is not None else ()
     if not refs:
@@ -251,8 +313,8 @@ def _certificates(
     usable: list[SecretKey] = []
     problems: list[Condition] = []
     for ref in refs:
-        key = SecretKey(ref.namespace or gateway.metadata.namespace, ref.name)
-        problem = _certificate_problem(look, gateway.metadata.namespace, ref, key)
+        key = SecretKey(ref.namespace or owner.namespace, ref.name)
+        problem = certificate_problem(look, owner, ref, key)
         if problem is not None:
             problems.append(problem)
         elif key not in usable:
@@ -260,15 +322,16 @@ def _certificates(
     return tuple(usable), tuple(problems)
 
 
-def _certificate_problem(look: Reader, namespace: str, ref: SecretObjectReference, key: SecretKey) -> Condition | None:
+def certificate_problem(look: Reader, owner: Owner, ref: SecretObjectReference, key: SecretKey) -> Condition | None:
+    """Why a Gateway or ListenerSet cannot use a Secret as a certificate; None where it can."""
     if (ref.group, ref.kind) != ("", "Secret"):
-        said = f"certificateRefs names {ref.kind} {ref.name} of group {ref.group!r}; only core Secrets are supported."
+        said = f"The reference names {ref.kind} {ref.name} of group {ref.group!r}; only core Secrets are supported."
         return Condition("ResolvedRefs", False, "InvalidCertificateRef", said)
-    wanted = Permission(GATEWAY_API, "Gateway", namespace, "", "Secret", key.namespace, key.name)
+    wanted = Permission(GATEWAY_API, owner.kind, owner.namespace, "", "Secret", key.namespace, key.name)
     if not permitted(look, wanted):
         said = (
             f"Secret {key.namespace}/{key.name} is in another namespace and no ReferenceGrant there permits "
-            f"Gateways of {namespace} to use it."
+            f"{owner.kind}s of {owner.namespace} to use it."
         )
         return Condition("ResolvedRefs", False, "RefNotPermitted", said)
     certificate = look(CERTIFICATES, key)

@@ -231,6 +231,22 @@ class TrustBundleRow(msgspec.Struct, frozen=True):
     own: bool = False
 
 
+class KeySetRow(msgspec.Struct, frozen=True):
+    """The keys at an address that policies name; rows of `KEY_SETS`, under that address.
+
+    `jwks` is what `mesh.jwks` made of them, empty where none were ever had. `problem`: why they cannot be had now.
+    """
+
+    jwks: bytes = b""
+    problem: str = ""
+
+
+class SystemTrust(msgspec.Struct, frozen=True):
+    """The authorities that the server's system trusts, in PEM: the row of `SYSTEM_TRUST` under the key ""."""
+
+    pem: bytes
+
+
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")
 DISCOVERED_SERVICES: Input[DiscoveredServiceKey, DiscoveredService] = Input("discovered_services")
 DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input("discovered_endpoints")
@@ -239,10 +255,16 @@ REJECTIONS: Input[RejectionKey, Rejection] = Input("rejections")
 PROVISIONED: Input[ProvisionedKey, Provisioned] = Input("provisioned")
 MESH: Input[str, MeshSettings] = Input("mesh")
 TRUST_BUNDLES: Input[str, TrustBundleRow] = Input("trust_bundles")
+KEY_SETS: Input[str, KeySetRow] = Input("key_sets")
+SYSTEM_TRUST: Input[str, SystemTrust] = Input("system_trust")
 
 DISCOVERED_SERVICES_BY_NAME = DISCOVERED_SERVICES.index("name", lambda key, _: (ServiceKey(key.namespace, key.name),))
 DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
     "service", lambda key, _: (ServiceKey(key.namespace, key.service),)
+)
+SIDECARS_BY_SERVICE = AUDIENCES.index(
+    "fronted service",
+    lambda key, _: (ServiceKey(key.namespace, key.name),) if key.kind == "sidecar" and key.ingress_port else (),
 )
 REJECTIONS_BY_AUDIENCE = REJECTIONS.index("audience", lambda key, _: (key.audience,))
 REJECTIONS_BY_GATEWAY = REJECTIONS.index(
@@ -251,7 +273,18 @@ REJECTIONS_BY_GATEWAY = REJECTIONS.index(
 )
 REJECTIONS_BY_OBJECT = REJECTIONS.index("object", lambda _, row: row.objects)
 
-INPUTS = (DECLARED, DISCOVERED_SERVICES, DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, PROVISIONED, MESH, TRUST_BUNDLES)
+INPUTS = (
+    DECLARED,
+    DISCOVERED_SERVICES,
+    DISCOVERED_ENDPOINTS,
+    AUDIENCES,
+    REJECTIONS,
+    PROVISIONED,
+    MESH,
+    TRUST_BUNDLES,
+    KEY_SETS,
+    SYSTEM_TRUST,
+)
 
 
 def mesh_settings(look: Reader) -> MeshSettings:

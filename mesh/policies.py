@@ -21,6 +21,7 @@ import msgspec
 from mesh.kinds.clientpolicy import ClientSettings
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, PolicyTargetReference
+from mesh.kinds.requestauthentication import RequestAuthenticationSettings
 from mesh.kinds.routepolicy import RoutePolicy, RouteSettings
 from mesh.kinds.telemetrypolicy import TelemetrySettings
 from mesh.kinds.trafficpolicy import TrafficPolicy, TrafficSettings
@@ -34,6 +35,7 @@ from mesh.tables import Look, Reader, derived, each
 S = TypeVar("S", bound=Spec)
 
 POLICY_KINDS: dict[str, type[Spec]] = {
+    "RequestAuthentication": RequestAuthenticationSettings,
     "ClientPolicy": ClientSettings,
     "RoutePolicy": RouteSettings,
     "TelemetryPolicy": TelemetrySettings,
@@ -123,6 +125,11 @@ def _policies(look: Reader, level: Level) -> list[tuple[ObjectKey, Object]]:
         if row is not None and any(_names(key, ref, level) for ref in _spec(row.object).target_refs):
             found.append((key, row.object))
     return sorted(found, key=lambda item: age(item[1].metadata))
+
+
+def reached(look: Reader, level: Level) -> bool:
+    """Whether some policy is for exactly that level."""
+    return bool(_policies(look, level))
 
 
 def _names(policy: ObjectKey, ref: PolicyTargetReference, level: Level) -> bool:
@@ -216,8 +223,8 @@ class BackendKey(NamedTuple):
     subset: str = ""
 
 
-class Traffic(msgspec.Struct, frozen=True):
-    """What TrafficPolicies say of a backend: of all its ports, and of those for which it differs."""
+class Ports(msgspec.Struct, frozen=True):
+    """What the policies of a kind say of a backend: of all its ports, and of those for which it differs."""
 
     whole: Effective | None = None
     ports: tuple[tuple[int, Effective], ...] = ()
@@ -246,29 +253,34 @@ def _subset(key: SubsetKey, row: Subset) -> tuple[BackendKey]:
 
 
 @derived("traffic", each(SERVICES, lambda key, _: (BackendKey(key),)), each(SUBSETS, _subset))
-def TRAFFIC(key: BackendKey, look: Look) -> Traffic | None:  # noqa: N802
+def TRAFFIC(key: BackendKey, look: Look) -> Ports | None:  # noqa: N802
     """The backends of which some TrafficPolicy says something."""
+    return of_backend(look, TrafficPolicy.__name__, key)
+
+
+def of_backend(look: Look, policy: str, key: BackendKey) -> Ports | None:
+    """What the policies of a kind say of a backend."""
     service = look(SERVICES, key.service)
     if service is None:
         return None
-    whole = merge(layers(look, backend_levels(look, TrafficPolicy.__name__, key)), TrafficSettings)
-    ports = tuple(_of_ports(look, key, service, whole)) if _by_port(look, key) else ()
-    return Traffic(whole, ports) if whole is not None or ports else None
+    whole = merge(layers(look, backend_levels(look, policy, key)), POLICY_KINDS[policy])
+    ports = tuple(_of_ports(look, policy, key, service, whole)) if _by_port(look, policy, key) else ()
+    return Ports(whole, ports) if whole is not None or ports else None
 
 
 def _of_ports(
-    look: Look, key: BackendKey, service: Service, whole: Effective | None
+    look: Look, policy: str, key: BackendKey, service: Service, whole: Effective | None
 ) -> Iterator[tuple[int, Effective]]:
     for port in service.ports:
         sections = frozenset({str(port.port), *([port.name] if port.name else [])})
-        effective = merge(layers(look, backend_levels(look, TrafficPolicy.__name__, key, sections)), TrafficSettings)
+        effective = merge(layers(look, backend_levels(look, policy, key, sections)), POLICY_KINDS[policy])
         if effective is not None and effective != whole:
             yield port.port, effective
 
 
-def _by_port(look: Look, key: BackendKey) -> bool:
+def _by_port(look: Look, policy: str, key: BackendKey) -> bool:
     """Whether some policy names a port of the backend."""
-    for level in backend_levels(look, TrafficPolicy.__name__, key):
+    for level in backend_levels(look, policy, key):
         for at in look.keys(POLICIES_BY_TARGET, level.target):
             row = look(OBJECTS, at)
             if row is not None and any(ref.section_name for ref in _spec(row.object).target_refs):
@@ -313,7 +325,7 @@ def ROUTE_RULES(key: ObjectKey, look: Look) -> RouteRules | None:  # noqa: N802
 
 
 class Told(NamedTuple):
-    """What holds for a target, for people: an object, perhaps a part of it."""
+    """What holds for a target, for people: an object, perhaps a part of it; `where`, if not everywhere."""
 
     policy: str
     kind: str
@@ -321,18 +333,23 @@ class Told(NamedTuple):
     name: str
     section: str
     effective: Effective
+    where: str = ""
 
 
 def effective_policies(
-    traffic: Iterable[tuple[BackendKey, Traffic]], routes: Iterable[tuple[ObjectKey, RouteRules]]
+    traffic: Iterable[tuple[BackendKey, Ports]], routes: Iterable[tuple[ObjectKey, RouteRules]]
 ) -> Iterator[Told]:
-    """What holds for each target that a policy reaches, sorted."""
+    """What RoutePolicies and TrafficPolicies come to for each target that they reach, sorted."""
     for at, rules in sorted(routes, key=lambda item: item[0]):
         parts = [("", rules.whole)] if rules.whole is not None else []
         for section, effective in [*parts, *rules.rules]:
             yield Told(RoutePolicy.__name__, at.kind, at.namespace, at.name, section, effective)
-    policy = TrafficPolicy.__name__
-    for key, row in sorted(traffic, key=lambda item: item[0]):
+    yield from told_of_backends(TrafficPolicy.__name__, traffic)
+
+
+def told_of_backends(policy: str, rows: Iterable[tuple[BackendKey, Ports]]) -> Iterator[Told]:
+    """What the policies of a kind come to for each backend, sorted."""
+    for key, row in sorted(rows, key=lambda item: item[0]):
         namespace, service = key.service
         kind, name = ("ServiceSubset", key.subset) if key.subset else ("Service", service)
         if row.whole is not None:

@@ -15,12 +15,14 @@ from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.clientpolicy import ClientPolicy
 from mesh.kinds.meta import Object
 from mesh.kinds.policy import PolicyTargetReference
+from mesh.kinds.requestauthentication import RequestAuthentication
 from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.telemetrypolicy import TelemetryPolicy
 from mesh.kinds.trafficpolicy import TrafficPolicy
 from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import find
 from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
+from mesh.request_authentication import key_conditions, missing_target, without_effect
 from mesh.request_routes import find_request_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look
@@ -42,6 +44,24 @@ def route_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]
     """The conditions of a RoutePolicy."""
     policy = find(look, RoutePolicy, key)
     return _conditions(look, key, policy, policy.spec.target_refs, _missing_route) if policy is not None else ()
+
+
+def request_authentication_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
+    """The conditions of a RequestAuthentication."""
+    policy = find(look, RequestAuthentication, key)
+    if policy is None:
+        return ()
+    missing = {"Gateway": missing_target, "HTTPRoute": _missing_route}
+    idle = " ".join(without_effect(look, key, policy))
+    told = _conditions(
+        look,
+        key,
+        policy,
+        policy.spec.target_refs,
+        lambda look, key, ref: missing.get(ref.kind, _missing_backend)(look, key, ref),
+        idle,
+    )
+    return (*told, *key_conditions(look, policy))
 
 
 def client_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:

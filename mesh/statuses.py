@@ -6,130 +6,47 @@ transition and the conditions of other controllers. A message names what to mend
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
 from mesh import features
-from mesh.attachments import ATTACHED, ATTACHMENTS, ROUTES, ListenerKey, Parent
+from mesh.attachments import ATTACHMENTS, ROUTES, Parent
 from mesh.attachments import parent as attached_parent
+from mesh.backend_tls import target, tls_policy_conditions
 from mesh.backends import Invalid, resolve
-from mesh.conditions import Condition, holds
+from mesh.conditions import Condition
 from mesh.definitions import serves_experimental, supported_version
-from mesh.gateways import GATEWAYS, Gateway, GatewayKey, is_ours
-from mesh.kinds import to_json as wire
+from mesh.gateway_statuses import gateway_status, listener_set_status
+from mesh.gateways import is_ours
+from mesh.kinds.backendtlspolicy import BackendTLSPolicy
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.http_filters import HTTPRouteFilter
-from mesh.kinds.meta import JSON, Object
+from mesh.kinds.meta import Object
 from mesh.kinds.references import BackendObjectReference, ParentReference
-from mesh.listeners import RouteKind
 from mesh.model import (
-    PROVISIONED,
-    REJECTIONS,
-    REJECTIONS_BY_GATEWAY,
-    REJECTIONS_BY_OBJECT,
     Declared,
     DeclaredKey,
     ObjectKey,
-    ProvisionedKey,
-    Rejection,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, Shadowed, find, source_of
 from mesh.peer_authentication import peer_authentication_conditions
 from mesh.policy_statuses import (
     client_policy_conditions,
+    request_authentication_conditions,
     route_policy_conditions,
     telemetry_policy_conditions,
     traffic_policy_conditions,
 )
-from mesh.problems import sentence
-from mesh.provisioning import class_parameters_problem, programmed
+from mesh.provisioning import class_parameters_problem
+from mesh.references import gateways_of
 from mesh.refusals import REFUSED, Refused, refusal
+from mesh.refused_words import with_rejections
 from mesh.request_routes import RequestRoute, find_request_route
 from mesh.routes import Route, find_stream_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
+from mesh.status import AncestorStatus, ParentStatus, Status
 from mesh.tables import Look, derived, each
-
-
-class ListenerStatus(msgspec.Struct, frozen=True):
-    """`status.listeners[]` of a Gateway."""
-
-    name: str
-    attached_routes: int
-    supported_kinds: tuple[RouteKind, ...]
-    conditions: tuple[Condition, ...]
-
-
-class ParentStatus(msgspec.Struct, frozen=True):
-    """`status.parents[]` of a route."""
-
-    ref: ParentReference
-    conditions: tuple[Condition, ...]
-
-
-class Status(msgspec.Struct, frozen=True):
-    """What is said of an object of that generation; `shadowed` are declarations of it that do not count."""
-
-    observed_generation: int = 0
-    conditions: tuple[Condition, ...] = ()
-    addresses: tuple[str, ...] = ()
-    listeners: tuple[ListenerStatus, ...] = ()
-    parents: tuple[ParentStatus, ...] = ()
-    supported_features: tuple[str, ...] = ()
-    shadowed: tuple[str, ...] = ()
-
-    def to_json(self) -> JSON:
-        """The wire form, without times of transition: whoever stores a status knows when it changed."""
-        status: JSON = {}
-        if self.conditions:
-            status["conditions"] = self._conditions(self.conditions)
-        if self.addresses:
-            status["addresses"] = [{"type": _address_type(address), "value": address} for address in self.addresses]
-        if self.listeners:
-            status["listeners"] = [self._listener(listener) for listener in self.listeners]
-        if self.parents:
-            status["parents"] = [self._parent(parent) for parent in self.parents]
-        if self.supported_features:
-            status["supportedFeatures"] = [{"name": name} for name in self.supported_features]
-        if self.shadowed:
-            status["shadowed"] = list(self.shadowed)
-        return status
-
-    def _conditions(self, conditions: Iterable[Condition]) -> list[JSON]:
-        return [
-            {
-                "type": condition.type,
-                "status": "True" if condition.status else "False",
-                "reason": condition.reason,
-                "message": condition.message,
-                "observedGeneration": self.observed_generation,
-            }
-            for condition in conditions
-        ]
-
-    def _listener(self, listener: ListenerStatus) -> JSON:
-        return {
-            "name": listener.name,
-            "attachedRoutes": listener.attached_routes,
-            "supportedKinds": [{"group": kind.group, "kind": kind.kind} for kind in listener.supported_kinds],
-            "conditions": self._conditions(listener.conditions),
-        }
-
-    def _parent(self, parent: ParentStatus) -> JSON:
-        return {
-            "parentRef": wire(parent.ref),
-            "controllerName": CONTROLLER_NAME,
-            "conditions": self._conditions(parent.conditions),
-        }
-
-
-def _address_type(address: str) -> str:
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return "Hostname"
-    return "IPAddress"
 
 
 def _object(key: DeclaredKey, _row: Refused) -> tuple[ObjectKey]:
@@ -175,9 +92,16 @@ def _refused(look: Look, key: ObjectKey, status: Status | None, row: Declared | 
         )
     if key.kind == "Gateway" and not is_ours(look, why.class_name):
         return None
+    if key.kind == "ListenerSet" and status is None:
+        return None  # nobody knows whose Gateway it would be of
     if key.kind == "GatewayClass" and why.controller != CONTROLLER_NAME:
         return None
     accepted = Condition("Accepted", False, "Invalid", said)
+    if before.ancestors:
+        told = tuple(
+            AncestorStatus(one.ref, (accepted, *_of_type(one.conditions, "ResolvedRefs"))) for one in before.ancestors
+        )
+        return Status(observed_generation=why.generation, ancestors=told)
     rest = tuple(condition for condition in before.conditions if condition.type != "Accepted")
     if key.kind == "Gateway" and not rest:
         rest = (Condition("Programmed", False, "Invalid", said),)
@@ -194,6 +118,9 @@ def shadowed_status(told: Status, loser: Object, by: Shadowed) -> Status | None:
         ours = {parent.ref for parent in told.parents}
         refs = (ref for ref in loser.spec.parent_refs if ref in ours)
         return Status(observed_generation=generation, parents=tuple(ParentStatus(ref, (accepted,)) for ref in refs))
+    if told.ancestors:
+        ancestors = tuple(AncestorStatus(one.ref, (accepted,)) for one in told.ancestors)
+        return Status(observed_generation=generation, ancestors=ancestors)
     if not told.conditions:
         return None
     programmed_too = (Condition("Programmed", False, "Invalid", said),) if loser.kind == "Gateway" else ()
@@ -202,62 +129,6 @@ def shadowed_status(told: Status, loser: Object, by: Shadowed) -> Status | None:
 
 def _of_type(conditions: Iterable[Condition], kind: str) -> tuple[Condition, ...]:
     return tuple(condition for condition in conditions if condition.type == kind)
-
-
-def _gateway(look: Look, key: ObjectKey) -> Status | None:
-    gateway = look(GATEWAYS, GatewayKey(key.namespace, key.name))
-    if gateway is None:
-        return None
-    refused = _refused_listeners(look, key)
-    pending, addresses = _run_by_platform(look, key, gateway)
-    waiting = msgspec.structs.replace(pending, reason="Pending") if pending is not None else None
-    return Status(
-        conditions=_with_rejections(look, key, _but(gateway.conditions, pending)),
-        addresses=addresses,
-        listeners=tuple(
-            ListenerStatus(
-                name=listener.name,
-                attached_routes=look(ATTACHED, ListenerKey(GatewayKey(key.namespace, key.name), listener.name)) or 0,
-                supported_kinds=listener.supported_kinds,
-                conditions=_rejected(
-                    _but(listener.conditions, waiting) if listener.programmed else listener.conditions,
-                    refused.get(listener.place, ()),
-                ),
-            )
-            for listener in gateway.listeners
-        ),
-    )
-
-
-def _run_by_platform(look: Look, key: ObjectKey, gateway: Gateway) -> tuple[Condition | None, tuple[str, ...]]:
-    """What keeps a Gateway that a platform runs from being programmed, and its addresses; nothing of any other."""
-    if not gateway.platform:
-        return None, gateway.addresses
-    row = look(PROVISIONED, ProvisionedKey(key.namespace, key.name, gateway.platform))
-    addresses = row.addresses if row is not None else ()
-    if not holds(gateway.conditions, "Programmed"):
-        return None, addresses
-    condition = programmed(row, gateway.requested)
-    return (None if condition.status else condition), addresses
-
-
-def _but(conditions: tuple[Condition, ...], instead: Condition | None) -> tuple[Condition, ...]:
-    """The conditions, with one of them told otherwise."""
-    if instead is None:
-        return conditions
-    return tuple(instead if condition.type == instead.type else condition for condition in conditions)
-
-
-def _refused_listeners(look: Look, key: ObjectKey) -> Mapping[tuple[int, bool], list[Rejection]]:
-    """What proxies of a Gateway refused of its ports; Envoy's listeners are named `<address>:<port>`, or so `/udp`."""
-    refused: dict[tuple[int, bool], list[Rejection]] = {}
-    for at in look.keys(REJECTIONS_BY_GATEWAY, (key.namespace, key.name)):
-        row = look(REJECTIONS, at)
-        if row is not None and at.type_url.endswith(".Listener"):
-            port, _, udp = at.name.rpartition(":")[2].partition("/")
-            if port.isdigit():
-                refused.setdefault((int(port), bool(udp)), []).append(row)
-    return refused
 
 
 def _gateway_class(look: Look, key: ObjectKey) -> Status | None:
@@ -288,7 +159,7 @@ def _request_route(look: Look, key: ObjectKey) -> Status | None:
     unsupported = _unsupported(route)
     return Status(
         parents=tuple(
-            ParentStatus(parent.ref, _with_rejections(look, key, (_accepted(parent, unsupported), resolved)))
+            ParentStatus(parent.ref, with_rejections(look, key, (_accepted(parent, unsupported), resolved)))
             for parent in attachment.parents
         )
     )
@@ -303,10 +174,24 @@ def _stream_route(look: Look, key: ObjectKey) -> Status | None:
     resolved = _backends_resolved(look, key, refs)
     return Status(
         parents=tuple(
-            ParentStatus(parent.ref, _with_rejections(look, key, (_accepted(parent, ""), resolved)))
+            ParentStatus(parent.ref, with_rejections(look, key, (_accepted(parent, ""), resolved)))
             for parent in attachment.parents
         )
     )
+
+
+def _backend_tls_policy(look: Look, key: ObjectKey) -> Status | None:
+    """Told by each Gateway that reaches a target; by the targets themselves where none does."""
+    policy = find(look, BackendTLSPolicy, key)
+    if policy is None:
+        return None
+    conditions = with_rejections(look, key, tls_policy_conditions(look, key))
+    targets = [(ref, target(key.namespace, ref)) for ref in policy.spec.target_refs]
+    gateways = sorted({gateway for _, at in targets if at is not None for gateway in gateways_of(look, at.service)})
+    refs = [ParentReference(name=gateway.name, namespace=gateway.namespace) for gateway in gateways]
+    if not refs:
+        refs = [ParentReference(group=ref.group, kind=ref.kind, name=ref.name) for ref, _ in targets]
+    return Status(ancestors=tuple(AncestorStatus(ref, conditions) for ref in dict.fromkeys(refs)))
 
 
 def _backends_resolved(
@@ -365,7 +250,7 @@ def _filter_references(
 
 def _plain(look: Look, key: ObjectKey) -> Status:
     """The status of a kind that is right wherever it is valid."""
-    return Status(conditions=_with_rejections(look, key, (Condition("Accepted", True, "Accepted"),)))
+    return Status(conditions=with_rejections(look, key, (Condition("Accepted", True, "Accepted"),)))
 
 
 def _service_subset(look: Look, key: ObjectKey) -> Status | None:
@@ -377,46 +262,29 @@ def _service_subset(look: Look, key: ObjectKey) -> Status | None:
     else:
         said = f"Service {subset.service.namespace}/{subset.service.name} does not exist."
         resolved = Condition("ResolvedRefs", False, "BackendNotFound", said)
-    return Status(conditions=_with_rejections(look, key, (Condition("Accepted", True, "Accepted"), resolved)))
+    return Status(conditions=with_rejections(look, key, (Condition("Accepted", True, "Accepted"), resolved)))
 
 
 def _by(conditions: Callable[[Look, ObjectKey], tuple[Condition, ...]]) -> Callable[[Look, ObjectKey], Status]:
     """The status of a kind of which nothing but conditions is told."""
-    return lambda look, key: Status(conditions=_with_rejections(look, key, conditions(look, key)))
-
-
-def _with_rejections(look: Look, key: ObjectKey, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
-    """The conditions of an object, and what Envoys refused of what came of it."""
-    return _rejected(conditions, look.rows(REJECTIONS_BY_OBJECT, key))
-
-
-def _rejected(conditions: tuple[Condition, ...], rejections: Sequence[Rejection]) -> tuple[Condition, ...]:
-    """The conditions, and where an Envoy refused something, that it did, in its words."""
-    if not rejections:
-        return conditions
-    first = rejections[0]
-    if not first.everywhere:
-        standing = "It goes without; other proxies are given it."
-    else:
-        standing = "The last good version stands." if first.last_good is not None else "It is withheld."
-    others = f" So did {len(rejections) - 1} more." if len(rejections) > 1 else ""
-    said = f"{first.node} refused it: {sentence(first.detail)} {standing}{others}"
-    rejected = Condition("Programmed", False, "Rejected", said)
-    return (*(condition for condition in conditions if condition.type != "Programmed"), rejected)
+    return lambda look, key: Status(conditions=with_rejections(look, key, conditions(look, key)))
 
 
 _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
-    "Gateway": _gateway,
+    "BackendTLSPolicy": _backend_tls_policy,
+    "Gateway": gateway_status,
     "GatewayClass": _gateway_class,
     "GatewayParameters": _plain,
     "GRPCRoute": _request_route,
     "HTTPRoute": _request_route,
+    "ListenerSet": listener_set_status,
     "Service": _plain,
     "TCPRoute": _stream_route,
     "TLSRoute": _stream_route,
     "UDPRoute": _stream_route,
     "ServiceSubset": _service_subset,
     "PeerAuthentication": _by(peer_authentication_conditions),
+    "RequestAuthentication": _by(request_authentication_conditions),
     "ClientPolicy": _by(client_policy_conditions),
     "RoutePolicy": _by(route_policy_conditions),
     "TelemetryPolicy": _by(telemetry_policy_conditions),

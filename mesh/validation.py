@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from mesh.kinds import KINDS, Kind
 from mesh.kinds.meta import Object
 from mesh.problems import Problem, Report, shown
+from mesh.validations.backendtlspolicy import check_backendtlspolicy
 from mesh.validations.clientpolicy import check_clientpolicy
 from mesh.validations.gateway import check_gateway
 from mesh.validations.gatewayparameters import check_gatewayparameters
 from mesh.validations.grpcroute import check_grpcroute
 from mesh.validations.httproute import check_httproute
+from mesh.validations.listenerset import check_listenerset
 from mesh.validations.metadata import check_metadata
 from mesh.validations.peerauthentication import check_peerauthentication
+from mesh.validations.requestauthentication import check_requestauthentication
 from mesh.validations.routepolicy import check_routepolicy
 from mesh.validations.salvage import certain, sound_part
 from mesh.validations.secret import check_secret
@@ -36,12 +39,15 @@ DEFAULT_NAMESPACE = "default"
 
 _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
     {
+        "BackendTLSPolicy": check_backendtlspolicy,
         "ClientPolicy": check_clientpolicy,
         "Gateway": check_gateway,
         "GatewayParameters": check_gatewayparameters,
         "GRPCRoute": check_grpcroute,
         "HTTPRoute": check_httproute,
+        "ListenerSet": check_listenerset,
         "PeerAuthentication": check_peerauthentication,
+        "RequestAuthentication": check_requestauthentication,
         "RoutePolicy": check_routepolicy,
         "Secret": check_secret,
         "Service": check_service,
@@ -53,6 +59,8 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
         "UDPRoute": check_streamroute,
     }
 )
+ADDED_ON_READS: Final = frozenset({"status", "origin", "warnings", "changes"})
+"""What the API says of an object beside what was written, so that what it gave can be sent back as it is."""
 # Their names become labels of DNS names: a namespace of `<service>.<namespace>`, a Service of the same.
 _DNS_LABELS = frozenset({"Service", "Namespace"})
 _TOO_DEEP = Problem("TooDeep", "error", "", f"it is nested deeper than {MAX_DEPTH} levels", "write it flatter")
@@ -68,14 +76,15 @@ class Checked(msgspec.Struct, frozen=True):
 def validate(raw: Any) -> Checked:
     """Judge one decoded document (JSON's types). Never raises.
 
-    An accepted apiVersion becomes the kind's own, an absent namespace becomes `default`, `status` and the bookkeeping
-    that Kubernetes puts into metadata are dropped, and a null field counts as absent.
+    An accepted apiVersion becomes the kind's own, an absent namespace becomes `default`, what the API adds
+    (`ADDED_ON_READS`) and the bookkeeping that Kubernetes puts into metadata are dropped, and a null field counts as
+    absent.
     """
     kind = _kind(raw)
     if not isinstance(kind, Kind):
         return Checked(None, (kind,))
-    if raw["apiVersion"] != kind.api_version or "status" in raw:
-        raw = {key: value for key, value in raw.items() if key != "status"} | {"apiVersion": kind.api_version}
+    if raw["apiVersion"] != kind.api_version or not ADDED_ON_READS.isdisjoint(raw):
+        raw = {key: value for key, value in raw.items() if key not in ADDED_ON_READS} | {"apiVersion": kind.api_version}
     made: Object | None
     try:
         made = msgspec.convert(raw, kind.struct)

@@ -7,19 +7,16 @@ not looked at but refused. Sizes are bounded before anything is decoded.
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from mesh.spiffe import InvalidSpiffeId, SpiffeId, TrustDomain
+from sds import jws
 from sds.authority import RefusedIssue
 from sds.bundle import TrustBundle
 from sds.keys import SigningKey
@@ -29,9 +26,6 @@ LONGEST_LIFE: Final = dt.timedelta(hours=1)
 LEEWAY: Final = dt.timedelta(seconds=60)
 MAX_BYTES: Final = 16_384
 MAX_AUDIENCES: Final = 10
-_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
-_HASHES: Final = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
-_CURVE_OF: Final = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 
 
 class InvalidToken(ValueError):  # noqa: N818 - errors are named by what is true
@@ -77,7 +71,7 @@ def sign(
         raise RefusedIssue(f"a life of {lifetime} is asked for; at most {LONGEST_LIFE} is granted")
     if not isinstance(key.key, ec.EllipticCurvePrivateKey):
         raise RefusedIssue("JWT-SVIDs are signed with an elliptic curve's key")
-    algorithm = next(name for name, curve in _CURVE_OF.items() if curve == key.key.curve.name)
+    algorithm = next(name for name, curve in jws.CURVE_OF.items() if curve == key.key.curve.name)
     begin = int(now.timestamp())
     claims = {
         "sub": str(identity),
@@ -86,10 +80,8 @@ def sign(
         "exp": begin + int(lifetime.total_seconds()),
     }
     header = {"alg": algorithm, "kid": kid, "typ": "JWT"}
-    signed = f"{_text(msgspec.json.encode(header))}.{_text(msgspec.json.encode(claims))}"
-    r, s = utils.decode_dss_signature(key.key.sign(signed.encode(), ec.ECDSA(_HASHES[algorithm[2:]])))
-    size = (key.key.key_size + 7) // 8
-    return f"{signed}.{_text(r.to_bytes(size, 'big') + s.to_bytes(size, 'big'))}"
+    signed = f"{jws.encoded(msgspec.json.encode(header))}.{jws.encoded(msgspec.json.encode(claims))}"
+    return f"{signed}.{jws.encoded(jws.sign(key.key, algorithm, signed.encode()))}"
 
 
 def validate(token: str, bundles: Mapping[TrustDomain, TrustBundle], *, audience: str, now: dt.datetime) -> JwtSvid:
@@ -104,9 +96,9 @@ def validate(token: str, bundles: Mapping[TrustDomain, TrustBundle], *, audience
     if len(parts) != 3:
         raise InvalidToken("it has not three parts")
     try:
-        header = msgspec.json.decode(_bytes(parts[0]), type=_Header)
-        signature = _bytes(parts[2])
-        body = _bytes(parts[1])
+        header = msgspec.json.decode(jws.decoded(parts[0]), type=_Header)
+        signature = jws.decoded(parts[2])
+        body = jws.decoded(parts[1])
         claims = msgspec.json.decode(body, type=_Claims)
         everything = msgspec.json.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -125,7 +117,10 @@ def validate(token: str, bundles: Mapping[TrustDomain, TrustBundle], *, audience
     pem = next((key.pem for key in bundle.jwt_keys if key.kid == header.kid), None)
     if pem is None:
         raise InvalidToken(f"its key {header.kid[:100]!r} is none of {identity.trust_domain}")
-    _verify(header.alg, load_pem_public_key(pem), f"{parts[0]}.{parts[1]}".encode(), signature)
+    try:
+        jws.verify(header.alg, load_pem_public_key(pem), f"{parts[0]}.{parts[1]}".encode(), signature)
+    except jws.BadSignature as error:
+        raise InvalidToken(str(error)) from None
     return _judged(identity, claims, everything, audience=audience, now=now)
 
 
@@ -145,36 +140,3 @@ def _judged(
     except (ValueError, OverflowError, OSError):
         raise InvalidToken("its end is no time") from None
     return JwtSvid(identity, audiences, end, everything)
-
-
-def _verify(algorithm: str, key: Any, signed: bytes, signature: bytes) -> None:
-    digest = _HASHES.get(algorithm[2:])
-    family = algorithm[:2]
-    if digest is None or family not in {"ES", "RS", "PS"}:
-        raise InvalidToken(f"its algorithm is {algorithm[:40]!r}")  # `none`, HS256 and whatever comes after them
-    try:
-        if family == "ES" and isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == _CURVE_OF[algorithm]:
-            size = (key.key_size + 7) // 8
-            if len(signature) != 2 * size:
-                raise InvalidToken("its signature has another length")
-            halves = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
-            key.verify(utils.encode_dss_signature(*halves), signed, ec.ECDSA(digest))
-        elif family == "RS" and isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, signed, padding.PKCS1v15(), digest)
-        elif family == "PS" and isinstance(key, rsa.RSAPublicKey):
-            pss = padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
-            key.verify(signature, signed, pss, digest)
-        else:
-            raise InvalidToken("its algorithm is not that of its key")
-    except InvalidSignature:
-        raise InvalidToken("its signature is wrong") from None
-
-
-def _text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _bytes(text: str) -> bytes:
-    if not _BASE64URL.fullmatch(text):
-        raise ValueError("no base64url")
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -7,17 +7,15 @@ too late. The key decides the algorithm, and sizes are bounded before anything i
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from sds import jws
 
 MAX_TOKEN: Final = 16_384
 LARGEST: Final = 262_144
@@ -25,7 +23,6 @@ LONGEST_LIFE: Final = 24 * 3600.0
 LEEWAY: Final = 60.0
 _MOST_KEYS: Final = 32
 _RSA_BITS: Final = range(2_048, 8_193)
-_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 _PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -154,7 +151,7 @@ def _public_key(jwk: _Jwk) -> _PublicKey | None:
             return rsa.RSAPublicNumbers(_number(jwk.e), modulus).public_key()
         if jwk.kty == "EC" and jwk.crv == "P-256":
             return ec.EllipticCurvePublicNumbers(_number(jwk.x), _number(jwk.y), ec.SECP256R1()).public_key()
-    except (ValueError, binascii.Error):
+    except ValueError:
         pass
     return None
 
@@ -172,7 +169,7 @@ def issuer_named(token: str) -> str:
     if len(parts) != 3:
         return ""
     try:
-        return msgspec.json.decode(_bytes(parts[1]), type=_Hint).iss
+        return msgspec.json.decode(jws.decoded(parts[1]), type=_Hint).iss
     except (msgspec.DecodeError, RecursionError, ValueError):
         return ""
 
@@ -187,9 +184,9 @@ def judge(token: str, issuers: Mapping[str, Issuer], *, now: float) -> Subject:
         raise InvalidOidcToken("it is no signed token, or a very long one")
     first, second, third = token.split(".")
     try:
-        header = msgspec.json.decode(_bytes(first), type=_Header)
-        claims = msgspec.json.decode(_bytes(second), type=_Claims)
-        signature = _bytes(third)
+        header = msgspec.json.decode(jws.decoded(first), type=_Header)
+        claims = msgspec.json.decode(jws.decoded(second), type=_Claims)
+        signature = jws.decoded(third)
     except (msgspec.DecodeError, RecursionError, ValueError):
         raise InvalidOidcToken("its parts cannot be read, or a claim is missing (iss, sub, aud, exp, iat)") from None
     issuer = issuers.get(claims.iss)
@@ -198,7 +195,10 @@ def judge(token: str, issuers: Mapping[str, Issuer], *, now: float) -> Subject:
     key = issuer.keys.get(header.kid)
     if key is None or header.crit is not None or header.alg != _algorithm(key):
         raise InvalidOidcToken(f"no key of {issuer.name} is named {header.kid[:100]!r} and signs {header.alg[:20]!r}")
-    _verify(key, signature, f"{first}.{second}".encode())
+    try:
+        jws.verify(header.alg, key, f"{first}.{second}".encode(), signature)
+    except jws.BadSignature as error:
+        raise InvalidOidcToken(str(error)) from None
     return _judged(issuer, claims, now)
 
 
@@ -220,24 +220,5 @@ def _judged(issuer: Issuer, claims: _Claims, now: float) -> Subject:
     return Subject(*account, float(claims.exp))
 
 
-def _verify(key: _PublicKey, signature: bytes, signed: bytes) -> None:
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
-            return
-        if len(signature) != 64:
-            raise InvalidOidcToken("its signature has another length")
-        halves = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-        key.verify(utils.encode_dss_signature(*halves), signed, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        raise InvalidOidcToken("its signature is wrong") from None
-
-
 def _number(text: str) -> int:
-    return int.from_bytes(_bytes(text), "big")
-
-
-def _bytes(text: str) -> bytes:
-    if not _BASE64URL.fullmatch(text):
-        raise ValueError("no base64url")
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return int.from_bytes(jws.decoded(text), "big")

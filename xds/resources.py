@@ -23,8 +23,9 @@ class ResourceKey(NamedTuple):
 class Resource(msgspec.Struct, frozen=True):
     """One Envoy resource. `any` is the serialised `google.protobuf.Any`; `version` the hash of its content.
 
-    `needs` names, for routes and listeners, the clusters that must be warm before it is sent; for a cluster that gets
-    its endpoints over EDS, `eds` is the name it asks for.
+    `needs` names, for routes and listeners, the clusters that must be warm before it is sent, and what a filter's
+    configuration must know before (`requirement`); `provides` are such things that this configuration of a filter does
+    know. For a cluster that gets its endpoints over EDS, `eds` is the name it asks for.
     """
 
     type_url: str
@@ -33,6 +34,20 @@ class Resource(msgspec.Struct, frozen=True):
     any: bytes
     needs: tuple[str, ...] = ()
     eds: str = ""
+    provides: tuple[str, ...] = ()
+
+
+_REQUIREMENT = "requirement:"
+
+
+def requirement(name: str) -> str:
+    """What is needed of, or provided by, a filter's configuration; no cluster has such a name."""
+    return f"{_REQUIREMENT}{name}"
+
+
+def is_requirement(need: str) -> bool:
+    """Whether a need is one of a filter's configuration."""
+    return need.startswith(_REQUIREMENT)
 
 
 class ViewKey(NamedTuple):

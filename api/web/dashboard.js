@@ -1,13 +1,19 @@
-// The page at `/`: what is declared (watched), and what proxies and discovery say (asked again and again).
+// The page at `/`: what is declared (Gateways and HTTPRoutes watched, routes of other kinds asked for now and then), and
+// what proxies and discovery say (asked again and again).
 // Everything that comes from the server is put into the page as text, never as markup.
 "use strict";
 
 const ROWS_SHOWN = 200;
 const POLL_MS = 2000;
-const SERVICES_EVERY = 5; // polls: the list of services is long and changes rarely
+const LISTS_EVERY = 5; // polls: services and routes of other kinds are many and change rarely
 const RECONNECT_MS = 3000;
 
-const known = { gateways: new Map(), routes: new Map(), proxies: [], services: [], problems: [], servicesLeft: 0 };
+// A browser opens six connections to a server, over all its tabs: only what changes most is watched.
+const POLLED_ROUTES = document.body.dataset.routes.split(" ").filter((plural) => plural !== "httproutes");
+
+const known = {
+  gateways: new Map(), routes: new Map(), polledRoutes: new Map(), proxies: [], services: [], problems: [], servicesLeft: 0,
+};
 let filter = "";
 let wanted = false;
 
@@ -42,8 +48,9 @@ async function poll() {
         const ready = await (await ask("/readyz")).json();
         known.proxies = (await items("/api/v1/proxies")).items;
         known.problems = (await items("/api/v1/problems")).items;
-        if (round % SERVICES_EVERY === 0 || wanted) {
+        if (round % LISTS_EVERY === 0 || wanted) {
           wanted = false;
+          for (const plural of POLLED_ROUTES) known.polledRoutes.set(plural, (await items(`/api/v1/${plural}`)).items);
           const found = await items(`/api/v1/discovered/services?limit=${ROWS_SHOWN}&search=${encodeURIComponent(filter)}`);
           known.services = found.items;
           known.servicesLeft = found.metadata.remainingItemCount;
@@ -60,10 +67,17 @@ async function poll() {
   }
 }
 
+const turned = () => new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+
+// A tab that nobody looks at lets go of its connections, or the third one would get none.
 async function watch(plural, into) {
   for (let last = ""; ; ) {
+    while (document.hidden) await turned();
+    const left = new AbortController();
+    turned().then(() => left.abort());
     try {
-      const answer = await ask(`/api/v1/${plural}?watch=true`, { headers: last ? { "Last-Event-ID": last } : {} });
+      const options = { headers: last ? { "Last-Event-ID": last } : {}, signal: left.signal };
+      const answer = await ask(`/api/v1/${plural}?watch=true`, options);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ; ) {
         const { value, done } = await reader.read();
@@ -73,7 +87,7 @@ async function watch(plural, into) {
         for (const block of blocks) last = take(block, into, last);
       }
     } catch { /* the poll says what is wrong */ }
-    await pause(RECONNECT_MS);
+    if (!document.hidden) await pause(RECONNECT_MS);
   }
 }
 
@@ -150,16 +164,17 @@ const matching = (values, name, draw) =>
   values.filter((value) => name(value).includes(filter)).map((value) => ({ value, draw }));
 
 function draw() {
-  const sorted = (map) => [...map.values()].sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
+  const sorted = (values) => [...values].sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
+  const routes = [...known.routes.values(), ...[...known.polledRoutes.values()].flat()];
   const rejecting = known.proxies.some((proxy) => Object.values(proxy.types).some((type) => type.status === "ERROR"));
   count("proxies", known.proxies.length, rejecting);
   count("gateways", known.gateways.size);
-  count("routes", known.routes.size);
+  count("routes", routes.length);
   count("services", known.services.length + known.servicesLeft);
   count("problems", known.problems.length, known.problems.length > 0);
   fill("proxies", matching(known.proxies, (proxy) => proxy.node, proxyRow));
-  fill("gateways", matching(sorted(known.gateways), nameOf, gatewayRow));
-  fill("routes", matching(sorted(known.routes), nameOf, routeRow));
+  fill("gateways", matching(sorted(known.gateways.values()), nameOf, gatewayRow));
+  fill("routes", matching(sorted(routes), nameOf, routeRow));
   fill("services", matching(known.services, (one) => `${one.namespace}/${one.name}`, serviceRow), known.servicesLeft);
   fill("problems", known.problems.map((value) => ({ value, draw: problemRow })));
 }
@@ -230,6 +245,11 @@ function backends(rule) {
   });
 }
 
+function hostnames(value) {
+  if (value.kind === "TCPRoute" || value.kind === "UDPRoute") return "–"; // their protocols know of no names
+  return (value.spec.hostnames ?? ["any"]).join(", ");
+}
+
 function routeRow(value) {
   const spec = value.spec;
   const parents = cell(...(spec.parentRefs ?? []).map((ref) =>
@@ -237,7 +257,7 @@ function routeRow(value) {
   const list = element("ul", "backends", ...(spec.rules ?? []).flatMap(backends));
   const state = (value.status?.parents ?? []).flatMap((one) =>
     conditions(one.conditions, ["Accepted", "ResolvedRefs", "Programmed"]));
-  return element("tr", "", heading(nameOf(value)), cell((spec.hostnames ?? ["any"]).join(", ")), parents, cell(list),
+  return element("tr", "", heading(nameOf(value), value.kind), cell(hostnames(value)), parents, cell(list),
     cell(...(state.length ? state : [pill("not known yet", "wait")])), origin(value));
 }
 

@@ -1,13 +1,17 @@
 """What the instances of one Consul service say of a service of the mesh. Pure. What each rule is for:
 
-- An instance with a critical check is left out at once, one in maintenance mode too (that is a critical check).
-  With a warning it keeps the weight that Consul has for warnings; a weight of 0 leaves it out.
+- An instance with a critical check is left out at once, one in maintenance mode too (that is a critical check). Where
+  asked for it stays, as unhealthy, so that Envoy sees how much of a datacenter is left. With a warning it keeps the
+  weight that Consul has for warnings; a weight of 0 leaves it out.
 - A registration with a kind (`connect-proxy`, `mesh-gateway`, …) is a proxy
   and no service: Envoy would talk to a proxy.
 - Instances may listen on any port, so the port that routes name is said once: 80, or what the meta key `fairlead-port`
   says (the lowest, where instances differ). `fairlead-protocol` says what it speaks; without it that is HTTP.
 - A tag `key=value` is the label `key`, a plain tag is a label with the value `true`; meta wins over tags.
-- The address is the instance's, else the node's. A host name is left out, for Envoy takes addresses only.
+- The namespace is what the meta key `fairlead-namespace` or a tag `fairlead-namespace=…` says, else the one it has in
+  Consul, where Consul has them, else the configured one.
+- The address is the instance's, else the node's; of another datacenter that of the WAN, where one is told. A host name
+  is left out, for Envoy takes addresses only.
 - The region is the node's meta key `region`, else its datacenter; the zone is its meta key `zone`.
 """
 
@@ -15,53 +19,100 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+import msgspec
 
 from discovery.consul.wire import Entry, Weights
 from mesh.model import DiscoveredEndpoints, DiscoveredService, Endpoint, Locality, Protocol, ServicePort
 from mesh.services import EVERYWHERE
+from mesh.validations.metadata import is_dns_label
 
 PORT_KEY = "fairlead-port"
 PROTOCOL_KEY = "fairlead-protocol"
+NAMESPACE_KEY = "fairlead-namespace"
 DEFAULT_PORT = 80
 PROTOCOLS: dict[str, Protocol] = {"http": "HTTP", "http2": "HTTP2", "grpc": "GRPC", "tls": "TLS", "tcp": "TCP"}
 _HIGHEST = 65535
 _HEAVIEST = 65535  # of one endpoint; Envoy wants the sum of a locality within 32 bits
 _NO_WEIGHTS = Weights()
+_CONSULS_DEFAULT = "default"
 
 
-def rows(entries: Iterable[Entry]) -> tuple[DiscoveredService, DiscoveredEndpoints] | None:
-    """The service and its endpoints; None where no instance is of a service proper."""
-    proper = [entry for entry in entries if not entry.service.kind]
-    if not proper:
-        return None
+class Rule(msgspec.Struct, frozen=True):
+    """How a datacenter's instances are taken. `remote`: it is another one than the agent's; `priority` as in Envoy."""
+
+    namespace: str = "default"
+    priority: int = 0
+    remote: bool = False
+    unhealthy: bool = False
+
+
+_PLAIN = Rule()
+Rows = tuple[DiscoveredService, DiscoveredEndpoints]
+
+
+def rows(entries: Iterable[Entry], rule: Rule = _PLAIN) -> Mapping[str, Rows]:
+    """The service and its endpoints, by the namespaces it is in; empty where no instance is of a service proper."""
+    spaces: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if not entry.service.kind:
+            spaces.setdefault(_namespace(entry, rule), []).append(entry)
+    return {space: _rows(proper, rule) for space, proper in sorted(spaces.items())}
+
+
+def _rows(proper: list[Entry], rule: Rule) -> Rows:
     stated = [port for entry in proper if (port := _stated_port(entry)) is not None]
     spoken = {(entry.service.meta or {}).get(PROTOCOL_KEY, "").lower() for entry in proper}
     protocols = [PROTOCOLS[word] for word in sorted(spoken) if word in PROTOCOLS]
     named = ServicePort("", min(stated, default=DEFAULT_PORT), protocols[0] if protocols else "HTTP")
-    endpoints = (endpoint(entry) for entry in proper)
+    endpoints = (endpoint(entry, rule) for entry in proper)
     return (
         DiscoveredService(ports=(named,), export_to=(EVERYWHERE,)),
-        DiscoveredEndpoints(tuple(sorted(made for made in endpoints if made is not None))),
+        DiscoveredEndpoints(tuple(sorted({made for made in endpoints if made is not None}))),
     )
 
 
-def endpoint(entry: Entry) -> Endpoint | None:
+def endpoint(entry: Entry, rule: Rule = _PLAIN) -> Endpoint | None:
     """One instance; None where it may get no requests."""
-    service, node = entry.service, entry.node
-    weight = _weight(entry)
-    address = service.address or node.address
-    if weight < 1 or not 0 < service.port <= _HIGHEST or not _is_ip(address):
+    weight, healthy = _weight(entry), True
+    if weight < 1 and rule.unhealthy and any(check.status == "critical" for check in entry.checks or ()):
+        weight, healthy = max(1, (entry.service.weights or _NO_WEIGHTS).passing), False
+    address, port = _address(entry, rule)
+    if weight < 1 or not 0 < port <= _HIGHEST or not _is_ip(address):
         return None
-    places = node.meta or {}
+    places = entry.node.meta or {}
+    region = places.get("region") or entry.node.datacenter
     return Endpoint(
         address=address,
-        ports=(("", service.port),),
-        labels=_labels(service.tags or (), service.meta or {}),
+        ports=(("", port),),
+        labels=_labels(entry.service.tags or (), entry.service.meta or {}),
         weight=min(weight, _HEAVIEST),
-        locality=Locality(sys.intern(places.get("region") or node.datacenter), sys.intern(places.get("zone") or "")),
-        health="Healthy",
+        locality=Locality(sys.intern(region), sys.intern(places.get("zone") or "")),
+        health="Healthy" if healthy else "Unhealthy",
+        priority=rule.priority,
     )
+
+
+def _address(entry: Entry, rule: Rule) -> tuple[str, int]:
+    service, node = entry.service, entry.node
+    if rule.remote:
+        wan = (service.tagged_addresses or {}).get("wan")
+        if wan is not None and wan.address:
+            return wan.address, wan.port or service.port
+        if not service.address:
+            return (node.tagged_addresses or {}).get("wan") or node.address, service.port
+    return service.address or node.address, service.port
+
+
+def _namespace(entry: Entry, rule: Rule) -> str:
+    service = entry.service
+    named = (service.meta or {}).get(NAMESPACE_KEY, "")
+    begin = f"{NAMESPACE_KEY}="
+    named = named or next((tag.removeprefix(begin) for tag in service.tags or () if tag.startswith(begin)), "")
+    if not named and service.namespace != _CONSULS_DEFAULT:
+        named = service.namespace or ""
+    return sys.intern(named) if is_dns_label(named) else rule.namespace
 
 
 def _weight(entry: Entry) -> int:
@@ -78,7 +129,7 @@ def _labels(tags: Iterable[str], meta: dict[str, str]) -> tuple[tuple[str, str],
         key, equals, value = tag.partition("=")
         if key:
             found[sys.intern(key)] = value if equals else "true"
-    return tuple(sorted((found | meta).items()))
+    return tuple(sorted((found | {sys.intern(key): value for key, value in meta.items()}).items()))
 
 
 def _stated_port(entry: Entry) -> int | None:

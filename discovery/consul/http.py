@@ -65,16 +65,24 @@ class Consul:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(
-        self, path: str, query: Mapping[str, str] | None = None, *, index: int = 0, wait: float = 0.0
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        index: int = 0,
+        wait: float = 0.0,
+        slack: float = _SLACK_SECONDS,
     ) -> Answer:
         """Read; with an index above 0 the answer comes when there is a newer one, or after `wait` seconds.
+
+        `slack` is how much longer than that is waited for it.
 
         Raises:
             ConsulError: the agent says no.
             UnreachableError: no answer, or too long a one.
         """
         blocking = {"index": str(index), "wait": f"{max(1, round(wait * 1000))}ms"} if index > 0 else {}
-        seconds = wait * 17 / 16 + _SLACK_SECONDS if blocking else REQUEST_SECONDS
+        seconds = wait * 17 / 16 + slack if blocking else REQUEST_SECONDS
         return await self._request("GET", path, {**(query or {}), **blocking}, None, seconds)
 
     async def put(self, path: str, body: bytes = b"", query: Mapping[str, str] | None = None) -> Answer:

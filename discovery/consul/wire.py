@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -17,15 +19,23 @@ class Weights(msgspec.Struct, frozen=True, rename="pascal", gc=False):
 
 
 class Node(msgspec.Struct, frozen=True, rename="pascal"):
-    """Where an instance runs."""
+    """Where an instance runs; `tagged_addresses` are by `lan`, `wan` and such."""
 
     address: str = ""
     datacenter: str = ""
     meta: dict[str, str] | None = None
+    tagged_addresses: dict[str, str] | None = None
+
+
+class Tagged(msgspec.Struct, frozen=True, rename="pascal"):
+    """Another address of an instance."""
+
+    address: str = ""
+    port: int = 0
 
 
 class Service(msgspec.Struct, frozen=True, rename="pascal"):
-    """An instance. `kind` is empty for a service proper, else the kind of a proxy."""
+    """An instance. `kind` is empty for a service proper, else a proxy's kind; `namespace` where Consul has them."""
 
     service: str
     id: str = msgspec.field(default="", name="ID")
@@ -35,6 +45,8 @@ class Service(msgspec.Struct, frozen=True, rename="pascal"):
     port: int = 0
     meta: dict[str, str] | None = None
     weights: Weights | None = None
+    tagged_addresses: dict[str, Tagged] | None = None
+    namespace: str | None = None
 
 
 class Check(msgspec.Struct, frozen=True, rename="pascal"):
@@ -53,6 +65,8 @@ class Entry(msgspec.Struct, frozen=True, rename="pascal"):
 
 _NAMES = msgspec.json.Decoder(dict[str, tuple[str, ...] | None])
 _ENTRIES = msgspec.json.Decoder(tuple[Entry, ...])
+_DATACENTERS = msgspec.json.Decoder(tuple[str, ...])
+_SELF = msgspec.json.Decoder(dict[str, Any])
 
 
 def names(body: bytes) -> frozenset[str]:
@@ -77,3 +91,31 @@ def entries(body: bytes) -> tuple[Entry, ...]:
         return _ENTRIES.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableError(f"the instances of a service cannot be read: {error}") from None
+
+
+def datacenters(body: bytes) -> tuple[str, ...]:
+    """The datacenters that an agent knows of, the nearest first.
+
+    Raises:
+        UnreadableError: the body is cut off or of wrong types.
+    """
+    try:
+        return _DATACENTERS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"the list of datacenters cannot be read: {error}") from None
+
+
+def own_datacenter(body: bytes) -> str:
+    """The datacenter that an agent says it is in.
+
+    Raises:
+        UnreadableError: it says nothing of the kind.
+    """
+    try:
+        config = _SELF.decode(body).get("Config")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"what the agent says of itself cannot be read: {error}") from None
+    name = config.get("Datacenter") if isinstance(config, dict) else None
+    if not isinstance(name, str) or not name:
+        raise UnreadableError("the agent does not say in which datacenter it is")
+    return name

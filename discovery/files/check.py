@@ -38,7 +38,7 @@ class Text(msgspec.Struct, frozen=True):
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """All problems, by line of the object that they belong to."""
+        """All problems, as they come in the text."""
         found = [problem for located in self.objects for problem in located.problems]
         return (*found, self.unreadable) if self.unreadable is not None else tuple(found)
 
@@ -102,7 +102,7 @@ class _Places:
             path = f"{prefix}.{problem.path}" if prefix and problem.path else prefix or problem.path
             at = line_of(path, paths, line)
             problems.append(msgspec.structs.replace(problem, path=path, file=self.file, line=at))
-        return Located(found.key, found.object, line, tuple(problems))
+        return Located(found.key, found.object, line, tuple(sorted(problems, key=lambda problem: problem.line)))
 
 
 def _items(value: Any) -> Iterator[tuple[Any, str]]:

@@ -1,4 +1,4 @@
-"""Which Secrets and ConfigMaps of a cluster are read: those that Gateways of ours refer to, each by its name.
+"""Which Secrets and ConfigMaps of a cluster are read: those that Gateways of ours and policies refer to, by name.
 
 Pure. Nothing else in a namespace is asked for, so that the program needs no right to see it and holds no key that it
 does not use. Whether a reference is allowed is the model's business; what it refers to must be known for that.
@@ -6,16 +6,18 @@ does not use. Whether a reference is allowed is the model's business; what it re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from mesh.gateways import OUR_CLASS
 from mesh.kinds import KINDS
-from mesh.kinds.gateway import Gateway
+from mesh.kinds.backendtlspolicy import BackendTLSPolicy
+from mesh.kinds.gateway import Gateway, Listener
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
-from mesh.kinds.references import ObjectReference, SecretObjectReference
+from mesh.kinds.listenerset import ListenerSet
+from mesh.kinds.references import LocalObjectReference, ObjectReference, SecretObjectReference
 from mesh.model import Declared, ObjectKey
 
-TELLING = frozenset({"Gateway", "GatewayClass"})
+TELLING = frozenset({"BackendTLSPolicy", "Gateway", "GatewayClass", "ListenerSet"})
 """Kinds whose objects decide what is referred to."""
 
 
@@ -28,20 +30,21 @@ def referenced(objects: Mapping[ObjectKey, Declared]) -> frozenset[ObjectKey]:
     }
     if ObjectKey("GatewayClass", "", OUR_CLASS) not in objects:
         ours.add(OUR_CLASS)
-    return frozenset(
-        reference
-        for row in objects.values()
-        if isinstance(row.object, Gateway) and row.object.spec.gateway_class_name in ours
-        for reference in _references(row.object)
-        if reference.kind in KINDS
-    )
+    found: set[ObjectKey] = set()
+    for row in objects.values():
+        if isinstance(row.object, Gateway) and row.object.spec.gateway_class_name in ours:
+            found.update(_references(row.object))
+        elif isinstance(row.object, ListenerSet):
+            found.update(_listener_references(row.object.spec.listeners, row.object.metadata.namespace))
+        elif isinstance(row.object, BackendTLSPolicy):
+            for authority in row.object.spec.validation.ca_certificate_refs:
+                found.update(_key(authority, row.object.metadata.namespace))
+    return frozenset(reference for reference in found if reference.kind in KINDS)
 
 
 def _references(gateway: Gateway) -> Iterator[ObjectKey]:
     namespace = gateway.metadata.namespace
-    for listener in gateway.spec.listeners:
-        for reference in listener.tls.certificate_refs if listener.tls is not None else ():
-            yield from _key(reference, namespace)
+    yield from _listener_references(gateway.spec.listeners, namespace)
     tls = gateway.spec.tls
     if tls is None:
         return
@@ -53,6 +56,15 @@ def _references(gateway: Gateway) -> Iterator[ObjectKey]:
                 yield from _key(authority, namespace)
 
 
-def _key(reference: SecretObjectReference | ObjectReference, namespace: str) -> Iterator[ObjectKey]:
+def _listener_references(listeners: Iterable[Listener], namespace: str) -> Iterator[ObjectKey]:
+    for listener in listeners:
+        for reference in listener.tls.certificate_refs if listener.tls is not None else ():
+            yield from _key(reference, namespace)
+
+
+def _key(
+    reference: SecretObjectReference | ObjectReference | LocalObjectReference, namespace: str
+) -> Iterator[ObjectKey]:
     if reference.group == "" and reference.kind in ("Secret", "ConfigMap"):
-        yield ObjectKey(reference.kind, reference.namespace or namespace, reference.name)
+        elsewhere = None if isinstance(reference, LocalObjectReference) else reference.namespace
+        yield ObjectKey(reference.kind, elsewhere or namespace, reference.name)

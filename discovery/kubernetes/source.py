@@ -16,11 +16,11 @@ from typing import Any, cast
 
 import msgspec
 
+from discovery.copies import CATALOG, Copies, name_of, object_name
 from discovery.kubernetes.api import Api
 from discovery.kubernetes.catalog import Catalog
 from discovery.kubernetes.catalog import Kind as CatalogKind
 from discovery.kubernetes.config import BY_NAME, Config, Observer, resource, watched_kinds
-from discovery.kubernetes.copies import CATALOG, Copies, name_of, object_name
 from discovery.kubernetes.informer import Informer
 from discovery.kubernetes.informer_state import Resource
 from discovery.kubernetes.secrets import TELLING, referenced

@@ -4,8 +4,9 @@ Pure. It owns which entries are ours and how they are merged with those of other
 `status_writer.py`'s business, and what the verdict is the model's (`mesh.statuses`).
 
 Ours are: conditions of the types that Gateway API reserves for an object's controller, in lists of an object that is
-ours; the `parents` entries of routes that carry our controller's name; addresses, listeners and supported features of
-our Gateways and classes. Conditions of other types and entries of other controllers come out as they went in.
+ours; the entries with our controller's name in the `parents` of routes and the `ancestors` of policies; addresses,
+listeners and supported features of our Gateways and classes. Conditions of other types and entries of other controllers
+come out as they went in.
 
 How it is written: a JSON merge patch of the status subresource with the `resourceVersion` that the decision was made
 from, for all kinds alike.
@@ -33,7 +34,7 @@ from mesh.attachments import ROUTES
 from mesh.kinds.gatewayclass import CONTROLLER_NAME
 from mesh.kinds.meta import JSON
 from mesh.kinds.references import GATEWAY_API
-from mesh.statuses import Status
+from mesh.status import Status
 
 OWN_TYPES = frozenset(
     {"Accepted", "Conflicted", "InsecureFrontendValidationMode", "Programmed", "ResolvedRefs", "SupportedVersion"}
@@ -42,15 +43,31 @@ OWN_TYPES = frozenset(
 
 # What the CRDs of v1.6.3 hold at most; one entry more and the whole status is refused.
 MOST_PARENTS = 32
+MOST_ANCESTORS = 16
 MOST_LISTENERS = 64
 MOST_CONDITIONS = 8
 MOST_ADDRESSES = 16
 _LONGEST_MESSAGE = 2_000  # of 32,768; 64 listeners with an Envoy's long complaint must fit into one object
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
-    "Gateway": ("addresses", "listeners"),
+    "Gateway": ("addresses", "listeners", "attachedListenerSets"),
+    "ListenerSet": ("listeners",),
     "GatewayClass": ("supportedFeatures",),
 }
+
+
+class Entries(NamedTuple):
+    """A list of a status with entries of several controllers: its field, that of what each is about, and how many."""
+
+    field: str
+    ref: str
+    most: int
+
+
+PARENTS = Entries("parents", "parentRef", MOST_PARENTS)
+ANCESTORS = Entries("ancestors", "ancestorRef", MOST_ANCESTORS)
+ANCESTRAL = frozenset({"BackendTLSPolicy"})
+"""Kinds of which is told in `ancestors`."""
 
 
 class _ParentKey(NamedTuple):
@@ -73,9 +90,10 @@ def changes(
     names what still reads as we wrote it in `former`, our last status of it. `present` is `status` as the API server
     holds it, `now` a time as Kubernetes writes it.
     """
-    if kind in ROUTES:
-        parents = _parents(namespace, wanted, _items(present.get("parents")), now)
-        target: JSON = {"parents": parents} if parents or "parents" in present else {}
+    if kind in ROUTES or kind in ANCESTRAL:
+        entries = ANCESTORS if kind in ANCESTRAL else PARENTS
+        merged = _entries(entries, namespace, wanted, _items(present.get(entries.field)), now)
+        target: JSON = {entries.field: merged} if merged or entries.field in present else {}
     elif wanted is not None and wanted.conditions:
         target = _ours(kind, wanted, present, now)
     elif former is not None:
@@ -93,6 +111,7 @@ def says_the_same(one: Status | None, other: Status | None) -> bool:
 def _verdicts(status: Status) -> list[tuple[Any, ...]]:
     listeners = [(listener.name, condition) for listener in status.listeners for condition in listener.conditions]
     parents = [(parent.ref, condition) for parent in status.parents for condition in parent.conditions]
+    parents += [(ancestor.ref, condition) for ancestor in status.ancestors for condition in ancestor.conditions]
     of_object = [("", condition) for condition in status.conditions]
     said = [(at, condition.type, condition.status) for at, condition in (*of_object, *listeners, *parents)]
     return [(status.addresses,), *said]
@@ -157,18 +176,19 @@ def _listeners(wanted: Sequence[JSON], present: Sequence[Any], now: str) -> list
     return merged
 
 
-def _parents(namespace: str, wanted: Status | None, present: Sequence[Any], now: str) -> list[Any]:
+def _entries(entries: Entries, namespace: str, wanted: Status | None, present: Sequence[Any], now: str) -> list[Any]:
     """The entries of other controllers as they are, and ours: where they stand already, else at the end."""
     left: dict[_ParentKey, JSON] = {}
     foreign = sum(not _is_ours(entry) for entry in present)
-    for said in (wanted.to_json().get("parents", []) if wanted is not None else [])[: max(0, MOST_PARENTS - foreign)]:
-        ref = {"group": GATEWAY_API, "kind": "Gateway", **said["parentRef"]}
-        left.setdefault(_parent_key(ref, namespace), {**said, "parentRef": ref})
+    told = wanted.to_json().get(entries.field, []) if wanted is not None else []
+    for said in told[: max(0, entries.most - foreign)]:
+        ref = {"group": GATEWAY_API, "kind": "Gateway", **said[entries.ref]}
+        left.setdefault(_parent_key(ref, namespace), {**said, entries.ref: ref})
     merged: list[Any] = []
     for entry in present:
         if not _is_ours(entry):
             merged.append(entry)
-        elif (ours := left.pop(_parent_key(entry.get("parentRef"), namespace), None)) is not None:
+        elif (ours := left.pop(_parent_key(entry.get(entries.ref), namespace), None)) is not None:
             merged.append(_parent(ours, _items(entry.get("conditions")), now))
     return [*merged, *(_parent(ours, (), now) for ours in left.values())]
 

@@ -31,7 +31,8 @@ from mesh.kinds.meta import JSON
 from mesh.model import DECLARED, Declared, DeclaredKey, ObjectKey
 from mesh.objects import SHADOWED, Shadowed
 from mesh.refusals import REFUSED, Refused
-from mesh.statuses import KINDS_WITH_STATUS, STATUSES, Status, shadowed_status
+from mesh.status import Status
+from mesh.statuses import KINDS_WITH_STATUS, STATUSES, shadowed_status
 from mesh.tables import Commit
 
 _log = logging.getLogger(__name__)

@@ -162,7 +162,8 @@ class ConsulStore:
             try:
                 found = await self._or_closed(self._look(state, step.index, wait))
             except StoreUnavailable as error:
-                state.failed(loop.time(), random.random())  # noqa: S311
+                pause = error.retry_after if isinstance(error, StoreAway) else 0.0
+                state.failed(loop.time(), random.random(), retry_after=pause)  # noqa: S311
                 state.index = 0  # the next answer comes at once, and says that it is over
                 self._note(error)
                 continue
@@ -180,8 +181,9 @@ class ConsulStore:
         """All objects and the marker once there is news; None where there is none."""
         await self._known()
         index, found = await self.kv.changed(self.layout.objects, index=index, wait=wait)
-        self._believe(next((pair for pair in found if pair.key == self.layout.marker), None))
-        return found if state.answered(index, asyncio.get_running_loop().time()) else None
+        if found is not None:
+            self._believe(next((pair for pair in found if pair.key == self.layout.marker), None))
+        return found if state.answered(index, asyncio.get_running_loop().time()).news else None
 
     async def _events(self, feed: Feed, found: tuple[Pair, ...]) -> tuple[Event, ...]:
         if sum(len(pair.value or b"") for pair in found) > _DECODE_IN_THREAD:

@@ -36,7 +36,7 @@ class Kv:
 
     async def pairs(self, prefix: str) -> tuple[Pair, ...]:
         """All keys that begin so."""
-        return (await self.changed(prefix, index=0, wait=0.0))[1]
+        return (await self.changed(prefix, index=0, wait=0.0))[1] or ()
 
     async def names(self, prefix: str) -> tuple[str, ...]:
         """The names of all keys that begin so."""
@@ -48,8 +48,11 @@ class Kv:
                     raise
                 return ()
 
-    async def changed(self, prefix: str, *, index: int, wait: float) -> tuple[int, tuple[Pair, ...]]:
-        """All keys that begin so, and at which index: once it is newer than the given one, or after `wait` seconds."""
+    async def changed(self, prefix: str, *, index: int, wait: float) -> tuple[int, tuple[Pair, ...] | None]:
+        """All keys that begin so, and at which index: once it is newer than the given one.
+
+        None where it is still that one after `wait` seconds.
+        """
         with self._explained():
             try:
                 answer = await self.consul.get(_path(prefix), {"recurse": ""}, index=index, wait=wait)
@@ -57,6 +60,8 @@ class Kv:
                 if error.status != HTTPStatus.NOT_FOUND:
                     raise
                 return 0, ()
+            if index and answer.index == index:
+                return index, None
             if len(answer.body) > _DECODE_IN_THREAD:
                 return answer.index, await asyncio.to_thread(values.pairs, answer.body)
             return answer.index, values.pairs(answer.body)
@@ -102,6 +107,7 @@ class Kv:
             raise StoreAway(
                 f"Consul at {self.url} cannot do it ({error}){lost}",
                 fix="See that Consul has a leader (`consul operator raft list-peers`); then try again, which is safe.",
+                retry_after=error.retry_after,
             ) from None
 
 

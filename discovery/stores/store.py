@@ -73,7 +73,14 @@ class StoreUnavailable(StoreError):
 
 
 class StoreAway(StoreUnavailable):
-    """The store is another program, and it does not answer, or not as it should."""
+    """The store is another program, and it does not answer, or not as it should.
+
+    `retry_after` is how many seconds it asks to be left alone, 0 where it says nothing.
+    """
+
+    def __init__(self, problem: str, *, fix: str, retry_after: float = 0.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(problem, fix=fix)
 
 
 class StoreFull(StoreUnavailable):

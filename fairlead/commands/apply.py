@@ -34,12 +34,15 @@ def apply(
     from fairlead.commands.inputs import read_valid
     from fairlead.commands.names import object_path, title
     from mesh.kinds import KINDS, to_json
+    from mesh.validation import validate_object
 
     client = Client(server, token=token)
     done: list[dict[str, Any]] = []
     for each in read_valid(filename):
         kind, metadata = KINDS[each.kind], each.metadata
-        result = _put(client, object_path(kind, metadata.namespace, metadata.name), to_json(each), dry_run=dry_run)
+        path = object_path(kind, metadata.namespace, metadata.name)
+        told = {(problem.code, problem.path) for problem in validate_object(each).problems}
+        result = _put(client, path, to_json(each), told, dry_run=dry_run)
         name = {"kind": each.kind, "namespace": metadata.namespace, "name": metadata.name}
         done.append({**name, "result": result, "dryRun": dry_run})
         if output is Format.table:
@@ -48,8 +51,8 @@ def apply(
         emit(done, output=output, table=lambda: None)
 
 
-def _put(client: Client, path: str, wire: dict[str, Any], *, dry_run: bool) -> str:
-    """Send one object: `created`, `configured` or `unchanged`.
+def _put(client: Client, path: str, wire: dict[str, Any], told: set[tuple[str, str]], *, dry_run: bool) -> str:
+    """Send one object: `created`, `configured` or `unchanged`. Warnings that its file was `told` of are not repeated.
 
     A real write of what is there already keeps the store's revision; a dry run is told what would change.
     """
@@ -57,7 +60,8 @@ def _put(client: Client, path: str, wire: dict[str, Any], *, dry_run: bool) -> s
     answer = client.request("PUT", path, query={"dryRun": "All"} if dry_run else None, body=wire)
     after = answer.json()
     for warning in after.get("warnings", ()):
-        note(problem_line(warning))
+        if (warning["code"], warning["path"]) not in told:
+            note(problem_line(warning))
     if answer.status == http.HTTPStatus.CREATED:
         return "created"
     if dry_run:

@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from fairlead.commands.flags import command_app, examples, with_flags
-from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from, token_files_from, unreadable
+from fairlead.commands.proxy_flags import (
+    PROXY_FLAGS,
+    ProxyKind,
+    bootstrap_from,
+    in_plaintext,
+    token_files_from,
+    unreadable,
+)
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.output import Format, OutputOption, note, say, to_yaml
 
@@ -42,6 +49,8 @@ def bootstrap(
     if into and kind is ProxyKind.grpc:
         raise UsageError("--into: a gRPC client is told by one file of JSON. Fix: > grpc.json")
     document = bootstrap_from(kind, flags, folder=str(Path(into).absolute()))
+    if warning := in_plaintext(flags):
+        note(warning)
     for each in unreadable(flags):  # no error: the proxy may run elsewhere
         note(f"{each}. It must be there where the proxy runs")
     if into:

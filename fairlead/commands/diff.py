@@ -22,7 +22,6 @@ from fairlead.output import Format, OutputOption, emit, say, to_yaml
 
 app = command_app()
 
-_SERVER_SIDE = ("status", "origin", "warnings", "changes")
 _STAMPS = ("creationTimestamp", "generation", "resourceVersion", "uid")
 
 
@@ -107,7 +106,9 @@ def comparable(wire: dict[str, Any]) -> dict[str, Any]:
     """What a person wrote of an object, without what the server adds, keys sorted; empty for none."""
     if not wire:
         return {}
-    kept = {key: value for key, value in wire.items() if key not in _SERVER_SIDE}
+    from mesh.validation import ADDED_ON_READS
+
+    kept = {key: value for key, value in wire.items() if key not in ADDED_ON_READS}
     kept["metadata"] = {key: value for key, value in kept["metadata"].items() if key not in _STAMPS}
     ordered: dict[str, Any] = _sorted(kept)
     return ordered

@@ -20,7 +20,10 @@ app = command_app()
 
 @app.command(epilog=examples("fairlead doctor", "fairlead doctor -o json"))
 def doctor(server: ServerOption = DEFAULT_SERVER, token: TokenOption = "", output: OutputOption = Format.table) -> None:
-    """Check Python, the machine, Envoy, its schema, the store, the ports and the server. Exit code 1 if one failed."""
+    """Check Python, the machine, Envoy, its extensions and schema, the store, the ports and the server.
+
+    Exit code 1 if one failed.
+    """
     import msgspec
 
     from fairlead.checks import run_checks

@@ -11,11 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from fairlead.commands.flags import command_app, examples, with_flags
-from fairlead.commands.proxy_flags import PROXY_FLAGS, ProxyKind, bootstrap_from, token_files_from, unreadable
+from fairlead.commands.proxy_flags import (
+    PROXY_FLAGS,
+    ProxyKind,
+    bootstrap_from,
+    in_plaintext,
+    token_files_from,
+    unreadable,
+)
 from fairlead.errors import CommandError, UsageError
 from fairlead.output import note, to_yaml
 
 app = command_app()
+
+_LOOKS_ONLY = frozenset({"--version", "--mode"})
+"""With these Envoy binds no port."""
 
 
 @app.command(
@@ -33,6 +43,7 @@ def envoy(
 ) -> None:
     """Run Envoy. This process becomes Envoy: signals and the exit code are its own."""
     from fairlead.envoy_binary import envoy_command, find_envoy
+    from fairlead.processes import free_port
 
     if kind is ProxyKind.grpc:
         raise UsageError("a gRPC client needs no Envoy. Fix: fairlead bootstrap grpc --name NAME")
@@ -46,5 +57,11 @@ def envoy(
         raise CommandError("; ".join(missing) + ". Fix: name files that this user can read")
     command = envoy_command(find_envoy(), document, arguments=arguments or ())
     admin = document["admin"]["address"]["socket_address"]
-    note(f"node {document['node']['id']}, xDS from {flags['xds']}, admin at {admin['address']}:{admin['port_value']}")
+    port = admin["port_value"]
+    where = f"{admin['address']}:{port}"
+    if port and _LOOKS_ONLY.isdisjoint(arguments or ()) and free_port(port) != port:
+        raise CommandError(f"{where} is in use by another process. Fix: --admin-port 0 takes a free port")
+    if warning := in_plaintext(flags):
+        note(warning)
+    note(f"node {document['node']['id']}, xDS from {flags['xds']}, admin at {where}")
     os.execv(command[0], command)  # noqa: S606 - no shell is what we want

@@ -15,6 +15,7 @@ from fairlead.output import Format, OutputOption, emit, print_table
 app = command_app()
 
 POLICIES = "policies"
+AUTHORIZATIONS = "authorizations"
 _COLUMNS = ("namespace", "name", "source", "generation", "status")
 
 
@@ -43,7 +44,8 @@ def get(
 ) -> None:
     """Show the objects of a kind, from whatever source, with their status; or one object.
 
-    `policies` stands for all kinds of policies; with --effective NAME is the name of a target.
+    `policies` stands for all kinds of policies; with --effective NAME is the name of a target. `authorizations` are who
+    may call which service, as Consul's intentions say; NAME is a service.
     """
     from fairlead.commands.names import collection_path, kind_of, object_path
 
@@ -61,6 +63,13 @@ def get(
         if selector:
             raise UsageError("-l does not go with policies of all kinds. Fix: name the kind, or leave it out")
         show_policies(client, None if everywhere else namespace, name, effective=effective, output=output)
+        return
+    if kind == AUTHORIZATIONS:
+        from fairlead.commands.authorizations import show_authorizations
+
+        if selector:
+            raise UsageError("-l does not go with authorizations. Fix: leave it out")
+        show_authorizations(client, None if everywhere else namespace, name, output=output)
         return
     found = kind_of(kind)
     if name:

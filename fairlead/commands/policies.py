@@ -50,7 +50,8 @@ def _row(wire: dict[str, Any]) -> tuple[str, ...]:
 def _lines(item: dict[str, Any]) -> list[tuple[str, ...]]:
     target = item["target"]
     section = f":{target['section']}" if "section" in target else ""
-    where = f"{target['kind']} {target['namespace']}/{target['name']}{section}"
+    at = f" {target['where']}" if "where" in target else ""
+    where = f"{target['kind']} {target['namespace']}/{target['name']}{section}{at}"
     return [(where, path, _value(item["settings"], path), by) for path, by in sorted(item["origins"].items())]
 
 

@@ -228,6 +228,17 @@ def _certificates(flags: Mapping[str, Any], *, default_name: str) -> Certificate
     return Certificates(**given, server_name=flags["xds_server_name"] or default_name)
 
 
+def in_plaintext(flags: Mapping[str, Any]) -> str:
+    """A warning where the proxy would ask for plaintext elsewhere than on its own machine; empty where not."""
+    xds = parse_address(flags["xds"], what="--xds")
+    if xds.is_loopback or flags["cert"] or flags["token_file"] or flags["agent"]:
+        return ""
+    return (
+        f"{xds} is asked in plaintext, which `fairlead serve` offers on loopback only."
+        " Fix: --cert, --key and --ca, or --token-file and --ca, or --agent"
+    )
+
+
 def unreadable(flags: Mapping[str, Any]) -> list[str]:
     """The files of certificates and of the token that cannot be read on this machine, each in a sentence."""
     found = []

@@ -1,15 +1,16 @@
-"""`fairlead register`: an instance of a service, for as long as the command runs."""
+"""`fairlead register`: an instance of a service, for as long as the command runs, in a server or in Consul."""
 
 from __future__ import annotations
 
 import signal
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
 from fairlead.client import DEFAULT_SERVER, Client, RefusedError, ServerOption, TokenOption, segment
-from fairlead.commands.flags import command_app, examples
+from fairlead.commands.flags import command_app, examples, is_given
 from fairlead.commands.names import NamespaceOption
+from fairlead.consul_registration import ConsulRegistrar, Instance
 from fairlead.errors import CommandError, UsageError
 from fairlead.output import note, say
 
@@ -24,9 +25,11 @@ _PATIENCE = 5.0  # seconds for one answer at the most: a server that hangs must 
         "fairlead register reviews --address 192.0.2.7 --port http=8080 --label version=v2",
         "fairlead register reviews --address 192.0.2.7 --port http=8080 --once --ttl 60",
         "fairlead register reviews --address 192.0.2.7 --port http=8080 --leave",
+        "fairlead register reviews --address 192.0.2.7 --port http=8080 --consul http://192.0.2.1:8500",
     )
 )
 def register(
+    context: typer.Context,
     service: Annotated[str, typer.Argument(metavar="SERVICE", help="The service that it is an instance of.")],
     address: Annotated[str, typer.Option("--address", metavar="IP", help="Where the instance is reached.")],
     ports: Annotated[
@@ -42,43 +45,144 @@ def register(
     ttl: Annotated[float, typer.Option(help="Seconds after which it leaves when nothing is heard of it.")] = 15.0,
     once: Annotated[bool, typer.Option("--once", help="Say once that it is alive, and end.")] = False,
     leave: Annotated[bool, typer.Option("--leave", help="Let it leave, and end.")] = False,
+    consul: Annotated[
+        str, typer.Option(metavar="URL", help="Register it at this Consul agent instead, with a check of that TTL.")
+    ] = "",
+    consul_token_file: Annotated[
+        str, typer.Option(metavar="FILE", help="A file with the ACL token for Consul; read each time.")
+    ] = "",
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = "",
 ) -> None:
     """Register an instance, say three times per TTL that it is alive, and let it leave at SIGTERM or SIGINT.
 
-    A server that is away for a while is asked again and again; with --once it is an error.
+    A server or agent that is away for a while is asked again and again; with --once it is an error.
     """
     if once and leave:
         raise UsageError("--once and --leave are two things to do. Fix: leave one of the two out")
     numbers = _pairs(ports, "--port")
     if any(not number.isdecimal() or len(number) > 5 for number in numbers.values()):
         raise UsageError("--port: write it as in http=8080")
-    body: dict[str, Any] = {"address": address, "ports": {port: int(number) for port, number in numbers.items()}}
-    body |= {"labels": _pairs(labels, "--label"), "weight": weight, "zone": zone, "ttlSeconds": ttl}
     own = name or f"{address.replace(':', '-').strip('-')}-{next(iter(numbers.values()))}"
-    path = "/".join(("/api/v1/registrations", segment(namespace), segment(service), segment(own)))
-    client = Client(server, token=token, timeout=_PATIENCE)
     title = f"{namespace}/{service}/{own}"
+    place: _Place
+    if consul:
+        spaced = namespace if is_given(context, "namespace") else ""
+        instance = _in_consul(service, own, address, numbers, spaced, _pairs(labels, "--label"), weight, zone, ttl)
+        place = _Consul(consul, instance, consul_token_file, title)
+    elif consul_token_file:
+        raise UsageError("--consul-token-file is for Consul. Fix: name an agent with --consul, or leave it out")
+    else:
+        body: dict[str, Any] = {"address": address, "ports": {port: int(number) for port, number in numbers.items()}}
+        body |= {"labels": _pairs(labels, "--label"), "weight": weight, "zone": zone, "ttlSeconds": ttl}
+        path = "/".join(("/api/v1/registrations", segment(namespace), segment(service), segment(own)))
+        place = _Server(Client(server, token=token, timeout=_PATIENCE), path, body, title)
     if leave:
-        client.request("DELETE", path)
+        place.leave()
         say(f"{title} left")
     elif once:
-        _tell(client.request("PUT", path, body=body).json(), title)
+        place.alive()
+        place.tell()
     else:
-        _stay(client, path, body, title=title, pause=ttl / 3)
+        _stay(place, title=title, pause=ttl / 3)
 
 
-def _stay(client: Client, path: str, body: dict[str, Any], *, title: str, pause: float) -> None:
+class _Place(Protocol):
+    """Where an instance is registered. All raise CommandError."""
+
+    def alive(self) -> None:
+        """Register it, or say that it is alive."""
+
+    def leave(self) -> None:
+        """Let it leave."""
+
+    def tell(self) -> None:
+        """Say how it is registered."""
+
+
+class _Server:
+    """In a server of Fairlead's."""
+
+    def __init__(self, client: Client, path: str, body: dict[str, Any], title: str) -> None:
+        self._client = client
+        self._path = path
+        self._body = body
+        self._title = title
+        self._view: dict[str, Any] = {}
+
+    def alive(self) -> None:
+        self._view = self._client.request("PUT", self._path, body=self._body).json()
+
+    def leave(self) -> None:
+        self._client.request("DELETE", self._path)
+
+    def tell(self) -> None:
+        say(f"{self._title} registered for {self._view['ttlSeconds']:g} s")
+        if not self._view["known"]:
+            note("nobody tells of that service with such a port: declare it with a Service, or nothing is sent there")
+
+
+class _Consul:
+    """In Consul."""
+
+    def __init__(self, url: str, instance: Instance, token_file: str, title: str) -> None:
+        self._url = url
+        self._title = title
+        self._ttl = instance.ttl
+        self._registrar = ConsulRegistrar(url, instance, token_file=token_file, timeout=_PATIENCE)
+
+    def alive(self) -> None:
+        self._registrar.alive()
+
+    def leave(self) -> None:
+        self._registrar.leave()
+
+    def tell(self) -> None:
+        say(f"{self._title} registered for {self._ttl:g} s in Consul at {self._url}")
+
+
+def _in_consul(
+    service: str,
+    own: str,
+    address: str,
+    ports: dict[str, str],
+    namespace: str,
+    labels: dict[str, str],
+    weight: int,
+    zone: str,
+    ttl: float,
+) -> Instance:
+    if len(ports) != 1:
+        raise UsageError("--port: an instance in Consul has one port. Fix: register one service for each port")
+    if zone:
+        raise UsageError("--zone: in Consul a zone is the node's. Fix: set `zone` in the agent's `node_meta`")
+    if not 1 <= ttl <= 3600:
+        raise UsageError("--ttl: from 1 to 3600 seconds")
+    if not 1 <= weight <= 65535:
+        raise UsageError("--weight: Consul takes 1 to 65535")
+    port = int(next(iter(ports.values())))
+    return Instance(
+        service=service,
+        id=f"{service}-{own}",
+        address=address,
+        port=port,
+        namespace=namespace,
+        labels=labels,
+        weight=weight,
+        ttl=ttl,
+    )
+
+
+def _stay(place: _Place, *, title: str, pause: float) -> None:
     """Heartbeats until a signal, and then goodbye. Signals are taken between calls only: none is cut in half."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     said = ""
     told = False
     while True:
         try:
-            answer = client.request("PUT", path, body=body)
+            place.alive()
             if not told or said:
-                _tell(answer.json(), title)
+                place.tell()
             said, told = "", True
         except RefusedError as refused:
             if not told and refused.status < 500:
@@ -89,7 +193,7 @@ def _stay(client: Client, path: str, body: dict[str, Any], *, title: str, pause:
         if signal.sigtimedwait(_SIGNALS, pause) is not None:
             break
     try:
-        client.request("DELETE", path)
+        place.leave()
         say(f"{title} left")
     except CommandError as error:
         note(f"{title} could not say goodbye and leaves when its time is over: {error}")
@@ -99,12 +203,6 @@ def _note_once(words: str, said: str) -> str:
     if words != said:
         note(f"{words}; trying again")
     return words
-
-
-def _tell(view: dict[str, Any], title: str) -> None:
-    say(f"{title} registered for {view['ttlSeconds']:g} s")
-    if not view["known"]:
-        note("nobody tells of that service with such a port: declare it with a Service, or nothing is sent there")
 
 
 def _pairs(given: list[str], flag: str) -> dict[str, str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import typer
 
 from fairlead.commands.flags import command_app, examples, parameter, with_flags
 from fairlead.errors import CommandError
-from fairlead.settings import SettingInfo, describe, load
+from fairlead.settings import SettingInfo, describe, load, shown_default
 
 app = command_app()
 
@@ -19,9 +20,9 @@ def _flag(info: SettingInfo) -> inspect.Parameter:
     """A setting as a flag; None where it is not given, so that environment and file are asked."""
     help_text = info.description.replace("`", "")
     if info.default not in ("", (), False):
-        help_text += f" Default: {info.default}."
+        help_text += f" Default: {shown_default(info)}."
     if get_origin(info.type) is Literal:
-        help_text += f" One of {', '.join(get_args(info.type))}."
+        help_text += f" One of {', '.join(filter(None, get_args(info.type)))}."
     kind: Any = info.type
     names = [info.flag]
     if get_origin(info.type) is tuple:
@@ -37,34 +38,42 @@ def _flag(info: SettingInfo) -> inspect.Parameter:
 def _metavar(info: SettingInfo) -> str | None:
     if info.type is bool:
         return None
-    if info.name in ("xds", "xds_tokens", "api", "bundle_endpoint"):
-        return "HOST:PORT"
-    if info.type in (float, int):
-        return "NUMBER"
-    known = {
-        "files": "DIR",
-        "kubernetes": "CLUSTER",
-        "kubernetes_namespaces": "NAME",
-        "kubernetes_optional": "NAME",
-        "kubernetes_lease": "NAMESPACE/NAME",
-        "store": "STORE",
-        "log_level": "LEVEL",
-        "log_format": "FORMAT",
-        "trust_domain": "NAME",
-        "xds_names": "NAME",
-        "xds_audience": "NAME",
-        "ca": "AUTHORITY",
-        "federate": "DOMAIN",
-        "bundle_names": "NAME",
-        "ca_key_type": "TYPE",
-    }
-    return known.get(info.name, "FILE")
+    if info.name in _METAVARS:
+        return _METAVARS[info.name]
+    if info.type is int:
+        return "MILLISECONDS"
+    if info.type is not str and get_origin(info.type) is not tuple:
+        return "CHOICE" if get_origin(info.type) is Literal else "NUMBER" if "per_second" in info.name else "SECONDS"
+    if re.match(r"(PEM|JSON|A) file\b", info.description):
+        return "FILE"
+    return "NAME"
+
+
+_METAVARS: Final = {
+    "files": "DIR",
+    "kubernetes": "CLUSTER",
+    "kubernetes_lease": "NAMESPACE/NAME",
+    "consul": "URL",
+    "consul_polls": "NUMBER",
+    "consul_reads": "MODE",
+    "store": "STORE",
+    "xds": "HOST:PORT",
+    "xds_tokens": "HOST:PORT",
+    "api": "HOST:PORT",
+    "gateway_xds": "HOST:PORT",
+    "bundle_endpoint": "HOST:PORT",
+    "gateway_image": "IMAGE",
+    "ca": "AUTHORITY",
+    "federate": "DOMAIN",
+    "jwks_private": "HOST",
+}
 
 
 @app.command(
     epilog=examples(
         "fairlead serve --files ./config --insecure-xds",
         "fairlead serve --kubernetes ~/.kube/config --insecure-xds",
+        "fairlead serve --consul http://127.0.0.1:8500 --insecure-xds",
         "fairlead serve --xds 0.0.0.0:18000 --xds-cert c.pem --xds-key k.pem --xds-client-ca ca.pem",
         "FAIRLEAD_LOG_LEVEL=debug fairlead serve --config fairlead.toml",
     )

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from mesh.kinds.backendtlspolicy import BackendTLSPolicy
 from mesh.kinds.clientpolicy import ClientPolicy
 from mesh.kinds.configmap import ConfigMap
 from mesh.kinds.fields import END
@@ -21,10 +22,12 @@ from mesh.kinds.gatewayclass import GatewayClass
 from mesh.kinds.gatewayparameters import GatewayParameters
 from mesh.kinds.grpcroute import GRPCRoute
 from mesh.kinds.httproute import HTTPRoute
+from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.meta import JSON, Object
 from mesh.kinds.namespace import Namespace
 from mesh.kinds.peerauthentication import PeerAuthentication
 from mesh.kinds.referencegrant import ReferenceGrant
+from mesh.kinds.requestauthentication import RequestAuthentication
 from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.secret import Secret
 from mesh.kinds.service import Service
@@ -65,12 +68,22 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         for kind in (
             Kind("GatewayClass", GATEWAY_V1, _GATEWAY_API, "gatewayclasses", ("gc",), False, GatewayClass),
             Kind("Gateway", GATEWAY_V1, _GATEWAY_API, "gateways", ("gtw",), True, Gateway),
+            Kind("ListenerSet", GATEWAY_V1, (GATEWAY_V1,), "listenersets", ("lset",), True, ListenerSet),
             Kind("HTTPRoute", GATEWAY_V1, _GATEWAY_API, "httproutes", (), True, HTTPRoute),
             Kind("GRPCRoute", GATEWAY_V1, (GATEWAY_V1,), "grpcroutes", (), True, GRPCRoute),
             Kind("TLSRoute", GATEWAY_V1, (GATEWAY_V1,), "tlsroutes", (), True, TLSRoute),
             Kind("TCPRoute", GATEWAY_V1, (GATEWAY_V1,), "tcproutes", (), True, TCPRoute),
             Kind("UDPRoute", GATEWAY_V1, (GATEWAY_V1,), "udproutes", (), True, UDPRoute),
             Kind("ReferenceGrant", GATEWAY_V1, _GATEWAY_API, "referencegrants", ("refgrant",), True, ReferenceGrant),
+            Kind(
+                "BackendTLSPolicy",
+                GATEWAY_V1,
+                (GATEWAY_V1,),
+                "backendtlspolicies",
+                ("btlspolicy",),
+                True,
+                BackendTLSPolicy,
+            ),
             Kind("Service", FAIRLEAD_V1ALPHA1, (FAIRLEAD_V1ALPHA1,), "services", ("svc",), True, Service),
             Kind(
                 "ServiceSubset",
@@ -134,6 +147,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("pa",),
                 True,
                 PeerAuthentication,
+            ),
+            Kind(
+                "RequestAuthentication",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "requestauthentications",
+                ("ra",),
+                True,
+                RequestAuthentication,
             ),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
             Kind("ConfigMap", "v1", ("v1",), "configmaps", ("cm",), True, ConfigMap),

@@ -22,10 +22,16 @@ _ADDRESS_TYPE = re.compile(rf"Hostname|IPAddress|NamedAddress|{SUBDOMAIN}/[A-Za-
 
 def check_gateway(gateway: Gateway, report: Report) -> None:
     """Judge a Gateway."""
-    spec = gateway.spec
+    check_listeners(gateway.spec.listeners, report)
+    _check_addresses(gateway.spec.addresses, report)
+    _check_rest(gateway.spec, report)
+
+
+def check_listeners(listeners: Iterable[Listener], report: Report) -> None:
+    """Judge the listeners of a Gateway or a ListenerSet."""
     names: set[str] = set()
     places: set[tuple[int, str, str]] = set()
-    for number, listener in enumerate(spec.listeners):
+    for number, listener in enumerate(listeners):
         path = f"spec.listeners[{number}]"
         _check_listener(listener, path, report)
         if listener.name in names:
@@ -38,8 +44,6 @@ def check_gateway(gateway: Gateway, report: Report) -> None:
             message = "another listener has the same port, protocol and hostname"
             report.error("DuplicateListener", path, message, "change one of the three, or remove one listener")
         places.add(place)
-    _check_addresses(spec.addresses, report)
-    _check_rest(spec, report)
 
 
 def _check_listener(listener: Listener, path: str, report: Report) -> None:
@@ -161,9 +165,6 @@ def _check_rest(spec: GatewaySpec, report: Report) -> None:
         _check_selector(
             allowed.namespaces.from_, allowed.namespaces.selector, "spec.allowedListeners.namespaces", report
         )
-        if allowed.namespaces.from_ != "None":
-            message = "Fairlead has no ListenerSets yet"
-            report.warning("Unsupported", "spec.allowedListeners", message, "put the listeners into the Gateway")
     tls = spec.tls
     if tls is not None and tls.frontend is not None:
         ports: set[int] = set()
@@ -172,6 +173,5 @@ def _check_rest(spec: GatewaySpec, report: Report) -> None:
                 at = child("spec.tls.frontend.perPort", number)
                 report.error("Duplicate", f"{at}.port", f"port {per_port.port} is there twice", "keep one of them")
             ports.add(per_port.port)
-    if tls is not None and tls.backend is not None:
-        message = "Fairlead does not present a client certificate to backends yet"
-        report.warning("Unsupported", "spec.tls.backend", message, "remove it")
+    if tls is not None and tls.backend is not None and tls.backend.client_certificate_ref is not None:
+        _check_secret_ref(tls.backend.client_certificate_ref, "spec.tls.backend.clientCertificateRef", report)

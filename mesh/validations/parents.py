@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mesh.kinds.references import FAIRLEAD, GATEWAY_API, ParentReference
 from mesh.problems import Report
 
-_KNOWN_PARENTS = {(GATEWAY_API, "Gateway"), ("", "Service"), (FAIRLEAD, "Service")}
+_KNOWN_PARENTS = {(GATEWAY_API, "Gateway"), (GATEWAY_API, "ListenerSet"), ("", "Service"), (FAIRLEAD, "Service")}
 
 
 def check_parents(parents: Sequence[ParentReference], namespace: str, report: Report) -> None:
@@ -20,7 +20,8 @@ def check_parents(parents: Sequence[ParentReference], namespace: str, report: Re
         path = f"spec.parentRefs[{number}]"
         if (parent.group, parent.kind) not in _KNOWN_PARENTS:
             message = f"Fairlead knows no parent of kind '{parent.kind}' in the group '{parent.group}'"
-            report.warning("UnsupportedKind", path, message, "write a Gateway, or a Service with its group")
+            fix = "write a Gateway, a ListenerSet, or a Service with its group"
+            report.warning("UnsupportedKind", path, message, fix)
         others = sections.setdefault((parent.group, parent.kind, parent.namespace or namespace, parent.name), [])
         section = (parent.section_name or "", parent.port or 0)
         if section in others:

@@ -197,8 +197,10 @@ class _Walker:
             self.error("TooMany", path, f"there are {count} entries, at most {most} may be there", fix)
 
     def walk_string(self, value: Any, of: inspect.StrType, path: str, about: str, examples: Iterable[Any]) -> None:
+        example = next((f"write it as in `{example}`" for example in examples), "")
         if not isinstance(value, str):
-            self.wrong_type(value, "a string", path)
+            fits = of.pattern is None or re.search(of.pattern, str(value)) is not None
+            self.wrong_type(value, "a string", path, "" if fits else example)
             return
         if of.min_length is not None and len(value) < of.min_length:
             self.error("TooShort", path, "it must not be empty", "give it a value or remove the field")
@@ -206,8 +208,8 @@ class _Walker:
             fix = f"shorten it to {of.max_length} characters"
             self.error("TooLong", path, f"it has {len(value)} characters, at most {of.max_length} are allowed", fix)
         elif of.pattern is not None and not re.search(of.pattern, value):
-            fix = next((f"write it as in `{example}`" for example in examples), f"make it match {of.pattern}")
             what = about or "of the right form"
+            fix = example or f"make it match {of.pattern}"
             self.error("InvalidFormat", path, f"{self.text(value)} is not {what}", fix)
 
     def walk_int(self, value: Any, of: inspect.IntType, path: str) -> None:
@@ -254,15 +256,9 @@ class _Walker:
             f"write `{meant}`" if meant else f"write one of {allowed}",
         )
 
-    def wrong_type(self, value: Any, wanted: str, path: str) -> None:
-        fix = f"write {wanted}"
-        if wanted == "a string" and isinstance(value, bool | int | float):
-            fix = "put the value in quotes"
-        elif wanted == "a whole number" and isinstance(value, str) and value.isascii() and value.isdigit():
-            fix = "write it without quotes and leading zeros"
-        elif wanted == "a list" and value is not None:
-            fix = "write it as a list, each entry after a `- `"
-        self.error("WrongType", path, f"it must be {wanted}, not {self.described(value)}", fix)
+    def wrong_type(self, value: Any, wanted: str, path: str, fix: str = "") -> None:
+        message = f"it must be {wanted}, not {self.described(value)}"
+        self.error("WrongType", path, message, fix or _way_to(wanted, value))
 
     def described(self, value: Any) -> str:
         match value:
@@ -282,6 +278,17 @@ class _Walker:
                 return "a list"
             case _:
                 return f"a value of type {type(value).__name__}"
+
+
+def _way_to(wanted: str, value: Any) -> str:
+    """How a value of another type becomes what is wanted."""
+    if wanted == "a string" and isinstance(value, bool | int | float):
+        return "put the value in quotes"
+    if wanted == "a whole number" and isinstance(value, str) and value.isascii() and value.isdigit():
+        return "write it without quotes and leading zeros"
+    if wanted == "a list" and value is not None:
+        return "write it as a list, each entry after a `- `"
+    return f"write {wanted}"
 
 
 def described(value: Any) -> str:

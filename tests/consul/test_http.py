@@ -24,8 +24,8 @@ async def test_blocking_query_wakes_and_instance_follows_its_check(agent: Consul
         more = {"Tags": ["canary", "version=v2"], "Weights": {"Passing": 9, "Warning": 2}}
         await consul.put("/v1/agent/service/register", registration("reviews", "passing", **more))
         first = await consul.get(path)
-        made = catalog.rows(wire.entries(first.body))
-        assert made is not None
+        made = catalog.rows(wire.entries(first.body))["default"]
+
         (one,) = made[1].endpoints
         assert (one.address, one.ports, one.weight) == ("127.0.0.1", (("", 8080),), 9)
         assert dict(one.labels) == {"canary": "true", "version": "v2"}
@@ -34,15 +34,15 @@ async def test_blocking_query_wakes_and_instance_follows_its_check(agent: Consul
         await consul.put("/v1/agent/check/warn/service:reviews-1")
         second = await asyncio.wait_for(waiting, 30)
         assert second.index > first.index
-        warned = catalog.rows(wire.entries(second.body))
-        assert warned is not None
+        warned = catalog.rows(wire.entries(second.body))["default"]
+
         assert [each.weight for each in warned[1].endpoints] == [2]
 
         waiting = asyncio.get_running_loop().create_task(consul.get(path, index=second.index, wait=60))
         await consul.put("/v1/agent/service/maintenance/reviews-1", query={"enable": "true"})
         third = await asyncio.wait_for(waiting, 30)
-        maintained = catalog.rows(wire.entries(third.body))
-        assert maintained is not None
+        maintained = catalog.rows(wire.entries(third.body))["default"]
+
         assert maintained[1].endpoints == ()
     finally:
         await consul.close()

@@ -358,3 +358,29 @@ async def test_over_tls_with_a_client_certificate(
         await open_store(url, **files).list()
     with pytest.raises(StoreAway):
         await open_store(url, ca_file=str(authority.ca)).list()
+
+
+async def test_without_a_leader_nothing_is_written_and_it_is_told(
+    consul: Path, children: Children, open_store: Opener
+) -> None:
+    alone = ConsulServer(children, consul, config={"bootstrap_expect": 2})
+    await asyncio.to_thread(alone.start, leads=False)
+    store = open_store(alone.url)
+    with pytest.raises(StoreAway, match="See that Consul has a leader"):
+        await store.list()
+    await refused(store, "has a leader")
+
+
+@pytest.mark.parametrize("body", [b"", b"[{", b"{}", b"<html>hello</html>", b"\xff\xfe"])
+async def test_what_answers_but_is_no_consul_is_told(body: bytes, open_store: Opener) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as stranger:
+        store = open_store(f"http://127.0.0.1:{stranger.sockets[0].getsockname()[1]}")
+        with pytest.raises(StoreAway, match="cannot be read"):
+            await store.list()
+        await refused(store, "cannot be read")

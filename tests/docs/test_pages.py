@@ -56,6 +56,12 @@ def test_the_way_of_an_endpoint_goes_through_files_that_import_each_other_s_pack
     assert len(files) >= 12
 
 
+def test_the_verbs_for_contributors_are_those_of_the_makefile() -> None:
+    verbs = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
+    listed = set(re.findall(r"^\| `make ([a-z-]+)`", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+    assert listed == verbs
+
+
 def test_every_page_under_docs_is_listed() -> None:
     listed = {(ROOT / "docs" / target).resolve() for target in links((ROOT / "docs" / "README.md").read_text())}
     assert [

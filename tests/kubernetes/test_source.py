@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from discovery.copies import Copies
 from discovery.kubernetes import informer_state, source
-from discovery.kubernetes.copies import Copies
 from discovery.stores.sqlite import SqliteStore
 from tests.support.api_line import as_user, line_to
 from tests.support.followed_cluster import (

@@ -12,7 +12,7 @@ from discovery.kubernetes.status import MOST_CONDITIONS, MOST_PARENTS, OWN_TYPES
 from mesh.conditions import Condition
 from mesh.kinds.gatewayclass import CONTROLLER_NAME
 from mesh.kinds.references import ParentReference
-from mesh.statuses import ListenerStatus, ParentStatus, Status
+from mesh.status import ListenerStatus, ParentStatus, Status
 
 JSON = dict[str, Any]
 TYPES = st.sampled_from([*sorted(OWN_TYPES), "example.com/Audited", "Ready"])

@@ -22,6 +22,16 @@ class Line:
         self._open: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.connections = 0
+        self._abandoned: set[asyncio.Task[None]] = set()
+
+    @property
+    def port(self) -> int:
+        """Where to connect to."""
+        return self._port
+
+    def abandon(self) -> None:
+        """Let nothing more through on the connections that are open, and do not end them; new ones get through."""
+        self._abandoned |= self._serving
 
     @property
     def url(self) -> str:
@@ -60,20 +70,23 @@ class Line:
             self._open.add(onward_writer)
             try:
                 if not writer.is_closing():
-                    await asyncio.gather(_pump(reader, onward_writer), _pump(onward_reader, writer))
+                    await asyncio.gather(
+                        *(self._pump(*ends, task) for ends in ((reader, onward_writer), (onward_reader, writer)))
+                    )
             finally:
                 self._open.discard(onward_writer)
                 onward_writer.close()
         self._open.discard(writer)
         writer.close()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, of: asyncio.Task[None]) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if of in self._abandoned:
+                    continue
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 @contextlib.asynccontextmanager

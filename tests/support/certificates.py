@@ -36,6 +36,12 @@ class Authority:
         """A server's certificate for an address."""
         return self._issue(name, [x509.IPAddress(ipaddress.ip_address(address)), x509.DNSName("localhost")])
 
+    def named(self, name: str, *names: str) -> Pair:
+        """A server's certificate for DNS names, and for URIs where there is a `:` in one."""
+        return self._issue(
+            name, [x509.UniformResourceIdentifier(one) if ":" in one else x509.DNSName(one) for one in names]
+        )
+
     def proxy(self, name: str, spiffe_id: str, *, ended: bool = False) -> Pair:
         """A proxy's certificate; `ended`: its life was over a minute ago."""
         return self._issue(name, [x509.UniformResourceIdentifier(spiffe_id)], ended=ended)

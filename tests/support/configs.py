@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from mesh.jwks import NOBODYS_KEYS
 from mesh.kinds import KINDS
 from mesh.model import (
     AUDIENCES,
     DECLARED,
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
+    KEY_SETS,
     MESH,
     PROVISIONED,
     Audience,
@@ -24,6 +26,7 @@ from mesh.model import (
     DiscoveredService,
     DiscoveredServiceKey,
     Endpoint,
+    KeySetRow,
     MeshSettings,
     Provisioned,
     ProvisionedKey,
@@ -68,6 +71,10 @@ matches = _some(
 )
 rules = _some(matches=st.lists(matches, max_size=2), backendRefs=st.lists(backend_refs, max_size=2))
 parent_refs = st.one_of(
+    st.fixed_dictionaries(
+        {"name": names, "kind": st.just("ListenerSet")},
+        optional={"namespace": namespaces, "sectionName": st.sampled_from(("l0", "l1"))},
+    ),
     st.fixed_dictionaries(
         {"name": names},
         optional={
@@ -168,12 +175,14 @@ gateways = st.fixed_dictionaries(
         "listeners": st.lists(listeners, min_size=1, max_size=3).map(_numbered),
     },
     optional={
+        "allowedListeners": st.sampled_from(("All", "Same", "None")).map(lambda of: {"namespaces": {"from": of}}),
         "addresses": st.lists(
             st.sampled_from(({"value": "10.9.0.1"}, {"type": "Hostname", "value": "a.com"})), max_size=1
         ),
         "tls": st.builds(
             lambda mode, namespace: {
-                "frontend": {"default": {"validation": {"mode": mode, "caCertificateRefs": [_ca(namespace)]}}}
+                "frontend": {"default": {"validation": {"mode": mode, "caCertificateRefs": [_ca(namespace)]}}},
+                "backend": {"clientCertificateRef": {"name": "cert"}},
             },
             st.sampled_from(("AllowValidOnly", "AllowInsecureFallback")),
             st.none() | namespaces,
@@ -182,6 +191,12 @@ gateways = st.fixed_dictionaries(
             {"parametersRef": {"group": "fairlead.dev", "kind": "GatewayParameters", "name": "x"}}
         ),
     },
+)
+listener_sets = st.fixed_dictionaries(
+    {
+        "parentRef": st.fixed_dictionaries({"name": names}, optional={"namespace": namespaces}),
+        "listeners": st.lists(listeners, min_size=1, max_size=2).map(_numbered),
+    }
 )
 grants = st.fixed_dictionaries(
     {
@@ -205,6 +220,20 @@ grants = st.fixed_dictionaries(
             max_size=2,
         ),
     }
+)
+backend_tls_policies = st.builds(
+    lambda name, section, trust: {
+        "targetRefs": [{"kind": "Service", "name": name, **({"sectionName": section} if section else {})}],
+        "validation": {"hostname": "a.com", **trust},
+    },
+    services,
+    st.sampled_from(("", "http")),
+    st.sampled_from(
+        (
+            {"wellKnownCACertificates": "System"},
+            {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]},
+        )
+    ),
 )
 _endpoints = st.lists(
     st.fixed_dictionaries(
@@ -366,8 +395,46 @@ peer_authentications = st.one_of(
     ),
 )
 
+_jwt_rules = st.sampled_from(
+    (
+        [],
+        [{"issuer": "a", "jwksUri": "https://a.org/keys"}],
+        [
+            {"issuer": "b", "jwksUri": "https://b.org/keys", "outputPayloadToHeader": "x-b"},
+            {"issuer": "a", "jwksUri": "https://a.org/keys", "audiences": ["x"]},
+        ],
+    )
+)
+_token_settings = _some(jwtRules=_jwt_rules, required=st.booleans())
+_token_targets = st.one_of(
+    st.builds(lambda name: {"kind": "Namespace", "name": name}, namespaces),
+    st.builds(lambda name: {"kind": "Service", "name": name}, services),
+    st.builds(
+        lambda name, part: {"group": GATEWAY_API, "kind": "Gateway", "name": name, **part},
+        names,
+        st.sampled_from(({}, {"sectionName": "l0"}, {"sectionName": "l1"})),
+    ),
+    st.builds(
+        lambda name, part: {"group": GATEWAY_API, "kind": "HTTPRoute", "name": name, **part},
+        st.sampled_from(("r", "q", "p")),
+        st.sampled_from(({}, {"sectionName": "first"})),
+    ),
+)
+request_authentications = st.builds(
+    lambda settings, over, target: {**settings, **over, "targetRefs": [target]},
+    _token_settings,
+    _some(overrides=_token_settings),
+    _token_targets,
+)
+key_sets = st.builds(
+    lambda uri, row: Change(KEY_SETS, uri, row),
+    st.sampled_from(("https://a.org/keys", "https://b.org/keys")),
+    st.sampled_from((None, KeySetRow(problem="away"), KeySetRow(NOBODYS_KEYS), KeySetRow(NOBODYS_KEYS, "away"))),
+)
+
 declarations = st.one_of(
     _kind("Gateway", names, _spec(gateways)),
+    _kind("ListenerSet", names, _spec(listener_sets)),
     _kind("HTTPRoute", st.sampled_from(("r", "q", "p")), _spec(routes)),
     _kind("GRPCRoute", st.sampled_from(("r", "q")), _spec(grpc_routes)),
     _kind("TCPRoute", st.sampled_from(("r", "q")), _spec(stream_routes)),
@@ -378,8 +445,10 @@ declarations = st.one_of(
     _kind("ReferenceGrant", names, _spec(grants)),
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
     _kind("PeerAuthentication", names, _spec(peer_authentications)),
+    _kind("RequestAuthentication", names, _spec(request_authentications)),
     _kind("ClientPolicy", names, _spec(client_policies)),
     _kind("TelemetryPolicy", names, _spec(telemetry_policies)),
+    _kind("BackendTLSPolicy", names, _spec(backend_tls_policies)),
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("Secret", st.just("cert"), secrets),
@@ -445,7 +514,15 @@ _audiences = st.builds(
 _mesh = st.builds(lambda root: Change(MESH, "", MeshSettings(root_namespace=root)), st.sampled_from(("root", "red")))
 
 changes = st.one_of(
-    declarations, declarations, declarations, _discovered, _discovered_endpoints, _audiences, _provisioned, _mesh
+    declarations,
+    declarations,
+    declarations,
+    _discovered,
+    _discovered_endpoints,
+    _audiences,
+    _provisioned,
+    _mesh,
+    key_sets,
 )
 
 
@@ -472,6 +549,7 @@ BASE = [
             "x",
             {
                 "gatewayClassName": "fairlead",
+                "allowedListeners": {"namespaces": {"from": "All"}},
                 "listeners": [
                     {"name": "l0", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}},
                     {"name": "l1", "port": 80, "protocol": "HTTP", "hostname": "*.a.com"},

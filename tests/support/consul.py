@@ -9,6 +9,7 @@ import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fairlead.client import Client
 from fairlead.errors import CommandError
@@ -55,6 +56,7 @@ class ConsulAgent:
 
     child: Child
     port: int
+    token: str = ""
 
     @property
     def url(self) -> str:
@@ -63,12 +65,39 @@ class ConsulAgent:
     @property
     def client(self) -> Client:
         """Its API."""
-        return Client(self.url, timeout=10)
+        return Client(self.url, timeout=10, token=self.token)
+
+    def put(self, path: str, body: object = None) -> Any:
+        """PUT; what it answers."""
+        return self.client.request("PUT", path, body=body).json()
+
+    def register(self, name: str, port: int, *, id: str = "", state: str = "passing", **more: object) -> str:  # noqa: A002
+        """Register an instance with a check of its own; its id."""
+        own = id or f"{name}-{port}"
+        check = {"CheckID": f"check:{own}", "Name": "alive", "TTL": "3600s", "Status": state}
+        body = {"Name": name, "ID": own, "Address": "127.0.0.1", "Port": port, "Check": check, **more}
+        self.put("/v1/agent/service/register", body)
+        if state == "passing":
+            self.check(own, "pass")  # an agent that is started again knows what it was told, and not the beginning
+        return own
+
+    def deregister(self, own: str) -> None:
+        """Deregister an instance."""
+        self.put(f"/v1/agent/service/deregister/{own}")
+
+    def check(self, own: str, state: str) -> None:
+        """Have an instance's check say `pass`, `warn` or `fail`."""
+        self.put(f"/v1/agent/check/{state}/check:{own}")
+
+    def maintain(self, own: str, *, enable: bool) -> None:
+        """Put an instance into maintenance mode, or take it out."""
+        self.put(f"/v1/agent/service/maintenance/{own}?enable={str(enable).lower()}")
 
 
-def start_agent(children: Children, binary: Path, name: str = "consul", *arguments: str) -> ConsulAgent:
-    """Run a dev agent on free ports and wait until it leads itself."""
+def start_agent(children: Children, binary: Path, name: str = "consul", *arguments: str, port: int = 0) -> ConsulAgent:
+    """Run a dev agent on free ports (its HTTP API on `port`, if given) and wait until it leads itself."""
     http, dns, serf, server = _free_ports(4)
+    http = port or http
     ports = ["-http-port", http, "-dns-port", dns, "-serf-lan-port", serf, "-serf-wan-port", "-1"]
     command = [str(binary), "agent", "-dev", "-bind", "127.0.0.1", *map(str, ports), "-server-port", str(server)]
     agent = ConsulAgent(children.start(name, [*command, "-grpc-port", "-1", *arguments]), http)

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from discovery.copies import Copies
 from discovery.kubernetes.connection import Connection
-from discovery.kubernetes.copies import Copies
 from discovery.kubernetes.credentials import KubeConfig
 from discovery.kubernetes.source import KubernetesSource
 from mesh.model import DECLARED, DISCOVERED_SERVICES

@@ -31,7 +31,8 @@ from mesh.model import (
     ProvisionedKey,
     ServicePort,
 )
-from mesh.statuses import STATUSES, Status
+from mesh.status import Status
+from mesh.statuses import STATUSES
 from mesh.tables import Change, Commit, Engine
 
 

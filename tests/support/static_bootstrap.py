@@ -1,7 +1,7 @@
 """An Envoy bootstrap that holds an audience's resources in itself: what translation makes, tried without any server.
 
-References to ADS are replaced by what ADS would have delivered: endpoints into clusters, route configurations and
-scopes into connection managers, certificates into static secrets. Nothing else is changed.
+References to ADS are replaced by what ADS would have delivered: endpoints into clusters, route configurations,
+scopes and filters' configurations into connection managers, certificates into static secrets. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from xds.schema.type_urls import (
     TYPE_CLUSTER,
     TYPE_ENDPOINT,
+    TYPE_EXTENSION_CONFIG,
     TYPE_LISTENER,
     TYPE_ROUTE,
     TYPE_SCOPED_ROUTE,
@@ -50,6 +51,7 @@ def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]
             _inline_certificates(chain)
             for filter_ in chain["filters"]:
                 _inline_routes(filter_["typed_config"], resources)
+                _inline_filters(filter_["typed_config"], resources)
     return {
         "node": {"id": "static", "cluster": "static"},
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}},
@@ -65,6 +67,8 @@ def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]
 
 
 def _cluster(cluster: dict[str, Any], resources: Resources) -> dict[str, Any]:
+    cluster = copy.deepcopy(cluster)
+    _inline_certificates(cluster)
     if cluster.get("type") != "EDS":
         return cluster
     found = {each["cluster_name"]: each for each in resources[TYPE_ENDPOINT]}
@@ -72,13 +76,18 @@ def _cluster(cluster: dict[str, Any], resources: Resources) -> dict[str, Any]:
     return {**static, "type": "STATIC", "load_assignment": found[cluster["name"]]}
 
 
-def _inline_certificates(chain: dict[str, Any]) -> None:
-    config = chain.get("transport_socket", {}).get("typed_config", {})
+def _inline_certificates(owner: dict[str, Any]) -> None:
+    """Let a filter chain or a cluster take its secrets from those that are static."""
+    config = owner.get("transport_socket", {}).get("typed_config", {})
     context = config.get("downstream_tls_context", config).get("common_tls_context", {})  # QUIC wraps it
     for config in context.get("tls_certificate_sds_secret_configs", ()):
         if "ads" in config["sds_config"]:
             del config["sds_config"]
-    context.get("validation_context_sds_secret_config", {}).pop("sds_config", None)
+    combined = context.get("combined_validation_context", {})
+    for config in (context, combined):
+        trust = config.get("validation_context_sds_secret_config", {})
+        if "ads" in trust.get("sds_config", {}):
+            del trust["sds_config"]
 
 
 def _inline_routes(manager: dict[str, Any], resources: Resources) -> None:
@@ -89,3 +98,10 @@ def _inline_routes(manager: dict[str, Any], resources: Resources) -> None:
         del manager["scoped_routes"]["scoped_rds"]
         scopes = resources[TYPE_SCOPED_ROUTE]
         manager["scoped_routes"]["scoped_route_configurations_list"] = {"scoped_route_configurations": scopes}
+
+
+def _inline_filters(manager: dict[str, Any], resources: Resources) -> None:
+    configs = {each["name"]: each["typed_config"] for each in resources[TYPE_EXTENSION_CONFIG]}
+    for filter_ in manager.get("http_filters", ()):
+        if filter_.pop("config_discovery", None) is not None:
+            filter_["typed_config"] = configs[filter_["name"]]

@@ -15,10 +15,12 @@ from xds.schema.type_urls import TYPE_CLUSTER
 from xds.schema.types import DeltaDiscoveryResponse, DiscoveryResponse
 
 
-def entry(name: str, version: str, *, needs: Iterable[str] = (), eds: str = "") -> Entry:
+def entry(name: str, version: str, *, needs: Iterable[str] = (), eds: str = "", provides: Iterable[str] = ()) -> Entry:
     """A resource whose content is its name and version, as the value of an `Any`."""
     value = f"{name}@{version}".encode()
-    return Entry(name, version, b"\x12" + bytes((len(value),)) + value, needs=tuple(needs), eds=eds)
+    return Entry(
+        name, version, b"\x12" + bytes((len(value),)) + value, needs=tuple(needs), eds=eds, provides=tuple(provides)
+    )
 
 
 class Served:

@@ -33,7 +33,18 @@ class Entry:
     assignment, `ABSENT`.
     """
 
-    __slots__ = ("_delta_head", "_fingerprint", "_sotw_head", "content", "eds", "key", "name", "needs", "version")
+    __slots__ = (
+        "_delta_head",
+        "_fingerprint",
+        "_sotw_head",
+        "content",
+        "eds",
+        "key",
+        "name",
+        "needs",
+        "provides",
+        "version",
+    )
 
     def __init__(
         self,
@@ -43,6 +54,7 @@ class Entry:
         *,
         needs: tuple[str, ...] = (),
         eds: str = "",
+        provides: tuple[str, ...] = (),
         key: ResourceKey | None = None,
     ) -> None:
         self.name = name
@@ -50,6 +62,7 @@ class Entry:
         self.content = content
         self.needs = needs
         self.eds = eds
+        self.provides = provides
         self.key = key
         self._delta_head = b""
         self._sotw_head = b""
@@ -58,7 +71,15 @@ class Entry:
     @classmethod
     def of(cls, key: ResourceKey, resource: Resource) -> Entry:
         """The entry of a row of the resource tables."""
-        return cls(resource.name, resource.version, resource.any, needs=resource.needs, eds=resource.eds, key=key)
+        return cls(
+            resource.name,
+            resource.version,
+            resource.any,
+            needs=resource.needs,
+            eds=resource.eds,
+            provides=resource.provides,
+            key=key,
+        )
 
     @property
     def delta_head(self) -> bytes:
@@ -174,8 +195,13 @@ class Contents:
 
     @cached_property
     def needs(self) -> frozenset[str]:
-        """All clusters that the resources here route to."""
+        """All that the resources here need: the clusters that they route to, the requirements that they name."""
         return frozenset(name for entry in self.entries.values() for name in entry.needs)
+
+    @cached_property
+    def provides(self) -> frozenset[str]:
+        """All requirements that are known here."""
+        return frozenset(name for entry in self.entries.values() for name in entry.provides)
 
     def claimed(self, versions: Mapping[str, str]) -> Contents:
         """What a client holds that says it holds these versions: as far as possible the entries of these contents."""

@@ -15,6 +15,7 @@ from typing import Final
 from xds.schema.type_urls import (
     TYPE_CLUSTER,
     TYPE_ENDPOINT,
+    TYPE_EXTENSION_CONFIG,
     TYPE_LISTENER,
     TYPE_ROUTE,
     TYPE_SCOPED_ROUTE,
@@ -29,6 +30,7 @@ _ORDER: Final = {
             TYPE_CLUSTER,
             TYPE_ENDPOINT,
             TYPE_LISTENER,
+            TYPE_EXTENSION_CONFIG,
             TYPE_SCOPED_ROUTE,
             TYPE_ROUTE,
             TYPE_VIRTUAL_HOST,

@@ -19,8 +19,9 @@ from xds.protocol.requests import NAMES, TYPES, DeltaRequest, ProtocolError, Sot
 from xds.protocol.subscription import Subscription
 from xds.protocol.transitions import COMPLETE, Difference, Step, Transitions, Variant
 from xds.protocol.typed import InFlight, Nacked, Typed
+from xds.resources import is_requirement
 from xds.schema import any_bytes, version_of
-from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT
+from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_EXTENSION_CONFIG
 from xds.schema.types import ClusterLoadAssignment
 
 _NO_NAMES: Final[frozenset[str]] = frozenset()
@@ -167,6 +168,9 @@ class Stream:
         if state.type_url in ROUTING:
             if self._retirement:
                 self._dirty.add(TYPE_CLUSTER)
+            filters = self.types.get(TYPE_EXTENSION_CONFIG)
+            if filters is not None and filters.waiting:
+                self._dirty.add(TYPE_EXTENSION_CONFIG)
         else:
             self._release_waiting()
 
@@ -264,7 +268,7 @@ class Stream:
         if state.type_url == TYPE_CLUSTER:
             self._retirement.left(step.removed)
             self._follow_with_endpoints(name for name in found.changed if name not in left_out)
-        elif state.type_url == TYPE_ENDPOINT:
+        elif state.type_url in (TYPE_ENDPOINT, TYPE_EXTENSION_CONFIG):
             self._release_waiting()
         return Response(state.type_url, with_nonce(step.body, nonce), len(step.sent), len(step.removed))
 
@@ -286,6 +290,8 @@ class Stream:
         left_out = state.refused(found.changed)
         if state.type_url in ROUTING:
             return left_out | self._cold(state, found, now), {}
+        if state.type_url == TYPE_EXTENSION_CONFIG:
+            return left_out | self._waiting(state, self._still_named(found), self._patience.leave, now), {}
         if not found.gone:
             return left_out, {}
         if state.type_url == TYPE_CLUSTER:
@@ -307,16 +313,51 @@ class Stream:
             # A refused cluster will not become warm: routes to it go out, and answer 503.
             served = self._transitions.without(served, frozenset(served.entries.keys() & clusters.rejected.keys()))
         endpoints = self.types.get(TYPE_ENDPOINT)
-        cold = self._transitions.not_warm(found, served, clusters.acked, endpoints.held if endpoints else EMPTY)
-        state.waiting = {name: state.waiting.get(name, now) for name in cold}
-        if not cold:
+        filters = self.types.get(TYPE_EXTENSION_CONFIG)
+        cold = self._transitions.not_warm(
+            found,
+            served,
+            clusters.acked,
+            endpoints.held if endpoints else EMPTY,
+            filters.held if filters is not None else None,
+        )
+        return self._waiting(state, cold, self._patience.warm, now)
+
+    def _waiting(self, state: Typed, names: frozenset[str], patience: float, now: float) -> frozenset[str]:
+        """Of the names that are to wait, those that have not waited out our patience."""
+        state.waiting = {name: state.waiting.get(name, now) for name in names}
+        if not names:
             return _NO_NAMES
-        waited_out = {name for name, since in state.waiting.items() if since + self._patience.warm <= now}
-        if len(waited_out) < len(cold):
+        waited_out = {name for name, since in state.waiting.items() if since + patience <= now}
+        if len(waited_out) < len(names):
             self._wake[state.type_url] = (
-                min(since for name, since in state.waiting.items() if name not in waited_out) + self._patience.warm
+                min(since for name, since in state.waiting.items() if name not in waited_out) + patience
             )
-        return cold - waited_out
+        return names - waited_out
+
+    def _still_named(self, found: Difference) -> frozenset[str]:
+        """The changed configurations of filters that would know less than routes which the client holds still name.
+
+        Unless others that it is to get name something new: those come first, for the same reason.
+        """
+        missing: set[str] = set()
+        for name, entry in found.changed.items():
+            have = found.held.get(name)
+            missing.update(have.provides if have is not None else ())
+            missing.difference_update(entry.provides)
+        if not missing:
+            return _NO_NAMES
+        routing = [state for type_url in ROUTING if (state := self.types.get(type_url)) is not None]
+        if missing.isdisjoint(
+            _NO_NAMES.union(*(part.needs for state in routing for part in (state.held, state.acked)))
+        ):
+            return _NO_NAMES
+        held = found.held.provides
+        for state in routing:
+            wanted = self.wanted(state)
+            if wanted is not None and any(is_requirement(need) and need not in held for need in wanted.needs):
+                return _NO_NAMES
+        return frozenset(found.changed)
 
     def _staying(self, found: Difference, now: float) -> frozenset[str]:
         leaving = {name for name in found.gone if found.held.get(name) not in (None, ABSENT)}

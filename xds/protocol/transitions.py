@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 from xds.protocol import frames
 from xds.protocol.contents import ABSENT, EMPTY, Contents, Entry
 from xds.protocol.subscription import Subscription
+from xds.resources import is_requirement
 from xds.schema.type_urls import TYPE_CLUSTER, TYPE_LISTENER, TYPE_SCOPED_ROUTE
 
 Variant = Literal["delta", "sotw"]
@@ -142,10 +143,12 @@ class Transitions:
         key = ("step", variant, type_url, found, left_out, replaced)
         return self._remember(key, lambda: _step(variant, type_url, found, left_out, empty or {}))
 
-    def not_warm(self, found: Difference, clusters: Contents, acked: Contents, endpoints: Contents) -> frozenset[str]:
-        """The changed routes and listeners that need a cluster which is not warm yet (S18)."""
-        key = ("not warm", found, clusters, acked, endpoints)
-        return self._remember(key, lambda: not_warm(found, clusters, acked, endpoints))
+    def not_warm(
+        self, found: Difference, clusters: Contents, acked: Contents, endpoints: Contents, filters: Contents | None
+    ) -> frozenset[str]:
+        """The changed routes and listeners that need what the client does not have yet (S18)."""
+        key = ("not warm", found, clusters, acked, endpoints, filters)
+        return self._remember(key, lambda: not_warm(found, clusters, acked, endpoints, filters))
 
     def sizes(self) -> Iterator[int]:
         """Bytes of the remembered bodies, for tests and telemetry."""
@@ -172,13 +175,23 @@ def difference(held: Contents, wanted: Contents) -> Difference:
     return Difference(held, wanted, dict(sorted(changed.items())), frozenset(gone))
 
 
-def not_warm(found: Difference, clusters: Contents, acked: Contents, endpoints: Contents) -> frozenset[str]:
+def not_warm(
+    found: Difference, clusters: Contents, acked: Contents, endpoints: Contents, filters: Contents | None = None
+) -> frozenset[str]:
     """The names in `found.changed` that route to a cluster of `clusters` that the client has not acknowledged, or whose
     endpoints it has not been sent. Clusters that we do not serve are the resource's own affair.
+
+    Those too that name a requirement which none of the `filters` knows that the client was sent; None: it asks for no
+    configurations of filters.
     """
     cold = set()
     for name, entry in found.changed.items():
         for needed in entry.needs:
+            if is_requirement(needed):
+                if filters is not None and needed not in filters.provides:
+                    cold.add(name)
+                    break
+                continue
             cluster = clusters.get(needed)
             if cluster is None or cluster is ABSENT:
                 continue

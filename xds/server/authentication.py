@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from mesh.model import Audience
+from mesh.spiffe import InvalidSpiffeId, SpiffeId, TrustDomain, workload
 from xds.server.node_identity import Proxy
 
 TRUST_DOMAIN: Final = "cluster.local"
-
-_SPIFFE: Final = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]+)/ns/(?P<namespace>[^/]+)/sa/(?P<account>[^/]+)")
-
 
 # A projected service account token has about 1 kB; signed by a large key with long names, a few.
 _TOKEN_LENGTH: Final = 16_384
@@ -37,25 +35,13 @@ class CannotReviewError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """A workload identity (the SPIFFE ID of a certificate)."""
-
-    trust_domain: str
-    namespace: str
-    service_account: str
-
-    def __str__(self) -> str:
-        return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
-
-
-@dataclass(frozen=True, slots=True)
 class Proof:
     """An identity and how long it is proved: `expires_at` in seconds since the epoch, None for as long as it lasts.
 
     `zone` is where the proxy runs, as far as who vouches for it knows.
     """
 
-    identity: Identity
+    identity: SpiffeId
     expires_at: float | None = None
     by_token: bool = False
     zone: str = ""
@@ -108,7 +94,7 @@ def bearer_token(metadata: Sequence[tuple[str, str | bytes]]) -> str:
     return match[1]
 
 
-def identity_of(auth_context: Mapping[str, Sequence[bytes]]) -> Identity:
+def identity_of(auth_context: Mapping[str, Sequence[bytes]]) -> SpiffeId:
     """The identity that a TLS client proved, from gRPC's authentication context.
 
     Raises `NotAuthenticatedError`.
@@ -118,10 +104,13 @@ def identity_of(auth_context: Mapping[str, Sequence[bytes]]) -> Identity:
         raise NotAuthenticatedError(
             "the client certificate must carry exactly one SPIFFE ID (spiffe://<trust domain>/ns/<ns>/sa/<account>)"
         )
-    match = _SPIFFE.fullmatch(found[0])
-    if match is None:
-        raise NotAuthenticatedError(f"{found[0]} is not of the form spiffe://<trust domain>/ns/<ns>/sa/<account>")
-    return Identity(match["domain"], match["namespace"], match["account"])
+    try:
+        identity = SpiffeId.parse(found[0])
+    except InvalidSpiffeId as error:
+        raise NotAuthenticatedError(f"the client certificate carries no SPIFFE ID: {error}") from None
+    if identity.namespace is None:
+        raise NotAuthenticatedError(f"{identity} is not of the form spiffe://<trust domain>/ns/<ns>/sa/<account>")
+    return identity
 
 
 def named_alike(audience: Audience) -> frozenset[str]:
@@ -160,23 +149,32 @@ class Authentication:
         if not token:
             raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
         vouched = await self.reviewer.review(token, caller=caller)
-        identity = Identity(self.trust_domain, vouched.namespace, vouched.service_account)
-        return Proof(identity, expires_at=vouched.expires_at, by_token=True, zone=vouched.zone)
+        return Proof(self.named(vouched), expires_at=vouched.expires_at, by_token=True, zone=vouched.zone)
 
-    def identity(self, auth_context: Mapping[str, Sequence[bytes]]) -> Identity:
+    def named(self, vouched: Vouched) -> SpiffeId:
+        """The identity, in our trust domain, of an account that a platform vouches for.
+
+        Raises `NotAuthenticatedError`.
+        """
+        try:
+            return workload(TrustDomain(self.trust_domain), vouched.namespace, vouched.service_account)
+        except InvalidSpiffeId as error:
+            raise NotAuthenticatedError(f"the token is of an account that can have no identity: {error}") from None
+
+    def identity(self, auth_context: Mapping[str, Sequence[bytes]]) -> SpiffeId:
         """The identity that a client proved, which is of our trust domain.
 
         Raises `NotAuthenticatedError`.
         """
         identity = identity_of(auth_context)
-        if identity.trust_domain != self.trust_domain:
+        if identity.trust_domain.name != self.trust_domain:
             raise NotAuthenticatedError(
                 f"{identity} is of trust domain {identity.trust_domain}; this server's is {self.trust_domain}"
                 " (setting trust_domain)"
             )
         return identity
 
-    def check(self, identity: Identity, proxy: Proxy) -> None:
+    def check(self, identity: SpiffeId, proxy: Proxy) -> None:
         """Refuse a proxy that claims to be somebody else's.
 
         Raises `NotAuthenticatedError`.
@@ -184,7 +182,7 @@ class Authentication:
         may_not = f"{identity} may not be {proxy.node_id}"
         if proxy.audience.namespace != identity.namespace:
             raise NotAuthenticatedError(f"{may_not}: it is for namespace {identity.namespace}")
-        account = identity.service_account
+        account = identity.account
         if proxy.service_account and proxy.service_account != account:
             raise NotAuthenticatedError(f"{may_not}: it claims service account {proxy.service_account}")
         allowed = self.accounts(proxy.audience)

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from mesh.backend_tls import BackendTLS
 from mesh.kinds.trafficpolicy import TrafficSettings
-from mesh.model import Protocol
+from mesh.model import HTTP2_PROTOCOLS, Protocol
 from xds.schema.types import ApiVersion, Cluster
+from xds.translate.backend_tls import set_backend_tls
 from xds.translate.circuit_breakers import set_circuit_breakers
 from xds.translate.health_check import add_health_checks
 from xds.translate.load_balancing import set_load_balancing
@@ -32,13 +34,27 @@ _NO_POLICY = TrafficSettings()
 DNS_CLUSTER = "envoy.clusters.dns"
 
 
-def eds_cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None = None, grpc: bool = False) -> Any:
+class ClusterTLS(NamedTuple):
+    """How a cluster's endpoints are spoken to over TLS, and the SDS name of what the proxy shows (empty: nothing)."""
+
+    backend: BackendTLS
+    certificate: str = ""
+
+
+def eds_cluster(
+    name: str,
+    *,
+    protocol: Protocol,
+    policy: TrafficSettings | None = None,
+    grpc: bool = False,
+    tls: ClusterTLS | None = None,
+) -> Any:
     """The cluster of a service port whose endpoints come over EDS under the cluster's own name.
 
     `grpc`: it is for proxyless clients.
     """
-    if policy is not None:
-        return _with_endpoints_over_eds(_cluster(name, protocol=protocol, policy=policy, grpc=grpc))
+    if policy is not None or tls is not None:
+        return _with_endpoints_over_eds(_cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls))
     cluster = Cluster.FromString(_without_policy(protocol, grpc))
     _call(cluster, name)
     return cluster
@@ -61,10 +77,16 @@ def _with_endpoints_over_eds(cluster: Any) -> Any:
 
 
 def dns_cluster(
-    name: str, assignment: Any, *, protocol: Protocol, policy: TrafficSettings | None = None, grpc: bool = False
+    name: str,
+    assignment: Any,
+    *,
+    protocol: Protocol,
+    policy: TrafficSettings | None = None,
+    grpc: bool = False,
+    tls: ClusterTLS | None = None,
 ) -> Any:
     """The cluster of a service known by DNS names: Envoy resolves those in the `ClusterLoadAssignment` itself."""
-    cluster = _cluster(name, protocol=protocol, policy=policy, grpc=grpc)
+    cluster = _cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls)
     cluster.cluster_type.name = DNS_CLUSTER
     cluster.cluster_type.typed_config.CopyFrom(dns_options(policy.dns if policy is not None else None))
     cluster.load_assignment.CopyFrom(assignment)
@@ -84,7 +106,14 @@ def static_cluster(name: str, addresses: Iterable[tuple[str, int]], *, protocol:
     return cluster
 
 
-def _cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None = None, grpc: bool = False) -> Any:
+def _cluster(
+    name: str,
+    *,
+    protocol: Protocol,
+    policy: TrafficSettings | None = None,
+    grpc: bool = False,
+    tls: ClusterTLS | None = None,
+) -> Any:
     cluster = Cluster()
     _call(cluster, name)
     cluster.ignore_health_on_host_removal = True
@@ -95,6 +124,8 @@ def _cluster(name: str, *, protocol: Protocol, policy: TrafficSettings | None = 
     set_outlier_detection(cluster, settings.outlier_detection)
     add_health_checks(cluster, settings.health_checks or (), protocol=protocol, host=host_of(name))
     set_http_options(cluster, protocol, policy)
+    if tls is not None:
+        set_backend_tls(cluster, tls.backend, http2=protocol in HTTP2_PROTOCOLS, certificate=tls.certificate)
     wrap_in_proxy_protocol(cluster, settings)
     return cluster
 

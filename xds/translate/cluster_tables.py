@@ -14,12 +14,13 @@ import msgspec
 
 from mesh.attachments import HostKey, ListenerKey
 from mesh.audiences import SIGHTS, Sight
+from mesh.backend_tls import TLS_POLICIES, backend_tls
 from mesh.backends import Backend, Invalid, resolve
 from mesh.certificates import KEY_PAIRS
 from mesh.client_validation import CLIENT_AUTHORITIES
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
-from mesh.model import Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
+from mesh.model import SYSTEM_TRUST, Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
 from mesh.nearness import nearest_first, zones_apart
 from mesh.peer_authentication import has_identity, peer_modes
 from mesh.routes import find_stream_route
@@ -29,22 +30,26 @@ from mesh.telemetry_policies import TELEMETRY_RULES, TelemetryRules
 from xds.resources import Resource, ResourceKey
 from xds.schema import encode
 from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
-from xds.translate.cluster import dns_cluster, eds_cluster, static_cluster
+from xds.translate.cluster import ClusterTLS, dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
 from xds.translate.framing import encode_checked, resource
 from xds.translate.ingress import ingress_cluster
 from xds.translate.names import (
     GRPC_SCOPE,
+    backend_authorities_name,
+    backend_authorities_of,
     backend_of,
     client_authorities_name,
     client_authorities_of,
     clients_scope,
     cluster_name,
+    gateway_of,
     gateway_scope,
     route_of,
     zone_of,
     zone_scope,
 )
+from xds.translate.root_certificates import root_secret
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
 from xds.translate.secret import authorities_secret, certificate_secret, secret_key, secret_name
 from xds.translate.sidecar import LOOPBACK
@@ -129,19 +134,26 @@ def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     if route_of(key.name) is not None:
         shared = eds_cluster(key.name, protocol="UDP", policy=BY_WEIGHT)
         return resource(key.type_url, key.name, encode_checked(shared), eds=key.name)
+    return _cluster(look, key)
+
+
+def _cluster(look: Look, key: ResourceKey, certificate: str = "") -> Resource | None:
+    """The cluster of a backend; `certificate` is the SDS name of what the proxy shows of itself there."""
     grpc = key.scope == GRPC_SCOPE
     named = _named(look, key.name)
     if named is None:
         return None
     backend, port = named
+    asked = backend_tls(look, backend.service, port) if not grpc and not backend.raw else None
+    tls = ClusterTLS(asked, certificate) if asked is not None else None
     addressing = look(ADDRESSINGS, backend.service)
     policy = traffic_settings(look, backend)
     if addressing is not None and addressing.by_name:
         assignment = _assignment(look, key.name, backend, port)
-        cluster = dns_cluster(key.name, assignment, protocol=port.protocol, policy=policy, grpc=grpc)
+        cluster = dns_cluster(key.name, assignment, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls)
         return resource(key.type_url, key.name, encode_checked(cluster))
-    cluster = eds_cluster(key.name, protocol=port.protocol, policy=policy, grpc=grpc)
-    content = encode(cluster) if policy is None else encode_checked(cluster)
+    cluster = eds_cluster(key.name, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls)
+    content = encode(cluster) if policy is None and tls is None else encode_checked(cluster)
     return resource(key.type_url, key.name, content, eds=key.name)
 
 
@@ -304,6 +316,48 @@ def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
 USES_BY_SCOPE = USES.index("scope", lambda key, _: ((key.scope, key.resource.type_url),))
 
 
+class ClientCertificate(msgspec.Struct, frozen=True):
+    """The SDS name of what a Gateway shows to backends, and the clusters that it shows it to."""
+
+    secret: str
+    clusters: tuple[str, ...]
+
+
+def _with_certificate(key: GatewayKey, row: Gateway) -> tuple[GatewayKey, ...]:
+    return (key,) if row.client_certificate is not None else ()
+
+
+@derived("client_certificates", each(GATEWAYS, _with_certificate))
+def CLIENT_CERTIFICATES(key: GatewayKey, look: Look) -> ClientCertificate | None:  # noqa: N802
+    """The Gateways that have a certificate of their own towards backends which are spoken to over TLS."""
+    gateway = look(GATEWAYS, key)
+    if gateway is None or gateway.client_certificate is None:
+        return None
+    used = look.keys(USES_BY_SCOPE, (gateway_scope(*key), TYPE_CLUSTER))
+    clusters = sorted(at.resource.name for at in used if _speaks_tls(look, at.resource.name))
+    return ClientCertificate(secret_name(gateway.client_certificate), tuple(clusters)) if clusters else None
+
+
+def _speaks_tls(look: Look, cluster: str) -> bool:
+    named = _named(look, cluster)
+    return named is not None and not named[0].raw and backend_tls(look, named[0].service, named[1]) is not None
+
+
+def _gateway_own(key: GatewayKey, row: ClientCertificate) -> Iterable[ResourceKey]:
+    return (ResourceKey(TYPE_CLUSTER, name, gateway_scope(*key)) for name in row.clusters)
+
+
+@derived("gateway_clusters", each(CLIENT_CERTIFICATES, _gateway_own))
+def GATEWAY_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
+    """Such clusters as the Gateway sees them, under the names of those that all others see."""
+    namespace, name, _ = gateway_of(key.scope)
+    certificate = look(CLIENT_CERTIFICATES, GatewayKey(namespace, name))
+    return _cluster(look, key, certificate.secret) if certificate is not None else None
+
+
+GATEWAY_CLUSTERS_BY_SCOPE = GATEWAY_CLUSTERS.index("scope", lambda key, _: (key.scope,))
+
+
 def secret_keys(key: GatewayKey, gateway: Gateway) -> tuple[ResourceKey, ...]:
     """The secrets that a Gateway's listeners use, sorted."""
     used: set[str] = set()
@@ -312,17 +366,39 @@ def secret_keys(key: GatewayKey, gateway: Gateway) -> tuple[ResourceKey, ...]:
             used.update(secret_name(certificate) for certificate in listener.certificates)
             if listener.clients is not None:
                 used.add(client_authorities_name(*key, listener.port))
+    if gateway.client_certificate is not None:
+        used.add(secret_name(gateway.client_certificate))
     return tuple(ResourceKey(TYPE_SECRET, name) for name in sorted(used))
 
 
-@derived("secrets", each(GATEWAYS, secret_keys))
+def policy_secret(policy: ObjectKey) -> ResourceKey:
+    """The authorities of a BackendTLSPolicy."""
+    return ResourceKey(TYPE_SECRET, backend_authorities_name(policy))
+
+
+@derived("secrets", each(GATEWAYS, secret_keys), each(TLS_POLICIES, lambda key, _: (policy_secret(key),)))
 def SECRETS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """The certificates of gateways' listeners, and the authorities that their clients are judged by."""
     judging = client_authorities_of(key.name)
     if judging is not None:
         return _client_authorities(look, key, GatewayKey(*judging[:2]), judging[2])
+    policy = backend_authorities_of(key.name)
+    if policy is not None:
+        return _backend_authorities(look, key, policy)
     pair = look(KEY_PAIRS, secret_key(key.name))
     return resource(key.type_url, key.name, encode(certificate_secret(key.name, pair))) if pair is not None else None
+
+
+def _backend_authorities(look: Look, key: ResourceKey, policy: ObjectKey) -> Resource | None:
+    judged = look(TLS_POLICIES, policy)
+    if judged is None:
+        return None
+    held = [look(CLIENT_AUTHORITIES, at) for at in judged.tls.authorities]
+    parts = [authorities.pem for authorities in held if authorities is not None]
+    system = look(SYSTEM_TRUST, "") if judged.tls.system else None
+    if system is not None:
+        parts.append(system.pem)
+    return resource(key.type_url, key.name, encode(root_secret(key.name, b"\n".join(parts))))
 
 
 def _client_authorities(look: Look, key: ResourceKey, gateway: GatewayKey, port: int) -> Resource | None:

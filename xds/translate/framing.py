@@ -36,7 +36,13 @@ def encode_checked(message: Any) -> bytes:
 
 
 def resource(
-    type_url: str, name: str, content: bytes, *, needs: frozenset[str] | set[str] = frozenset(), eds: str = ""
+    type_url: str,
+    name: str,
+    content: bytes,
+    *,
+    needs: frozenset[str] | set[str] = frozenset(),
+    eds: str = "",
+    provides: frozenset[str] | set[str] = frozenset(),
 ) -> Resource:
     """A resource from its encoded message."""
     return Resource(
@@ -46,4 +52,5 @@ def resource(
         any=frame_any(type_url, content),
         needs=tuple(sorted(needs)),
         eds=eds,
+        provides=tuple(sorted(provides)),
     )

@@ -21,6 +21,7 @@ from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY, best
 from mesh.listeners import GatewayListener
 from mesh.model import AUDIENCES, Audience, Connected, ObjectKey
+from mesh.request_authentication import section
 from mesh.tables import Look, derived, each
 from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SCOPED_ROUTE
@@ -66,7 +67,8 @@ class ListenerEntrance(msgspec.Struct, frozen=True):
 class Host(msgspec.Struct, frozen=True):
     """A hostname on a chain: its route objects (sorted) and the scope in which its virtual host stands.
 
-    `misdirected` says that it is another listener's, and that requests for it are answered 421.
+    `misdirected` says that it is another listener's, and that requests for it are answered 421. `section` names the
+    listener where that makes a difference to whose tokens requests need (`mesh.request_authentication`).
     """
 
     chain: ChainKey
@@ -74,6 +76,7 @@ class Host(msgspec.Struct, frozen=True):
     routes: tuple[ObjectKey, ...]
     resource: ResourceKey
     misdirected: bool = False
+    section: str = ""
 
 
 def chain_key(gateway: GatewayKey, listener: GatewayListener) -> ChainKey:
@@ -131,7 +134,8 @@ def HOSTS(key: HostKey, look: Look) -> Host | None:  # noqa: N802
     chain = entrance.chain
     resource = ResourceKey(TYPE_SCOPED_ROUTE, scope_name(chain.name, key.hostname), chain.scope)
     if entrance.owns(key.hostname):
-        return Host(chain, entrance.scheme, look.keys(ROUTES_BY_HOST, key), resource)
+        listener = section(look, key.gateway, key.listener)
+        return Host(chain, entrance.scheme, look.keys(ROUTES_BY_HOST, key), resource, section=listener)
     if entrance.scheme == "https" and key.hostname in entrance.others:
         return Host(chain, entrance.scheme, (), resource, misdirected=True)
     return None

@@ -21,6 +21,7 @@ from xds.schema.types import ApiVersion, Cors, EarlyHeaderMutation, HttpConnecti
 from xds.translate.client_policy import set_manager as set_client_settings
 from xds.translate.client_policy import stripped
 from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, Filter, add_filters, http_filter
+from xds.translate.jwt_authn import FILTERS as TOKEN_FILTERS
 from xds.translate.names import stat_name
 from xds.translate.route_policy import FILTERS
 from xds.translate.scoped_routes import EARLY_MUTATION, broad_scope_filter, set_scoped_routes
@@ -60,7 +61,7 @@ def gateway_manager(
     _trust_nobody(manager)
     set_telemetry(manager, telemetry, gateway)
     _strip(manager, (*FORGEABLE, *_outside(settings, telemetry)))
-    filters = [_CORS_FILTER, *FILTERS, _ROUTER_FILTER, *([told] if told is not None else [])]
+    filters = [_CORS_FILTER, *TOKEN_FILTERS, *FILTERS, _ROUTER_FILTER, *([told] if told is not None else [])]
     if scoped:
         set_scoped_routes(manager, chain)
         filters.append(http_filter(BROAD_SCOPE, broad_scope_filter(chain)))
@@ -90,7 +91,7 @@ def ingress_manager(name: str) -> Any:
     """The manager in front of a workload, without routes: the caller fills `route_config`."""
     manager = _manager(name)
     _guard(manager)
-    add_filters(manager, (_ROUTER_FILTER,))
+    add_filters(manager, (*TOKEN_FILTERS, _ROUTER_FILTER))
     return manager
 
 

@@ -29,6 +29,8 @@ ORDER: tuple[Row, ...] = (
     ),
     Row("fairlead.alt_svc", "every answer tells of HTTP/3, those of later filters too"),
     Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
+    Row("fairlead.identity_headers", "takes off what only the next one may write, whatever route a request takes"),
+    Row("envoy.filters.http.jwt_authn", "refuses before anything is done or counted for a request; after preflights"),
     Row("fairlead.gzip", "compresses last, whatever the others made of an answer"),
     Row("fairlead.brotli", "the same; of those that a client accepts the one it prefers is used"),
     Row("fairlead.zstd", "the same"),
@@ -53,6 +55,8 @@ def known(name: str) -> str:
 BROAD_SCOPE = known("fairlead.broad_scope")
 ALT_SVC = known("fairlead.alt_svc")
 CORS = known("envoy.filters.http.cors")
+IDENTITY_HEADERS = known("fairlead.identity_headers")
+JWT_AUTHN = known("envoy.filters.http.jwt_authn")
 COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "zstd")}
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
 FAULT = known("envoy.filters.http.fault")
@@ -65,12 +69,14 @@ ROUTER = known("envoy.filters.http.router")
 class Filter(msgspec.Struct, frozen=True):
     """A filter to install: its name from the table and its packed configuration.
 
-    One that is `sleeping` is left out of a request's chain unless its route has a configuration for it.
+    One that is `sleeping` is left out of a request's chain unless its route has a configuration for it. One that is
+    `discovered` gets its configuration over ECDS; `config` then says where from.
     """
 
     name: str
     config: bytes
     sleeping: bool = False
+    discovered: bool = False
 
 
 def http_filter(name: str, packed: Any, *, sleeping: bool = False) -> Filter:
@@ -78,10 +84,18 @@ def http_filter(name: str, packed: Any, *, sleeping: bool = False) -> Filter:
     return Filter(known(name), encode(packed), sleeping)
 
 
+def discovered_filter(name: str, source: Any) -> Filter:
+    """A filter whose configuration is asked for under its own name, at an `ExtensionConfigSource`."""
+    return Filter(known(name), encode(source), discovered=True)
+
+
 def add_filters(manager: Any, filters: Iterable[Filter]) -> None:
     """Install filters in a `HttpConnectionManager`, in the order of the table."""
     for each in sorted(filters, key=lambda one: _PLACES[one.name]):
         added = manager.http_filters.add()
         added.name = each.name
-        added.typed_config.MergeFromString(each.config)
+        if each.discovered:
+            added.config_discovery.MergeFromString(each.config)
+        else:
+            added.typed_config.MergeFromString(each.config)
         added.disabled = each.sleeping

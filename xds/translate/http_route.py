@@ -20,10 +20,12 @@ from mesh.kinds.httproute import HTTPRouteRule
 from mesh.kinds.references import BackendObjectReference
 from mesh.model import ObjectKey
 from mesh.precedence import RouteOrder
+from mesh.request_authentication import ROUTE_GUARDS
 from mesh.request_routes import RequestRoute
 from mesh.tables import Reader
 from xds.schema.types import Route
 from xds.translate.framing import encode_checked, framed
+from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
@@ -38,11 +40,15 @@ _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
 
 
 class RouteAt(NamedTuple):
-    """A route object where it is used: behind what entrance, and by what kind of client."""
+    """A route object where it is used: behind what entrance, and by what kind of client.
+
+    `section` is the listener, where that makes a difference to whose tokens requests need.
+    """
 
     route: ObjectKey
     entrance: Entrance
     grpc: bool = False
+    section: str = ""
 
 
 class OrderedRoute(msgspec.Struct, frozen=True):
@@ -53,17 +59,19 @@ class OrderedRoute(msgspec.Struct, frozen=True):
 
 
 class BuiltRoute(msgspec.Struct, frozen=True):
-    """All Envoy routes of a route object, and the clusters they send requests to."""
+    """All Envoy routes of a route object, the clusters they send requests to, and the requirements that they name."""
 
     routes: tuple[OrderedRoute, ...]
     clusters: tuple[str, ...]
+    requirements: tuple[str, ...] = ()
 
 
 def build_route(look: Reader, at: RouteAt, route: RequestRoute) -> BuiltRoute:
     """Build the Envoy routes of a route object."""
     clusters: set[str] = set()
     routes = tuple(_routes(look, at, route, clusters))
-    return BuiltRoute(routes=routes, clusters=tuple(sorted(clusters)))
+    named = {name for rule in route.rules if (name := _requirement(look, at, rule))}
+    return BuiltRoute(routes=routes, clusters=tuple(sorted(clusters)), requirements=tuple(sorted(named)))
 
 
 def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) -> Iterator[OrderedRoute]:
@@ -73,6 +81,7 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
         timeout = _policy_timeout(look, at.route, rule)
         settings = route_settings(look, at.route, rule.name)
         tracing = traced(look, at.route, rule.name)
+        requirement = _requirement(look, at, rule)
         mirrors = dict(_mirrors(look, at.route, rule)) if not refused else {}
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
@@ -99,9 +108,18 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
                 apply_policy(made, settings)
             if not at.grpc:
                 set_route_tracing(made, tracing)
+            if requirement:
+                set_requirement(made, requirement)
             yield OrderedRoute(
                 order=route.orders[number][index], framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made))
             )
+
+
+def _requirement(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> str:
+    """The name of what a rule's requests need at a gateway; empty where nobody asks for more than of all others."""
+    guards = look(ROUTE_GUARDS, at.route) if not at.entrance.inside else None
+    guarded = guards.of_rule(rule.name) if guards is not None else None
+    return requirement_name(at.section, guarded) if guarded is not None else ""
 
 
 def _shares(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[Share]:

@@ -23,6 +23,7 @@ OWN = "own"
 ROUTE_RETRY = "route-retry"
 UDP = "udp"
 HTTP2 = "http2"
+RAW = "raw"
 
 # The SDS name of our trust domain's authorities, as SPIFFE's agents have it too.
 ROOTCA = "ROOTCA"
@@ -38,13 +39,15 @@ def cluster_name(backend: Backend) -> str:
 
     `~own`: only the Service object's endpoints count. `~route-retry`: the retries are its routes' own. `~udp`: the port
     is one of UDP. `~http2`: it is spoken to as gRPC is, whatever else is known of it.
+    `~raw`: bytes pass as they are, though a BackendTLSPolicy asks for TLS.
     """
     subset = f"@{backend.subset}" if backend.subset else ""
     own = f"~{OWN}" if backend.own else ""
     retry = f"~{ROUTE_RETRY}" if backend.route_retry else ""
     udp = f"~{UDP}" if backend.udp else ""
     http2 = f"~{HTTP2}" if backend.http2 else ""
-    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}{retry}{udp}{http2}"
+    raw = f"~{RAW}" if backend.raw else ""
+    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}{retry}{udp}{http2}{raw}"
 
 
 def backend_of(cluster: str) -> Backend | None:
@@ -55,13 +58,26 @@ def backend_of(cluster: str) -> Backend | None:
     namespace, slash, service = service.partition("/")
     if not slash or not port.isdigit():
         return None
-    own, route_retry, udp, http2 = (name in differences for name in (OWN, ROUTE_RETRY, UDP, HTTP2))
-    return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry, udp, http2)
+    own, route_retry, udp, http2, raw = (name in differences for name in (OWN, ROUTE_RETRY, UDP, HTTP2, RAW))
+    return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry, udp, http2, raw)
 
 
 def client_authorities_name(namespace: str, gateway: str, port: int) -> str:
     """The SDS name of the authorities that clients of a gateway's port are judged by; no object's name has a `~`."""
     return f"~clients/{namespace}/{gateway}/{port}"
+
+
+def backend_authorities_name(policy: ObjectKey) -> str:
+    """The SDS name of the authorities of a BackendTLSPolicy."""
+    return f"~backends/{policy.namespace}/{policy.name}"
+
+
+def backend_authorities_of(name: str) -> ObjectKey | None:
+    """What `backend_authorities_name` made a name from; None for a name of another origin."""
+    if not name.startswith("~backends/"):
+        return None
+    _, namespace, policy = name.split("/")
+    return ObjectKey("BackendTLSPolicy", namespace, policy)
 
 
 def client_authorities_of(name: str) -> tuple[str, str, int] | None:

@@ -32,6 +32,11 @@ class Entrance(NamedTuple):
     scheme: str
     port: int
 
+    @property
+    def inside(self) -> bool:
+        """Whether it is no listener of a gateway."""
+        return not self.port
+
 
 def set_redirect(action: Any, redirect: HTTPRequestRedirectFilter, match: HTTPPathMatch, entrance: Entrance) -> None:
     """Fill a `RedirectAction`; the query string stays as it is."""

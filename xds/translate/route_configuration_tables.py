@@ -50,10 +50,10 @@ class PartKey(NamedTuple):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """The framed virtual hosts of a part, and the clusters that they name."""
+    """The framed virtual hosts of a part, and what they need."""
 
     framed: bytes
-    clusters: frozenset[str]
+    needs: frozenset[str]
 
 
 def _part(configuration: ResourceKey, name: str) -> PartKey:
@@ -97,7 +97,7 @@ def ROUTE_PARTS(key: PartKey, look: Look) -> Part | None:  # noqa: N802
     hosts = [*look.rows(SERVICE_HOSTS_BY_PART, key), *(host for host in at_gateway if host is not None)]
     if not hosts:
         return None
-    return Part(framed=b"".join(host.framed for host in hosts), clusters=frozenset(_clusters(hosts)))
+    return Part(framed=b"".join(host.framed for host in hosts), needs=_needs(hosts))
 
 
 PARTS_BY_CONFIGURATION = ROUTE_PARTS.index("configuration", lambda key, _: (key.configuration,))
@@ -122,7 +122,7 @@ def GATEWAY_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N8
 def _joined(key: ResourceKey, look: Look, *, ignore_port: bool) -> Resource:
     parts = look.rows(PARTS_BY_CONFIGURATION, key)
     content = route_configuration(key.name, (part.framed for part in parts), ignore_port=ignore_port)
-    return resource(key.type_url, key.name, content, needs=set().union(*(part.clusters for part in parts)))
+    return resource(key.type_url, key.name, content, needs=set().union(*(part.needs for part in parts)))
 
 
 def _scope(_key: HostKey, row: Host) -> tuple[ResourceKey, ...]:
@@ -139,7 +139,7 @@ def SCOPED_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N80
     rows = (look(VIRTUAL_HOSTS, host) for host in look.keys(HOSTS_BY_RESOURCE, key))
     hosts = [row for row in rows if row is not None]
     content = scoped_route_configuration(key.name, (host.framed_in_scope for host in hosts))
-    return resource(key.type_url, key.name, content, needs=_clusters(hosts))
+    return resource(key.type_url, key.name, content, needs=_needs(hosts))
 
 
 def _grpc_route(key: SeenPortKey, _row: BuiltVirtualHost) -> tuple[ResourceKey, ...]:
@@ -160,9 +160,9 @@ def GRPC_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """The routes of each service port that gRPC clients of a namespace see."""
     hosts = look.rows(SERVICE_HOSTS_BY_GRPC_ROUTE, key)
     content = route_configuration(key.name, (host.framed for host in hosts), ignore_port=False)
-    return resource(key.type_url, key.name, content, needs=_clusters(hosts))
+    return resource(key.type_url, key.name, content, needs=_needs(hosts))
 
 
-def _clusters(hosts: Iterable[BuiltVirtualHost]) -> set[str]:
-    """The clusters that must be warm before routes of these hosts are sent."""
-    return {cluster for host in hosts for cluster in host.clusters}
+def _needs(hosts: Iterable[BuiltVirtualHost]) -> frozenset[str]:
+    """What proxies must have before routes of these hosts are sent."""
+    return frozenset(need for host in hosts for need in host.needs)

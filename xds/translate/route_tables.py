@@ -10,11 +10,13 @@ import msgspec
 from mesh.attachments import HostKey, service_routes
 from mesh.backends import Backend
 from mesh.model import AUDIENCES, Audience, Connected, ObjectKey, ServiceKey
+from mesh.request_authentication import Guarded
 from mesh.request_routes import find_request_route
 from mesh.services import SERVICES, VISIBLE, ClientsKey, clients_of
 from mesh.tables import Look, derived, each
 from xds.translate.gateway_tables import HOSTS, Host
 from xds.translate.http_route import BuiltRoute, RouteAt, build_route
+from xds.translate.jwt_authn import requirement_name
 from xds.translate.names import cluster_name, mesh_authority
 from xds.translate.redirect import Entrance
 from xds.translate.scoped_routes import is_broad
@@ -93,7 +95,7 @@ def SEEN_PORTS(key: SeenPortKey, look: Look) -> SeenPort | None:  # noqa: N802
 
 def _at_gateway(_key: HostKey, row: Host) -> Iterable[RouteAt]:
     entrance = Entrance(row.scheme, row.chain.port)
-    return (RouteAt(route, entrance) for route in row.routes)
+    return (RouteAt(route, entrance, section=row.section) for route in row.routes)
 
 
 def _at_service(key: SeenPortKey, row: SeenPort) -> Iterable[RouteAt]:
@@ -118,7 +120,8 @@ def VIRTUAL_HOSTS(key: HostKey, look: Look) -> BuiltVirtualHost | None:  # noqa:
     built = (look(ROUTES, at) for at in _at_gateway(key, host))
     name = domain(key.hostname)
     routes = [route for route in built if route is not None]
-    return virtual_host(name, (name,), routes, closed=not is_broad(key.hostname))
+    requirement = requirement_name(host.section, Guarded()) if host.section else ""
+    return virtual_host(name, (name,), routes, closed=not is_broad(key.hostname), requirement=requirement)
 
 
 @derived("service_hosts", each(SEEN_PORTS))

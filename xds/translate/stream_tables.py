@@ -16,13 +16,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from mesh.attachments import ATTACHMENTS, ROUTES_BY_LISTENER, ListenerKey
-from mesh.backends import Invalid, resolve
+from mesh.attachments import ListenerKey
+from mesh.backend_tls import backend_tls
+from mesh.backends import Backend, Invalid, resolve
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
-from mesh.hostnames import best
+from mesh.listeners import GatewayListener
 from mesh.model import ObjectKey
-from mesh.precedence import age
 from mesh.routes import find_stream_route
+from mesh.services import SERVICES
+from mesh.stream_winners import winners
 from mesh.tables import Look, Reader, derived, each
 from xds.translate.names import cluster_name, shared_cluster
 
@@ -64,25 +66,14 @@ def STREAMS(key: ListenerKey, look: Look) -> Stream | None:  # noqa: N802
     listener = gateway.listener(key.listener) if gateway is not None else None
     if gateway is None or listener is None:
         return None
-    neighbours = tuple(one.hostname for one in gateway.listeners if one.programmed and one.place == listener.place)
-    winners: dict[str, ObjectKey] = {}
-    for route in sorted(look.keys(ROUTES_BY_LISTENER, key), key=lambda at: _age(look, at)):
-        attachment = look(ATTACHMENTS, route)
-        for at in attachment.listeners() if attachment is not None else ():
-            if (at.gateway, at.listener) == key:
-                for hostname in at.hostnames:
-                    if best(neighbours, hostname) == listener.hostname:
-                        winners.setdefault(hostname, route)
-    hosts = {listener.hostname: (), **{hostname: _shares(look, route) for hostname, route in winners.items()}}
+    shares = {
+        hostname: _shares(look, route, listener) for hostname, route in winners(look, key, gateway, listener).items()
+    }
+    hosts = {listener.hostname: (), **shares}
     return Stream(tuple(StreamHost(hostname, hosts[hostname]) for hostname in sorted(hosts)))
 
 
-def _age(look: Reader, key: ObjectKey) -> tuple[float, str, str]:
-    route = find_stream_route(look, key)
-    return age(route.metadata) if route is not None else (float("inf"), key.namespace, key.name)
-
-
-def _shares(look: Reader, key: ObjectKey) -> tuple[StreamShare, ...]:
+def _shares(look: Reader, key: ObjectKey, listener: GatewayListener) -> tuple[StreamShare, ...]:
     route = find_stream_route(look, key)
     if route is None:
         return ()
@@ -92,5 +83,15 @@ def _shares(look: Reader, key: ObjectKey) -> tuple[StreamShare, ...]:
     shares = []
     for ref in weighted:
         backend = resolve(look, route=key, ref=ref)
+        if isinstance(backend, Backend) and _raw(look, key, listener, backend):
+            backend = msgspec.structs.replace(backend, raw=True)
         shares.append(StreamShare(None if isinstance(backend, Invalid) else cluster_name(backend), ref.weight))
     return tuple(shares)
+
+
+def _raw(look: Reader, key: ObjectKey, listener: GatewayListener, backend: Backend) -> bool:
+    """Whether a backend that a BackendTLSPolicy is for gets bytes as they came: only terminated TLS begins anew."""
+    service = look(SERVICES, backend.service)
+    port = service.port(backend.port, udp=backend.udp) if service is not None else None
+    ended = key.kind == "TLSRoute" and not listener.passthrough
+    return not ended and port is not None and backend_tls(look, backend.service, port) is not None

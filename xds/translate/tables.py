@@ -9,7 +9,9 @@ from mesh.tables import Table
 from xds.translate.cluster_tables import (
     ADDRESSINGS,
     ASSIGNMENTS,
+    CLIENT_CERTIFICATES,
     CLUSTERS,
+    GATEWAY_CLUSTERS,
     NEARNESS,
     SECRETS,
     USES,
@@ -17,6 +19,7 @@ from xds.translate.cluster_tables import (
     ZONAL_ASSIGNMENTS,
 )
 from xds.translate.gateway_tables import ENTRANCES, HOSTS, SOTW_GATEWAYS
+from xds.translate.jwt_authn_tables import DEMANDS, FILTER_CONFIGS
 from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
 from xds.translate.mesh_tls_tables import MESH_TLS_CLUSTERS
 from xds.translate.root_certificates import ROOT_CERTIFICATES
@@ -53,8 +56,12 @@ TABLES: tuple[Table[Any, Any], ...] = (
     ZONAL_ASSIGNMENTS,
     WORKLOAD_CLUSTERS,
     USES,
+    CLIENT_CERTIFICATES,
+    GATEWAY_CLUSTERS,
     SECRETS,
     ROOT_CERTIFICATES,
+    DEMANDS,
+    FILTER_CONFIGS,
     ROUTE_PARTS,
     SCOPED_ROUTES,
     EGRESS_ROUTES,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from mesh.audiences import SIGHTS, Sight
+from mesh.backend_tls import ALL_TLS_POLICIES
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import REJECTIONS, REJECTIONS_BY_AUDIENCE, Audience
 from mesh.services import ClientsKey
@@ -25,6 +26,7 @@ from xds.resources import Resource, ResourceKey, View, ViewKey
 from xds.schema.type_urls import (
     TYPE_CLUSTER,
     TYPE_ENDPOINT,
+    TYPE_EXTENSION_CONFIG,
     TYPE_LISTENER,
     TYPE_ROUTE,
     TYPE_SCOPED_ROUTE,
@@ -34,14 +36,18 @@ from xds.translate import names
 from xds.translate.cluster_tables import (
     ASSIGNMENTS,
     CLUSTERS,
+    GATEWAY_CLUSTERS,
+    GATEWAY_CLUSTERS_BY_SCOPE,
     SECRETS,
     USES_BY_SCOPE,
     WORKLOAD_CLUSTERS,
     ZONAL_ASSIGNMENTS,
     ZONAL_ASSIGNMENTS_BY_ZONE,
+    policy_secret,
     secret_keys,
 )
 from xds.translate.ingress import ingress_cluster
+from xds.translate.jwt_authn_tables import FILTER_CONFIGS, keys_for
 from xds.translate.listener_tables import (
     GATEWAY_LISTENERS,
     GRPC_LISTENERS,
@@ -61,12 +67,13 @@ from xds.translate.route_configuration_tables import (
 from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS
 
 RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
-    TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS, MESH_TLS_CLUSTERS),
+    TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS, MESH_TLS_CLUSTERS, GATEWAY_CLUSTERS),
     TYPE_ENDPOINT: (ASSIGNMENTS, ZONAL_ASSIGNMENTS),
     TYPE_LISTENER: (GATEWAY_LISTENERS, SIDECAR_LISTENERS, GRPC_LISTENERS),
     TYPE_ROUTE: (EGRESS_ROUTES, GATEWAY_ROUTES, GRPC_ROUTES),
     TYPE_SCOPED_ROUTE: (SCOPED_ROUTES,),
     TYPE_SECRET: (SECRETS, ROOT_CERTIFICATES),
+    TYPE_EXTENSION_CONFIG: (FILTER_CONFIGS,),
 }
 
 
@@ -165,6 +172,8 @@ def _of_audience(look: Look, audience: Audience, type_url: str) -> View:
     shared = look(SHARED_VIEWS, SharedKey(scope, type_url)) or _NOTHING
     if audience.mesh_tls and type_url == TYPE_CLUSTER:
         shared = look(MESH_TLS_VIEWS, MeshTlsKey(scope)) or _NOTHING
+    if audience.kind == "gateway" and type_url == TYPE_CLUSTER:
+        shared = _with_own_clusters(look, scope, shared)
     own = _OWN[type_url](look, audience) if type_url in _OWN else ()
     if not own:
         return shared
@@ -172,6 +181,12 @@ def _of_audience(look: Look, audience: Audience, type_url: str) -> View:
     for key in own:
         insort(joined, key)
     return View(tuple(joined))
+
+
+def _with_own_clusters(look: Look, scope: str, shared: View) -> View:
+    """The clusters with those that a Gateway shows a certificate of its own to in the places of the common ones."""
+    apart = {at.name: at for at in look.keys(GATEWAY_CLUSTERS_BY_SCOPE, scope)}
+    return View(tuple(sorted(apart.get(at.name, at) for at in shared.keys))) if apart else shared
 
 
 def routes_scope(audience: Audience) -> str:
@@ -207,16 +222,23 @@ def _listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
 
 def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
     gateway = look(GATEWAYS, GatewayKey(audience.namespace, audience.name)) if audience.kind == "gateway" else None
+    policies = look.keys(ALL_TLS_POLICIES, "") if audience.kind != "grpc" else ()
     return (
         *root_keys(look),
+        *map(policy_secret, policies),
         *(secret_keys(GatewayKey(audience.namespace, audience.name), gateway) if gateway is not None else ()),
     )
+
+
+def _filter_configs(_look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
+    return keys_for(audience)
 
 
 _OWN: dict[str, Callable[[Look, Audience], tuple[ResourceKey, ...]]] = {
     TYPE_CLUSTER: _workload,
     TYPE_LISTENER: _listeners,
     TYPE_SECRET: _secrets,
+    TYPE_EXTENSION_CONFIG: _filter_configs,
 }
 
 

@@ -12,10 +12,12 @@ from collections.abc import Iterable
 import msgspec
 
 from mesh.hostnames import ANY
+from xds.resources import requirement as needed
 from xds.schema import encode
 from xds.schema.types import Route, VirtualHost
 from xds.translate.framing import encode_checked, framed
 from xds.translate.http_route import BuiltRoute, OrderedRoute
+from xds.translate.jwt_authn import set_requirement
 from xds.translate.retry import set_default_retry
 from xds.translate.timeouts import limit_stream, set_timeouts
 
@@ -28,7 +30,7 @@ _VIRTUAL_HOSTS = 2  # the field number of `RouteConfiguration.virtual_hosts`
 
 
 class BuiltVirtualHost(msgspec.Struct, frozen=True):
-    """A virtual host as bytes, and the clusters that its routes name.
+    """A virtual host as bytes, and the clusters and requirements (`jwt_authn`) that its routes name.
 
     `head` are its encoded fields up to its routes, `tail` those that follow, and `closing` is the route that ends it
     inside a scope.
@@ -38,6 +40,12 @@ class BuiltVirtualHost(msgspec.Struct, frozen=True):
     tail: bytes = b""
     closing: bytes = b""
     clusters: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What a proxy must have before this is sent."""
+        return frozenset((*self.clusters, *map(needed, self.requirements)))
 
     @property
     def framed(self) -> bytes:
@@ -64,6 +72,15 @@ def _closing() -> bytes:
     return framed(_ROUTES, encode(route))
 
 
+def _tail(requirement: str) -> bytes:
+    """The fields after the routes: whose tokens are needed where that is said, and the defaults."""
+    if not requirement:
+        return _DEFAULTS
+    host = VirtualHost()
+    set_requirement(host, requirement)
+    return encode(host) + _DEFAULTS
+
+
 _CLOSING = _closing()
 _DEFAULTS = _defaults()  # fields of higher numbers than `routes`
 
@@ -74,28 +91,37 @@ def domain(hostname: str) -> str:
 
 
 def virtual_host(
-    name: str, domains: Iterable[str], routes: Iterable[BuiltRoute], *, closed: bool = False
+    name: str,
+    domains: Iterable[str],
+    routes: Iterable[BuiltRoute],
+    *,
+    closed: bool = False,
+    requirement: str = "",
 ) -> BuiltVirtualHost:
     """The virtual host with all routes of several route objects, sorted by precedence.
 
     `closed`: a request must not be looked for beyond it in a scope, where a last route then answers 404.
+    `requirement` is whose tokens its requests need unless a route names another (`jwt_authn`).
     """
     head = VirtualHost()
     head.name = name
     head.domains.extend(domains)
     parts = [encode_checked(head)]
     clusters: set[str] = set()
+    requirements = {requirement} if requirement else set()
     ordered: list[OrderedRoute] = []
     for built in routes:
         ordered.extend(built.routes)
         clusters.update(built.clusters)
+        requirements.update(built.requirements)
     ordered.sort(key=lambda route: route.order)
     parts.extend(route.framed for route in ordered)
     return BuiltVirtualHost(
         head=b"".join(parts),
-        tail=_DEFAULTS,
+        tail=_tail(requirement),
         closing=_CLOSING if closed else b"",
         clusters=tuple(sorted(clusters)),
+        requirements=tuple(sorted(requirements)),
     )
 
 

@@ -164,6 +164,13 @@ class MemoryWorld:
     def distribution(self, key: ObjectKey) -> Distribution | None:
         return Distribution(7, True, 1, 1) if key.name == "reviews" else None
 
+    def authorizations(self, caller: tuple[str, str] | None) -> Sequence[Mapping[str, Any]]:
+        rules = [{"caller": {"name": "web"}, "action": "ALLOW"}] if caller in (None, ("", "web")) else []
+        return [
+            {"namespace": "default", "service": "db", "rules": rules},
+            {"namespace": "shop", "service": "reviews", "rules": rules},
+        ]
+
     def effective_policies(self) -> Sequence[Mapping[str, Any]]:
         targets = [{"kind": kind, "namespace": "default", "name": "reviews"} for kind in ("Service", "ServiceSubset")]
         return [{"policy": "TrafficPolicy", "target": target, "settings": {}, "origins": {}} for target in targets]
@@ -200,6 +207,16 @@ def made(raw: Any) -> Object:
     checked = validate(raw)
     assert checked.object is not None, checked.problems
     return checked.object
+
+
+def file_item(raw: dict[str, Any], source: str = "files") -> Item:
+    """An object that a file declares."""
+    return Item(made(raw), source, 0, "routes/reviews.yaml:1")
+
+
+def codes(answer: Any) -> list[str]:
+    """The problems that a refusal tells."""
+    return [problem["code"] for problem in answer.json["problems"]]
 
 
 class Answer(msgspec.Struct):

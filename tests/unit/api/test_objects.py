@@ -10,20 +10,12 @@ from api.ports import Item, Past, Unavailable
 from api.problems import Repeats
 from mesh.kinds import KINDS
 from mesh.model import ObjectKey
-from tests.unit.api.fakes import Fixture, made, route, service
+from tests.unit.api.fakes import Fixture, codes, file_item, made, route, service
 
 SERVICE = "/api/v1/namespaces/default/services/reviews"
 SERVICES = "/api/v1/namespaces/default/services"
 ROUTE = "/api/v1/namespaces/default/httproutes/reviews"
 KEY = ObjectKey("Service", "default", "reviews")
-
-
-def file_item(raw: dict[str, Any], source: str = "files") -> Item:
-    return Item(made(raw), source, 0, "routes/reviews.yaml:1")
-
-
-def codes(answer: Any) -> list[str]:
-    return [problem["code"] for problem in answer.json["problems"]]
 
 
 async def test_what_was_put_is_read_back_with_status_origin_and_etag(api: Fixture) -> None:
@@ -45,98 +37,6 @@ async def test_what_was_read_can_be_sent_back_as_it_is(api: Fixture) -> None:
     api.world.statuses[KEY] = {"conditions": []}
     found = await api.client.get(SERVICE)
     assert (await api.client.put(SERVICE, found.json)).status == 200
-
-
-async def test_a_reader_with_the_same_etag_gets_304_and_a_new_status_is_new_content(api: Fixture) -> None:
-    await api.client.put(SERVICE, service())
-    tag = (await api.client.get(SERVICE)).headers["etag"]
-    again = await api.client.get(SERVICE, if_none_match=tag)
-    assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
-    api.world.statuses[KEY] = {"conditions": [{"type": "Accepted"}]}
-    assert (await api.client.get(SERVICE, if_none_match=tag)).status == 200
-
-
-async def test_if_match_guards_every_write(api: Fixture) -> None:
-    await api.client.put(SERVICE, service())
-    tag = (await api.client.get(SERVICE)).headers["etag"]
-    await api.client.put(SERVICE, service(port=81), if_match=tag)
-    for answer in (
-        await api.client.put(SERVICE, service(port=82), if_match=tag),
-        await api.client.patch(SERVICE, {"metadata": {"labels": {"a": "b"}}}, if_match=tag),
-        await api.client.delete(SERVICE, if_match=tag),
-        await api.client.post(f"{SERVICE}/rollback", {"revision": 1}, if_match=tag),
-        await api.client.put(SERVICE, service(port=82), if_none_match="*"),
-        await api.client.put(f"{SERVICE}?dryRun=All", service(port=82), if_match=tag),
-    ):
-        assert (answer.status, answer.json["code"]) == (412, "PreconditionFailed")
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.headers["fairlead-revision"] == "2"
-    assert (await api.client.get(SERVICE)).json["spec"]["ports"][0]["port"] == 81
-    assert (await api.client.put(SERVICE, service(port=82), if_match="*")).status == 200
-    assert (await api.client.put(SERVICE, service(), if_match="seven")).status == 400
-
-
-async def test_what_is_not_there_matches_nothing(api: Fixture) -> None:
-    assert (await api.client.put(SERVICE, service(), if_match="*")).status == 412
-    assert (await api.client.put(SERVICE, service(), if_match='"1"')).status == 412
-    assert (await api.client.put(f"{SERVICE}?dryRun=All", service(), if_match="*")).status == 412
-    assert (await api.client.patch(SERVICE, {"spec": {}}, if_match="*")).status == 404
-    assert (await api.client.delete(SERVICE, if_match="*")).status == 404
-    assert (await api.client.put(SERVICE, service(), if_none_match="*")).status == 201
-
-
-async def test_if_match_compares_strongly_and_takes_a_list(api: Fixture) -> None:
-    await api.client.put(SERVICE, service())
-    for weak in ('W/"1"', 'W/"1", "7"', '"of-another-server"'):
-        assert (await api.client.put(SERVICE, service(port=81), if_match=weak)).status == 412, weak
-    assert (await api.client.put(SERVICE, service(port=81), if_match='"7", "1"')).status == 200
-    assert (await api.client.put(SERVICE, service(port=82), if_none_match='W/"2"')).status == 412
-    assert (await api.client.put(SERVICE, service(port=82), if_none_match='"1"')).status == 200
-    for garbage in ('"1', '"1" "2"', "W/1", '"1",', '"' * 5000):
-        assert (await api.client.put(SERVICE, service(), if_match=garbage)).status == 400, garbage
-
-
-async def test_an_object_of_a_file_is_there_for_conditions_too(api: Fixture) -> None:
-    api.config.elsewhere = [file_item(service())]
-    tag = (await api.client.get(SERVICE)).headers["etag"]
-    assert (await api.client.put(SERVICE, service(port=81), if_none_match="*")).status == 412
-    assert (await api.client.put(SERVICE, service(port=81), if_match=tag)).status == 201
-    assert (await api.client.put(SERVICE, service(port=82), if_match=tag)).status == 412
-
-
-async def test_a_write_that_is_overtaken_after_its_condition_was_checked_does_not_happen(api: Fixture) -> None:
-    await api.client.put(SERVICE, service())
-
-    def other_writer() -> None:
-        api.config.revision += 1
-        api.config.items[KEY] = Item(made(service(port=99)), "store", api.config.revision)
-
-    api.config.before_put = [other_writer]
-    assert (await api.client.put(SERVICE, service(port=81), if_match='"1"')).status == 412
-    api.config.before_put = [other_writer]
-    assert (await api.client.put(SERVICE, service(port=81), if_match="*")).status == 200
-
-
-async def test_a_body_with_an_old_resource_version_is_a_conflict(api: Fixture) -> None:
-    await api.client.put(SERVICE, service())
-    old = (await api.client.get(SERVICE)).json
-    await api.client.put(SERVICE, service(port=81))
-    assert (await api.client.put(SERVICE, old)).status == 409
-    for version, status in (("1", 409), ("2", 200)):
-        change = {"metadata": {"resourceVersion": version, "labels": {"by": f"v{version}"}}}
-        assert (await api.client.patch(SERVICE, change)).status == status
-    assert (await api.client.get(SERVICE)).json["metadata"]["labels"] == {"by": "v2"}
-
-
-@pytest.mark.parametrize("version", ["abc", "-1", "1.0", "\u0661", "9" * 40])
-async def test_a_resource_version_that_no_store_gave_is_refused(api: Fixture, version: str) -> None:
-    for answer in (
-        await api.client.put(SERVICE, service(resourceVersion=version)),
-        await api.client.patch(SERVICE, {"metadata": {"resourceVersion": version}}),
-    ):
-        assert (answer.status, codes(answer)) == (422, ["BadResourceVersion"])
-        assert answer.json["problems"][0]["path"] == "metadata.resourceVersion"
-    assert api.config.items == {}
 
 
 async def test_writers_who_patch_one_object_at_once_all_succeed(api: Fixture) -> None:
@@ -434,57 +334,6 @@ async def test_the_split_shifts_weights_of_one_rule(api: Fixture) -> None:
     assert (bad.status, codes(bad)) == (422, ["NoSuchRule"])
     assert (await api.client.post(f"{ROUTE}/split", {})).status == 422
     assert (await api.client.post(f"{SERVICE}/split", {"weights": {}})).status == 404
-
-
-async def test_the_key_of_a_secret_is_never_told_and_never_destroyed_by_what_was_read(api: Fixture) -> None:
-    url = "/api/v1/namespaces/default/secrets/edge"
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "edge", "namespace": "default"},
-        "type": "Opaque",
-        "stringData": {"password": "s3cr3t-of-mine"},
-    }
-    written = await api.client.put(url, secret)
-    assert written.status == 201
-    patched = await api.client.patch(url, {"metadata": {"labels": {"a": "b"}}})
-    for answer in (
-        written,
-        patched,
-        await api.client.get(url),
-        await api.client.get("/api/v1/secrets"),
-        await api.client.get(f"{url}/history"),
-    ):
-        assert answer.status in {200, 201}
-        assert b"s3cr3t" not in answer.body
-        assert b"[redacted]" in answer.body
-    assert api.config.items[ObjectKey("Secret", "default", "edge")].object.string_data == {  # type: ignore[attr-defined]
-        "password": "s3cr3t-of-mine"
-    }
-    back = await api.client.put(url, (await api.client.get(url)).json)
-    assert (back.status, codes(back)) == (422, ["RedactedValue"])
-    back = await api.client.patch(url, {"stringData": {"password": "[redacted]"}})
-    assert (back.status, codes(back)) == (422, ["RedactedValue"])
-
-
-async def test_a_dry_run_tells_which_key_of_a_secret_would_change_and_no_value(api: Fixture) -> None:
-    url = "/api/v1/namespaces/default/secrets/edge"
-    secret = {"stringData": {"tls.key": "old-key", "b": "same"}}
-    await api.client.put(url, secret)
-    assert (await api.client.put(f"{url}?dryRun=All", secret)).json["changes"] == []
-    tried = await api.client.put(f"{url}?dryRun=All", {"stringData": {"tls.key": "new-key", "b": "same"}})
-    assert tried.json["changes"] == ['stringData["tls.key"]']
-    assert b"old-key" not in tried.body
-    assert b"new-key" not in tried.body
-
-
-async def test_the_copy_of_a_secret_that_kubectl_keeps_in_an_annotation_is_hidden_too(api: Fixture) -> None:
-    url = "/api/v1/namespaces/default/secrets/edge"
-    kept = {"kubectl.kubernetes.io/last-applied-configuration": '{"stringData":{"a":"s3cr3t"}}', "other": "shown"}
-    await api.client.put(url, {"metadata": {"annotations": kept}, "stringData": {"a": "s3cr3t"}})
-    found = await api.client.get(url)
-    assert b"s3cr3t" not in found.body
-    assert found.json["metadata"]["annotations"]["other"] == "shown"
 
 
 async def test_cluster_scoped_kinds_live_without_a_namespace(api: Fixture) -> None:

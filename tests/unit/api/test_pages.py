@@ -5,6 +5,7 @@ from importlib.resources import files
 
 import pytest
 
+from mesh.kinds import KINDS, json_schema
 from tests.unit.api.fakes import Fixture
 
 WEB = files("api").joinpath("web")
@@ -23,6 +24,14 @@ async def test_a_page_and_all_it_loads_comes_from_this_server(api: Fixture, page
     for path in loaded:
         assert path.startswith("/"), path
         assert (await api.client.get(path)).status == 200, path
+
+
+async def test_the_page_is_told_every_kind_of_route_that_the_server_knows(api: Fixture) -> None:
+    told = re.search(r'<body data-routes="([^"]*)">', (await api.client.get("/")).body.decode())
+    assert told is not None
+    assert told[1].split() == [
+        kind.plural for kind in KINDS.values() if "Route" in kind.name and "parentRefs" in str(json_schema(kind.name))
+    ]
 
 
 @pytest.mark.parametrize("page", ["index.html", "docs.html"])

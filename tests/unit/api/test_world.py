@@ -101,3 +101,15 @@ async def test_explain_refuses_a_method_that_no_request_can_have(api: Fixture) -
     answer = await api.client.get(f"{EXPLAIN}&method=FOO%20BAR")
     assert answer.status == 400
     assert "FOO BAR" in answer.json["detail"]
+
+
+async def test_authorizations_are_told_of_a_service_and_of_a_caller(api: Fixture) -> None:
+    async def told(query: str) -> list[tuple[str, int]]:
+        items = (await api.client.get(f"/api/v1/authorizations{query}")).json["items"]
+        return [(item["service"], len(item["rules"])) for item in items]
+
+    assert await told("") == [("db", 1), ("reviews", 1)]
+    assert await told("?namespace=shop") == [("reviews", 1)]
+    assert await told("?service=db&caller=web") == [("db", 1)]
+    assert await told("?service=db&caller=shop%2Fweb") == [("db", 0)]
+    assert (await api.client.get("/api/v1/authorizations?colour=red")).status == 400

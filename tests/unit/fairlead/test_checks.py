@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from fairlead.checks import check_address, check_envoy, check_server, check_store, run_checks
+from fairlead.checks import (
+    check_address,
+    check_envoy,
+    check_extensions,
+    check_server,
+    check_store,
+    extensions,
+    run_checks,
+)
 from fairlead.settings import Settings
 
 
@@ -65,3 +73,47 @@ def test_what_answers_but_is_not_fairlead_is_a_warning() -> None:
     assert found.result == "warning"
     assert "is that Fairlead's API?" in found.detail
     assert "--server" in found.fix
+
+
+_LISTED = """statically linked extensions:
+  envoy.filters.http: envoy.filters.http.lua, envoy.filters.http.wasm
+  envoy.wasm.runtime: {runtimes}
+Something else: not, an, extension
+"""
+
+
+def _pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str) -> None:
+    """An Envoy that logs this and ends."""
+    (tmp_path / "log").write_text(log)
+    (tmp_path / "envoy").write_text(f"#!/bin/sh\ncat {tmp_path / 'log'} >&2\nexit 1\n")
+    (tmp_path / "envoy").chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+
+
+def test_this_envoy_says_which_extensions_it_has() -> None:
+    found = check_extensions()
+    assert found.result == "ok"
+    assert "Lua" in found.detail.partition("; without")[0]
+    assert all(way in found.detail for way in ("Wasm", "ext_proc", "dynamic modules"))
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "words"),
+    [("envoy.wasm.runtime.v8", "Lua, Wasm; without ext_proc, dynamic modules"),
+     ("envoy.wasm.runtime.null", "Lua; without Wasm, ext_proc, dynamic modules")],
+)  # fmt: skip
+def test_wasm_without_a_runtime_is_no_wasm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtimes: str, words: str
+) -> None:
+    _pretend(tmp_path, monkeypatch, _LISTED.format(runtimes=runtimes))
+    assert check_extensions().detail == words
+    assert "an" not in extensions(_LISTED.format(runtimes=runtimes))
+
+
+def test_what_lists_no_extensions_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(tmp_path, monkeypatch, "what is this\n")
+    found = check_extensions()
+    assert (found.result, "what is this" in found.detail) == ("warning", True)
+    (tmp_path / "envoy").unlink()
+    monkeypatch.setenv("PATH", "")
+    assert check_extensions().result == "warning"

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -121,6 +122,25 @@ def test_a_reader_who_has_seen_enough_is_no_error(root: Path) -> None:
     assert (made.returncode, made.stdout, made.stderr) == (0, "CDS:\n", "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_left_before_the_first_word_is_no_error_either(unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        made = subprocess.run(
+            [sys.executable, "-m", "fairlead", "version"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    finally:
+        os.close(writer)
+    assert (made.returncode, made.stderr) == (0, "")
+
+
 def test_validate_tells_file_line_path_and_fix_and_ends_with_1(tmp_path: Path) -> None:
     file = tmp_path / "route.yaml"
     file.write_text("apiVersion: fairlead.dev/v1alpha1\nkind: Service\nmetadata: {name: a}\nspec:\n  prots: []\n")
@@ -214,6 +234,36 @@ def test_a_certificate_that_is_not_there_stops_envoy_and_is_told_with_a_bootstra
     printed = run("bootstrap", "gateway", "--name", "edge", *flags)
     assert printed.returncode == 0
     assert f"--key: cannot read {tmp_path}/key" in printed.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        (["--xds", "cp.example:18000"], True),
+        (["--xds", "localhost:18000"], False),
+        (["--xds", "[::1]:18000"], False),
+        (["--xds", "cp.example:18000", "--agent", "/run/agent.sock"], False),
+    ],
+)
+def test_a_bootstrap_for_plaintext_to_another_machine_is_printed_with_a_warning(flags: list[str], warned: bool) -> None:
+    made = run("bootstrap", "gateway", "--name", "edge", *flags)
+    assert made.returncode == 0
+    assert made.stdout.startswith("node:")
+    assert ("cp.example:18000 is asked in plaintext" in made.stderr) is warned
+
+
+def test_an_admin_port_that_is_taken_stops_envoy_and_is_told_in_a_line() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        made = run("envoy", "gateway", "--name", "edge", "--admin-port", str(port))
+        assert made.returncode == 1
+        assert made.stderr == (
+            f"fairlead: 127.0.0.1:{port} is in use by another process. Fix: --admin-port 0 takes a free port\n"
+        )
+        looked = run("envoy", "gateway", "--name", "edge", "--admin-port", str(port), "--", "--version")
+        assert looked.returncode == 0
 
 
 def test_a_misspelt_variable_is_an_error() -> None:

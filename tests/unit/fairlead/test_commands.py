@@ -46,6 +46,22 @@ def test_apply_tells_what_it_made_what_it_changed_and_what_was_so_already(servin
     assert apply(serving, NAMESPACE % ("a", 2)) == "namespace a configured\n"
 
 
+@pytest.mark.parametrize("name", [(), ("a",)])
+def test_what_get_prints_can_be_applied_again(serving: Serving, name: tuple[str, ...]) -> None:
+    apply(serving, NAMESPACE % ("a", 1))
+    printed = run(serving, "get", "namespace", *name, "-o", "yaml").stdout
+    assert "origin:" in printed
+    assert apply(serving, printed) == "namespace a unchanged\n"
+    assert apply(serving, printed.replace(" n: '1'", " n: '2'")) == "namespace a configured\n"
+    assert run(serving, "diff", "-f", "-", stdin=printed).returncode == 3
+
+
+def test_apply_tells_a_warning_once(serving: Serving) -> None:
+    head = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: kubernetes.io/tls\n"
+    made = run(serving, "apply", "-f", "-", stdin=head + "stringData: {tls.crt: x, tls.key: x}\n")
+    assert [line.partition(":")[0] for line in made.stderr.splitlines()] == ["stdin", "stdin"]
+
+
 def test_a_changed_secret_is_told_although_nobody_sees_it(serving: Serving) -> None:
     secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: Opaque\nstringData: {a: %s}\n"
     assert [apply(serving, secret % text) for text in ("x", "x", "y")] == [

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from fairlead.commands.serve import app
 from fairlead.errors import UsageError
 from fairlead.settings import Settings, describe, load, reference_page
 from fairlead.store_place import default_store_path, store_path
@@ -54,6 +57,19 @@ def test_a_file_that_is_no_settings_file_is_refused(tmp_path: Path, text: str) -
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(UsageError, match=r"/nowhere/s\.toml: cannot read the settings file: No such file"):
         load({}, environ={}, config_file="/nowhere/s.toml")
+
+
+def test_help_says_of_each_flag_what_it_takes_and_in_which_unit() -> None:
+    text = CliRunner().invoke(app, ["--help"], terminal_width=400).output
+    takes = dict(re.findall(r"^  (--[a-z-]+) (\S+)(?:  |$)", text, re.MULTILINE))
+    assert takes["--xds"] == takes["--gateway-xds"] == "HOST:PORT"
+    assert (takes["--quiet-period"], takes["--first-bytes-wait"]) == ("SECONDS", "MILLISECONDS")
+    assert (takes["--streams-per-second"], takes["--gateway-image"]) == ("NUMBER", "IMAGE")
+    files = {flag for flag, what in takes.items() if what == "FILE"}
+    assert files == {"--config"} | {flag for flag in takes if re.search(r"(file|cert|key|ca|roots|issuers)$", flag)} - {
+        "--ca"
+    }
+    assert "One of , " not in text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api import ports
-from discovery.kubernetes.copies import Copies
+from discovery.copies import Copies
 from discovery.stores import store as stores
 from discovery.stores.sqlite import SqliteStore
 from fairlead.store_source import StoreSource

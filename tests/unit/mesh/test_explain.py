@@ -267,3 +267,37 @@ def test_escaped_slashes_are_redirected_before_any_route_is_looked_for(model: Mo
     answer = ask(model, "http://nobody.example.com/a/%2e%2e%2Fx?q=%2F")
     assert (answer.outcome, answer.status, answer.location) == ("redirect", 307, "/x?q=%2F")
     assert ask(model, "http://nobody.example.com:9999/a%5Cb").outcome == "close"
+
+
+def test_tls_and_https_listeners_of_one_port_share_its_server_names(model: Model) -> None:
+    model.apply(
+        """
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: fairlead
+  listeners:
+  - {name: web, port: 443, protocol: HTTPS, hostname: "*.secure.com", tls: {certificateRefs: [{name: cert}]}}
+  - {name: through, port: 443, protocol: TLS, hostname: raw.secure.com, tls: {mode: Passthrough}}
+  - {name: rest, port: 443, protocol: TLS, tls: {mode: Passthrough}}
+"""
+    )
+    model.apply(route("web", '"*.secure.com"', to("one")))
+    for name, host, backend in (("raw", "raw.secure.com", "two"), ("org", "a.org", "three")):
+        refs = f"[{{backendRefs: [{{name: {backend}, port: 80}}]}}]"
+        model.apply(
+            f"{{kind: TLSRoute, metadata: {{name: {name}}}, "
+            f"spec: {{parentRefs: [{{name: edge}}], hostnames: [{host}], rules: {refs}}}}}"
+        )
+    assert service(ask(model, "https://a.secure.com/")) == "one"
+    answer = ask(model, "https://raw.secure.com/%2Fany")
+    assert (service(answer), answer.listener, answer.route) == (
+        "two",
+        "through",
+        ObjectKey("TLSRoute", "default", "raw"),
+    )
+    assert service(ask(model, "https://a.org/")) == "three"
+    assert ask(model, "https://b.org/").outcome == "close"
+    # On a connection for the HTTPS listener, the host of a TLS listener is misdirected.
+    misdirected = ask(model, "https://a.secure.com/", host="raw.secure.com")
+    assert (misdirected.outcome, misdirected.status) == ("respond", 421)

@@ -9,7 +9,7 @@ import pytest
 from mesh.conditions import Condition
 from mesh.kinds.trafficpolicy import TrafficSettings
 from mesh.model import MESH, MeshSettings, ObjectKey, ServiceKey
-from mesh.policies import TRAFFIC, BackendKey, Layer, Traffic, merge
+from mesh.policies import TRAFFIC, BackendKey, Layer, Ports, merge
 from mesh.statuses import STATUSES
 from mesh.tables import Change
 from tests.support.model import Model
@@ -46,7 +46,7 @@ def text_of(*documents: str) -> str:
     return "".join(documents).rstrip().removesuffix("---")
 
 
-def traffic(made: Model, key: BackendKey = REVIEWS) -> Traffic | None:
+def traffic(made: Model, key: BackendKey = REVIEWS) -> Ports | None:
     return made.engine.get(TRAFFIC, key)
 
 

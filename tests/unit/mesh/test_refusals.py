@@ -7,7 +7,8 @@ import pytest
 from mesh.kinds import KINDS
 from mesh.model import DeclaredKey, ObjectKey
 from mesh.refusals import REFUSED, refused
-from mesh.statuses import STATUSES, Status
+from mesh.status import Status
+from mesh.statuses import STATUSES
 from mesh.tables import Change
 from mesh.validation import validate
 from tests.support.model import Model

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from mesh.model import REJECTIONS, Audience, ObjectKey, Rejection, RejectionKey
-from mesh.statuses import STATUSES, Status
+from mesh.status import Status
+from mesh.statuses import STATUSES
 from mesh.tables import Change
 from tests.support.model import Model
 

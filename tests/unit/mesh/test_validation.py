@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mesh.kinds import KINDS, to_json
 from mesh.problems import Problem, child
-from mesh.validation import validate
+from mesh.validation import ADDED_ON_READS, validate
 
 _STREAMS = {"rules": [{"backendRefs": [{"name": "reviews", "port": 80}]}]}
 MINIMAL: dict[str, dict[str, Any]] = {
@@ -19,7 +19,16 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Gateway": {
         "spec": {"gatewayClassName": "fairlead", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
     },
+    "BackendTLSPolicy": {
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "reviews"}],
+            "validation": {"wellKnownCACertificates": "System", "hostname": "reviews.example.com"},
+        }
+    },
     "GRPCRoute": {"spec": {"parentRefs": [{"name": "edge"}], "rules": [{}]}},
+    "ListenerSet": {
+        "spec": {"parentRef": {"name": "edge"}, "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+    },
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "edge"}]}},
     "ConfigMap": {"data": {"ca.crt": "text"}},
     "TCPRoute": {"spec": {"parentRefs": [{"name": "edge"}], **_STREAMS}},
@@ -35,6 +44,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "ServiceSubset": {"spec": {"service": "reviews", "labels": {"version": "v2"}}},
     "GatewayParameters": {"spec": {}},
     "PeerAuthentication": {"spec": {"mtls": {"mode": "STRICT"}}},
+    "RequestAuthentication": {
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
+            "jwtRules": [{"issuer": "https://a.org", "jwksUri": "https://a.org/jwks.json"}],
+        }
+    },
     "ClientPolicy": {
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
@@ -92,6 +107,12 @@ def test_what_kubectl_prints_is_accepted_without_its_bookkeeping() -> None:
     assert "managedFields" not in to_json(checked.object)["metadata"]
 
 
+def test_what_the_api_adds_to_an_object_may_come_back_with_it() -> None:
+    added = {"status": {}, "origin": {"source": "files"}, "warnings": [], "changes": []}
+    assert added.keys() == ADDED_ON_READS
+    assert validate(minimal("HTTPRoute") | added) == validate(minimal("HTTPRoute"))
+
+
 def test_a_null_field_counts_as_absent_but_a_null_needed_one_is_missing() -> None:
     assert validate(minimal("HTTPRoute") | {"spec": {"parentRefs": [{"name": "x"}], "hostnames": None}}).problems == ()
     assert codes(minimal("Gateway") | {"spec": None}) == ["MissingField spec"]
@@ -139,6 +160,12 @@ def test_a_word_that_yaml_takes_for_a_boolean_is_explained() -> None:
     assert problem.path == "spec.rules[0].matches[0].headers[0].value"
     assert "boolean true" in problem.message
     assert "quotes" in problem.fix
+
+
+def test_a_number_for_a_duration_is_told_to_have_a_unit_and_no_quotes() -> None:
+    raw = minimal("HTTPRoute") | {"spec": {"rules": [{"timeouts": {"request": 5}}]}}
+    (problem,) = validate(raw).problems
+    assert (problem.code, problem.fix) == ("WrongType", "write it as in `1m30s`")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from discovery.consul import catalog, wire
+from discovery.consul.catalog import Rule
 from discovery.consul.wire import UnreadableError
 from mesh.model import Locality
+
+PLAIN = Rule()
 
 
 def entry(*states: str, node: dict[str, Any] | None = None, **service: Any) -> dict[str, Any]:
@@ -18,8 +21,13 @@ def entry(*states: str, node: dict[str, Any] | None = None, **service: Any) -> d
     }
 
 
-def rows(*entries: dict[str, Any]) -> Any:
-    return catalog.rows(wire.entries(json.dumps(entries).encode()))
+def rows(*entries: dict[str, Any], rule: Rule = PLAIN) -> Any:
+    """What they say of the service in the default namespace."""
+    return spaces(*entries, rule=rule).get("default")
+
+
+def spaces(*entries: dict[str, Any], rule: Rule = PLAIN) -> Any:
+    return catalog.rows(wire.entries(json.dumps(entries).encode()), rule)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,54 @@ def test_port_and_protocol_are_said_by_meta() -> None:
     assert [(each.port, each.protocol) for each in service.ports] == [(9000, "GRPC")]
     service, _ = rows(entry())
     assert [(each.port, each.protocol) for each in service.ports] == [(80, "HTTP")]
+
+
+def test_critical_instance_stays_as_unhealthy_where_that_is_asked_for() -> None:
+    _, found = rows(entry("critical", Weights={"Passing": 7, "Warning": 1}), rule=Rule(unhealthy=True))
+    assert [(each.health, each.weight) for each in found.endpoints] == [("Unhealthy", 7)]
+    _, found = rows(entry("warning", Weights={"Passing": 7, "Warning": 0}), rule=Rule(unhealthy=True))
+    assert found.endpoints == (), "a weight of 0 for warnings leaves it out as before"
+
+
+def test_namespace_is_said_by_meta_then_a_tag_then_consul_then_the_setting() -> None:
+    meta = {"fairlead-namespace": "shop"}
+    found = spaces(
+        entry(Address="10.0.0.1", Meta=meta, Tags=["fairlead-namespace=no"], Namespace="no"),
+        entry(Address="10.0.0.2", Tags=["fairlead-namespace=web"], Namespace="no"),
+        entry(Address="10.0.0.3", Namespace="team"),
+        entry(Address="10.0.0.4", Namespace="default"),
+        entry(Address="10.0.0.5", Meta={"fairlead-namespace": "Not A Name"}),
+        rule=Rule(namespace="home"),
+    )
+    assert {space: [each.address for each in ends.endpoints] for space, (_, ends) in found.items()} == {
+        "home": ["10.0.0.4", "10.0.0.5"],
+        "shop": ["10.0.0.1"],
+        "team": ["10.0.0.3"],
+        "web": ["10.0.0.2"],
+    }
+
+
+def test_other_datacenter_is_reached_at_its_wan_addresses() -> None:
+    node = {"Address": "10.0.0.1", "TaggedAddresses": {"lan": "10.0.0.1", "wan": "198.51.100.1"}}
+    wan = {"wan": {"Address": "198.51.100.9", "Port": 443}}
+    entries = (
+        entry(node=node),
+        entry(node=node, Address="10.0.0.2"),
+        entry(node=node, Address="10.0.0.3", TaggedAddresses=wan),
+    )
+    _, near = rows(*entries)
+    assert [each.address for each in near.endpoints] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    _, far = rows(*entries, rule=Rule(remote=True, priority=2))
+    assert [(each.address, each.ports[0][1], each.priority) for each in far.endpoints] == [
+        ("10.0.0.2", 8080, 2),
+        ("198.51.100.1", 8080, 2),
+        ("198.51.100.9", 443, 2),
+    ]
+
+
+def test_instances_that_look_the_same_are_one_endpoint() -> None:
+    _, found = rows(entry(ID="a-1"), entry(ID="a-2"))
+    assert len(found.endpoints) == 1
 
 
 @pytest.mark.parametrize(

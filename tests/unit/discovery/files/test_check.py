@@ -95,6 +95,13 @@ def test_of_json_too_the_lines_are_known() -> None:
     assert [(problem.path, problem.line) for problem in text.problems] == [("metadata.name", 3), ("x", 4)]
 
 
+def test_problems_are_told_from_top_to_bottom_whoever_finds_them() -> None:
+    """What the types find, and what comes after them."""
+    head = "apiVersion: fairlead.dev/v1alpha1\nkind: Service\nmetadata: {name: a}\nspec:\n"
+    text = check(head + "  ports: [{port: 80, name: a}, {port: 80, name: b}]\n  exportTo: [a_b]\n")
+    assert [(problem.code, problem.line) for problem in text.problems] == [("Duplicate", 5), ("InvalidFormat", 6)]
+
+
 def test_a_fault_of_syntax_is_told_after_the_objects_before_it() -> None:
     text = check(GOOD % "a" + "---\na: [", "x.yaml")
     assert text.objects[0].object is not None

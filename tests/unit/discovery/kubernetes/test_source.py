@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from discovery.copies import Copies
 from discovery.kubernetes import informer_state, source
 from discovery.kubernetes.api import JSON, ApiError, Method, UnreachableError
-from discovery.kubernetes.copies import Copies
 from discovery.kubernetes.source import KubernetesSource
 from discovery.stores.sqlite import SqliteStore
 from mesh.model import DECLARED

@@ -13,7 +13,7 @@ from mesh.conditions import Condition
 from mesh.kinds.gatewayclass import CONTROLLER_NAME
 from mesh.kinds.references import ParentReference
 from mesh.listeners import RouteKind
-from mesh.statuses import ListenerStatus, ParentStatus, Status
+from mesh.status import ListenerStatus, ParentStatus, Status
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 NOW = "2026-02-03T04:05:06Z"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mesh.model import Audience
+from mesh.spiffe import SpiffeId, TrustDomain, workload
 from tests.support.xds_client import node
-from xds.server.authentication import Authentication, Identity, NotAuthenticatedError, identity_of, named_alike
+from xds.server.authentication import Authentication, NotAuthenticatedError, Vouched, identity_of, named_alike
 from xds.server.node_identity import Proxy, identify
 
 DOMAIN = "cluster.local"
@@ -17,6 +18,10 @@ CLIENT = identify(node("grpc~default~shop~1"))
 
 def certificate(account: str = "edge", namespace: str = "default", domain: str = DOMAIN) -> dict[str, list[bytes]]:
     return {"peer_spiffe_id": [f"spiffe://{domain}/ns/{namespace}/sa/{account}".encode()]}
+
+
+def account(name: str) -> SpiffeId:
+    return workload(TrustDomain(DOMAIN), "default", name)
 
 
 def accounts(audience: Audience) -> frozenset[str]:
@@ -32,10 +37,17 @@ def refusal(authentication: Authentication, context: dict[str, list[bytes]], pro
 
 
 def test_an_identity_is_one_spiffe_id_of_the_known_form() -> None:
-    assert identity_of(certificate()) == Identity(DOMAIN, "default", "edge")
-    for found in ([], [b"spiffe://mesh.local/other"], [b"spiffe://a/ns/b/sa/c", b"spiffe://a/ns/b/sa/d"]):
+    assert identity_of(certificate()) == account("edge")
+    two = [b"spiffe://a/ns/b/sa/c", b"spiffe://a/ns/b/sa/d"]
+    for found in ([], [b"spiffe://mesh.local/other"], two, [b"spiffe://a/ns/b c/sa/d"], [b"spiffe://a/ns/../sa/d"]):
         with pytest.raises(NotAuthenticatedError):
             identity_of({"peer_spiffe_id": found})
+
+
+def test_an_account_that_can_be_part_of_no_identity_is_nobody() -> None:
+    assert Authentication(DOMAIN).named(Vouched("default", "edge", 0.0)) == account("edge")
+    with pytest.raises(NotAuthenticatedError, match="can have no identity"):
+        Authentication(DOMAIN).named(Vouched("default", "edge/../root", 0.0))
 
 
 @pytest.mark.parametrize("proxy", [GATEWAY, SIDECAR, CLIENT])
@@ -53,12 +65,12 @@ def test_a_certificate_of_another_namespace_is_not_this_proxy(proxy: Proxy) -> N
 
 def test_a_pod_of_the_namespace_is_not_the_gateway() -> None:
     assert "account some-pod" in refusal(Authentication(DOMAIN), certificate("some-pod"), GATEWAY)
-    Authentication(DOMAIN).check(Identity(DOMAIN, "default", "edge"), GATEWAY)
+    Authentication(DOMAIN).check(account("edge"), GATEWAY)
 
 
 def test_a_gateways_proxies_run_as_the_account_that_the_model_names() -> None:
     checked = Authentication(DOMAIN, accounts)
-    checked.check(Identity(DOMAIN, "default", "edge-proxy"), GATEWAY)
+    checked.check(account("edge-proxy"), GATEWAY)
     assert "edge-proxy" in refusal(checked, certificate("edge"), GATEWAY)
 
 
@@ -69,20 +81,20 @@ def test_a_claim_does_not_make_another_account_the_gateways() -> None:
 
 def test_a_sidecar_runs_as_one_of_the_accounts_of_its_services_endpoints() -> None:
     checked = Authentication(DOMAIN, accounts)
-    checked.check(Identity(DOMAIN, "default", "reviews-v2"), SIDECAR)
+    checked.check(account("reviews-v2"), SIDECAR)
     assert "reviews-v1, reviews-v2" in refusal(checked, certificate("ratings"), SIDECAR)
 
 
 def test_where_the_model_names_no_account_the_one_that_a_node_claims_must_be_its_own() -> None:
     checked = Authentication(DOMAIN)
-    checked.check(Identity(DOMAIN, "default", "anything"), SIDECAR)
+    checked.check(account("anything"), SIDECAR)
     claims = identify(node("sidecar~default~reviews~1", metadata={"service_account": "root"}))
-    checked.check(Identity(DOMAIN, "default", "root"), claims)
+    checked.check(account("root"), claims)
     assert "claims service account root" in refusal(checked, certificate("reviews"), claims)
 
 
 def test_a_grpc_client_is_of_its_namespace_whatever_its_account() -> None:
-    Authentication(DOMAIN, accounts).check(Identity(DOMAIN, "default", "shop-account"), CLIENT)
+    Authentication(DOMAIN, accounts).check(account("shop-account"), CLIENT)
 
 
 def test_without_a_model_a_gateways_account_has_its_name() -> None:

@@ -1,4 +1,4 @@
-"""The last rows of a cluster, kept in the local store: what is served, marked stale, while its API server is away.
+"""The last rows of a platform, kept in the local store: what is served, marked stale, while it is away.
 
 One small document per row, so that a change writes little; written behind, at a bounded rate and encoded in a thread,
 because nobody waits for it. A document that this version cannot read is as good as none.
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 def name_of(change: Change) -> str:
-    """The document of a row; names of Kubernetes hold no slash."""
+    """The document of a row; names in keys hold no slash."""
     key = cast("tuple[str, ...]", change.key)
     if change.table is DECLARED:
         return "/".join((_OBJECTS, *key[:3]))
@@ -72,8 +72,8 @@ def _encoded(row: Any) -> bytes:
 class Copies:
     """The copies of one source. `load` first; `run` writes what `note` and `whole` say, without end.
 
-    `place` says where the cluster is. Copies from another place are of another cluster that had the same name: they
-    are removed, and never served.
+    `place` says where the platform is. Copies from another place are of another one that had the same name: they are
+    removed, and never served.
     """
 
     def __init__(self, store: Store, source: str, *, place: str = "") -> None:

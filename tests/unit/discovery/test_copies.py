@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from discovery.kubernetes.copies import CATALOG, Copies, name_of, object_name
+from discovery.copies import CATALOG, Copies, name_of, object_name
 from discovery.stores.sqlite import SqliteStore
 from mesh.model import (
     DECLARED,

@@ -1,0 +1,102 @@
+"""Services that are found in a real Consul, and requests to them through a real Envoy."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairlead.processes import Children
+from tests.support.consul import ConsulAgent
+from tests.support.consul_mesh import ConsulMesh, document, route
+from tests.support.programs import start_backend
+
+pytestmark = pytest.mark.envoy
+
+
+def mesh(children: Children, agent: ConsulAgent, *hosts: str) -> ConsulMesh:
+    return ConsulMesh(children, "--consul", agent.url, objects=[route(host) for host in hosts])
+
+
+def test_service_is_routed_to_while_it_is_registered_and_healthy(children: Children, agent: ConsulAgent) -> None:
+    one, two = start_backend(children, "web", number="1"), start_backend(children, "web", number="2")
+    first = agent.register("web", one)
+    made = mesh(children, agent, "web", "later")
+    made.wait_ok("web")
+    second = agent.register("web", two)
+    made.wait(lambda: made.count("web", 20).keys() == {"web-v1-1", "web-v1-2"}, "traffic to both")
+
+    agent.check(first, "fail")
+    made.wait(lambda: made.count("web", 20).keys() == {"web-v1-2"}, "the critical one to be left out")
+    agent.check(first, "pass")
+    made.wait(lambda: len(made.count("web", 20)) == 2, "it to be back")
+
+    agent.maintain(second, enable=True)
+    made.wait(lambda: made.count("web", 20).keys() == {"web-v1-1"}, "the one in maintenance to be left out")
+    agent.maintain(second, enable=False)
+    made.wait(lambda: len(made.count("web", 20)) == 2, "it to be back")
+
+    agent.deregister(second)
+    made.wait(lambda: made.count("web", 20).keys() == {"web-v1-1"}, "the deregistered one to be gone")
+    agent.deregister(first)
+    made.wait_gone("web")
+
+    agent.register("later", start_backend(children, "later"))
+    made.wait_ok("later", "a service that was routed to before it was there")
+
+
+def test_warning_keeps_its_lower_weight(children: Children, agent: ConsulAgent) -> None:
+    weights = {"Passing": 10, "Warning": 1}
+    names = ["1", "2"]
+    ids = [agent.register("web", start_backend(children, "web", number=number), Weights=weights) for number in names]
+    made = mesh(children, agent, "web")
+    made.wait_ok("web")
+    made.wait(lambda: abs(made.count("web", 100)["web-v1-1"] - 50) <= 10, "an even share")
+    agent.check(ids[0], "warn")
+    made.wait(lambda: 1 <= made.count("web", 110)["web-v1-1"] <= 25, "a tenth of the traffic")
+
+
+def test_subset_chooses_by_tags_and_meta(children: Children, agent: ConsulAgent) -> None:
+    agent.register("web", start_backend(children, "web", "v1"), Meta={"version": "v1"})
+    agent.register("web", start_backend(children, "web", "v2"), Tags=["version=v2", "canary"])
+    made = mesh(children, agent, "web")
+    subsets = {"canary": {"canary": "true"}, "stable": {"version": "v1"}}
+    made.declare(
+        *(document("ServiceSubset", name, {"service": "web", "labels": chosen}) for name, chosen in subsets.items()),
+        *(
+            route(name, {"group": "fairlead.dev", "kind": "ServiceSubset", "name": name, "port": 80})
+            for name in subsets
+        ),
+    )
+    made.wait_ok("canary")
+    made.wait_ok("stable")
+    assert made.count("canary", 20).keys() == {"web-v2-1"}
+    assert made.count("stable", 20).keys() == {"web-v1-1"}
+
+
+def test_sidecar_is_no_second_service_and_namespaces_are_said_by_tags(children: Children, agent: ConsulAgent) -> None:
+    port = start_backend(children, "web")
+    agent.register("web", port, Connect={"SidecarService": {"Port": 21999}}, Tags=["fairlead-namespace=shop"])
+    made = mesh(children, agent)
+    made.wait(lambda: "web" in made.services(), "the service")
+    assert made.services()["web"]["namespace"] == "shop"
+    assert set(made.services()) == {"web", "consul"}
+    endpoints = made.serving.client.get("/api/v1/discovered/endpoints", service="web")["items"]
+    assert [each["address"] for each in endpoints] == ["127.0.0.1"]
+    listed = made.serving.client.get("/api/v1/discovered/services")["items"]
+    assert [each["sources"] for each in listed if each["name"] == "web"] == [["consul"]]
+
+
+def test_queries_that_do_not_fit_the_cap_take_turns_and_say_so(children: Children, agent: ConsulAgent) -> None:
+    ids = [agent.register(f"s{number}", 9000 + number) for number in range(12)]
+    port = start_backend(children, "web")
+    made = ConsulMesh(children, "--consul", agent.url, "--consul-polls", "4", objects=[route("web")])
+    assert len(made.services()) == 13
+    assert "13 services share 4" in made.problems()["Crowded"]
+    assert made.metric('fairlead_consul_queries{state="allowed"}') == 4
+    agent.register("web", port)
+    made.wait_ok("web", "a new service that is needed")
+    agent.deregister(ids[3])
+    made.wait(lambda: "s3" not in made.services(), "one to be gone")
+    agent.check(ids[7], "fail")
+    made.wait(
+        lambda: not made.serving.client.get("/api/v1/discovered/endpoints", service="s7")["items"], "one to be critical"
+    )

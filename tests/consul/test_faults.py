@@ -1,0 +1,168 @@
+"""Faults of a single agent while requests run through a real Envoy: none fails, and what changed meanwhile arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead.demo.traffic import Background
+from fairlead.processes import Children
+from tests.support.api_line import Line
+from tests.support.consul import ConsulAgent, start_agent
+from tests.support.consul_cluster import Member
+from tests.support.consul_mesh import ConsulMesh, route
+from tests.support.programs import start_backend
+
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(240)]
+
+
+def is_stale(mesh: ConsulMesh, name: str = "web") -> bool:
+    return bool(mesh.services()[name]["stale"])
+
+
+def test_agent_that_is_killed_and_comes_back_costs_no_request(children: Children, consul: Path) -> None:
+    member = Member(children, consul, "one").start().wait_leader()
+    first = member.register("web", start_backend(children, "web"))
+    mesh = ConsulMesh(children, "--consul", member.url, objects=[route("web")])
+    mesh.wait_ok("web")
+    with Background(mesh.port, "web") as traffic:
+        member.kill()
+        mesh.wait(lambda: is_stale(mesh), "it to be stale")
+        assert "Unreachable" in mesh.problems()
+        assert mesh.metric('fairlead_consul_services_stale{source="consul"}') == 2
+        member.start().wait_leader()
+        mesh.wait(lambda: not is_stale(mesh), "it to be fresh again")
+        mesh.wait(lambda: not mesh.problems(), "nothing to be wrong any more")
+        second = member.register("web", start_backend(children, "web", number="2"))
+        mesh.wait(lambda: traffic.answered("web-v1-2"), "what changes afterwards")
+        member.deregister(second)
+        mesh.wait(lambda: traffic.silent_for("web-v1-2") > 0.5, "a deregistration")
+    member.deregister(first)
+    mesh.wait_gone("web")
+    assert traffic.requests > 100
+    assert not traffic.failures
+
+
+def test_fairlead_that_starts_while_the_agent_is_away_serves_what_was_known(children: Children, consul: Path) -> None:
+    member = Member(children, consul, "one").start().wait_leader()
+    member.register("web", start_backend(children, "web"))
+    mesh = ConsulMesh(children, "--consul", member.url, objects=[route("web")])
+    mesh.wait_ok("web")
+    member.kill()
+    mesh.serving.child.stop()
+    children.started.remove(mesh.serving.child)
+    mesh.serving = mesh.serve(xds=mesh.serving.xds)
+    assert is_stale(mesh)
+    mesh.wait_ok("web")
+    member.start().wait_leader()
+    mesh.wait(lambda: not is_stale(mesh), "it to be fresh")
+    mesh.wait_ok("web")
+
+
+def test_catalog_that_is_made_anew_removes_nothing_until_services_are_back(children: Children, consul: Path) -> None:
+    member = Member(children, consul, "one").start().wait_leader()
+    for number in range(40):  # so that the new index is surely lower
+        member.register("other", 9000 + number)
+    port = start_backend(children, "web")
+    member.register("web", port)
+    mesh = ConsulMesh(children, "--consul", member.url, objects=[route("web")])
+    mesh.wait_ok("web")
+    with Background(mesh.port, "web") as traffic:
+        member.kill()
+        shutil.rmtree(member.folder)
+        member.start().wait_leader()
+        mesh.wait(lambda: is_stale(mesh) and "Unreachable" not in mesh.problems(), "the empty catalog to be doubted")
+        member.register("web", port)
+        mesh.wait(lambda: not is_stale(mesh), "it to be fresh")
+        mesh.wait(lambda: "other" not in mesh.services(), "what stays missing to be gone", timeout=60)
+    assert traffic.requests > 100
+    assert not traffic.failures
+
+
+ACL = 'acl { enabled = true default_policy = "deny" tokens { master = "root" } }'
+
+
+def policy(agent: ConsulAgent, rules: str, own: str = "") -> str:
+    path = f"/v1/acl/policy/{own}" if own else "/v1/acl/policy"
+    return str(agent.put(path, {"Name": "fairlead", "Rules": rules})["ID"])
+
+
+def test_token_that_is_revoked_or_loses_its_rights_removes_nothing(children: Children, consul: Path) -> None:
+    member = Member(children, consul, "one", "-hcl", ACL)
+    member.token = "root"
+    member.start().wait_leader()
+    rules = 'service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }'
+    which = policy(member, rules)
+    made = member.put("/v1/acl/token", {"Policies": [{"ID": which}]})
+    file = children.folder / "token"
+    file.write_text(made["SecretID"] + "\n")
+    member.register("web", start_backend(children, "web"))
+    mesh = ConsulMesh(children, "--consul", member.url, "--consul-token-file", str(file), objects=[route("web")])
+    mesh.wait_ok("web")
+    with Background(mesh.port, "web") as traffic:
+        policy(member, 'service_prefix "we" { policy = "deny" }', which)
+        mesh.wait(lambda: "RightsLost" in mesh.problems(), "the loss to be said", timeout=60)
+        mesh.wait(lambda: is_stale(mesh), "it to be stale")
+        policy(member, rules, which)
+        mesh.wait(lambda: not is_stale(mesh) and not mesh.problems(), "the rights to be back", timeout=60)
+
+        member.client.request("DELETE", f"/v1/acl/token/{made['AccessorID']}")
+        mesh.wait(lambda: "Forbidden" in mesh.problems() and is_stale(mesh), "the refusal", timeout=60)
+        assert made["SecretID"] not in str(mesh.problems())
+        file.write_text(member.put("/v1/acl/token", {"Policies": [{"ID": which}]})["SecretID"])
+        mesh.wait(lambda: not is_stale(mesh) and not mesh.problems(), "the new token to be used", timeout=60)
+    assert not traffic.failures
+
+
+async def aside(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """A call that blocks, beside the loop that the line runs on."""
+    return await asyncio.to_thread(call, *arguments, **named)
+
+
+async def test_connections_that_are_open_at_one_end_only_are_noticed(children: Children, agent: ConsulAgent) -> None:
+    first = await aside(start_backend, children, "web")
+    await aside(agent.register, "web", first)
+    line = Line("127.0.0.1", agent.port)
+    await line.restore()
+    try:
+        url = f"http://127.0.0.1:{line.port}"
+        mesh: ConsulMesh = await aside(ConsulMesh, children, "--consul", url, objects=[route("web")])
+        await aside(mesh.wait_ok, "web")
+        with Background(mesh.port, "web") as traffic:
+            line.abandon()
+            await aside(agent.register, "web", await aside(start_backend, children, "web", number="2"))
+            await aside(mesh.wait, lambda: traffic.answered("web-v1-2"), "a change meanwhile", timeout=60)
+
+            await line.cut()
+            await aside(mesh.wait, lambda: is_stale(mesh), "the cut to be noticed")
+            await aside(agent.deregister, f"web-{first}")
+            await line.restore()
+            await aside(mesh.wait, lambda: traffic.silent_for("web-v1-1") > 0.5, "a change during the cut")
+            await aside(mesh.wait, lambda: not is_stale(mesh), "it to be fresh")
+        assert not traffic.failures
+    finally:
+        await line.cut()
+
+
+def test_agent_that_takes_few_connections_is_obeyed_and_everything_still_arrives(
+    children: Children, consul: Path
+) -> None:
+    agent = start_agent(children, consul, "consul", "-hcl", "limits { http_max_conns_per_client = 12 }")
+    for number in range(40):
+        agent.register(f"s{number}", 9000 + number)
+    agent.register("web", start_backend(children, "web"))
+    # The agent takes no connection of ours while all are taken: something that changes by itself.
+    agent.register("short", 9999, Check={"TTL": "45s", "Status": "passing"}, state="")
+    mesh = ConsulMesh(children, "--consul", agent.url, objects=[route("web")])
+    assert len(mesh.services()) == 43
+    assert mesh.services()["short"]["endpoints"] == 1
+    mesh.wait(lambda: mesh.metric('fairlead_consul_queries{state="allowed"}') <= 12, "fewer queries")
+    mesh.wait_ok("web")
+    mesh.wait(
+        lambda: not mesh.services()["short"]["endpoints"], "an instance of which nothing is heard to leave", timeout=60
+    )

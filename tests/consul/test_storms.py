@@ -1,0 +1,106 @@
+"""Much that changes all the time: every change arrives, none stays stale, and requests go on through a real Envoy."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fairlead.demo.traffic import Background
+from fairlead.processes import Children
+from tests.support.consul import ConsulAgent, start_agent
+from tests.support.consul_mesh import ConsulMesh, route
+from tests.support.programs import start_backend
+
+pytestmark = [pytest.mark.envoy, pytest.mark.faults, pytest.mark.timeout(900)]
+
+MANY_CONNECTIONS = ("-hcl", "limits { http_max_conns_per_client = 2000 }", "-log-level", "warn")
+
+
+class Writer:
+    """PUTs to an agent over a connection that stays open."""
+
+    def __init__(self, agent: ConsulAgent) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=60)
+
+    def put(self, path: str, body: object = None) -> None:
+        self._connection.request("PUT", path, body=json.dumps(body).encode() if body is not None else None)
+        answer = self._connection.getresponse()
+        said = answer.read()
+        assert answer.status == 200, said
+
+    def register(self, name: str, own: str, address: str, port: int) -> None:
+        check = {"CheckID": f"check:{own}", "TTL": "3600s", "Status": "passing"}
+        self.put(
+            "/v1/agent/service/register", {"Name": name, "ID": own, "Address": address, "Port": port, "Check": check}
+        )
+
+    def all(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self.put(path)
+
+
+def addresses(mesh: ConsulMesh, service: str | None = None) -> dict[str, set[str]]:
+    query = {"service": service} if service else {}
+    found: dict[str, set[str]] = {}
+    for item in mesh.serving.client.get("/api/v1/discovered/endpoints", **query)["items"]:
+        found.setdefault(item["service"], set()).add(item["address"])
+    return found
+
+
+def test_five_hundred_instances_that_flap_cost_no_request_and_end_as_consul_says(
+    children: Children, consul: object
+) -> None:
+    agent = start_agent(children, consul, "consul", *MANY_CONNECTIONS)  # type: ignore[arg-type]
+    port = start_backend(children, "web", host="0.0.0.0")
+    writer = Writer(agent)
+    ids = [f"web-{number}" for number in range(500)]
+    for number, own in enumerate(ids):
+        writer.register("web", own, f"127.1.{number // 250}.{number % 250 + 1}", port)
+    mesh = ConsulMesh(children, "--consul", agent.url, objects=[route("web")])
+    mesh.wait(lambda: len(addresses(mesh, "web").get("web", ())) == 500, "all instances")
+    mesh.wait_ok("web")
+    chance = random.Random(6)
+    steady = set(ids[:5])
+    with Background(mesh.port, "web") as traffic, ThreadPoolExecutor(4) as pool:
+        for _ in range(6):
+            states = {own: own in steady or chance.random() < 0.5 for own in ids}
+            paths = [f"/v1/agent/check/{'pass' if up else 'fail'}/check:{own}" for own, up in states.items()]
+            list(pool.map(lambda part: Writer(agent).all(part), [paths[at::4] for at in range(4)]))
+            up = sum(states.values())
+            mesh.wait(lambda up=up: len(addresses(mesh, "web")["web"]) == up, f"{up} of them")  # type: ignore[misc]
+    assert traffic.requests > 100
+    assert not traffic.failures
+
+
+def test_every_change_of_250_services_in_50_rounds_arrives(children: Children, consul: object) -> None:
+    agent = start_agent(children, consul, "consul", *MANY_CONNECTIONS)  # type: ignore[arg-type]
+    names = [f"s{number}" for number in range(250)]
+    with ThreadPoolExecutor(4) as pool:
+        writers = [Writer(agent) for _ in range(4)]
+
+        def round_of(number: int) -> None:
+            def part(at: int) -> None:
+                for name in names[at::4]:
+                    writers[at].register(name, name, f"10.0.{number}.1", 80)
+
+            list(pool.map(part, range(4)))
+
+        round_of(0)
+        flags = ["--consul", agent.url, "--consul-polls", "400"]
+        mesh = ConsulMesh(children, *flags, objects=[route(name) for name in names[:20]])
+        for number in range(1, 51):
+            round_of(number)
+            wanted = {f"10.0.{number}.1"}
+            mesh.wait(
+                lambda wanted=wanted: all(addresses(mesh).get(name) == wanted for name in names),  # type: ignore[misc]
+                f"round {number}",
+            )
+        held = json.dumps(mesh.envoy.config(eds=True))
+        assert all(f"10.0.{number}.1" not in held for number in range(50)), "Envoy has the last round alone"
+        assert "10.0.50.1" in held
+    assert not mesh.problems()
