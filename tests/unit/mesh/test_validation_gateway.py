@@ -98,9 +98,6 @@ def test_client_certificates_are_configured_once_for_each_port() -> None:
 
 
 def test_what_is_accepted_but_not_done_is_said() -> None:
-    assert codes(gateway(HTTP, allowedListeners={"namespaces": {"from": "All"}})) == [
-        "Unsupported spec.allowedListeners"
-    ]
     parameters = {"parametersRef": {"group": "a.io", "kind": "B", "name": "c"}}
     assert codes(gateway(HTTP, infrastructure=parameters)) == ["Unsupported spec.infrastructure.parametersRef"]
     refs = {"certificateRefs": [{"name": "c", "kind": "Vault", "group": "a.io"}]}
