@@ -29,6 +29,10 @@ install: $(READY) ## make .venv with everything in it (the other targets do it t
 demo: $(READY) ## show the main job with real Envoy and real requests; KEEP=1 leaves it running
 	@exec $(BIN)/fairlead demo $(if $(KEEP),--keep)
 
+.PHONY: demo-consul
+demo-consul: $(READY) ## the same for Consul: health, drain, canary by tag, failover; the consul on PATH, or Debian's
+	@exec $(BIN)/fairlead demo --consul "$$($(BIN)/python -m tests.support.consul)" $(if $(KEEP),--keep)
+
 .PHONY: test
 test: $(READY) ## all tests that need no root, in under 10 minutes on 2 cores
 	$(BIN)/python -m pytest tests -m "not kubernetes and not consul and not faults" -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5

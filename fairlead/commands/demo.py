@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from fairlead.commands.flags import command_app, examples
-from fairlead.errors import CommandError
+from fairlead.errors import CommandError, UsageError
 from fairlead.output import Format, OutputOption, emit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fairlead.demo.scene import Ports
     from fairlead.demo.story import Claim
     from fairlead.processes import Children
@@ -21,9 +24,14 @@ if TYPE_CHECKING:
 app = command_app()
 
 
-@app.command(epilog=examples("fairlead demo", "fairlead demo --keep", "fairlead demo -o json"))
+@app.command(
+    epilog=examples("fairlead demo", "fairlead demo --keep", "fairlead demo -o json", "fairlead demo --consul consul")
+)
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
+    consul: Annotated[
+        str, typer.Option(metavar="PROGRAM", help="Show discovery in Consul instead, with this `consul` program.")
+    ] = "",
     output: OutputOption = Format.table,
 ) -> None:
     """Run Fairlead, a real Envoy and sample backends; show routing, splits and changes under traffic. Takes a minute.
@@ -34,8 +42,7 @@ def demo(
     import time
     from pathlib import Path
 
-    from fairlead.demo.scene import Scene, choose_ports
-    from fairlead.demo.story import CHAPTERS
+    from fairlead.demo.scene import choose_ports
     from fairlead.processes import Children
 
     for ending in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes says SIGHUP
@@ -44,11 +51,11 @@ def demo(
     started = time.monotonic()
     claims: list[Claim] = []
     with tempfile.TemporaryDirectory(prefix="fairlead-demo-") as name, Children(Path(name)) as children:
-        scene = Scene(Path(name), children, choose_ports())
-        tell("Starting sample backends, Fairlead, and Envoy as the gateway …", "")
-        scene.raise_curtain()
-        for number, chapter in enumerate(CHAPTERS, 1):
-            claim = chapter(scene)
+        ports = choose_ports()
+        cast = "sample backends, Consul, Fairlead, and Envoy" if consul else "sample backends, Fairlead, and Envoy"
+        tell(f"Starting {cast} as the gateway …", "")
+        for number, chapter in enumerate(_chapters(Path(name), children, ports, consul=consul), 1):
+            claim = chapter()
             claims.append(claim)
             tell(f"\n{number}. {claim.title}: {'yes' if claim.ok else 'NO'}", "bold green" if claim.ok else "bold red")
             for line in claim.lines:
@@ -60,9 +67,32 @@ def demo(
         emit(summary, output=output, table=lambda: None)
         if keep:
             sys.stdout.flush()
-            _stay(scene.ports, children, tell)
+            _stay(ports, children, tell)
     if not ok:
         raise CommandError("the demo's claims are not all true; what is not is marked NO above")
+
+
+def _chapters(folder: Path, children: Children, ports: Ports, *, consul: str) -> Iterator[Callable[[], Claim]]:
+    """Raise the curtain, and give the chapters of the story one after the other."""
+    if consul:
+        import shutil
+
+        from fairlead.demo import consul_story
+        from fairlead.demo.consul_scene import ConsulScene
+
+        binary = shutil.which(consul)
+        if binary is None:
+            raise UsageError(f"--consul: there is no program {consul!r}. Fix: name one, or install Consul")
+        stage = ConsulScene(folder, children, ports, binary=binary)
+        stage.raise_curtain()
+        yield from (partial(chapter, stage) for chapter in consul_story.CHAPTERS)
+        return
+    from fairlead.demo import story
+    from fairlead.demo.scene import Scene
+
+    scene = Scene(folder, children, ports)
+    scene.raise_curtain()
+    yield from (partial(chapter, scene) for chapter in story.CHAPTERS)
 
 
 def _teller(*, to_stdout: bool) -> Callable[[str, str], None]:

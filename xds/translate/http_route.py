@@ -31,6 +31,7 @@ from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
 from xds.translate.route_policy import apply_policy
+from xds.translate.session_affinity import set_session_persistence
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream
 from xds.translate.traffic import request_timeout, route_settings, traced, traffic_settings
@@ -106,6 +107,8 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
                 limit_stream(made.route)
             if settings is not None and not refused and not at.grpc:
                 apply_policy(made, settings)
+            if rule.session_persistence is not None and not at.grpc and made.HasField("route"):
+                set_session_persistence(made, rule.session_persistence, rule.matches)
             if not at.grpc:
                 set_route_tracing(made, tracing)
             if requirement:
