@@ -108,17 +108,19 @@ class ConsulWay:
         self._source: ConsulSource | None = None
         if settings.consul:
             from discovery.consul.http import Consul
+            from discovery.consul.intention_source import IntentionSource
             from discovery.consul.source import ConsulSource
             from discovery.copies import Copies
 
             agent = target(settings)
             self._agent = Consul(agent)
+            self._intentions = IntentionSource(self._agent)
             self._source = ConsulSource(self._agent, plan(settings), copies=partial(Copies, store, place=agent.url))
 
     @property
     def sources(self) -> Sequence[Source]:
-        """Consul as a source."""
-        return [self._source] if self._source is not None else []
+        """Consul as a source of services, and of who may call them."""
+        return [self._source, self._intentions] if self._source is not None else []
 
     def numbers(self) -> Mapping[str, Mapping[str, float]]:
         """For the metrics page."""

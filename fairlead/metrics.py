@@ -36,6 +36,7 @@ class Numbers(msgspec.Struct, frozen=True):
     version: str
     authority: Callable[[], Mapping[str, Any]] = dict
     registered: Callable[[], Mapping[str, int]] = dict
+    shared: Callable[[], Mapping[str, int]] = dict
     consul: Callable[[], Mapping[str, Mapping[str, float]]] = dict
     key_sets: Callable[[], Mapping[str, Mapping[str, float]]] = dict
 
@@ -178,6 +179,12 @@ METRICS = (
         "TooOld.",
         lambda n: _of_consul(n, "failures"),
         ("reason",),
+    ),
+    Described(
+        "store_leading",
+        "gauge",
+        "1 on the replica that leads, 0 on the others; where replicas share a store.",
+        lambda n: _known(n.shared(), "leading"),
     ),
     Described(
         "registrations",

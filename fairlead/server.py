@@ -238,6 +238,7 @@ class Server:
                 problems=lambda: Counter(problem.source for problem in self._source_problems()),
                 version=own_version(),
                 registered=self._registrations.numbers,
+                shared=self._shared.numbers if self._shared is not None else dict,
                 consul=self._consul.numbers,
                 key_sets=self._key_sets.numbers,
                 authority=self._identities.numbers if self._identities is not None else dict,

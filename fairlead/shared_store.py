@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 
 from discovery.stores.store import Store
@@ -54,6 +54,10 @@ class SharedStore:
         self.store.identity = known.get(self.place, b"").decode("ascii", "replace")
         self.store.on_identity = lambda identity: self._known.save({self.place: identity.encode()})
         self.store.on_problems = on_problems
+
+    def numbers(self) -> Mapping[str, int]:
+        """For the metrics page."""
+        return {"leading": int(self._leader.leading)}
 
     def start(self, tasks: Tasks) -> None:
         """Begin what is done once the first build is there."""

@@ -22,7 +22,7 @@ from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import find
 from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
 from mesh.request_authentication import key_conditions, missing_target, without_effect
-from mesh.request_routes import find_request_route
+from mesh.request_routes import REQUEST_KINDS, find_request_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look
 
@@ -49,7 +49,7 @@ def request_authentication_conditions(look: Look, key: ObjectKey) -> tuple[Condi
     policy = find(look, RequestAuthentication, key)
     if policy is None:
         return ()
-    missing = {"Gateway": missing_target, "HTTPRoute": _missing_route}
+    missing = {"Gateway": missing_target, **dict.fromkeys(REQUEST_KINDS, _missing_route)}
     idle = " ".join(without_effect(look, key, policy))
     told = _conditions(
         look,

@@ -24,11 +24,10 @@ from mesh.attachments import ATTACHMENTS
 from mesh.conditions import Condition
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.jwks import NOBODYS_KEYS, UnusableKeys, read_key_set
-from mesh.kinds.httproute import HTTPRoute
 from mesh.kinds.policy import PolicyTargetReference
 from mesh.kinds.requestauthentication import JWTRule, RequestAuthentication, RequestAuthenticationSettings
 from mesh.model import KEY_SETS, SIDECARS_BY_SERVICE, Declared, ObjectKey, ServiceKey, mesh_settings
-from mesh.objects import OBJECTS, find
+from mesh.objects import OBJECTS
 from mesh.policies import (
     BackendKey,
     Effective,
@@ -43,6 +42,7 @@ from mesh.policies import (
     reached,
     told_of_backends,
 )
+from mesh.request_routes import REQUEST_KINDS, find_request_route
 from mesh.services import SERVICES
 from mesh.tables import Look, Reader, derived, each
 
@@ -57,6 +57,7 @@ class Guarded(NamedTuple):
     """
 
     namespace: str = ""
+    kind: str = ""
     route: str = ""
     rule: str = ""
 
@@ -113,25 +114,24 @@ class GuardedAt(msgspec.Struct, frozen=True):
 
 
 def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
-    return (key,) if key.kind == HTTPRoute.__name__ else ()
+    return (key,) if key.kind in REQUEST_KINDS else ()
 
 
 @derived("route_guards", each(OBJECTS, _route))
 def ROUTE_GUARDS(key: ObjectKey, look: Look) -> RouteGuards | None:  # noqa: N802
     """The routes for which, or for whose namespace, policies are."""
-    route = find(look, HTTPRoute, key)
+    route = find_request_route(look, key)
     if route is None:
         return None
     target = Target(KIND, key.kind, key.namespace, key.name)
+    parts = (key.namespace, key.kind, key.name)
     whole = None
     if reached(look, Level(target)):
-        whole = Guarded(key.namespace, key.name)
+        whole = Guarded(*parts)
     elif key.namespace != mesh_settings(look).root_namespace and reached(look, _namespace(key.namespace)):
         whole = Guarded(key.namespace)
-    names = sorted({rule.name for rule in route.spec.rules if rule.name is not None})
-    rules = tuple(
-        Guarded(key.namespace, key.name, name) for name in names if reached(look, Level(target, frozenset({name})))
-    )
+    names = sorted({rule.name for rule in route.rules if rule.name is not None})
+    rules = tuple(Guarded(*parts, name) for name in names if reached(look, Level(target, frozenset({name}))))
     return RouteGuards(whole, rules) if whole is not None or rules else None
 
 
@@ -193,7 +193,7 @@ def _levels(look: Reader, key: RequirementKey) -> list[Level]:
     if guarded.namespace and _namespace(guarded.namespace) not in levels:
         levels.append(_namespace(guarded.namespace))
     if guarded.route:
-        target = Target(KIND, HTTPRoute.__name__, guarded.namespace, guarded.route)
+        target = Target(KIND, guarded.kind, guarded.namespace, guarded.route)
         levels.append(Level(target))
         if guarded.rule:
             levels.append(Level(target, frozenset({guarded.rule})))
@@ -297,7 +297,7 @@ def without_effect(look: Look, key: ObjectKey, policy: RequestAuthentication) ->
                 if ref.section_name in (None, port.name, str(port.port)) and port.protocol not in HTTP_PORTS:
                     at = f"port {port.port} of Service {key.namespace}/{ref.name}"
                     yield f"It has no effect on {at}, which speaks {port.protocol}."
-        elif ref.kind == HTTPRoute.__name__:
+        elif ref.kind in REQUEST_KINDS:
             attachment = look(ATTACHMENTS, ObjectKey(ref.kind, key.namespace, ref.name))
             if attachment is not None and attachment.services():
                 at = f"{ref.kind} {key.namespace}/{ref.name}"
@@ -316,7 +316,6 @@ def told(
             yield Told(KIND, "Gateway", gateway.namespace, gateway.name, key.section, row.effective)
             continue
         at = f"{gateway.namespace}/{gateway.name}{f':{key.section}' if key.section else ''}"
-        kind = HTTPRoute.__name__ if guarded.route else "Namespace"
-        name = guarded.route or guarded.namespace
+        kind, name = (guarded.kind, guarded.route) if guarded.route else ("Namespace", guarded.namespace)
         yield Told(KIND, kind, guarded.namespace, name, guarded.rule, row.effective, f"at Gateway {at}")
     yield from told_of_backends(KIND, workloads)

@@ -155,10 +155,9 @@ def _request_route(look: Look, key: ObjectKey) -> Status | None:
     if route is None or attachment is None:
         return None
     resolved = _resolved(look, key, route)
-    unsupported = _unsupported(route)
     return Status(
         parents=tuple(
-            ParentStatus(parent.ref, with_rejections(look, key, (_accepted(parent, unsupported), resolved)))
+            ParentStatus(parent.ref, with_rejections(look, key, (_accepted(parent), resolved)))
             for parent in attachment.parents
         )
     )
@@ -173,7 +172,7 @@ def _stream_route(look: Look, key: ObjectKey) -> Status | None:
     resolved = _backends_resolved(look, key, refs)
     return Status(
         parents=tuple(
-            ParentStatus(parent.ref, with_rejections(look, key, (_accepted(parent, ""), resolved)))
+            ParentStatus(parent.ref, with_rejections(look, key, (_accepted(parent), resolved)))
             for parent in attachment.parents
         )
     )
@@ -204,14 +203,8 @@ def _backends_resolved(
     return Condition("ResolvedRefs", True, "ResolvedRefs")
 
 
-def _accepted(parent: Parent, unsupported: str) -> Condition:
-    return Condition("Accepted", parent.accepted, parent.reason, parent.message or unsupported)
-
-
-def _unsupported(route: RequestRoute) -> str:
-    """A sentence on fields of a route that we accept and do not act on, empty where there are none."""
-    rules = ", ".join(f"rules[{at}]" for at, rule in enumerate(route.rules) if rule.session_persistence is not None)
-    return f"sessionPersistence is not supported and has no effect: {rules}." if rules else ""
+def _accepted(parent: Parent) -> Condition:
+    return Condition("Accepted", parent.accepted, parent.reason, parent.message)
 
 
 def _resolved(look: Look, key: ObjectKey, route: RequestRoute) -> Condition:

@@ -185,7 +185,7 @@ const TYPE_STATES = {
 
 function proxyRow(proxy) {
   const holds = cell();
-  const order = ["LDS", "RDS", "SRDS", "CDS", "EDS", "SDS"];
+  const order = ["LDS", "RDS", "SRDS", "ECDS", "CDS", "EDS", "SDS"];
   const types = Object.entries(proxy.types).sort((a, b) => order.indexOf(a[0]) - order.indexOf(b[0]));
   for (const [name, type] of types) {
     const [word, kind] = TYPE_STATES[type.status] ?? [type.status, ""];

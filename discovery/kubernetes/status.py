@@ -37,9 +37,17 @@ from mesh.kinds.references import GATEWAY_API
 from mesh.status import Status
 
 OWN_TYPES = frozenset(
-    {"Accepted", "Conflicted", "InsecureFrontendValidationMode", "Programmed", "ResolvedRefs", "SupportedVersion"}
+    {
+        "Accepted",
+        "Conflicted",
+        "InsecureFrontendValidationMode",
+        "KeysFetched",
+        "Programmed",
+        "ResolvedRefs",
+        "SupportedVersion",
+    }
 )
-"""The types of condition that an object's controller writes, all of them of Gateway API's choosing."""
+"""The types of condition that an object's controller writes, of Gateway API's choosing but for those of our kinds."""
 
 # What the CRDs of v1.6.3 hold at most; one entry more and the whole status is refused.
 MOST_PARENTS = 32

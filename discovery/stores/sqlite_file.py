@@ -216,6 +216,10 @@ def restore(copy: Path, path: Path) -> Path | None:
         kept = _set_aside(path)
         incoming.rename(path)
         _sync(path.parent)
+    except StoreCorrupt as error:  # what it says to do is for a store
+        words, fix = f"{copy} is damaged, or no backup; nothing was changed", "Name a file that `fairlead backup` made."
+        raise StoreCorrupt(words, fix=fix) from error
+    else:
         return kept
     finally:
         lock.release()

@@ -10,7 +10,7 @@ from fairlead.output import Format, OutputOption, emit, note, print_table
 
 app = command_app()
 
-TYPES = ("CDS", "EDS", "LDS", "RDS", "SRDS", "SDS")
+TYPES = ("CDS", "EDS", "LDS", "RDS", "SRDS", "ECDS", "SDS")
 COLUMNS = ("node", "protocol", "envoy", *TYPES)
 
 

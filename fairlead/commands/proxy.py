@@ -27,7 +27,9 @@ def proxy() -> None:
 )
 def show(
     node: Annotated[str, typer.Argument(metavar="NODE", help="The node id, as `fairlead proxies` lists it.")],
-    only: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only CDS, EDS, LDS, RDS, SRDS or SDS.")] = "",
+    only: Annotated[
+        str, typer.Option("--type", metavar="TYPE", help="One of CDS, EDS, LDS, RDS, SRDS, ECDS, SDS.")
+    ] = "",
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = "",
     output: OutputOption = Format.table,

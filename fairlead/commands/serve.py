@@ -57,6 +57,7 @@ _METAVARS: Final = {
     "consul_polls": "NUMBER",
     "consul_reads": "MODE",
     "store": "STORE",
+    "store_local": "FILE",
     "xds": "HOST:PORT",
     "xds_tokens": "HOST:PORT",
     "api": "HOST:PORT",

@@ -30,7 +30,9 @@ def translate(
         bool, typer.Option("--sotw", help="Of the gateway: as state-of-the-world proxies get them.")
     ] = False,
     grpc: Annotated[str, typer.Option(metavar="NS", help="As the gRPC clients of this namespace get them.")] = "",
-    only: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only CDS, EDS, LDS, RDS, SRDS or SDS.")] = "",
+    only: Annotated[
+        str, typer.Option("--type", metavar="TYPE", help="One of CDS, EDS, LDS, RDS, SRDS, ECDS, SDS.")
+    ] = "",
     output: OutputOption = Format.table,
 ) -> None:
     """Print the Envoy resources, type by type, that a proxy would be sent if these files were all there is.

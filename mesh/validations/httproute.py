@@ -1,4 +1,4 @@
-"""HTTPRoute: the rules of its CRD (v1.6.3), regular expressions, and what of it Fairlead does not do yet."""
+"""HTTPRoute: the rules of its CRD (v1.6.3), regular expressions, and what of it Fairlead does not do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from mesh import unsupported
 from mesh.kinds.duration import milliseconds
+from mesh.kinds.fields import TOKEN
 from mesh.kinds.grpcroute import GRPCHeaderMatch
 from mesh.kinds.http_filters import HTTPRouteFilter
 from mesh.kinds.httproute import (
@@ -31,6 +32,7 @@ from mesh.validations.regexes import check_regex
 MAX_MATCHES = 128
 
 _PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+")
+_SESSION_NAME = re.compile(TOKEN)
 _FORBIDDEN_IN_PATHS = ("//", "/./", "/../", "%2f", "%2F", "#")
 
 
@@ -186,5 +188,12 @@ def check_session_persistence(persistence: SessionPersistence, path: str, report
     elif cookie is not None and cookie.lifetime_type == "Permanent" and persistence.absolute_timeout is None:
         message = "a permanent cookie needs an absolute timeout"
         report.error("MissingField", f"{path}.absoluteTimeout", message, "add `absoluteTimeout`")
-    message = "Fairlead does not keep sessions on one endpoint yet; requests are balanced as usual"
-    report.warning("Unsupported", path, message, "remove it")
+    name = persistence.session_name
+    if name is not None and not _SESSION_NAME.fullmatch(name):
+        message = f"'{shown(name)}' can be the name of no cookie or header"
+        fix = "write letters, digits and !#$%&'*+-.^_`|~, as in `session`"
+        report.error("InvalidFormat", f"{path}.sessionName", message, fix)
+    permanent = cookie is not None and cookie.lifetime_type == "Permanent"
+    if persistence.absolute_timeout is not None and not permanent:
+        message = "only a permanent cookie ends after a time"
+        report.warning("NoEffect", f"{path}.absoluteTimeout", message, "write `lifetimeType: Permanent`, or remove it")

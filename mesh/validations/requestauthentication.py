@@ -16,6 +16,7 @@ TARGETS: Targets = MappingProxyType(
     {
         ("gateway.networking.k8s.io", "Gateway"): True,
         ("gateway.networking.k8s.io", "HTTPRoute"): True,
+        ("gateway.networking.k8s.io", "GRPCRoute"): True,
         ("", "Service"): True,
         ("fairlead.dev", "Service"): True,
         ("", "Namespace"): False,

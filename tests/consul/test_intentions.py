@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import subprocess
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from discovery.consul.http import Consul, Target
 from discovery.consul.intention_source import IntentionSource
+from fairlead.processes import Children
 from mesh.all_tables import TABLES
 from mesh.authorization import AUTHORIZATIONS, Caller, deciding
 from mesh.model import DISCOVERED_SERVICES, DiscoveredService, DiscoveredServiceKey, ServiceKey, ServicePort
 from mesh.tables import Change, Engine
 from tests.support.consul import ConsulAgent
 from tests.support.consul_server import ConsulServer
+from tests.support.programs import FAIRLEAD, start_serve
 
 NAMES = ("web", "api", "db", "cache")
 
@@ -121,3 +125,32 @@ async def test_nothing_waits_for_a_consul_that_is_away(follow: Callable[[str], F
     following = follow("http://127.0.0.1:1")
     await following.begin()
     assert [problem.code for problem in following.source.problems] == ["Unreachable"]
+
+
+def test_intentions_are_shown_by_the_api_and_the_command_line(agent: ConsulAgent, children: Children) -> None:
+    agent.client.request("PUT", "/v1/agent/service/register", body={"Name": "db", "Port": 5432})
+    intend(agent, "web", "db", "allow")
+    intend(agent, "*", "db", "deny")
+    serving = start_serve(children, "--consul", agent.url)
+
+    def told(**query: str) -> list[Any]:
+        return list(serving.client.get("/api/v1/authorizations", **query)["items"])
+
+    children.wait_until(lambda: len(told(service="db")) == 1, what="the intentions to be told")
+    [item] = told(service="db", caller="api")
+    assert [rule["action"] for rule in item["rules"]] == ["DENY"]
+    command = [*FAIRLEAD, "get", "authorizations", "db", "--server", f"http://127.0.0.1:{serving.api}"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert [line.split() for line in printed.splitlines()[1:]] == [
+        ["default", "db", "web", "ALLOW", "9"],
+        ["default", "db", "*", "DENY", "8"],
+    ]
+    agent.child.stop()
+    children.started.remove(agent.child)
+
+    def problems() -> str:
+        items = serving.client.get("/api/v1/problems")["items"]
+        return " ".join(item["problem"]["message"] for item in items if item["source"] == "consul:intentions")
+
+    children.wait_until(lambda: "intentions" in problems(), what="it to be told that Consul is away")
+    assert len(told(service="db")) == 1, "the last rules stand"

@@ -93,6 +93,9 @@ class Scene:
         number = int(base64.b64decode(lock["Value"]).decode().rpartition(":")[2])
         return next((name for name, at in self.replicas.items() if at.child.process.pid == number), "")
 
+    def metrics(self, name: str) -> str:
+        return self.replicas[name].client.request("GET", "/metrics").body.decode()
+
     def problems(self, name: str) -> list[str]:
         """What a replica says is wrong with the store."""
         items = self.replicas[name].client.get("/api/v1/problems")["items"]
@@ -146,6 +149,7 @@ def test_when_the_leader_is_killed_the_other_leads_and_no_request_fails(scene: S
         scene.route(alive, "late", "late.example.com")
         scene.until(lambda: reached(scene.ports[alive], "late.example.com"), "the write to be served meanwhile")
         scene.until(lambda: scene.leader() == alive, "the other to lead", timeout=90)
+        scene.until(lambda: "fairlead_store_leading 1.0" in scene.metrics(alive), "it to say so")
         scene.start(dead)
         scene.served("late.example.com")
     assert visitors.failures == []

@@ -31,6 +31,7 @@ from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
 from xds.translate.route_policy import apply_policy
+from xds.translate.session_affinity import set_session_persistence
 from xds.translate.timeouts import limit_stream
 from xds.translate.traffic import request_timeout, route_settings, traffic_settings
 from xds.translate.weighted_clusters import Share
@@ -104,6 +105,8 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
                 limit_stream(made.route)
             if settings is not None and not refused and not at.grpc:
                 apply_policy(made, settings)
+            if rule.session_persistence is not None and not at.grpc and made.HasField("route"):
+                set_session_persistence(made, rule.session_persistence, rule.matches)
             if requirement:
                 set_requirement(made, requirement)
             yield OrderedRoute(

@@ -63,7 +63,7 @@ FILTERS: Final[tuple[Filter, ...]] = (
 def requirement_name(section: str, guarded: Guarded) -> str:
     """The name of a requirement at a gateway: by what it is for, and the listener where that makes a difference."""
     if guarded.route:
-        name = f"HTTPRoute/{guarded.namespace}/{guarded.route}" + (f"/{guarded.rule}" if guarded.rule else "")
+        name = f"{guarded.kind}/{guarded.namespace}/{guarded.route}" + (f"/{guarded.rule}" if guarded.rule else "")
     elif guarded.namespace:
         name = f"Namespace/{guarded.namespace}"
     else:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.audiences import SIGHTS, Sight
-from mesh.gateways import GatewayKey
+from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import Audience
 from mesh.policies import BackendKey, Effective
 from mesh.request_authentication import (
@@ -47,6 +47,9 @@ class Demands(msgspec.Struct, frozen=True):
     named: tuple[tuple[str, Demand], ...]
 
 
+NOTHING = Demands(None, ())
+
+
 def _scope(audience: Audience) -> str:
     if audience.kind == "gateway":
         return names.gateway_scope(audience.namespace, audience.name)
@@ -63,15 +66,16 @@ def _proxies(key: Audience, _row: Sight) -> tuple[ProxyKey, ...]:
 
 
 @derived("demands", each(SIGHTS, _proxies))
-def DEMANDS(key: ProxyKey, look: Look) -> Demands:  # noqa: N802
+def DEMANDS(key: ProxyKey, look: Look) -> Demands | None:  # noqa: N802
     """What each gateway, and each workload's sidecars, demand."""
     if key.scope.startswith("gateway/"):
         namespace, name, _ = names.gateway_of(key.scope)
-        return _at_gateway(look, GatewayKey(namespace, name))
+        gateway = GatewayKey(namespace, name)
+        return _at_gateway(look, gateway) if look(GATEWAYS, gateway) is not None else None
     audience = names.audience_of(key.scope)
     sight = look(SIGHTS, audience)
     if sight is None or sight.fronts is None or sight.fronted_port is None:
-        return Demands(None, ())
+        return NOTHING
     ports = look(WORKLOAD_REQUIREMENTS, BackendKey(sight.fronts))
     effective = ports.of_port(sight.fronted_port.port) if ports is not None else None
     return Demands(_demand(look, effective) if effective is not None else None, ())
@@ -97,24 +101,26 @@ def _demand(look: Look, effective: Effective | None) -> Demand:
     return Demand(issuers, required_by(effective))
 
 
-def filter_keys(scope: str) -> tuple[ResourceKey, ...]:
-    """The resources of proxies, sorted."""
-    return tuple(ResourceKey(TYPE_EXTENSION_CONFIG, name, scope) for name in sorted((IDENTITY_HEADERS, JWT_AUTHN)))
+def filter_keys(scope: str, demands: Demands) -> tuple[ResourceKey, ...]:
+    """The resources of proxies, sorted: the same for all that demand nothing."""
+    own = "" if demands == NOTHING else scope
+    return tuple(ResourceKey(TYPE_EXTENSION_CONFIG, name, own) for name in sorted((IDENTITY_HEADERS, JWT_AUTHN)))
 
 
-def keys_for(audience: Audience) -> tuple[ResourceKey, ...]:
-    """What an audience gets."""
-    return filter_keys(_scope(audience)) if asks(audience) else ()
+def keys_for(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
+    """What an audience gets: nothing where it stands for no Gateway."""
+    row = look(DEMANDS, ProxyKey(_scope(audience))) if asks(audience) else None
+    return filter_keys(_scope(audience), row) if row is not None else ()
 
 
-def _filters(key: ProxyKey, _row: Demands) -> Iterable[ResourceKey]:
-    return filter_keys(key.scope)
+def _filters(key: ProxyKey, row: Demands) -> Iterable[ResourceKey]:
+    return filter_keys(key.scope, row)
 
 
 @derived("filter_configs", each(DEMANDS, _filters))
 def FILTER_CONFIGS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """The configuration of both filters."""
-    demands = look(DEMANDS, ProxyKey(key.scope))
+    demands = look(DEMANDS, ProxyKey(key.scope)) if key.scope else NOTHING
     if demands is None:
         return None
     named: Mapping[str, Demand] = dict(demands.named)

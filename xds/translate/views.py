@@ -230,15 +230,11 @@ def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
     )
 
 
-def _filter_configs(_look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
-    return keys_for(audience)
-
-
 _OWN: dict[str, Callable[[Look, Audience], tuple[ResourceKey, ...]]] = {
     TYPE_CLUSTER: _workload,
     TYPE_LISTENER: _listeners,
     TYPE_SECRET: _secrets,
-    TYPE_EXTENSION_CONFIG: _filter_configs,
+    TYPE_EXTENSION_CONFIG: keys_for,
 }
 
 

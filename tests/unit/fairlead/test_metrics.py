@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -76,3 +77,10 @@ def test_every_metric_on_the_reference_page_is_on_the_metrics_page(numbers: Numb
 
 def test_the_reference_page_is_what_the_code_says(root: Path) -> None:
     assert (root / "docs/reference/metrics.md").read_text() == reference_page(), "run `make docs`"
+
+
+@pytest.mark.parametrize("leading", [0, 1])
+def test_who_leads_is_told_where_replicas_share_a_store(numbers: Numbers, leading: int) -> None:
+    assert ("fairlead_store_leading", ()) not in samples(numbers)
+    shared = msgspec.structs.replace(numbers, shared=lambda: {"leading": leading})
+    assert samples(shared)["fairlead_store_leading", ()] == leading

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairlead.commands.proxies import proxy_row, remarks
+from fairlead.commands.proxies import TYPES, proxy_row, remarks
 from fairlead.commands.proxy import acknowledged
 from fairlead.views import proxy_view
 from mesh.model import Audience
-from xds.schema.type_urls import TYPE_CLUSTER, TYPE_LISTENER
+from xds.schema.type_urls import CODES, TYPE_CLUSTER, TYPE_LISTENER
 from xds.server.states import ProxyState, TypeState
 
 NODE = "gateway~default~edge~1"
@@ -35,6 +35,10 @@ def shown() -> dict[str, Any]:
     )
     wire: dict[str, Any] = msgspec.to_builtins(view)
     return wire
+
+
+def test_the_table_has_a_column_for_every_type_that_is_served() -> None:
+    assert sorted(TYPES) == sorted(set(CODES.values()) - {"VHDS", "RTDS"})  # which no feature needs yet
 
 
 def test_what_a_proxy_is_too_old_for_is_in_its_json_by_type_and_name() -> None:

@@ -104,13 +104,13 @@ ROUTE = {"kind": "HTTPRoute", "name": "shop"}
             (policy("p", {"kind": "Gateway", "name": "edge", "sectionName": "one"}, required=True),),
             {"one:": ([], True)},
         ),
-        ((policy("p", ROUTE, jwtRules=rules(A)),), {":default/shop": ([A], False)}),
+        ((policy("p", ROUTE, jwtRules=rules(A)),), {":default/HTTPRoute/shop": ([A], False)}),
         (
             (
                 policy("p", {"kind": "Namespace", "name": "default"}, jwtRules=rules(A)),
                 policy("q", ROUTE, required=True),
             ),
-            {":": ([A], False), ":default/shop": ([A], True)},
+            {":": ([A], False), ":default/HTTPRoute/shop": ([A], True)},
         ),
         (
             (policy("p", {"kind": "Namespace", "name": "default"}, jwtRules=rules(A), required=True),),
@@ -118,7 +118,7 @@ ROUTE = {"kind": "HTTPRoute", "name": "shop"}
         ),
         (
             (policy("p", ROUTE, jwtRules=rules(A)), policy("q", {**ROUTE, "sectionName": "api"}, jwtRules=rules(B))),
-            {":default/shop": ([A], False), ":default/shop/api": ([B], False)},
+            {":default/HTTPRoute/shop": ([A], False), ":default/HTTPRoute/shop/api": ([B], False)},
         ),
         ((policy("p", {"kind": "Service", "name": "web"}, jwtRules=rules(A)),), {}),
     ],
@@ -146,7 +146,7 @@ def test_the_keys_of_a_rule_are_those_fetched_those_written_or_nobodys() -> None
     issuer = Issuer()
     written = [{"issuer": "w", "jwks": issuer.jwks}]
     made = model(policy("p", ROUTE, jwtRules=[*rules(A), *written]))
-    found = made.engine.get(REQUIREMENTS, RequirementKey(EDGE, "", Guarded("default", "shop")))
+    found = made.engine.get(REQUIREMENTS, RequirementKey(EDGE, "", Guarded("default", "HTTPRoute", "shop")))
     assert found is not None
     fetched, own = found.rules
     from mesh.tables import Present
@@ -211,7 +211,7 @@ def test_what_has_no_effect_is_told() -> None:
 
 def test_an_older_policy_for_the_same_target_wins_and_the_other_is_told() -> None:
     made = model(policy("a", ROUTE, jwtRules=rules(A)), policy("b", ROUTE, jwtRules=rules(B), required=True))
-    assert requirements(made)[":default/shop"] == ([A], True)
+    assert requirements(made)[":default/HTTPRoute/shop"] == ([A], True)
     assert conditions(made, "b")["Conflicted"][0]
 
 

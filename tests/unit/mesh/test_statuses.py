@@ -119,15 +119,6 @@ def test_every_parent_has_its_own_verdict() -> None:
     assert [parent.conditions[0].reason for parent in parents] == ["Accepted", "NoMatchingParent"]
 
 
-def test_a_field_without_effect_is_told() -> None:
-    model = Model()
-    model.apply(GATEWAY)
-    model.apply(route("{sessionPersistence: {sessionName: x}}"))
-    accepted = model.status("HTTPRoute", "r").parents[0].conditions[0]
-    assert accepted.status
-    assert "sessionPersistence" in accepted.message
-
-
 def test_what_an_envoy_refused_reaches_the_object_in_its_words_and_goes_again() -> None:
     model = Model()
     model.apply(GATEWAY)

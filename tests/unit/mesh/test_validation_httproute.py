@@ -295,9 +295,20 @@ def test_counts_are_limited() -> None:
 def test_what_is_accepted_but_not_done_is_said() -> None:
     extension = {"type": "ExtensionRef", "extensionRef": {"group": "a.io", "kind": "B", "name": "c"}}
     assert filtered(extension) == ["Unsupported [0].extensionRef"]
-    assert codes(route({"sessionPersistence": {}})) == ["Unsupported spec.rules[0].sessionPersistence"]
     assert codes(route(parentRefs=[])) == ["MissingField spec.parentRefs"]
-    assert validate(route({"sessionPersistence": {}})).object is not None
+
+
+def test_sessions_have_names_that_cookies_and_headers_can_have_and_lifetimes_that_envoy_can_end() -> None:
+    def persisting(**fields: Any) -> list[str]:
+        found = codes(route({"sessionPersistence": fields, "backendRefs": [BACKEND]}))
+        return [code.replace("spec.rules[0].sessionPersistence", "") for code in found]
+
+    assert persisting() == []
+    assert persisting(sessionName="mine", absoluteTimeout="1h", cookieConfig={"lifetimeType": "Permanent"}) == []
+    assert persisting(cookieConfig={"lifetimeType": "Permanent"}) == ["MissingField .absoluteTimeout"]
+    assert persisting(absoluteTimeout="1h") == ["NoEffect .absoluteTimeout"]
+    assert persisting(sessionName="a;b") == ["InvalidFormat .sessionName"]
+    assert persisting(type="Header", cookieConfig={}) == ["NotAllowed .cookieConfig"]
 
 
 def test_a_filter_of_one_backend_that_would_have_to_be_skipped_is_refused() -> None:
