@@ -228,3 +228,17 @@ def test_a_gateway_shows_its_certificate_to_backends_and_a_renewed_one_too(tmp_p
         assert get(port, "/")[2] == {"sni": NAME, "client": "edge"}
         put_certificate(serving, authority.named("renewed", "edge.example.com"))
         children.wait_until(lambda: get(port, "/")[2]["client"] == "renewed", what="the renewed certificate")
+
+
+def test_what_the_system_trusts_is_the_servers_system_wherever_the_proxy_runs(
+    tmp_path: Path, children: Children
+) -> None:
+    port = free_port()
+    authority = Authority(tmp_path)
+    serving = start_serve(children, env={"SSL_CERT_FILE": str(authority.ca)})
+    with tls_backend(authority.named("shop", NAME)) as at:
+        put_service(serving, "shop", https=at)
+        put_policy(serving, "shop", "shop", caCertificateRefs=None, wellKnownCACertificates="System")
+        put_gateway(serving, port, {"/": ("shop", 443)})
+        start_envoy(children, "gateway", "edge", xds=serving.xds)
+        children.wait_until(lambda: status(port, "/") == 200, what="a backend that the system's authorities vouch for")
