@@ -1,8 +1,9 @@
 """`fairlead agent`: keeps a workload's identity beside its Envoy. The key is born here and goes to that Envoy alone.
 
-It asks the control plane for a certificate, serves it over SDS on a Unix socket that only its own user can open, renews
-it at half its life, and follows what is to be trusted. Without the control plane it goes on with what it has. The SDS
-side is the same server that serves xDS, with a world of two kinds of secrets (`default`, `ROOTCA`).
+It asks the control plane for a certificate, serves it over SDS on a Unix socket to its own user and those named
+(`fairlead/peer_gate.py` asks the kernel who connects), renews it at half its life, and follows what is to be trusted.
+Without the control plane it goes on with what it has. The SDS side is the same server that serves xDS, with a world of
+two kinds of secrets (`default`, `ROOTCA`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from google.protobuf.message import DecodeError
 
 from fairlead.errors import CommandError
 from fairlead.issuance import SERVICE, BundleAck, Bundles, IssueRequest, IssueResponse
+from fairlead.peer_gate import PeerGate
 from mesh.certificates import KeyPair
 from mesh.model import Audience
 from mesh.spiffe import SpiffeId
@@ -59,7 +61,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the control plane is, how to prove who we are the first time, and where Envoy asks.
 
     `server` is for renewals (mutual TLS), `join` for the first certificate (`--xds-tokens` of the server); `ca` are the
-    roots to believe at first (PEM). `token_file` is read anew for every attempt.
+    roots to believe at first (PEM). `token_file` is read anew for every attempt. `users` may ask beside our own.
     """
 
     server: str
@@ -70,6 +72,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     server_name: str = ""
     lifetime: int = 0
     instance: str = ""
+    users: frozenset[int] = frozenset()
 
 
 class Secrets:
@@ -139,7 +142,7 @@ class Agent:
         Raises:
             CommandError: the socket cannot be had.
         """
-        server = await self._listen()
+        gate, server = await self._listen()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep())
@@ -148,30 +151,29 @@ class Agent:
                 self._secrets.hub.open()
                 ready(self._identity)
         finally:
+            await gate.stop()
             await server.stop(0.1)
-            self._settings.socket.unlink(missing_ok=True)
 
-    async def _listen(self) -> XdsServer:
+    async def _listen(self) -> tuple[PeerGate, XdsServer]:
         path = self._settings.socket
+        mine = os.getuid()
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o711 if self._settings.users - {mine} else 0o700, parents=True, exist_ok=True)
             if path.is_socket() and not _answers(path):
                 path.unlink()
             elif path.exists():
                 raise CommandError(
                     f"--socket: {path} is there already. Fix: stop the other agent, or name another path"
                 )
-            server = XdsServer(self._secrets.hub, f"unix:{path}")
-            before = os.umask(0o177)  # nobody else may open it, from the first moment on
-            try:
-                await server.start()
-            finally:
-                os.umask(before)
+            gate = PeerGate(path, self._settings.users | {mine})
+            server = XdsServer(self._secrets.hub, f"unix:{gate.inner}")
+            await server.start()
+            await gate.start()
         except OSError as error:
             raise CommandError(
                 f"--socket: cannot listen on {path}: {error}. Fix: name a path in a folder of yours"
             ) from None
-        return server
+        return gate, server
 
     # -- the certificate --------------------------------------------------------------------------------------------
 

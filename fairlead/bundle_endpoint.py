@@ -52,8 +52,9 @@ def bundle_app(bundle: Callable[[], TrustBundle]) -> Any:
 class PairOfFiles:
     """A certificate and its key in files, read again when they have changed. A pair that does not fit is not taken."""
 
-    def __init__(self, cert: Path, key: Path) -> None:
+    def __init__(self, cert: Path, key: Path, *, flags: str = "--bundle-cert, --bundle-key") -> None:
         self._cert, self._key = cert, key
+        self._flags = flags
         self._stamp: tuple[Any, ...] = ()
         self._pair: KeyPair | None = None
 
@@ -72,7 +73,7 @@ class PairOfFiles:
         except (OSError, ssl.SSLError, SealError) as error:
             if self._pair is None:
                 words = str(error) or type(error).__name__
-                raise CommandError(f"--bundle-cert, --bundle-key: {words}. Fix: a PEM chain and its key") from None
+                raise CommandError(f"{self._flags}: {words}. Fix: a PEM chain and its key") from None
         assert self._pair is not None
         return self._pair
 
@@ -81,5 +82,6 @@ class BundleServer(HttpServer):
     """Serves the bundle on an address until `stop`."""
 
     def __init__(self, bundle: Callable[[], TrustBundle], pair: Callable[[], KeyPair], address: Address) -> None:
-        super().__init__(bundle_app(bundle), drain=1.0, tls=renewing_context(pair))
+        context = renewing_context(pair)
+        super().__init__(bundle_app(bundle), drain=1.0, tls=lambda: context)
         self.address = address

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ import typer
 from fairlead.errors import CommandError, UsageError, oserror_words
 from mesh.problems import Problem, sentence, shown
 
+SERVER_CA = "FAIRLEAD_SERVER_CA"
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -170,9 +172,17 @@ class Client:
 
     def _connect(self) -> http.client.HTTPConnection:
         if self.secure:
-            context = ssl.create_default_context()
+            context = self._trusting()
             return http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout, context=context)
         return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+
+    def _trusting(self) -> ssl.SSLContext:
+        """Whom to believe: the system's authorities, or those of the file that FAIRLEAD_SERVER_CA names."""
+        file = os.environ.get(SERVER_CA) or None
+        try:
+            return ssl.create_default_context(cafile=file)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"{SERVER_CA}: {file}: {error}. Fix: a PEM file with the server's authorities") from None
 
     def _headers(self, extra: Mapping[str, str] | None, *, body: bytes | None = None) -> dict[str, str]:
         headers = {"Accept": "application/json"}

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -19,11 +19,16 @@ _DATE_SECONDS = 1.0
 class HttpServer(uvicorn.Server):
     """Serves an ASGI application until `stop`, which lets the requests under way end, within `drain` seconds.
 
-    With `tls` it speaks HTTPS.
+    With `tls`, which makes a context when it begins to serve, it speaks HTTPS.
     """
 
     def __init__(
-        self, app: Any, *, drain: float, limits: HttpLimits = DEFAULT_LIMITS, tls: ssl.SSLContext | None = None
+        self,
+        app: Any,
+        *,
+        drain: float,
+        limits: HttpLimits = DEFAULT_LIMITS,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -37,7 +42,7 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=max(1, round(drain)),
-                ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
+                ssl_context_factory=(lambda _config, _default: tls()) if tls is not None else None,
             )
         )
         self._stopping = asyncio.Event()

@@ -19,10 +19,11 @@ from fairlead.own_certificate import OwnCertificate
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
 from fairlead.tokens import with_oidc
+from mesh.certificates import KeyPair
 from mesh.model import TRUST_BUNDLES, Audience
 from mesh.spiffe import SpiffeId, TrustDomain
 from mesh.tables import Commit, Engine
-from sds.authority import AuthorityError
+from sds.authority import Authority, AuthorityError
 from sds.join_tokens import JoinTokens
 from xds.server.authentication import Authentication, NotAuthenticatedError, Reviewer, Vouched
 from xds.server.gatekeeper import Gatekeeper
@@ -73,6 +74,7 @@ class IdentityWay:
         self._identities = identities
         self._engine = engine
         self._own: OwnCertificate | None = None
+        self._api: OwnCertificate | None = None
         self.join_tokens = JoinTokens(StoredGrants(store), time.time)
         self._reviewer = reviewer if reviewer is not None else with_oidc(settings, Nobody())
         self.issuance = Issuance(
@@ -88,25 +90,39 @@ class IdentityWay:
         return self.issuance.methods() if self._settings.ca else {}
 
     async def open(self) -> None:
-        """Get the certificate that the xDS server shows, where that is to be one of ours.
+        """Get the certificates that the xDS server and the API show, where those are to be ours.
 
         Raises:
             CommandError: the authority cannot give one.
         """
-        authority = self._identities.authority
-        if authority is None or self._settings.xds_cert or self._settings.insecure_xds:
+        authority, settings = self._identities.authority, self._settings
+        if authority is None or settings.xds_cert:
             return
-        identity = SpiffeId(TrustDomain(self._settings.trust_domain), "/fairlead/xds")
-        self._own = OwnCertificate(authority, identity, server_names(self._settings), clock=self._identities.now)
+        if not settings.insecure_xds:
+            self._own = await self._obtained(authority, "/fairlead/xds", server_names(settings))
+        if settings.api_tls:
+            self._api = await self._obtained(authority, "/fairlead/api", api_names(settings))
+
+    async def _obtained(self, authority: Authority, path: str, names: tuple[str, ...]) -> OwnCertificate:
+        identity = SpiffeId(TrustDomain(self._settings.trust_domain), path)
+        made = OwnCertificate(authority, identity, names, clock=self._identities.now)
         try:
-            await self._own.obtain()
+            await made.obtain()
         except AuthorityError as error:
-            raise CommandError(f"--ca: the xDS server gets no certificate: {error}") from None
+            raise CommandError(f"--ca: {identity} gets no certificate: {error}") from None
+        return made
 
     def start(self, tasks: Tasks) -> None:
-        """Keep the certificate fresh."""
+        """Keep the certificates fresh."""
         if self._own is not None:
             tasks.start("the xDS server's certificate", self._own.run())
+        if self._api is not None:
+            tasks.start("the API's certificate", self._api.run())
+
+    def api_pair(self) -> KeyPair:
+        """What the API shows now."""
+        assert self._api is not None
+        return self._api.current()
 
     def committed(self, commit: Commit) -> None:
         """A commit was published."""
@@ -133,6 +149,14 @@ class IdentityWay:
     def _bundles(self) -> Mapping[str, tuple[bytes, bool]]:
         rows = dict(self._engine.rows(TRUST_BUNDLES))
         return {name: (row.roots, row.own) for name, row in rows.items()}
+
+
+def api_names(settings: Settings) -> tuple[str, ...]:
+    """What users may call the API: what the settings say, and where it listens; on loopback `localhost` too."""
+    address = parse_address(settings.api, what="--api")
+    reachable = () if address.host in ("0.0.0.0", "::") else (address.host,)  # noqa: S104 - compared, not bound
+    near = ("localhost",) if address.is_loopback else ()
+    return tuple(dict.fromkeys((*settings.api_names, *reachable, *near)))
 
 
 def server_names(settings: Settings) -> tuple[str, ...]:

@@ -117,6 +117,8 @@ def api_security(settings: Settings) -> api_access.Access:
             text = Path(settings.api_tokens_file).read_text(encoding="utf-8")
             found += api_access.tokens(text, where=settings.api_tokens_file)
         access = api_access.Access(tokens=found)
+        if settings.api_tls and not settings.ca and not (settings.xds_cert and settings.xds_key):
+            raise UsageError("--api-tls: there is no certificate. Fix: --ca, or --xds-cert and --xds-key")
         api_access.check_binding(parse_address(settings.api, what="--api").host, access)
     except api_access.AccessError as error:
         raise UsageError(str(error)) from None

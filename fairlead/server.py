@@ -31,6 +31,7 @@ from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
 from fairlead import audiences, memory, registrations, rejections
 from fairlead.addresses import Address, parse_address
+from fairlead.api_tls import api_tls
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
 from fairlead.clusters import Clusters, home_namespace
@@ -244,7 +245,7 @@ class Server:
                 authority=self._identities.numbers if self._identities is not None else dict,
             )
         )
-        return HttpServer(app, drain=self._settings.drain_time)
+        return HttpServer(app, drain=self._settings.drain_time, tls=api_tls(self._settings, self._identity_way))
 
     # -- the life of the server ---------------------------------------------------------------------------------
 

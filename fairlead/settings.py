@@ -30,7 +30,7 @@ LogFormat = Literal["auto", "console", "json"]
 
 _PREFIX = "FAIRLEAD_"
 _SECRETS = frozenset({"api_tokens", "ca_passphrase"})
-_OTHER_VARIABLES = frozenset({"FAIRLEAD_CONFIG", "FAIRLEAD_SERVER", "FAIRLEAD_TOKEN"})
+_OTHER_VARIABLES = frozenset({"FAIRLEAD_CONFIG", "FAIRLEAD_SERVER", "FAIRLEAD_SERVER_CA", "FAIRLEAD_TOKEN"})
 # What Kubernetes puts into a pod's environment for a Service named `fairlead` or `fairlead-…`:
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _OF_KUBERNETES = re.compile(
@@ -314,6 +314,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     jwks_ca: Annotated[
         str, _about("PEM file with authorities that vouch for such hosts, beside those of the system.")
     ] = ""
+    api_tls: Annotated[
+        bool,
+        _about(
+            "Serve the API over HTTPS, with a certificate of `ca`, or with `xds_cert` where that is given; looked at"
+            " again for each connection."
+        ),
+    ] = False
+    api_names: Annotated[
+        tuple[str, ...],
+        _about("A DNS name or address by which users reach the API, for its certificate; may be given several times."),
+    ] = ()
     api_tokens: Annotated[
         str,
         _about("Tokens for the API, one `name:role:token` per line; role is `read` or `write`."),

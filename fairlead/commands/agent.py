@@ -32,7 +32,8 @@ def agent(
         Path, typer.Option(metavar="FILE", help="Who signs the control plane's certificate, at first (PEM).")
     ],
     socket: Annotated[
-        Path, typer.Option(metavar="PATH", help="Where Envoy asks for its identity: a Unix socket, of this user alone.")
+        Path,
+        typer.Option(metavar="PATH", help="Where Envoy asks for its identity: a Unix socket, of this user alone."),
     ] = Path("/run/fairlead/agent.sock"),
     token_file: Annotated[
         Path | None,
@@ -44,6 +45,14 @@ def agent(
     lifetime: Annotated[
         int, typer.Option(min=0, metavar="SECONDS", help="How long certificates live; 0: as the authority has it.")
     ] = 0,
+    allow_uid: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            metavar="UID",
+            help="Another user that may ask at the socket, as Envoy's; may be repeated.",
+        ),
+    ] = None,
     instance: Annotated[str, typer.Option(help="Tells agents of one identity apart; default: the host's name.")] = "",
 ) -> None:
     """Keep the identity of the workload beside this Envoy: key, certificate and roots, served over SDS.
@@ -70,6 +79,7 @@ def agent(
         server_name=server_name,
         lifetime=lifetime,
         instance=instance,
+        users=frozenset(allow_uid or ()),
     )
     _run(settings)
 

@@ -139,10 +139,24 @@ def compare(
         raise typer.Exit(DIFFERS)
 
 
-@app.command(epilog=examples("fairlead ca bundle > first.json"))
-def bundle(server: ServerOption = DEFAULT_SERVER, token: TokenOption = "") -> None:
+@app.command(epilog=examples("fairlead ca bundle > first.json", "fairlead ca bundle --pem > root.pem"))
+def bundle(
+    pem: Annotated[bool, typer.Option("--pem", help="Only the roots, as certificates in PEM.")] = False,
+    server: ServerOption = DEFAULT_SERVER,
+    token: TokenOption = "",
+) -> None:
     """Print the trust bundle, as SPIFFE's JWK Set: for another trust domain to begin with."""
-    say(Client(server, token=token).request("GET", f"{_ROOT}/bundle").body.decode())
+    body = Client(server, token=token).request("GET", f"{_ROOT}/bundle").body
+    if pem:
+        import json
+        import ssl
+        from base64 import b64decode
+
+        keys = json.loads(body)["keys"]
+        roots = (b64decode(one) for key in keys for one in key.get("x5c", ()))
+        say("".join(map(ssl.DER_cert_to_PEM_cert, roots)).rstrip("\n"))
+        return
+    say(body.decode())
 
 
 @app.command(epilog=examples("fairlead ca federation", "fairlead ca federation --refresh elsewhere.org"))
