@@ -44,7 +44,7 @@ test-kubernetes: $(READY) ## tests in a real Kubernetes: KUBECONFIG's, or a loca
 
 .PHONY: test-consul
 test-consul: $(READY) ## tests with real Consul agents: the one on PATH, or Debian's, fetched (needs apt)
-	$(BIN)/python -m pytest tests -m consul -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
+	$(BIN)/python -m pytest tests -m "consul and not faults" -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
 
 .PHONY: test-faults
 test-faults: $(READY) ## tests that take minutes: rotation, outages and wrong clocks under traffic

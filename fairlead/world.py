@@ -54,6 +54,7 @@ from mesh.request_authentication import REQUIREMENTS, WORKLOAD_REQUIREMENTS, tol
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
 from mesh.tables import Present, Table
+from mesh.telemetry_policies import ROUTE_TELEMETRY, TELEMETRY_RULES, effective_telemetry
 from xds.resources import ResourceKey
 from xds.server.hub import Hub
 from xds.server.states import ProxyState, too_old
@@ -226,10 +227,13 @@ class World:
         requirements = list(self._engine.rows(REQUIREMENTS).items())
         workloads = list(self._engine.rows(WORKLOAD_REQUIREMENTS).items())
         clients = list(self._engine.rows(CLIENT_RULES).items())
+        gateways = list(self._engine.rows(TELEMETRY_RULES).items())
+        traced = list(self._engine.rows(ROUTE_TELEMETRY).items())
         effective = (
             *told(requirements, workloads),
             *effective_client_policies(clients),
             *effective_policies(traffic, routes),
+            *effective_telemetry(gateways, traced),
         )
         return [effective_wire(one) for one in effective]
 

@@ -30,6 +30,7 @@ from mesh.request_authentication import (
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
 from mesh.tables import Table
+from mesh.telemetry_policies import ROUTE_TELEMETRY, TELEMETRY_RULES
 
 TABLES: tuple[Table[Any, Any], ...] = (
     *INPUTS,
@@ -58,6 +59,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     TLS_POLICIES,
     GATEWAYS,
     CLIENT_RULES,
+    TELEMETRY_RULES,
+    ROUTE_TELEMETRY,
     PROPOSALS,
     CLASHES,
     ATTACHMENTS,

@@ -23,6 +23,7 @@ from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, PolicyTargetReference
 from mesh.kinds.requestauthentication import RequestAuthenticationSettings
 from mesh.kinds.routepolicy import RoutePolicy, RouteSettings
+from mesh.kinds.telemetrypolicy import TelemetrySettings
 from mesh.kinds.trafficpolicy import TrafficPolicy, TrafficSettings
 from mesh.model import Declared, ObjectKey, ServiceKey, mesh_settings
 from mesh.objects import OBJECTS
@@ -37,6 +38,7 @@ POLICY_KINDS: dict[str, type[Spec]] = {
     "RequestAuthentication": RequestAuthenticationSettings,
     "ClientPolicy": ClientSettings,
     "RoutePolicy": RouteSettings,
+    "TelemetryPolicy": TelemetrySettings,
     "TrafficPolicy": TrafficSettings,
 }
 """The kinds of policies, and what each can set."""

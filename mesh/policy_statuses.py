@@ -17,6 +17,7 @@ from mesh.kinds.meta import Object
 from mesh.kinds.policy import PolicyTargetReference
 from mesh.kinds.requestauthentication import RequestAuthentication
 from mesh.kinds.routepolicy import RoutePolicy
+from mesh.kinds.telemetrypolicy import TelemetryPolicy
 from mesh.kinds.trafficpolicy import TrafficPolicy
 from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import find
@@ -25,6 +26,7 @@ from mesh.request_authentication import key_conditions, missing_target, without_
 from mesh.request_routes import REQUEST_KINDS, find_request_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look
+from mesh.telemetry_policies import missing_collectors
 
 _SHOWN = 8
 
@@ -88,6 +90,30 @@ def _client_losses(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> It
     for loss in losses(look, key, [Level(target, on_port(gateway, listener))]):
         if loss.path.removeprefix("overrides.").startswith(PORT_FIELDS):
             yield loss
+
+
+def telemetry_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
+    """The conditions of a TelemetryPolicy."""
+    policy = find(look, TelemetryPolicy, key)
+    if policy is None:
+        return ()
+    refs = policy.spec.target_refs
+    lost = sorted({loss for ref in refs for loss in _shared_losses(look, key, ref)})
+    idle = " ".join(missing_collectors(look, key))
+    return _conditions(look, key, policy, refs, _missing_gateway_or_route, idle, lost)
+
+
+def _shared_losses(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> Iterator[Loss]:
+    """The fields that an older policy sets for the same target, or for a listener that shares its chain."""
+    gateway = look(GATEWAYS, GatewayKey(key.namespace, ref.name)) if ref.kind == "Gateway" else None
+    listener = gateway.listener(ref.section_name) if gateway is not None and ref.section_name is not None else None
+    if gateway is None or listener is None:
+        return losses(look, key, [_level(key, ref)])
+    return losses(look, key, [Level(target_of(key, ref), sharing(gateway, listener))])
+
+
+def _missing_gateway_or_route(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
+    return (_missing_gateway if ref.kind == "Gateway" else _missing_route)(look, key, ref)
 
 
 def _missing_gateway(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:

@@ -35,6 +35,7 @@ from mesh.policy_statuses import (
     client_policy_conditions,
     request_authentication_conditions,
     route_policy_conditions,
+    telemetry_policy_conditions,
     traffic_policy_conditions,
 )
 from mesh.provisioning import class_parameters_problem
@@ -279,6 +280,7 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "RequestAuthentication": _by(request_authentication_conditions),
     "ClientPolicy": _by(client_policy_conditions),
     "RoutePolicy": _by(route_policy_conditions),
+    "TelemetryPolicy": _by(telemetry_policy_conditions),
     "TrafficPolicy": _by(traffic_policy_conditions),
 }
 

@@ -32,6 +32,7 @@ from mesh.validations.secret import check_secret
 from mesh.validations.service import check_service, check_servicesubset
 from mesh.validations.streamroutes import check_streamroute
 from mesh.validations.structure import MAX_DEPTH, TooDeepError, closest, described, explain, tidy
+from mesh.validations.telemetrypolicy import check_telemetrypolicy
 from mesh.validations.trafficpolicy import check_trafficpolicy
 
 DEFAULT_NAMESPACE = "default"
@@ -53,6 +54,7 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
         "ServiceSubset": check_servicesubset,
         "TCPRoute": check_streamroute,
         "TLSRoute": check_streamroute,
+        "TelemetryPolicy": check_telemetrypolicy,
         "TrafficPolicy": check_trafficpolicy,
         "UDPRoute": check_streamroute,
     }

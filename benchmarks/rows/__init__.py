@@ -9,6 +9,8 @@ from benchmarks.bench import Row
 from benchmarks.rows import (
     cold_start,
     connect_cold,
+    consul_change,
+    consul_size,
     derivation,
     endpoint_fanout,
     endpoint_rate,
@@ -44,6 +46,8 @@ ANYWHERE: Sequence[Row] = [
         renewals,
     )
 ]
+IN_CONSUL: Sequence[Row] = [cast("Row", module) for module in (consul_change, consul_size)]
+"""Those that need a Consul, and have no peer."""
 IN_CLUSTER: Sequence[Row] = [
     cast("Row", module)
     for module in (
@@ -56,4 +60,4 @@ IN_CLUSTER: Sequence[Row] = [
     )
 ]
 """Those that need a Kubernetes; last, for a local node that they start goes on to run."""
-ROWS: Sequence[Row] = [*ANYWHERE, *IN_CLUSTER]
+ROWS: Sequence[Row] = [*ANYWHERE, *IN_CONSUL, *IN_CLUSTER]

@@ -81,12 +81,22 @@ def drain_seconds(parameters: GatewayParametersSpec) -> int:
 
 
 def manifests(
-    gateway: Gateway, row: GatewayRow, parameters: GatewayParametersSpec, settings: Settings, files: Files
+    gateway: Gateway,
+    row: GatewayRow,
+    parameters: GatewayParametersSpec,
+    settings: Settings,
+    files: Files,
+    *,
+    http3: Iterable[int] = (),
 ) -> tuple[JSON, ...]:
-    """What runs a Gateway, in the order in which it is to be made; nothing where no listener could be reached."""
+    """What runs a Gateway, in the order in which it is to be made; nothing where no listener could be reached.
+
+    `http3` are the ports of its HTTPS listeners that take QUIC beside TCP.
+    """
     ports = _ports(row)
     if not ports:
         return ()
+    ports |= {(port, True): "HTTP3" for port in http3}
     made = _Maker(gateway, parameters, settings)
     return tuple(
         _sealed(manifest)
@@ -264,7 +274,7 @@ class _Maker:
                     "port": port,
                     "targetPort": port,
                     "protocol": "UDP" if udp else "TCP",
-                    **({} if protocol in ("TCP", "UDP") else {"appProtocol": protocol.lower()}),
+                    **({} if protocol in ("TCP", "UDP", "HTTP3") else {"appProtocol": protocol.lower()}),
                 }
                 for (port, udp), protocol in sorted(ports.items())
             ],

@@ -44,6 +44,7 @@ from discovery.kubernetes.provisioned import (
 from discovery.kubernetes.troubles import Situation, told
 from discovery.kubernetes.wanted import Render, Wanted, defect, wanted
 from discovery.kubernetes.wire import Key, Malformed, Reader, UnreadableError
+from mesh.client_policies import CLIENT_RULES
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.meta import JSON
 from mesh.model import PROVISIONED, Provisioned, ProvisionedKey
@@ -141,7 +142,7 @@ class Provisioner:
 
     def note(self, commit: Commit) -> None:
         """Take in what a commit changed; to be called before the engine is written again."""
-        touched = set(commit.of(GATEWAYS))
+        touched = {*commit.of(GATEWAYS), *commit.of(CLIENT_RULES)}
         changed = commit.of(OBJECTS)
         touched |= {GatewayKey(key.namespace, key.name) for key in changed if key.kind == "Gateway"}
         if any(key.kind in _SHARED for key in changed):

@@ -9,6 +9,7 @@ import msgspec
 
 from discovery.kubernetes.provision import Files, Settings, manifests
 from discovery.kubernetes.provisioned import Trouble
+from mesh.client_policies import CLIENT_RULES, NO_RULES
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.gatewayclass import GatewayClass
@@ -74,7 +75,11 @@ def _of_row(look: Reader, gateway: GatewayObject, row: Gateway, settings: Settin
     files = render(gateway, merged) if row.accepted else None
     if files is None:
         return made
-    return msgspec.structs.replace(made, manifests=manifests(gateway, row, merged, settings, files) or None)
+    rules = look(CLIENT_RULES, GatewayKey(gateway.metadata.namespace, gateway.metadata.name)) or NO_RULES
+    http3 = {port for _, port in rules.quic}
+    return msgspec.structs.replace(
+        made, manifests=manifests(gateway, row, merged, settings, files, http3=http3) or None
+    )
 
 
 def defect(key: GatewayKey, error: Exception) -> Trouble:

@@ -33,6 +33,7 @@ from mesh.kinds.secret import Secret
 from mesh.kinds.service import Service
 from mesh.kinds.servicesubset import ServiceSubset
 from mesh.kinds.tcproute import TCPRoute
+from mesh.kinds.telemetrypolicy import TelemetryPolicy
 from mesh.kinds.tlsroute import TLSRoute
 from mesh.kinds.trafficpolicy import TrafficPolicy
 from mesh.kinds.udproute import UDPRoute
@@ -119,6 +120,15 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("cp",),
                 True,
                 ClientPolicy,
+            ),
+            Kind(
+                "TelemetryPolicy",
+                FAIRLEAD_V1ALPHA1,
+                (FAIRLEAD_V1ALPHA1,),
+                "telemetrypolicies",
+                ("telemetry",),
+                True,
+                TelemetryPolicy,
             ),
             Kind(
                 "RoutePolicy",

@@ -45,14 +45,32 @@ _PLAIN = frozenset(
         "VIRTUAL_CLUSTER_NAME",
     }
 )
+# What is known only when a request is over, and so makes sense in logs alone.
+_LOGGED = frozenset(
+    {
+        "ACCESS_LOG_TYPE",
+        "BYTES_SENT",
+        "CONNECTION_TERMINATION_DETAILS",
+        "DURATION",
+        "GRPC_STATUS",
+        "REQUEST_DURATION",
+        "RESPONSE_DURATION",
+        "RESPONSE_TX_DURATION",
+        "TRACE_ID",
+        "UPSTREAM_CLUSTER_RAW",
+        "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+        "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    }
+)
 _WITH_ARGUMENT = frozenset({"REQ", "RESP", "DYNAMIC_METADATA", "FILTER_STATE", "QUERY_PARAM", "ENVIRONMENT"})
 _OPTIONAL_ARGUMENT = frozenset({"START_TIME"})
 _COMMAND = re.compile(r"%(?:%|([A-Z0-9_]+)(\(([^()%]*)\))?(:[0-9]{1,4})?%)?")
 _ARGUMENT = re.compile(r"[A-Za-z0-9:?._-]{1,128}")
 
 
-def check_format(value: str, path: str, report: Report) -> None:
-    """Judge a value with commands."""
+def check_format(value: str, path: str, report: Report, *, logs: bool = False) -> None:
+    """Judge a value with commands; `logs`: one that is filled in when the request is over."""
+    plain = _PLAIN | _LOGGED if logs else _PLAIN
     for found in _COMMAND.finditer(value):
         name, _, argument, _ = found.groups()
         if found.group() == "%%":
@@ -61,9 +79,9 @@ def check_format(value: str, path: str, report: Report) -> None:
             message = f"after the '%' at character {found.start() + 1} stands no command of Envoy's"
             report.error("InvalidFormat", path, message, "write `%%` for a plain '%', or a command like `%PROTOCOL%`")
             return
-        if name not in _PLAIN | _WITH_ARGUMENT:
-            message = f"'{shown(name)}' is no command that can stand in a header"
-            fix = f"write one of {', '.join(sorted(_PLAIN | _WITH_ARGUMENT))}"
+        if name not in plain | _WITH_ARGUMENT:
+            message = f"'{shown(name)}' is no command that can stand in {'a log' if logs else 'a header'}"
+            fix = f"write one of {', '.join(sorted(plain | _WITH_ARGUMENT))}"
             report.error("UnknownValue", path, message, fix)
         elif name in _WITH_ARGUMENT and not (argument and _ARGUMENT.fullmatch(argument)):
             message = f"{name} needs an argument of letters, digits and ':', '?', '.', '_', '-'"

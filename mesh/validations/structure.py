@@ -184,6 +184,7 @@ class _Walker:
                 fix = "put the key in quotes"
                 self.error("WrongType", child(path, str(key)), f"the key {self.text(key)} is not a string", fix)
             else:
+                self.walk(key, of.key_type, child(path, key), "")
                 self.walk(item, of.value_type, child(path, key), "")
 
     def check_count(self, count: int, least: int | None, most: int | None, path: str) -> None:

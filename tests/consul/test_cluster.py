@@ -12,7 +12,7 @@ from tests.support.consul_cluster import Member
 from tests.support.consul_mesh import ConsulMesh, route
 from tests.support.programs import start_backend
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.envoy, pytest.mark.faults, pytest.mark.timeout(300)]
 
 
 def test_leader_that_is_lost_and_a_lost_quorum_cost_no_request(children: Children, consul: Path) -> None:

@@ -64,6 +64,7 @@ def test_fairlead_that_starts_while_the_agent_is_away_serves_what_was_known(chil
     mesh.wait_ok("web")
 
 
+@pytest.mark.faults
 def test_catalog_that_is_made_anew_removes_nothing_until_services_are_back(children: Children, consul: Path) -> None:
     member = Member(children, consul, "one").start().wait_leader()
     for number in range(40):  # so that the new index is surely lower
@@ -124,6 +125,7 @@ async def aside(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     return await asyncio.to_thread(call, *arguments, **named)
 
 
+@pytest.mark.faults
 async def test_connections_that_are_open_at_one_end_only_are_noticed(children: Children, agent: ConsulAgent) -> None:
     first = await aside(start_backend, children, "web")
     await aside(agent.register, "web", first)
@@ -149,6 +151,7 @@ async def test_connections_that_are_open_at_one_end_only_are_noticed(children: C
         await line.cut()
 
 
+@pytest.mark.faults
 def test_agent_that_takes_few_connections_is_obeyed_and_everything_still_arrives(
     children: Children, consul: Path
 ) -> None:

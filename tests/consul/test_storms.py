@@ -7,6 +7,8 @@ import json
 import random
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Self
 
 import pytest
 
@@ -27,6 +29,12 @@ class Writer:
     def __init__(self, agent: ConsulAgent) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=60)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
     def put(self, path: str, body: object = None) -> None:
         self._connection.request("PUT", path, body=json.dumps(body).encode() if body is not None else None)
         answer = self._connection.getresponse()
@@ -39,9 +47,11 @@ class Writer:
             "/v1/agent/service/register", {"Name": name, "ID": own, "Address": address, "Port": port, "Check": check}
         )
 
-    def all(self, paths: Iterable[str]) -> None:
+
+def put_all(agent: ConsulAgent, paths: Iterable[str]) -> None:
+    with Writer(agent) as writer:
         for path in paths:
-            self.put(path)
+            writer.put(path)
 
 
 def addresses(mesh: ConsulMesh, service: str | None = None) -> dict[str, set[str]]:
@@ -57,10 +67,10 @@ def test_five_hundred_instances_that_flap_cost_no_request_and_end_as_consul_says
 ) -> None:
     agent = start_agent(children, consul, "consul", *MANY_CONNECTIONS)  # type: ignore[arg-type]
     port = start_backend(children, "web", host="0.0.0.0")
-    writer = Writer(agent)
     ids = [f"web-{number}" for number in range(500)]
-    for number, own in enumerate(ids):
-        writer.register("web", own, f"127.1.{number // 250}.{number % 250 + 1}", port)
+    with Writer(agent) as writer:
+        for number, own in enumerate(ids):
+            writer.register("web", own, f"127.1.{number // 250}.{number % 250 + 1}", port)
     mesh = ConsulMesh(children, "--consul", agent.url, objects=[route("web")])
     mesh.wait(lambda: len(addresses(mesh, "web").get("web", ())) == 500, "all instances")
     mesh.wait_ok("web")
@@ -70,7 +80,7 @@ def test_five_hundred_instances_that_flap_cost_no_request_and_end_as_consul_says
         for _ in range(6):
             states = {own: own in steady or chance.random() < 0.5 for own in ids}
             paths = [f"/v1/agent/check/{'pass' if up else 'fail'}/check:{own}" for own, up in states.items()]
-            list(pool.map(lambda part: Writer(agent).all(part), [paths[at::4] for at in range(4)]))
+            list(pool.map(lambda part: put_all(agent, part), [paths[at::4] for at in range(4)]))
             up = sum(states.values())
             mesh.wait(lambda up=up: len(addresses(mesh, "web")["web"]) == up, f"{up} of them")  # type: ignore[misc]
     assert traffic.requests > 100
@@ -80,8 +90,8 @@ def test_five_hundred_instances_that_flap_cost_no_request_and_end_as_consul_says
 def test_every_change_of_250_services_in_50_rounds_arrives(children: Children, consul: object) -> None:
     agent = start_agent(children, consul, "consul", *MANY_CONNECTIONS)  # type: ignore[arg-type]
     names = [f"s{number}" for number in range(250)]
-    with ThreadPoolExecutor(4) as pool:
-        writers = [Writer(agent) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool, ExitStack() as stack:
+        writers = [stack.enter_context(Writer(agent)) for _ in range(4)]
 
         def round_of(number: int) -> None:
             def part(at: int) -> None:

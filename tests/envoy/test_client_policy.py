@@ -14,6 +14,7 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,7 +71,7 @@ def dialled(port: int) -> socket.socket:
 def read_to_end(connection: socket.socket) -> bytes:
     """All that comes until the other side closes."""
     found = b""
-    with contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
         while data := connection.recv(65536):
             found += data
     return found
@@ -79,7 +80,8 @@ def read_to_end(connection: socket.socket) -> bytes:
 def raw(port: int, request: bytes) -> bytes:
     """What comes back for these bytes until the connection ends."""
     with dialled(port) as connection:
-        connection.sendall(request)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # it may be over already
+            connection.sendall(request)
         return read_to_end(connection)
 
 
@@ -88,6 +90,11 @@ def first(port: int, request: bytes) -> bytes:
     with dialled(port) as connection:
         connection.sendall(request)
         return connection.recv(65536)
+
+
+def answered(port: int, request: bytes) -> bool:
+    """Whether these bytes are answered 200 before the connection ends."""
+    return status(raw(port, request)) == 200
 
 
 def status(answer: bytes) -> int:
@@ -217,7 +224,7 @@ def test_tls_is_spoken_as_the_policy_says(tmp_path: Path, backend: Server) -> No
 def test_a_handshake_that_takes_too_long_ends_with_the_connection(tmp_path: Path, backend: Server) -> None:
     edge = Edge(backend.server_port, "HTTPS", tls=Authority(tmp_path), hasty={"timeouts": {"tlsHandshake": "300ms"}})
     with serving(edge.text, tmp_path):
-        assert shaken(edge.ports["hasty"]) is not None
+        wait_until(lambda: shaken(edge.ports["hasty"]) is not None)  # a busy machine may take too long, too
         assert raw(edge.ports["hasty"], b"") == b""  # in 10 s at most, where Envoy itself would wait for 15
         assert raw(edge.ports["hasty"], b"\x16\x03\x01\x02\x00\x01") == b""
 
@@ -364,8 +371,9 @@ def test_what_takes_too_long_ends(tmp_path: Path, backend: Server) -> None:
         assert status(first(port("request"), half)) == 408
         assert status(first(port("stream"), slow)) in (408, 504)
         assert status(first(port("still"), slow)) in (408, 504)
-        for name in ("idle", "age"):  # the answer comes, then the connection ends by itself
-            assert status(raw(port(name), whole)) == 200
+        for at in (port("idle"), port("age")):
+            # The answer comes, then the connection ends by itself; on a busy machine it may end before the request.
+            wait_until(partial(answered, at, whole))
         assert get(port("off"), "/")[0] == 200
 
 

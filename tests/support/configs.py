@@ -364,6 +364,25 @@ client_policies = st.builds(
     _some(timeouts=_some(idle=st.just("2m")), tls=st.just({"maxVersion": "1.2"})),
 )
 
+telemetry_policies = st.builds(
+    lambda target, own: {"targetRefs": [target], **own},
+    st.one_of(
+        st.just({"group": GATEWAY_API, "kind": "Gateway", "name": "x"}),
+        st.just({"group": GATEWAY_API, "kind": "HTTPRoute", "name": "r"}),
+        st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
+    ),
+    _some(
+        accessLogs=st.sampled_from(([], [{"grpc": {"backend": {"name": "s", "port": 80}}}])),
+        tracing=_some(
+            provider=st.sampled_from(
+                tuple({kind: {"backend": {"name": "s", "port": 80}}} for kind in ("otlp", "zipkin", "datadog"))
+            ),
+            sampling=st.just(50),
+        ),
+        requestId=st.just({"preserve": True}),
+    ),
+)
+
 _modes = st.sampled_from(("UNSET", "DISABLE", "PERMISSIVE", "STRICT")).map(lambda mode: {"mode": mode})
 _selected = st.sampled_from(({"matchLabels": {"version": "v1"}}, {"matchLabels": {"version": "v2"}}))
 peer_authentications = st.one_of(
@@ -428,6 +447,7 @@ declarations = st.one_of(
     _kind("PeerAuthentication", names, _spec(peer_authentications)),
     _kind("RequestAuthentication", names, _spec(request_authentications)),
     _kind("ClientPolicy", names, _spec(client_policies)),
+    _kind("TelemetryPolicy", names, _spec(telemetry_policies)),
     _kind("BackendTLSPolicy", names, _spec(backend_tls_policies)),
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),

@@ -26,6 +26,7 @@ from mesh.peer_authentication import has_identity, peer_modes
 from mesh.routes import find_stream_route
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
+from mesh.telemetry_policies import TELEMETRY_RULES, TelemetryRules
 from xds.resources import Resource, ResourceKey
 from xds.schema import encode
 from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
@@ -41,6 +42,7 @@ from xds.translate.names import (
     client_authorities_name,
     client_authorities_of,
     clients_scope,
+    cluster_name,
     gateway_of,
     gateway_scope,
     route_of,
@@ -95,6 +97,14 @@ def _client_uses(key: SeenPortKey, row: BuiltVirtualHost) -> Iterable[UseKey]:
     return _uses(clients_scope(key.clients.namespace, grpc=key.clients.grpc), _client_clusters(key, row))
 
 
+def _collectors(_key: GatewayKey, row: TelemetryRules) -> Iterable[ResourceKey]:
+    return [ResourceKey(TYPE_CLUSTER, cluster_name(backend)) for backend in row.backends]
+
+
+def _collector_uses(key: GatewayKey, row: TelemetryRules) -> Iterable[UseKey]:
+    return _uses(gateway_scope(*key), _collectors(key, row))
+
+
 def _uses(scope: str, clusters: Iterable[ResourceKey]) -> Iterable[UseKey]:
     for cluster in clusters:
         yield UseKey(scope, cluster)
@@ -117,6 +127,7 @@ def ADDRESSINGS(key: ServiceKey, look: Look) -> Addressing | None:  # noqa: N802
     each(VIRTUAL_HOSTS, _gateway_clusters),
     each(SERVICE_HOSTS, _client_clusters),
     each(STREAMS, _gateway_clusters),
+    each(TELEMETRY_RULES, _collectors),
 )
 def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """Each cluster that some route names."""
@@ -289,7 +300,13 @@ def WORKLOAD_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     return resource(key.type_url, key.name, encode_checked(cluster))
 
 
-@derived("uses", each(VIRTUAL_HOSTS, _gateway_uses), each(SERVICE_HOSTS, _client_uses), each(STREAMS, _stream_uses))
+@derived(
+    "uses",
+    each(VIRTUAL_HOSTS, _gateway_uses),
+    each(SERVICE_HOSTS, _client_uses),
+    each(STREAMS, _stream_uses),
+    each(TELEMETRY_RULES, _collector_uses),
+)
 def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
     """Which scope's routes name which clusters, and so need which endpoints."""
     table = CLUSTERS if key.resource.type_url == TYPE_CLUSTER else ASSIGNMENTS

@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from mesh.client_policies import NOTHING
+from mesh.gateways import GatewayKey
 from mesh.kinds.clientpolicy import ClientSettings
+from mesh.telemetry_policies import SILENT, ListenerTelemetry
 from xds.schema import pack
 from xds.schema.types import ApiVersion, Cors, EarlyHeaderMutation, HttpConnectionManager, Router
-from xds.translate.access_log import add_access_log
 from xds.translate.client_policy import set_manager as set_client_settings
 from xds.translate.client_policy import stripped
 from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, Filter, add_filters, http_filter
@@ -24,6 +25,7 @@ from xds.translate.jwt_authn import FILTERS as TOKEN_FILTERS
 from xds.translate.names import stat_name
 from xds.translate.route_policy import FILTERS
 from xds.translate.scoped_routes import EARLY_MUTATION, broad_scope_filter, set_scoped_routes
+from xds.translate.telemetry import set_telemetry
 
 FILTER = "envoy.filters.network.http_connection_manager"
 SERVER_NAME = "fairlead"
@@ -39,17 +41,26 @@ _ROUTER_FILTER = http_filter(ROUTER, pack(Router()))
 _CORS_FILTER = http_filter(CORS, pack(Cors()))
 
 
-def gateway_manager(chain: str, *, scoped: bool, settings: ClientSettings = NOTHING, told: Filter | None = None) -> Any:
+def gateway_manager(
+    chain: str,
+    *,
+    scoped: bool,
+    gateway: GatewayKey,
+    settings: ClientSettings = NOTHING,
+    told: Filter | None = None,
+    telemetry: ListenerTelemetry = SILENT,
+) -> Any:
     """The manager of a gateway's filter chain, which gets its routes by scope (`scoped_routes`) or all in one (RDS).
 
-    `settings` is what ClientPolicies say, `told` the filter that tells clients of HTTP/3.
+    `settings` is what ClientPolicies say, `told` the filter that tells clients of HTTP/3, `telemetry` what is told of
+    its requests.
     """
     manager = _manager(chain)
     _guard(manager)
     manager.use_remote_address.value = True
     _trust_nobody(manager)
-    add_access_log(manager)
-    _strip(manager, (*FORGEABLE, *stripped(settings)))
+    set_telemetry(manager, telemetry, gateway)
+    _strip(manager, (*FORGEABLE, *_outside(settings, telemetry)))
     filters = [_CORS_FILTER, *TOKEN_FILTERS, *FILTERS, _ROUTER_FILTER, *([told] if told is not None else [])]
     if scoped:
         set_scoped_routes(manager, chain)
@@ -59,6 +70,13 @@ def gateway_manager(chain: str, *, scoped: bool, settings: ClientSettings = NOTH
     add_filters(manager, filters)
     set_client_settings(manager, settings)
     return manager
+
+
+def _outside(settings: ClientSettings, telemetry: ListenerTelemetry) -> list[str]:
+    """The headers of strangers that are not taken, but for the request ID where a policy wants it kept."""
+    request_id = telemetry.settings.request_id
+    kept = {"x-request-id"} if request_id is not None and request_id.preserve else set[str]()
+    return [name for name in stripped(settings) if name not in kept]
 
 
 def egress_manager(name: str) -> Any:

@@ -32,8 +32,9 @@ from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
 from xds.translate.route_policy import apply_policy
 from xds.translate.session_affinity import set_session_persistence
+from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream
-from xds.translate.traffic import request_timeout, route_settings, traffic_settings
+from xds.translate.traffic import request_timeout, route_settings, traced, traffic_settings
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -80,6 +81,7 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
         shares = tuple(_shares(look, at, rule)) if not refused else ()
         timeout = _policy_timeout(look, at.route, rule)
         settings = route_settings(look, at.route, rule.name)
+        tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
         mirrors = dict(_mirrors(look, at.route, rule)) if not refused else {}
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
@@ -107,6 +109,8 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
                 apply_policy(made, settings)
             if rule.session_persistence is not None and not at.grpc and made.HasField("route"):
                 set_session_persistence(made, rule.session_persistence, rule.matches)
+            if not at.grpc:
+                set_route_tracing(made, tracing)
             if requirement:
                 set_requirement(made, requirement)
             yield OrderedRoute(

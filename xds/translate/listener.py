@@ -15,14 +15,17 @@ import msgspec
 
 from mesh.certificates import SecretKey
 from mesh.client_policies import NOTHING
+from mesh.gateways import GatewayKey
 from mesh.hostnames import ANY
 from mesh.kinds.clientpolicy import ClientHTTP3, ClientSettings, ClientTLS
+from mesh.telemetry_policies import SILENT, ListenerTelemetry
 from xds.schema import pack
 from xds.schema.types import Listener, SocketAddress, TlsInspector
 from xds.translate.client_policy import set_chain, set_port
 from xds.translate.http3 import ALPN as HTTP3_ALPN
 from xds.translate.http3 import advertising, make_quic, speak_http3, wrap_in_quic
 from xds.translate.http_connection_manager import FILTER, gateway_manager
+from xds.translate.http_filters import Filter
 from xds.translate.names import listener_name, stat_name
 from xds.translate.stream_tables import StreamHost, StreamShare
 from xds.translate.tcp_proxy import add_tcp_proxy
@@ -38,7 +41,7 @@ class Chain(msgspec.Struct, frozen=True):
     """A filter chain: its name, which its routes bear too, and for HTTPS its hostname and certificates.
 
     `stream` is set where connections pass as they are: their shares. `by_server_name`: only TLS comes in here.
-    `settings` is what ClientPolicies say. `http3`: there is a chain for QUIC too.
+    `settings` is what ClientPolicies say, `telemetry` what is told of requests. `http3`: there is a chain for QUIC too.
     """
 
     name: str
@@ -49,10 +52,17 @@ class Chain(msgspec.Struct, frozen=True):
     clients: ClientTrust | None = None
     settings: ClientSettings = NOTHING
     http3: bool = False
+    telemetry: ListenerTelemetry = SILENT
 
 
 def gateway_listener(
-    address: str, port: int, chains: Iterable[Chain], *, scoped: bool, shared: ClientSettings = NOTHING
+    address: str,
+    port: int,
+    chains: Iterable[Chain],
+    *,
+    scoped: bool,
+    gateway: GatewayKey,
+    shared: ClientSettings = NOTHING,
 ) -> Any:
     """The listener at an address; `EVERY_ADDRESS` takes IPv4 as well. `scoped`: it gets its routes by scope.
 
@@ -83,7 +93,7 @@ def gateway_listener(
             add_tcp_proxy(made, chain.stream, idle=timeouts.idle if timeouts is not None else None)
         else:
             told = advertising(chain.settings.http3 or ClientHTTP3(), port) if chain.http3 else None
-            add_manager(made, gateway_manager(chain.name, scoped=scoped, settings=chain.settings, told=told))
+            add_manager(made, _manager(chain, gateway, scoped=scoped, told=told))
     if tls:
         inspector = listener.listener_filters.add()
         inspector.name = "envoy.filters.listener.tls_inspector"
@@ -100,7 +110,13 @@ def _limit_first_bytes(listener: Any) -> None:
         set_duration(listener.listener_filters_timeout, longest)
 
 
-def quic_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: bool) -> Any:
+def _manager(chain: Chain, gateway: GatewayKey, *, scoped: bool, told: Filter | None = None) -> Any:
+    return gateway_manager(
+        chain.name, scoped=scoped, gateway=gateway, settings=chain.settings, told=told, telemetry=chain.telemetry
+    )
+
+
+def quic_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: bool, gateway: GatewayKey) -> Any:
     """The listener for HTTP/3 at an address, beside that for TCP."""
     listener = Listener()
     listener.name = listener_name(address, port, udp=True)
@@ -115,7 +131,7 @@ def quic_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: b
         wanted = chain.settings.tls or ClientTLS()
         context = downstream_tls(chain.certificates, alpn=HTTP3_ALPN, wanted=ClientTLS(curves=wanted.curves))
         wrap_in_quic(made.transport_socket, context)
-        manager = gateway_manager(chain.name, scoped=scoped, settings=chain.settings)
+        manager = _manager(chain, gateway, scoped=scoped)
         speak_http3(manager, chain.settings.http3 or ClientHTTP3())
         add_manager(made, manager)
     return listener

@@ -14,6 +14,7 @@ from mesh.listeners import GatewayListener
 from mesh.model import Audience, mesh_settings
 from mesh.peer_authentication import PeerModes, peer_modes
 from mesh.tables import Look, derived, each
+from mesh.telemetry_policies import NO_TELEMETRY, TELEMETRY_RULES, TelemetryRules
 from xds.resources import Resource, ResourceKey
 from xds.schema.type_urls import TYPE_LISTENER
 from xds.translate import names
@@ -70,16 +71,19 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
         return None
     address, port, udp = names.listener_place(key.name)
     rules = look(CLIENT_RULES, gateway_key) or NO_RULES
+    telemetry = look(TELEMETRY_RULES, gateway_key) or NO_TELEMETRY
+    asked = {names.cluster_name(backend) for backend in telemetry.backends}
     if udp and (address, port) in rules.quic:
-        made = quic_listener(address, port, _quic_chains(gateway_key, gateway, rules, port), scoped=not sotw)
-        return resource(key.type_url, key.name, encode_checked(made))
+        quic = _quic_chains(gateway_key, gateway, rules, port, telemetry)
+        made = quic_listener(address, port, quic, scoped=not sotw, gateway=gateway_key)
+        return resource(key.type_url, key.name, encode_checked(made), needs=asked)
     chains: dict[str, Chain] = {}
-    needs: set[str] = set()
+    needs: set[str] = set(asked)
     for listener in gateway.listeners:
         if not listener.programmed or listener.place != (port, udp):
             continue
         if listener.http:
-            chain = _http_chain(gateway_key, listener, rules)
+            chain = _http_chain(gateway_key, listener, rules, telemetry)
             chains[chain.name] = chain
             continue
         stream = look(STREAMS, ListenerKey(gateway_key, listener.name)) or Stream(())
@@ -91,11 +95,11 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
         settings = rules.of_listener(listener.name)
         chains |= {chain.name: chain for chain in _stream_chains(listener, stream, settings)}
     ordered = [chains[name] for name in sorted(chains)]
-    made = gateway_listener(address, port, ordered, scoped=not sotw, shared=rules.of_port(port))
+    made = gateway_listener(address, port, ordered, scoped=not sotw, gateway=gateway_key, shared=rules.of_port(port))
     return resource(key.type_url, key.name, encode_checked(made), needs=needs)
 
 
-def _http_chain(key: GatewayKey, listener: GatewayListener, rules: ClientRules) -> Chain:
+def _http_chain(key: GatewayKey, listener: GatewayListener, rules: ClientRules, telemetry: TelemetryRules) -> Chain:
     chain = chain_key(key, listener)
     return Chain(
         chain.name,
@@ -104,12 +108,15 @@ def _http_chain(key: GatewayKey, listener: GatewayListener, rules: ClientRules) 
         clients=_trust(key, listener),
         settings=rules.of_listener(listener.name),
         http3=listener.name in rules.http3,
+        telemetry=telemetry.of_listener(listener.name),
     )
 
 
-def _quic_chains(key: GatewayKey, gateway: Gateway, rules: ClientRules, port: int) -> list[Chain]:
+def _quic_chains(
+    key: GatewayKey, gateway: Gateway, rules: ClientRules, port: int, telemetry: TelemetryRules
+) -> list[Chain]:
     listeners = (each for each in gateway.listeners if each.port == port and each.name in rules.http3)
-    return sorted((_http_chain(key, each, rules) for each in listeners), key=lambda chain: chain.name)
+    return sorted((_http_chain(key, each, rules, telemetry) for each in listeners), key=lambda chain: chain.name)
 
 
 def _trust(gateway: GatewayKey, listener: GatewayListener) -> ClientTrust | None:

@@ -9,10 +9,12 @@ import msgspec
 from mesh.backends import Backend
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.routepolicy import RouteSettings
+from mesh.kinds.telemetrypolicy import TelemetrySettings
 from mesh.kinds.trafficpolicy import TrafficSettings
 from mesh.model import ObjectKey
 from mesh.policies import ROUTE_RULES, TRAFFIC, BackendKey
 from mesh.tables import Reader
+from mesh.telemetry_policies import ROUTE_TELEMETRY
 
 
 def traffic_settings(look: Reader, backend: Backend) -> TrafficSettings | None:
@@ -30,6 +32,14 @@ def route_settings(look: Reader, route: ObjectKey, rule: str | None) -> RouteSet
     row = look(ROUTE_RULES, route)
     effective = row.of_rule(rule) if row is not None else None
     settings: RouteSettings | None = effective.settings if effective is not None else None
+    return settings
+
+
+def traced(look: Reader, route: ObjectKey, rule: str | None) -> TelemetrySettings | None:
+    """What TelemetryPolicies for a rule of a route say; None where there are none."""
+    row = look(ROUTE_TELEMETRY, route)
+    effective = row.of_rule(rule) if row is not None else None
+    settings: TelemetrySettings | None = effective.settings if effective is not None else None
     return settings
 
 

@@ -1,6 +1,18 @@
 from __future__ import annotations
 
-from mesh.model import DISCOVERED_ENDPOINTS, Audience, Endpoint, ServiceKey, ServicePort
+from mesh.model import (
+    DISCOVERED_ENDPOINTS,
+    DISCOVERED_SERVICES,
+    Audience,
+    DiscoveredEndpoints,
+    DiscoveredEndpointsKey,
+    DiscoveredService,
+    DiscoveredServiceKey,
+    Endpoint,
+    Locality,
+    ServiceKey,
+    ServicePort,
+)
 from mesh.services import (
     ENDPOINTS,
     SERVICES,
@@ -182,3 +194,36 @@ def test_an_external_name_is_kept() -> None:
     service = model.engine.get(SERVICES, REVIEWS)
     assert service is not None
     assert service.external_name == "reviews.example.com"
+
+
+def test_service_of_kubernetes_and_consul_is_one_with_the_endpoints_of_both() -> None:
+    model = Model()
+    port = ServicePort("web", 8080, "HTTP")
+    pods = DiscoveredEndpoints((Endpoint("10.1.0.1", (("web", 8081),), locality=Locality("r", "z"), health="Healthy"),))
+    instance = Endpoint("10.2.0.1", (("", 9000),), weight=3, locality=Locality("dc1"), health="Healthy")
+    far = Endpoint("10.3.0.1", (("", 9000),), locality=Locality("dc2"), health="Healthy", priority=1)
+    told = {
+        "kubernetes:default": (port, pods),
+        "consul": (ServicePort("", 8080, "HTTP"), DiscoveredEndpoints((instance,))),
+        "consul:dc2": (ServicePort("", 8080, "HTTP"), DiscoveredEndpoints((far,))),
+    }
+    model.engine.commit(
+        change
+        for source, (named, endpoints) in told.items()
+        for change in (
+            Change(DISCOVERED_SERVICES, DiscoveredServiceKey(source, *REVIEWS), DiscoveredService(ports=(named,))),
+            Change(DISCOVERED_ENDPOINTS, DiscoveredEndpointsKey(source, *REVIEWS, "x"), endpoints),
+        )
+    )
+    service = model.engine.get(SERVICES, REVIEWS)
+    assert service is not None
+    assert service.sources == ("consul", "consul:dc2", "kubernetes:default")
+    assert len(service.ports) == 1
+    row = model.engine.get(ENDPOINTS, REVIEWS)
+    assert row is not None
+    assert [(each.address, each.ports, each.weight, each.priority) for each in row.endpoints] == [
+        ("10.1.0.1", ((service.ports[0].name, 8081),), 1, 0),
+        ("10.2.0.1", ((service.ports[0].name, 9000),), 3, 0),
+        ("10.3.0.1", ((service.ports[0].name, 9000),), 1, 1),
+    ]
+    assert [each.locality.region for each in row.endpoints] == ["r", "dc1", "dc2"]

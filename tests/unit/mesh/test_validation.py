@@ -56,6 +56,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
             "http3": {"enabled": True},
         }
     },
+    "TelemetryPolicy": {
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}],
+            "accessLogs": [{"stdout": True}],
+        }
+    },
     "RoutePolicy": {
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}],

@@ -9,6 +9,8 @@ from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayparameters import GatewayParametersSpec
 from mesh.tables import Present
 from tests.support.model import Model
+from tests.support.routing import document
+from tests.support.secrets import secret
 
 KUBERNETES = "kubernetes:one"
 SETTINGS = Settings(image="example.com/envoy:1")
@@ -105,3 +107,23 @@ def test_a_defect_of_ours_costs_one_gateway() -> None:
     assert found.manifests is None
     assert found.trouble is not None
     assert "LookupError: oh" in found.trouble.message
+
+
+def test_the_service_has_the_port_of_udp_where_a_policy_asks_for_http3() -> None:
+    model = Model()
+    https = "{name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}"
+    listeners = gateway().replace("[{name: http", f"[{https}, {{name: http")
+    model.apply(f"{listeners}\n---\n{secret('cert')}", source=KUBERNETES)
+
+    def ports() -> list[tuple[str, int, str]]:
+        found = ask(model)
+        assert found is not None
+        [made] = [manifest for manifest in found.manifests or () if manifest["kind"] == "Service"]
+        return [(port["name"], port["port"], port["protocol"]) for port in made["spec"]["ports"]]
+
+    tcp = [("http-80", 80, "TCP"), ("https-443", 443, "TCP")]
+    assert ports() == tcp
+    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}
+    policy = document("ClientPolicy", "h3", {"targetRefs": [target], "http3": {"enabled": True}})
+    model.apply(policy.removesuffix("\n---\n"), source=KUBERNETES)
+    assert ports() == [*tcp, ("http3-443", 443, "UDP")]
