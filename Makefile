@@ -67,7 +67,7 @@ lint: $(READY) ## style, types, and who may import whom
 
 .PHONY: docs
 docs: $(READY) ## write the reference pages that are made from the code
-	$(BIN)/python -m fairlead.settings > docs/reference/settings.md
+	$(BIN)/python -m fairlead.settings_page > docs/reference/settings.md
 	$(BIN)/python -m fairlead.metrics > docs/reference/metrics.md
 	$(BIN)/python -m tests.docs.reference
 

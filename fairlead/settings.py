@@ -1,8 +1,8 @@
 """Every setting of `fairlead serve`, documented once: name, type, default, meaning.
 
 From the fields below come the flag (`--quiet-period`), the environment variable (`FAIRLEAD_QUIET_PERIOD`), the key in
-the settings file (`quiet_period`), the help text and the reference page (`python -m fairlead.settings`). A flag wins
-over the environment, the environment over the file, the file over the default. Nothing else reads the environment.
+the settings file (`quiet_period`), the help text and the reference page (`settings_page.py`). A flag wins over the
+environment, the environment over the file, the file over the default. Nothing else reads the environment.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
-import tomllib
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from fairlead.errors import UsageError, oserror_words
+from fairlead.errors import UsageError
+from fairlead.settings_file import read_settings_file
 
 Meta = msgspec.Meta
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
@@ -377,6 +375,15 @@ class SettingInfo(msgspec.Struct, frozen=True):
         """The environment variable."""
         return _PREFIX + self.name.upper()
 
+    @property
+    def shown_default(self) -> str:
+        """The default as one writes it in the file; empty where it is empty."""
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        if isinstance(self.default, float) and self.default.is_integer():
+            return str(int(self.default))
+        return "" if self.default in ("", ()) else str(self.default)
+
 
 def describe() -> tuple[SettingInfo, ...]:
     """All settings in the order in which they are declared."""
@@ -413,7 +420,7 @@ def load(
     path = config_file if config_file is not None else environ.get("FAIRLEAD_CONFIG") or None
     layers: list[tuple[str, dict[str, Any]]] = []
     if path:
-        layers.append((path, _read_file(path)))
+        layers.append((path, read_settings_file(path, [info.name for info in describe()])))
     layers.append(("environment", _from_environment(environ)))
     layers.append(("flags", {name: value for name, value in flags.items() if value is not None}))
     merged: dict[str, Any] = {}
@@ -470,85 +477,3 @@ def _refuse_unknown(environ: Mapping[str, str], known: AbstractSet[str]) -> None
                 f"did you mean {_PREFIX}{near[0]}?" if near else "unset it; `fairlead serve --help` lists the settings"
             )
             raise UsageError(f"the environment has {name}, and there is no such setting. Fix: {fix}")
-
-
-def _read_file(path: str) -> dict[str, Any]:
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot read the settings file: {oserror_words(error)}. Fix: name a file that can be read"
-        ) from None
-    try:
-        values = tomllib.loads(raw.decode()) if path.endswith(".toml") else msgspec.yaml.decode(raw)
-    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        form = "TOML (`name = value`)" if path.endswith(".toml") else "YAML (`name: value`)"
-        raise UsageError(f"{path}: it cannot be parsed: {error}. Fix: its name says {form}; write it so") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: it holds a {type(values).__name__}. Fix: write settings as `name: value` pairs")
-    known = [info.name for info in describe()]
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            fix = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
-            raise UsageError(f"{path}: unknown setting {name!r}. Fix: {fix}")
-    return values
-
-
-def reference_page() -> str:
-    """`docs/reference/settings.md`, whole."""
-    rows = [
-        f"| `{info.name}` | {_shown_flag(info)} | `{info.variable}` | {_shown_default(info)} | {_shown_meaning(info)} |"
-        for info in describe()
-    ]
-    return "\n".join([_PAGE_HEAD, *rows, _PAGE_END])
-
-
-_PAGE_HEAD = """\
-# Settings of `fairlead serve`
-
-Made from `fairlead/settings.py` by `make docs`; do not edit.
-
-A flag wins over the environment, the environment over the file given with `--config` (or `FAIRLEAD_CONFIG`; TOML or
-YAML, flat `name: value` pairs), the file over the default. An unknown name in the file, and an unknown
-`FAIRLEAD_…` variable, is an error. Times are in seconds. Tokens have no flag: `ps` would show them to everybody.
-
-| in the file | flag | environment | default | meaning |
-|---|---|---|---|---|"""
-
-_PAGE_END = """
-The commands that talk to a server read two variables of their own: `FAIRLEAD_SERVER` (`--server`, default
-`http://127.0.0.1:8080`) and `FAIRLEAD_TOKEN` (`--token`).
-"""
-
-
-def _shown_flag(info: SettingInfo) -> str:
-    if not info.flag:
-        return ""
-    return f"`{info.flag}`, `--no{info.flag[1:]}`" if info.type is bool else f"`{info.flag}`"
-
-
-def shown_default(info: SettingInfo) -> str:
-    """A setting's default as one writes it in the file; empty where it is empty."""
-    if isinstance(info.default, bool):
-        return str(info.default).lower()
-    if isinstance(info.default, float) and info.default.is_integer():
-        return str(int(info.default))
-    return "" if info.default in ("", ()) else str(info.default)
-
-
-def _shown_default(info: SettingInfo) -> str:
-    text = shown_default(info)
-    return f"`{text}`" if text else ""
-
-
-def _shown_meaning(info: SettingInfo) -> str:
-    if get_origin(info.type) is Literal:
-        return f"{info.description} One of {', '.join(f'`{value}`' for value in get_args(info.type) if value)}."
-    return info.description
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference_page())

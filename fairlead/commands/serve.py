@@ -11,7 +11,7 @@ import typer
 
 from fairlead.commands.flags import command_app, examples, parameter, with_flags
 from fairlead.errors import CommandError
-from fairlead.settings import SettingInfo, describe, load, shown_default
+from fairlead.settings import SettingInfo, describe, load
 
 app = command_app()
 
@@ -20,7 +20,7 @@ def _flag(info: SettingInfo) -> inspect.Parameter:
     """A setting as a flag; None where it is not given, so that environment and file are asked."""
     help_text = info.description.replace("`", "")
     if info.default not in ("", (), False):
-        help_text += f" Default: {shown_default(info)}."
+        help_text += f" Default: {info.shown_default}."
     if get_origin(info.type) is Literal:
         help_text += f" One of {', '.join(filter(None, get_args(info.type)))}."
     kind: Any = info.type
