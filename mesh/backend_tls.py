@@ -26,14 +26,16 @@ from mesh.services import SERVICES
 from mesh.tables import Look, Reader, derived, each
 
 SERVICE = "Service"
-TARGET_KINDS = (("", SERVICE), (FAIRLEAD, SERVICE))
+OUTSIDE = "Backend"
+TARGET_KINDS = (("", SERVICE), (FAIRLEAD, SERVICE), (FAIRLEAD, OUTSIDE))
 
 
 class TargetKey(NamedTuple):
-    """A service, or a port of one by its name, that policies are for."""
+    """A service, or a port of one by its name, that policies are for; `outside`: a Backend of that name instead."""
 
     service: ServiceKey
     section: str = ""
+    outside: bool = False
 
 
 class BackendTLS(msgspec.Struct, frozen=True):
@@ -66,7 +68,7 @@ def target(namespace: str, ref: PolicyTargetReference) -> TargetKey | None:
     """What a targetRef names; None where it is of no kind that such a policy can be for."""
     if (ref.group, ref.kind) not in TARGET_KINDS:
         return None
-    return TargetKey(ServiceKey(namespace, ref.name), ref.section_name or "")
+    return TargetKey(ServiceKey(namespace, ref.name), ref.section_name or "", outside=ref.kind == OUTSIDE)
 
 
 def _targets(key: ObjectKey, row: Declared) -> Iterable[TargetKey]:
@@ -148,12 +150,12 @@ def _age(look: Reader, key: ObjectKey) -> tuple[float, str, str]:
     return age(policy.metadata) if policy is not None else (float("inf"), key.namespace, key.name)
 
 
-def backend_tls(look: Reader, service: ServiceKey, port: ServicePort) -> BackendTLS | None:
-    """How a port of a service is spoken to over TLS; None where no policy asks for it."""
+def backend_tls(look: Reader, service: ServiceKey, port: ServicePort, *, outside: bool = False) -> BackendTLS | None:
+    """How a port of a service, or a Backend of that name, is spoken to over TLS; None where no policy asks for it."""
     if port.udp:
         return None
     by_port = winner(look, TargetKey(service, port.name)) if port.name else None
-    policy = by_port or winner(look, TargetKey(service))
+    policy = by_port or winner(look, TargetKey(service, outside=outside))
     judged = look(TLS_POLICIES, policy) if policy is not None else None
     return judged.tls if judged is not None else None
 
@@ -182,6 +184,9 @@ def _missing(look: Look, at: TargetKey | None, ref: PolicyTargetReference) -> st
     if at is None:
         return f"a BackendTLSPolicy cannot be for {ref.kind} of group {ref.group!r}."
     name = f"{ref.kind} {at.service.namespace}/{at.service.name}"
+    if at.outside:
+        found = look(OBJECTS, ObjectKey(OUTSIDE, *at.service))
+        return f"{name} does not exist." if found is None else ""
     service = look(SERVICES, at.service)
     if service is None:
         return f"{name} does not exist."

@@ -1,4 +1,4 @@
-"""What a reference to a backend means: a port of a service, perhaps of a subset, or why it means nothing.
+"""What a reference to a backend means: a port of a service or subset, a destination outside, or why it means nothing.
 
 A reference in a route's rule and one in a mirror filter are resolved alike. What is invalid here answers 500 in
 Envoy; a service that exists and has no endpoints is valid, and answers 503 (Gateway API, HTTPRouteRule.backendRefs).
@@ -10,16 +10,17 @@ from typing import Literal
 
 import msgspec
 
-from mesh.backend_tls import backend_tls
+from mesh.backend_tls import BackendTLS, backend_tls
 from mesh.kinds.references import FAIRLEAD, GATEWAY_API, BackendObjectReference
-from mesh.model import HTTP2_PROTOCOLS, ObjectKey, ServiceKey
+from mesh.model import HTTP2_PROTOCOLS, ObjectKey, ServiceKey, ServicePort
+from mesh.outside import PORT, find_outside, outside_port, why_unbounded
 from mesh.reference_grants import Permission, permitted
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Reader
 
 Reason = Literal["InvalidKind", "BackendNotFound", "RefNotPermitted", "UnsupportedProtocol", "UnsupportedValue"]
 
-KINDS = (("", "Service"), (FAIRLEAD, "Service"), (FAIRLEAD, "ServiceSubset"))
+KINDS = (("", "Service"), (FAIRLEAD, "Service"), (FAIRLEAD, "ServiceSubset"), (FAIRLEAD, "Backend"))
 UNROUTABLE = ("UDP", "TLS")
 """What an HTTP route cannot reach (TLS only by a BackendTLSPolicy); TCP and TLS routes carry all but UDP, UDP routes
 that alone."""
@@ -40,7 +41,8 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     `own` says that only the endpoints of our `Service` object are meant, though other sources know the service too;
     `route_retry` that a route brings a `retry` of its own, which a TrafficPolicy's must not overrule; `udp` that the
     port is one of UDP, whose numbers are apart from those of TCP; `http2` that it is spoken to as gRPC is, whatever
-    else is known of it; `raw` that bytes pass as they are, though a BackendTLSPolicy asks for TLS.
+    else is known of it; `raw` that bytes pass as they are, though a BackendTLSPolicy asks for TLS; `outside` that it is
+    no service but the Backend object of that name.
     """
 
     service: ServiceKey
@@ -51,6 +53,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     udp: bool = False
     http2: bool = False
     raw: bool = False
+    outside: bool = False
 
 
 class Invalid(msgspec.Struct, frozen=True):
@@ -66,7 +69,7 @@ def resolve(look: Reader, *, route: ObjectKey, ref: BackendObjectReference) -> B
     if (ref.group, ref.kind) not in KINDS:
         said = (
             f"backendRef names {ref.kind} {ref.name} of group {ref.group!r}; "
-            f"use kind Service (group '' or {FAIRLEAD}) or ServiceSubset (group {FAIRLEAD})."
+            f"use kind Service (group '' or {FAIRLEAD}), or ServiceSubset or Backend (group {FAIRLEAD})."
         )
         return Invalid("InvalidKind", said)
     wanted = Permission(GATEWAY_API, route.kind, route.namespace, ref.group, ref.kind, namespace, ref.name)
@@ -76,6 +79,8 @@ def resolve(look: Reader, *, route: ObjectKey, ref: BackendObjectReference) -> B
             f"{route.kind}s of {route.namespace} to use it."
         )
         return Invalid("RefNotPermitted", said)
+    if ref.kind == "Backend":
+        return _outside(look, route, Backend(ServiceKey(namespace, ref.name), PORT, outside=True))
     if ref.kind == "ServiceSubset":
         subset = look(SUBSETS, SubsetKey(namespace, ref.name))
         if subset is None:
@@ -100,10 +105,41 @@ def _port(look: Reader, kind: str, ref: BackendObjectReference, backend: Backend
     port = service.port(ref.port, udp=udp) or service.port(ref.port, udp=not udp)
     if port is None:
         return Invalid("BackendNotFound", f"{name} has no port {ref.port}; it has: {known}.")
+    made = _spoken_to(look, kind, backend, port, f"Port {port.port} of {name}")
+    if isinstance(made, Backend) and only_own and len(service.sources) > 1:
+        return msgspec.structs.replace(made, own=True)
+    return made
+
+
+def _outside(look: Reader, route: ObjectKey, backend: Backend) -> Backend | Invalid:
+    name = f"Backend {backend.service.namespace}/{backend.service.name}"
+    found, port = find_outside(look, backend.service), outside_port(look, backend.service)
+    if found is None or port is None:
+        return Invalid("BackendNotFound", f"{name} does not exist.")
+    why = why_unbounded(look, route, found)
+    return Invalid("UnsupportedValue", why) if why else _spoken_to(look, route.kind, backend, port, name)
+
+
+def _spoken_to(look: Reader, kind: str, backend: Backend, port: ServicePort, name: str) -> Backend | Invalid:
+    """A backend as a kind of route speaks to it, if that can speak to it at all."""
+    udp = kind == "UDPRoute"
     plain_only = kind in ("HTTPRoute", "GRPCRoute") and port.protocol in UNROUTABLE
-    if port.udp != udp or (plain_only and backend_tls(look, backend.service, port) is None):
-        said = f"Port {port.port} of {name} speaks {port.protocol}, which {_A_ROUTE[kind]} cannot reach."
-        return Invalid("UnsupportedProtocol", said)
+    if port.udp != udp or (plain_only and backend_tls(look, backend.service, port, outside=backend.outside) is None):
+        return Invalid("UnsupportedProtocol", f"{name} speaks {port.protocol}, which {_A_ROUTE[kind]} cannot reach.")
     if udp or (kind == "GRPCRoute" and port.protocol not in HTTP2_PROTOCOLS):
-        backend = msgspec.structs.replace(backend, udp=udp, http2=not udp)
-    return msgspec.structs.replace(backend, own=True) if only_own and len(service.sources) > 1 else backend
+        return msgspec.structs.replace(backend, udp=udp, http2=not udp)
+    return backend
+
+
+def port_of(look: Reader, backend: Backend) -> ServicePort | None:
+    """The port that a backend is, as its service or Backend object has it; None where that is gone."""
+    if backend.outside:
+        return outside_port(look, backend.service)
+    service = look(SERVICES, backend.service)
+    return service.port(backend.port, udp=backend.udp) if service is not None else None
+
+
+def tls_of(look: Reader, backend: Backend) -> BackendTLS | None:
+    """How a backend is spoken to over TLS; None where no policy asks for it."""
+    port = port_of(look, backend)
+    return backend_tls(look, backend.service, port, outside=backend.outside) if port is not None else None

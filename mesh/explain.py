@@ -25,6 +25,7 @@ from mesh.kinds.stream_routes import BackendRef
 from mesh.listeners import GatewayListener
 from mesh.matching import match_words, mismatch
 from mesh.model import ObjectKey
+from mesh.outside import find_outside
 from mesh.precedence import RouteOrder
 from mesh.redirects import location
 from mesh.request_routes import RequestRoute, find_request_route
@@ -315,6 +316,9 @@ def _shares(
 
 
 def _endpoint_count(look: Reader, backend: Backend) -> int:
+    if backend.outside:
+        outside = find_outside(look, backend.service)
+        return len(outside.spec.endpoints) or 1 if outside is not None else 0
     row = look(ENDPOINTS, backend.service)
     if row is None:
         return 0

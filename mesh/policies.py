@@ -217,10 +217,11 @@ def namespace_levels(look: Reader, policy: str, namespace: str) -> list[Level]:
 
 
 class BackendKey(NamedTuple):
-    """A service, or a subset of it (the name of a ServiceSubset)."""
+    """A service, or a subset of it (the name of a ServiceSubset); `outside`: a Backend of that name instead."""
 
     service: ServiceKey
     subset: str = ""
+    outside: bool = False
 
 
 class Ports(msgspec.Struct, frozen=True):
@@ -238,7 +239,7 @@ def backend_levels(look: Reader, policy: str, key: BackendKey, sections: frozens
     """The levels of a backend, or of one of its ports by name and number, the widest first."""
     namespace, name = key.service
     levels = namespace_levels(look, policy, namespace)
-    backends = [Target(policy, "Service", namespace, name)]
+    backends = [Target(policy, "Backend" if key.outside else "Service", namespace, name)]
     if key.subset:
         backends.append(Target(policy, "ServiceSubset", namespace, key.subset))
     for target in backends:
@@ -252,7 +253,11 @@ def _subset(key: SubsetKey, row: Subset) -> tuple[BackendKey]:
     return (BackendKey(row.service, key.name),)
 
 
-@derived("traffic", each(SERVICES, lambda key, _: (BackendKey(key),)), each(SUBSETS, _subset))
+def _outside(key: ObjectKey, _row: Declared) -> tuple[BackendKey, ...]:
+    return (BackendKey(ServiceKey(key.namespace, key.name), outside=True),) if key.kind == "Backend" else ()
+
+
+@derived("traffic", each(SERVICES, lambda key, _: (BackendKey(key),)), each(SUBSETS, _subset), each(OBJECTS, _outside))
 def TRAFFIC(key: BackendKey, look: Look) -> Ports | None:  # noqa: N802
     """The backends of which some TrafficPolicy says something."""
     return of_backend(look, TrafficPolicy.__name__, key)
@@ -260,6 +265,10 @@ def TRAFFIC(key: BackendKey, look: Look) -> Ports | None:  # noqa: N802
 
 def of_backend(look: Look, policy: str, key: BackendKey) -> Ports | None:
     """What the policies of a kind say of a backend."""
+    if key.outside:
+        there = look(OBJECTS, ObjectKey("Backend", *key.service)) is not None
+        said = merge(layers(look, backend_levels(look, policy, key)), POLICY_KINDS[policy]) if there else None
+        return Ports(said) if said is not None else None
     service = look(SERVICES, key.service)
     if service is None:
         return None
@@ -352,6 +361,7 @@ def told_of_backends(policy: str, rows: Iterable[tuple[BackendKey, Ports]]) -> I
     for key, row in sorted(rows, key=lambda item: item[0]):
         namespace, service = key.service
         kind, name = ("ServiceSubset", key.subset) if key.subset else ("Service", service)
+        kind = "Backend" if key.outside else kind
         if row.whole is not None:
             yield Told(policy, kind, namespace, name, "", row.whole)
         for port, effective in row.ports:

@@ -20,7 +20,7 @@ from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.telemetrypolicy import TelemetryPolicy
 from mesh.kinds.trafficpolicy import TrafficPolicy
 from mesh.model import ObjectKey, ServiceKey
-from mesh.objects import find
+from mesh.objects import OBJECTS, find
 from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
 from mesh.request_authentication import key_conditions, missing_target, without_effect
 from mesh.request_routes import REQUEST_KINDS, find_request_route
@@ -202,6 +202,9 @@ def _missing_backend(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> 
     at = f"{ref.kind} {target.namespace}/{target.name}"
     if ref.kind == "Namespace":
         return ""
+    if ref.kind == "Backend":
+        there = look(OBJECTS, ObjectKey(ref.kind, target.namespace, target.name)) is not None
+        return "" if there else f"{at} does not exist."
     service = ServiceKey(target.namespace, target.name)
     if ref.kind == "ServiceSubset":
         subset = look(SUBSETS, SubsetKey(target.namespace, target.name))

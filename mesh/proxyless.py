@@ -40,6 +40,8 @@ def _of_rule(rule: HTTPRouteRule, path: str) -> Iterator[str]:
         yield f"{path} has {refused}: {_FAIL}."
     for number, ref in enumerate(rule.backend_refs):
         refused = unsupported.of_backend(ref.filters, grpc=True)
+        if ref.kind == "Backend":
+            refused = "a Backend, which proxyless gRPC clients cannot reach"
         if refused:
             yield f"{path}.backendRefs[{number}] has {refused}: its share of the {_FAIL}."
     if rule.session_persistence is not None:

@@ -17,29 +17,39 @@ from mesh.tables import Look, Reader, derived, each
 
 
 class References(msgspec.Struct, frozen=True):
-    """The services that a route names, mirrors' too, and the Gateways it is attached to; sorted."""
+    """The services and the Backends (`outside`) that a route names, mirrors' too, and its Gateways; sorted."""
 
     services: tuple[ServiceKey, ...]
     gateways: tuple[GatewayKey, ...]
+    outside: tuple[ServiceKey, ...] = ()
 
 
 @derived("references", each(ATTACHMENTS))
 def REFERENCES(key: ObjectKey, look: Look) -> References | None:  # noqa: N802
-    """Each route of a Gateway that names a service."""
+    """Each route of a Gateway that names a service or a Backend."""
     attachment = look(ATTACHMENTS, key)
     gateways = sorted({at.gateway for at in attachment.listeners()}) if attachment is not None else []
     if not gateways:
         return None
     services = {service for ref in _refs(look, key) if (service := _service(look, key, ref)) is not None}
-    return References(tuple(sorted(services)), tuple(gateways)) if services else None
+    outside = {
+        ServiceKey(ref.namespace or key.namespace, ref.name) for ref in _refs(look, key) if ref.kind == "Backend"
+    }
+    if not services and not outside:
+        return None
+    return References(tuple(sorted(services)), tuple(gateways), tuple(sorted(outside)))
 
 
 REFERENCES_BY_SERVICE = REFERENCES.index("service", lambda _, row: row.services)
 
 
-def gateways_of(look: Reader, service: ServiceKey) -> set[GatewayKey]:
-    """The Gateways whose routes name a service."""
-    return {gateway for row in look.rows(REFERENCES_BY_SERVICE, service) for gateway in row.gateways}
+REFERENCES_BY_OUTSIDE = REFERENCES.index("outside", lambda _, row: row.outside)
+
+
+def gateways_of(look: Reader, service: ServiceKey, *, outside: bool = False) -> set[GatewayKey]:
+    """The Gateways whose routes name a service, or with `outside` the Backend of that name."""
+    index = REFERENCES_BY_OUTSIDE if outside else REFERENCES_BY_SERVICE
+    return {gateway for row in look.rows(index, service) for gateway in row.gateways}
 
 
 def _refs(look: Look, key: ObjectKey) -> Iterator[BackendObjectReference]:

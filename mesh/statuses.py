@@ -186,7 +186,14 @@ def _backend_tls_policy(look: Look, key: ObjectKey) -> Status | None:
         return None
     conditions = with_rejections(look, key, tls_policy_conditions(look, key))
     targets = [(ref, target(key.namespace, ref)) for ref in policy.spec.target_refs]
-    gateways = sorted({gateway for _, at in targets if at is not None for gateway in gateways_of(look, at.service)})
+    gateways = sorted(
+        {
+            gateway
+            for _, at in targets
+            if at is not None
+            for gateway in gateways_of(look, at.service, outside=at.outside)
+        }
+    )
     refs = [ParentReference(name=gateway.name, namespace=gateway.namespace) for gateway in gateways]
     if not refs:
         refs = [ParentReference(group=ref.group, kind=ref.kind, name=ref.name) for ref, _ in targets]
@@ -264,6 +271,7 @@ def _by(conditions: Callable[[Look, ObjectKey], tuple[Condition, ...]]) -> Calla
 
 
 _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
+    "Backend": _plain,
     "BackendTLSPolicy": _backend_tls_policy,
     "Gateway": gateway_status,
     "GatewayClass": _gateway_class,

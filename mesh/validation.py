@@ -16,6 +16,7 @@ import msgspec
 from mesh.kinds import KINDS, Kind
 from mesh.kinds.meta import Object
 from mesh.problems import Problem, Report, shown
+from mesh.validations.backend import check_backend_object
 from mesh.validations.backendtlspolicy import check_backendtlspolicy
 from mesh.validations.clientpolicy import check_clientpolicy
 from mesh.validations.gateway import check_gateway
@@ -39,6 +40,7 @@ DEFAULT_NAMESPACE = "default"
 
 _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
     {
+        "Backend": check_backend_object,
         "BackendTLSPolicy": check_backendtlspolicy,
         "ClientPolicy": check_clientpolicy,
         "Gateway": check_gateway,

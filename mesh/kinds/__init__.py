@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from mesh.kinds.backend import Backend
 from mesh.kinds.backendtlspolicy import BackendTLSPolicy
 from mesh.kinds.clientpolicy import ClientPolicy
 from mesh.kinds.configmap import ConfigMap
@@ -94,6 +95,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 True,
                 ServiceSubset,
             ),
+            Kind("Backend", FAIRLEAD_V1ALPHA1, (FAIRLEAD_V1ALPHA1,), "backends", (), True, Backend),
             Kind(
                 "GatewayParameters",
                 FAIRLEAD_V1ALPHA1,

@@ -11,7 +11,7 @@ from mesh.validations.hostnames import check_hostname
 from mesh.validations.metadata import check_keys
 from mesh.validations.policy import Targets, check_targets
 
-TARGETS: Targets = MappingProxyType({("", "Service"): True, (FAIRLEAD, "Service"): True})
+TARGETS: Targets = MappingProxyType({("", "Service"): True, (FAIRLEAD, "Service"): True, (FAIRLEAD, "Backend"): False})
 
 
 def check_backendtlspolicy(policy: BackendTLSPolicy, report: Report) -> None:

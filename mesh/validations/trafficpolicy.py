@@ -29,6 +29,7 @@ TARGETS: Targets = MappingProxyType(
         ("", "Service"): True,
         ("fairlead.dev", "Service"): True,
         ("fairlead.dev", "ServiceSubset"): True,
+        ("fairlead.dev", "Backend"): False,
         ("", "Namespace"): False,
     }
 )

@@ -53,9 +53,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, address: str) -> None:
         self._context = context
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((address, 0), _Handler)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the connection's own thread: a client that keeps silent holds up nobody else."""
@@ -65,7 +65,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def tls_backend(pair: Pair, clients: Path | None = None) -> Iterator[int]:
+def tls_backend(pair: Pair, clients: Path | None = None, address: str = "127.0.0.1") -> Iterator[int]:
     """An HTTPS server's port; with `clients` it takes none without a certificate of that authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.cert, pair.key)
@@ -77,7 +77,7 @@ def tls_backend(pair: Pair, clients: Path | None = None) -> Iterator[int]:
         secured.asked_for = name or ""
 
     context.sni_callback = note
-    server = _Server(context)
+    server = _Server(context, address)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

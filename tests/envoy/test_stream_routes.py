@@ -50,14 +50,14 @@ def tcp_backend(name: str, pair: Pair | None = None) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def udp_backend(name: str) -> Iterator[int]:
+def udp_backend(name: str, address: str = "127.0.0.1") -> Iterator[int]:
     """A server that answers every datagram with its name."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request[1].sendto(name.encode(), self.client_address)
 
-    with _served(socketserver.ThreadingUDPServer(("127.0.0.1", 0), Handler)) as port:
+    with _served(socketserver.ThreadingUDPServer((address, 0), Handler)) as port:
         yield port
 
 

@@ -55,7 +55,7 @@ backend_refs = st.fixed_dictionaries(
     optional={
         "namespace": namespaces,
         "group": st.sampled_from(("", "fairlead.dev")),
-        "kind": st.sampled_from(("Service", "ServiceSubset")),
+        "kind": st.sampled_from(("Service", "ServiceSubset", "Backend")),
         "weight": st.integers(0, 2),
     },
 )
@@ -222,12 +222,16 @@ grants = st.fixed_dictionaries(
     }
 )
 backend_tls_policies = st.builds(
-    lambda name, section, trust: {
-        "targetRefs": [{"kind": "Service", "name": name, **({"sectionName": section} if section else {})}],
+    lambda target, trust: {
+        "targetRefs": [target],
         "validation": {"hostname": "a.com", **trust},
     },
-    services,
-    st.sampled_from(("", "http")),
+    st.one_of(
+        st.fixed_dictionaries(
+            {"kind": st.just("Service"), "name": services}, optional={"sectionName": st.just("http")}
+        ),
+        st.fixed_dictionaries({"group": st.just("fairlead.dev"), "kind": st.just("Backend"), "name": services}),
+    ),
     st.sampled_from(
         (
             {"wellKnownCACertificates": "System"},
@@ -261,6 +265,20 @@ service_specs = st.fixed_dictionaries(
 )
 subsets = st.fixed_dictionaries({"service": services, "labels": st.just({"version": "1"})})
 
+_places = st.sampled_from(
+    (
+        [{"ip": {"address": "203.0.113.7", "port": 80}}],
+        [{"fqdn": {"hostname": "a.example.net", "port": 80}}, {"ip": {"address": "203.0.113.8", "port": 81}}],
+        [{"unix": {"path": "/run/shop.sock"}}],
+    )
+)
+_protocols = st.sampled_from(("HTTP", "HTTP2", "TCP", "TLS"))
+backends = st.one_of(
+    st.fixed_dictionaries({"endpoints": _places}, optional={"protocol": _protocols}),
+    st.just({"endpoints": [{"ip": {"address": "203.0.113.53", "port": 53}}], "protocol": "UDP"}),
+    st.builds(lambda host: {"dynamicResolver": {"hostnames": [host]}}, st.sampled_from(("a.com", "*.a.com"))),
+)
+
 _traffic = _some(
     timeouts=_some(request=st.sampled_from(("1s", "2s")), connect=st.sampled_from(("1s", "3s"))),
     retry=_some(attempts=st.integers(0, 2)),
@@ -275,6 +293,7 @@ _policy_targets = st.one_of(
     st.fixed_dictionaries(
         {"group": st.just("fairlead.dev"), "kind": st.just("ServiceSubset"), "name": services}, optional={}
     ),
+    st.fixed_dictionaries({"group": st.just("fairlead.dev"), "kind": st.just("Backend"), "name": services}),
     st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
 )
 traffic_policies = st.builds(
@@ -442,6 +461,7 @@ declarations = st.one_of(
     _kind("TLSRoute", st.sampled_from(("r", "q")), _spec(tls_routes)),
     _kind("Service", services, _spec(service_specs)),
     _kind("ServiceSubset", services, _spec(subsets)),
+    _kind("Backend", services, _spec(backends)),
     _kind("ReferenceGrant", names, _spec(grants)),
     _kind("GatewayParameters", names, _spec(st.sampled_from(({}, {"replicas": 2})))),
     _kind("PeerAuthentication", names, _spec(peer_authentications)),

@@ -54,7 +54,7 @@ def eds_cluster(
     `grpc`: it is for proxyless clients.
     """
     if policy is not None or tls is not None:
-        return _with_endpoints_over_eds(_cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls))
+        return _with_endpoints_over_eds(bare_cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls))
     cluster = Cluster.FromString(_without_policy(protocol, grpc))
     _call(cluster, name)
     return cluster
@@ -63,7 +63,7 @@ def eds_cluster(
 @cache
 def _without_policy(protocol: Protocol, grpc: bool) -> bytes:
     """What all clusters without a policy are but for their names: nearly all clusters of a large mesh are such."""
-    nameless = _with_endpoints_over_eds(_cluster("", protocol=protocol, grpc=grpc))
+    nameless = _with_endpoints_over_eds(bare_cluster("", protocol=protocol, grpc=grpc))
     encoded: bytes = nameless.SerializeToString()
     return encoded
 
@@ -86,7 +86,7 @@ def dns_cluster(
     tls: ClusterTLS | None = None,
 ) -> Any:
     """The cluster of a service known by DNS names: Envoy resolves those in the `ClusterLoadAssignment` itself."""
-    cluster = _cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls)
+    cluster = bare_cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls)
     cluster.cluster_type.name = DNS_CLUSTER
     cluster.cluster_type.typed_config.CopyFrom(dns_options(policy.dns if policy is not None else None))
     cluster.load_assignment.CopyFrom(assignment)
@@ -95,7 +95,7 @@ def dns_cluster(
 
 def static_cluster(name: str, addresses: Iterable[tuple[str, int]], *, protocol: Protocol) -> Any:
     """A cluster with fixed IP addresses, such as the workload next to a sidecar."""
-    cluster = _cluster(name, protocol=protocol)
+    cluster = bare_cluster(name, protocol=protocol)
     cluster.type = Cluster.STATIC
     cluster.load_assignment.cluster_name = name
     locality = cluster.load_assignment.endpoints.add()
@@ -106,14 +106,16 @@ def static_cluster(name: str, addresses: Iterable[tuple[str, int]], *, protocol:
     return cluster
 
 
-def _cluster(
+def bare_cluster(
     name: str,
     *,
     protocol: Protocol,
     policy: TrafficSettings | None = None,
     grpc: bool = False,
     tls: ClusterTLS | None = None,
+    host: str = "",
 ) -> Any:
+    """A cluster that is still to be told where its endpoints are; `host` is what health checks say, if not its name."""
     cluster = Cluster()
     _call(cluster, name)
     cluster.ignore_health_on_host_removal = True
@@ -122,7 +124,7 @@ def _cluster(
     set_load_balancing(cluster, settings.load_balancer, grpc=grpc)
     set_circuit_breakers(cluster, settings.circuit_breaker)
     set_outlier_detection(cluster, settings.outlier_detection)
-    add_health_checks(cluster, settings.health_checks or (), protocol=protocol, host=host_of(name))
+    add_health_checks(cluster, settings.health_checks or (), protocol=protocol, host=host or host_of(name))
     set_http_options(cluster, protocol, policy)
     if tls is not None:
         set_backend_tls(cluster, tls.backend, http2=protocol in HTTP2_PROTOCOLS, certificate=tls.certificate)

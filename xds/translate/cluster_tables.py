@@ -14,14 +14,15 @@ import msgspec
 
 from mesh.attachments import HostKey, ListenerKey
 from mesh.audiences import SIGHTS, Sight
-from mesh.backend_tls import TLS_POLICIES, backend_tls
-from mesh.backends import Backend, Invalid, resolve
+from mesh.backend_tls import TLS_POLICIES
+from mesh.backends import Backend, Invalid, port_of, resolve, tls_of
 from mesh.certificates import KEY_PAIRS
 from mesh.client_validation import CLIENT_AUTHORITIES
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
 from mesh.model import SYSTEM_TRUST, Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
 from mesh.nearness import nearest_first, zones_apart
+from mesh.outside import find_outside
 from mesh.peer_authentication import has_identity, peer_modes
 from mesh.routes import find_stream_route
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, SubsetKey
@@ -49,6 +50,7 @@ from xds.translate.names import (
     zone_of,
     zone_scope,
 )
+from xds.translate.outside import ip_endpoints, outside_cluster
 from xds.translate.root_certificates import root_secret
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
 from xds.translate.secret import authorities_secret, certificate_secret, secret_key, secret_name
@@ -144,10 +146,16 @@ def _cluster(look: Look, key: ResourceKey, certificate: str = "") -> Resource | 
     if named is None:
         return None
     backend, port = named
-    asked = backend_tls(look, backend.service, port) if not grpc and not backend.raw else None
+    asked = tls_of(look, backend) if not grpc and not backend.raw else None
     tls = ClusterTLS(asked, certificate) if asked is not None else None
-    addressing = look(ADDRESSINGS, backend.service)
     policy = traffic_settings(look, backend)
+    if backend.outside:
+        found = find_outside(look, backend.service)
+        if found is None:
+            return None
+        outside = outside_cluster(key.name, found.spec, protocol=port.protocol, policy=policy, tls=tls)
+        return resource(key.type_url, key.name, encode_checked(outside))
+    addressing = look(ADDRESSINGS, backend.service)
     if addressing is not None and addressing.by_name:
         assignment = _assignment(look, key.name, backend, port)
         cluster = dns_cluster(key.name, assignment, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls)
@@ -257,13 +265,15 @@ def _named(look: Look, cluster: str) -> tuple[Backend, ServicePort] | None:
 
 
 def _port(look: Look, backend: Backend) -> ServicePort | None:
-    service = look(SERVICES, backend.service)
-    port = service.port(backend.port, udp=backend.udp) if service is not None else None
+    port = port_of(look, backend)
     return msgspec.structs.replace(port, protocol="GRPC") if port is not None and backend.http2 else port
 
 
 def _endpoints(look: Look, backend: Backend, port: ServicePort, *, fallback: bool) -> Iterable[Endpoint]:
     """The endpoints of a backend; with `fallback` those outside its subset follow, for when its own are unhealthy."""
+    if backend.outside:
+        found = find_outside(look, backend.service)
+        return ip_endpoints(found.spec) if found is not None else ()
     row = look(ENDPOINTS, backend.service)
     if row is None:
         return ()
@@ -340,7 +350,7 @@ def CLIENT_CERTIFICATES(key: GatewayKey, look: Look) -> ClientCertificate | None
 
 def _speaks_tls(look: Look, cluster: str) -> bool:
     named = _named(look, cluster)
-    return named is not None and not named[0].raw and backend_tls(look, named[0].service, named[1]) is not None
+    return named is not None and not named[0].raw and tls_of(look, named[0]) is not None
 
 
 def _gateway_own(key: GatewayKey, row: ClientCertificate) -> Iterable[ResourceKey]:

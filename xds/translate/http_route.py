@@ -83,7 +83,7 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
         settings = route_settings(look, at.route, rule.name)
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
-        mirrors = dict(_mirrors(look, at.route, rule)) if not refused else {}
+        mirrors = dict(_mirrors(look, at, rule)) if not refused else {}
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
         for index, match in enumerate(rule.matches):
@@ -128,23 +128,21 @@ def _requirement(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> str:
 def _shares(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[Share]:
     for ref in rule.backend_refs:
         refused = unsupported.of_backend(ref.filters, grpc=at.grpc)
-        cluster = _cluster(look, at.route, ref, rule) if not refused else None
+        cluster = _cluster(look, at, ref, rule) if not refused else None
         yield Share(cluster=cluster, weight=ref.weight, filters=ref.filters if cluster is not None else ())
 
 
-def _mirrors(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> Iterator[tuple[HTTPRequestMirrorFilter, str]]:
+def _mirrors(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[tuple[HTTPRequestMirrorFilter, str]]:
     for filter_ in rule.filters:
         if filter_.request_mirror is not None:
-            cluster = _cluster(look, route, filter_.request_mirror.backend_ref)
+            cluster = _cluster(look, at, filter_.request_mirror.backend_ref)
             if cluster is not None:
                 yield filter_.request_mirror, cluster
 
 
-def _cluster(
-    look: Reader, route: ObjectKey, ref: BackendObjectReference, rule: HTTPRouteRule | None = None
-) -> str | None:
-    backend = resolve(look, route=route, ref=ref)
-    if not isinstance(backend, Backend):
+def _cluster(look: Reader, at: RouteAt, ref: BackendObjectReference, rule: HTTPRouteRule | None = None) -> str | None:
+    backend = resolve(look, route=at.route, ref=ref)
+    if not isinstance(backend, Backend) or (at.grpc and backend.outside):
         return None
     if rule is not None and rule.retry is not None:
         settings = traffic_settings(look, backend)

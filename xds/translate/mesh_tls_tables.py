@@ -30,8 +30,10 @@ def _with_certificates(key: ResourceKey, _row: Resource) -> Iterable[ResourceKey
 def MESH_TLS_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """Each cluster some of whose endpoints have a certificate. One that begins otherwise (PROXY) stays as it is."""
     backend = backend_of(key.name)
-    identities = look(PEER_IDENTITIES, backend.service) if backend is not None else None
-    if backend is None or identities is None:
+    if backend is None or backend.outside:
+        return None
+    identities = look(PEER_IDENTITIES, backend.service)
+    if identities is None:
         return None
     plain = look(CLUSTERS, key._replace(scope=""))
     service = look(SERVICES, backend.service)

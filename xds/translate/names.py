@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mesh.backends import Backend
 from mesh.model import Audience, ObjectKey, ServiceKey
+from mesh.outside import PORT
 
 # A cluster that never exists: requests for a backend that cannot be resolved are answered 500 by its absence.
 MISSING_CLUSTER = "missing-backend"
@@ -25,6 +26,8 @@ UDP = "udp"
 HTTP2 = "http2"
 RAW = "raw"
 
+OUTSIDE = "backend"
+
 # The SDS name of our trust domain's authorities, as SPIFFE's agents have it too.
 ROOTCA = "ROOTCA"
 
@@ -39,7 +42,7 @@ def cluster_name(backend: Backend) -> str:
 
     `~own`: only the Service object's endpoints count. `~route-retry`: the retries are its routes' own. `~udp`: the port
     is one of UDP. `~http2`: it is spoken to as gRPC is, whatever else is known of it.
-    `~raw`: bytes pass as they are, though a BackendTLSPolicy asks for TLS.
+    `~raw`: bytes pass as they are, though a BackendTLSPolicy asks for TLS. A Backend is `backend/<namespace>/<name>`.
     """
     subset = f"@{backend.subset}" if backend.subset else ""
     own = f"~{OWN}" if backend.own else ""
@@ -47,18 +50,24 @@ def cluster_name(backend: Backend) -> str:
     udp = f"~{UDP}" if backend.udp else ""
     http2 = f"~{HTTP2}" if backend.http2 else ""
     raw = f"~{RAW}" if backend.raw else ""
-    return f"{backend.service.namespace}/{backend.service.name}:{backend.port}{subset}{own}{retry}{udp}{http2}{raw}"
+    name = f"{backend.service.namespace}/{backend.service.name}"
+    name = f"{OUTSIDE}/{name}" if backend.outside else f"{name}:{backend.port}"
+    return f"{name}{subset}{own}{retry}{udp}{http2}{raw}"
 
 
 def backend_of(cluster: str) -> Backend | None:
     """What `cluster_name` made a name from; None for a name of another origin."""
     name, *differences = cluster.split("~")
+    own, route_retry, udp, http2, raw = (name in differences for name in (OWN, ROUTE_RETRY, UDP, HTTP2, RAW))
+    kind, _, rest = name.partition("/")
+    if kind == OUTSIDE and "/" in rest:  # no namespace or service has a `/` in its name
+        namespace, _, outside = rest.partition("/")
+        return Backend(ServiceKey(namespace, outside), PORT, "", own, route_retry, udp, http2, raw, outside=True)
     name, _, subset = name.partition("@")
     service, _, port = name.rpartition(":")
     namespace, slash, service = service.partition("/")
     if not slash or not port.isdigit():
         return None
-    own, route_retry, udp, http2, raw = (name in differences for name in (OWN, ROUTE_RETRY, UDP, HTTP2, RAW))
     return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry, udp, http2, raw)
 
 

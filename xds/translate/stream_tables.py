@@ -17,13 +17,11 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.attachments import ListenerKey
-from mesh.backend_tls import backend_tls
-from mesh.backends import Backend, Invalid, resolve
+from mesh.backends import Backend, Invalid, resolve, tls_of
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.listeners import GatewayListener
 from mesh.model import ObjectKey
 from mesh.routes import find_stream_route
-from mesh.services import SERVICES
 from mesh.stream_winners import winners
 from mesh.tables import Look, Reader, derived, each
 from xds.translate.names import cluster_name, shared_cluster
@@ -91,7 +89,5 @@ def _shares(look: Reader, key: ObjectKey, listener: GatewayListener) -> tuple[St
 
 def _raw(look: Reader, key: ObjectKey, listener: GatewayListener, backend: Backend) -> bool:
     """Whether a backend that a BackendTLSPolicy is for gets bytes as they came: only terminated TLS begins anew."""
-    service = look(SERVICES, backend.service)
-    port = service.port(backend.port, udp=backend.udp) if service is not None else None
     ended = key.kind == "TLSRoute" and not listener.passthrough
-    return not ended and port is not None and backend_tls(look, backend.service, port) is not None
+    return not ended and tls_of(look, backend) is not None

@@ -19,7 +19,7 @@ from mesh.telemetry_policies import ROUTE_TELEMETRY
 
 def traffic_settings(look: Reader, backend: Backend) -> TrafficSettings | None:
     """What TrafficPolicies say of a backend; None where they say nothing."""
-    row = look(TRAFFIC, BackendKey(backend.service, backend.subset))
+    row = look(TRAFFIC, BackendKey(backend.service, backend.subset, backend.outside))
     effective = row.of_port(backend.port) if row is not None else None
     settings: TrafficSettings | None = effective.settings if effective is not None else None
     if settings is not None and backend.route_retry:

@@ -99,3 +99,80 @@ def test_another_namespace_must_grant_the_reference() -> None:
 
 def test_a_missing_service_in_another_namespace_is_not_given_away() -> None:
     assert reason(Model(), name="reviews", namespace="shop", port=80) == "RefNotPermitted"
+
+
+OUTSIDE = {"group": "fairlead.dev", "kind": "Backend", "name": "shop"}
+
+
+def test_a_backend_object_is_a_destination_of_its_own_beside_a_service_of_its_name() -> None:
+    model = Model()
+    model.discover("shop", "10.0.0.1")
+    assert reason(model, **OUTSIDE) == "BackendNotFound"
+    model.apply("{kind: Backend, metadata: {name: shop}, spec: {endpoints: [{ip: {address: 203.0.113.7, port: 80}}]}}")
+    assert ask(model, **OUTSIDE) == Backend(ServiceKey("default", "shop"), 0, outside=True)
+    assert ask(model, name="shop", port=80) == Backend(ServiceKey("default", "shop"), 80)
+    assert reason(model, **{**OUTSIDE, "group": ""}) == "InvalidKind"
+    assert reason(model, **OUTSIDE, namespace="other") == "RefNotPermitted"
+    model.delete("Backend", "shop")
+    assert reason(model, **OUTSIDE) == "BackendNotFound"
+
+
+def test_what_a_backend_object_speaks_decides_which_routes_reach_it() -> None:
+    model = Model()
+    kinds = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
+
+    def reaching(protocol: str) -> list[str]:
+        place = "{ip: {address: 203.0.113.7, port: 80}}"
+        model.apply(
+            f"{{kind: Backend, metadata: {{name: shop}}, spec: {{protocol: {protocol}, endpoints: [{place}]}}}}"
+        )
+        ref = msgspec.convert(OUTSIDE, BackendObjectReference)
+        look = Present(model.engine)
+        answers = {kind: resolve(look, route=ObjectKey(kind, "default", "r"), ref=ref) for kind in kinds}
+        return [kind for kind, answer in answers.items() if isinstance(answer, Backend)]
+
+    assert reaching("HTTP") == reaching("TCP") == ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"]
+    assert reaching("TLS") == ["TLSRoute", "TCPRoute"]
+    assert reaching("UDP") == ["UDPRoute"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "allowed"),
+    [
+        ("hostnames: [a.example.com, '*.b.example.com']", True),
+        ("hostnames: [a.example.com, example.org]", False),
+        ("hostnames: [example.com]", False),
+        ("hostnames: ['*.com']", False),
+        ("hostnames: []", False),
+        ("hostnames: [a.example.com], parentRefs: [{group: '', kind: Service, name: shop}]", False),
+        ("hostnames: [a.example.com], rules: [{filters: [{type: URLRewrite, urlRewrite: {hostname: a.org}}]}]", False),
+        ("hostnames: [a.example.com], rules: [{filters: [{type: URLRewrite, urlRewrite: {hostname: INSIDE}}]}]", True),
+    ],
+)
+def test_a_route_to_a_dynamic_resolver_stays_within_its_hostnames(spec: str, allowed: bool) -> None:
+    model = Model()
+    model.apply("{kind: Backend, metadata: {name: shop}, spec: {dynamicResolver: {hostnames: ['*.example.com']}}}")
+    parents = "" if "parentRefs" in spec else "parentRefs: [{name: edge}], "
+    spec = spec.replace("INSIDE", "inside.example.com")
+    model.apply(f"{{kind: HTTPRoute, metadata: {{name: r}}, spec: {{{parents}{spec}}}}}")
+    answer = ask(model, **OUTSIDE)
+    assert isinstance(answer, Backend) == allowed
+    assert isinstance(answer, Backend) or answer.reason == "UnsupportedValue"
+
+
+def test_a_policy_that_takes_the_host_from_a_header_closes_a_dynamic_resolver() -> None:
+    model = Model()
+    model.apply("{kind: Backend, metadata: {name: shop}, spec: {dynamicResolver: {hostnames: ['*.example.com']}}}")
+    model.apply(
+        "{kind: HTTPRoute, metadata: {name: r}, "
+        "spec: {parentRefs: [{name: edge}], hostnames: [a.example.com], rules: [{name: first}]}}"
+    )
+    assert isinstance(ask(model, **OUTSIDE), Backend)
+    target = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r, sectionName: first}"
+    model.apply(
+        f"{{kind: RoutePolicy, metadata: {{name: p}}, "
+        f"spec: {{targetRefs: [{target}], rewrite: {{hostFromHeader: x-host}}}}}}"
+    )
+    assert reason(model, **OUTSIDE) == "UnsupportedValue"
+    model.delete("RoutePolicy", "p")
+    assert isinstance(ask(model, **OUTSIDE), Backend)

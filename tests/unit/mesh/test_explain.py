@@ -301,3 +301,13 @@ spec:
     # On a connection for the HTTPS listener, the host of a TLS listener is misdirected.
     misdirected = ask(model, "https://a.secure.com/", host="raw.secure.com")
     assert (misdirected.outcome, misdirected.status) == ("respond", 421)
+
+
+def test_a_destination_outside_counts_its_endpoints(model: Model) -> None:
+    model.apply("{kind: Backend, metadata: {name: shop}, spec: {endpoints: [{ip: {address: 203.0.113.7, port: 80}}]}}")
+    ref = "{group: fairlead.dev, kind: Backend, name: shop}"
+    model.apply(route("outside", "outside.example.com", f"{{backendRefs: [{ref}]}}"))
+    answer = ask(model, "http://outside.example.com/")
+    assert [(share.name, share.endpoints, share.problem) for share in answer.backends] == [
+        ("Backend default/shop", 1, "")
+    ]

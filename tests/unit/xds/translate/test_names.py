@@ -27,6 +27,13 @@ REVIEWS = ServiceKey("default", "reviews")
         (Backend(REVIEWS, 80), "default/reviews:80"),
         (Backend(REVIEWS, 80, "v2"), "default/reviews:80@v2"),
         (Backend(REVIEWS, 80, own=True), "default/reviews:80~own"),
+        (Backend(ServiceKey("backend", "reviews"), 80), "backend/reviews:80"),
+        (Backend(ServiceKey("default", "a.b"), 0, outside=True), "backend/default/a.b"),
+        (
+            Backend(ServiceKey("default", "a"), 0, http2=True, route_retry=True, outside=True),
+            "backend/default/a~route-retry~http2",
+        ),
+        (Backend(ServiceKey("default", "a"), 0, raw=True, outside=True), "backend/default/a~raw"),
     ],
 )
 def test_a_cluster_is_named_after_its_backend_and_back(backend: Backend, name: str) -> None:
@@ -34,7 +41,9 @@ def test_a_cluster_is_named_after_its_backend_and_back(backend: Backend, name: s
     assert backend_of(name) == backend
 
 
-@pytest.mark.parametrize("name", [MISSING_CLUSTER, "localhost:8080", "localhost:8080~http2", "a/b:x"])
+@pytest.mark.parametrize(
+    "name", [MISSING_CLUSTER, "localhost:8080", "localhost:8080~http2", "a/b:x", "udproute/default/dns"]
+)
 def test_other_clusters_stand_for_no_backend(name: str) -> None:
     assert backend_of(name) is None
 
