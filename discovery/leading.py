@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 _log = logging.getLogger(__name__)
 
@@ -17,6 +18,7 @@ _log = logging.getLogger(__name__)
 LEASE_DURATION = 15
 RENEW_DEADLINE = 10.0
 RETRY_PERIOD = 2.0
+_JITTER = 0.5  # of the retry period; replicas that wait for one leader's end must not all ask at once
 
 
 class Tenure:
@@ -82,3 +84,13 @@ class Teller:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+async def keep_trying(attempt: Callable[[float], Awaitable[None]], tenure: Tenure, teller: Teller) -> None:
+    """Try, hold, try again, without end; each attempt is told when it began."""
+    while True:
+        began = time.monotonic()
+        await attempt(began)
+        teller.tell()
+        jitter = 0.0 if tenure.holds(time.monotonic()) else _JITTER * random.random()  # noqa: S311
+        await asyncio.sleep(max(0.0, began + RETRY_PERIOD * (1 + jitter) - time.monotonic()))

@@ -8,7 +8,6 @@ key's value names who leads, for people.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,9 +16,8 @@ from urllib.parse import quote
 import msgspec
 
 from discovery.consul.http import Consul, ConsulError, UnreachableError
-from discovery.leading import LEASE_DURATION, RETRY_PERIOD, Teller, Tenure
+from discovery.leading import LEASE_DURATION, RETRY_PERIOD, Teller, Tenure, keep_trying
 
-_JITTER = 0.5  # of the retry period; replicas that wait for one leader's end must not all ask at once
 _RELEASE_TIMEOUT = 2.0
 _SESSION = {
     "Name": "fairlead",
@@ -65,12 +63,7 @@ class Leader:
     async def run(self) -> None:
         """Try, hold, try again, without end; cancelled, let the lock go for the next."""
         try:
-            while True:
-                began = time.monotonic()
-                await self._attempt(began)
-                self._teller.tell()
-                pause = RETRY_PERIOD if self.leading else RETRY_PERIOD * (1 + _JITTER * random.random())  # noqa: S311
-                await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
+            await keep_trying(self._attempt, self._tenure, self._teller)
         finally:
             await self._release()
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -23,11 +22,10 @@ from urllib.parse import quote
 import msgspec
 
 from discovery.kubernetes.api import MERGE_PATCH, Api, ApiError, UnreachableError
-from discovery.leading import LEASE_DURATION, RETRY_PERIOD, Teller, Tenure
+from discovery.leading import LEASE_DURATION, RETRY_PERIOD, Teller, Tenure, keep_trying
 
 _log = logging.getLogger(__name__)
 
-_JITTER = 0.5  # of the retry period; replicas that wait for one leader's end must not all ask at once
 _RELEASE_TIMEOUT = 2.0
 
 
@@ -136,12 +134,7 @@ class Lease:
     async def run(self) -> None:
         """Try, hold, try again, without end; cancelled, let the lease go for the next."""
         try:
-            while True:
-                began = time.monotonic()
-                await self._attempt(began)
-                self._teller.tell()
-                pause = RETRY_PERIOD if self.leading else RETRY_PERIOD * (1 + _JITTER * random.random())  # noqa: S311
-                await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
+            await keep_trying(self._attempt, self._election.tenure, self._teller)
         finally:
             await self._release()
 

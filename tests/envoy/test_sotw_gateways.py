@@ -82,8 +82,8 @@ def test_replicas_of_both_kinds_serve_alike_and_a_change_is_done_when_all_have_i
         # Both listen on the port, and the kernel chooses.
         assert {who(port, host.replace("*", "any")) for _ in range(20)} == {to}
     held = types(serving)
-    assert held["sotw"] == {"CDS", "EDS", "LDS", "RDS"}
-    assert held["delta"] == {"CDS", "EDS", "LDS", "SRDS"}
+    assert held["sotw"] == {"CDS", "ECDS", "EDS", "LDS", "RDS"}
+    assert held["delta"] == {"CDS", "ECDS", "EDS", "LDS", "SRDS"}
 
 
 def test_after_a_restart_a_state_of_the_world_gateway_finds_its_routes_and_their_next_change(

@@ -14,7 +14,6 @@ from mesh.kinds.clientpolicy import (
     ClientAddress,
     ClientHeaders,
     ClientHTTP1,
-    ClientHTTP2,
     ClientPath,
     ClientSettings,
     ClientTimeouts,
@@ -22,6 +21,7 @@ from mesh.kinds.clientpolicy import (
 from mesh.kinds.duration import milliseconds
 from xds.schema import message, pack
 from xds.schema.types import HttpConnectionManager, HttpProtocolOptions
+from xds.translate.http2 import set_http2
 from xds.translate.timeouts import set_duration
 
 OUTSIDE = (
@@ -35,7 +35,6 @@ PROXY_PROTOCOL = "envoy.filters.listener.proxy_protocol"
 CONNECTION_LIMIT = "envoy.filters.network.connection_limit"
 _BY_RANGES = "envoy.http.original_ip_detection.xff"
 _BY_HEADER = "envoy.http.original_ip_detection.custom_header"
-_KEEPALIVE_TIMEOUT_MILLISECONDS = 10_000
 
 _ConnectionLimit = message("envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit")
 _CustomHeader = message("envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig")
@@ -108,7 +107,7 @@ def set_manager(manager: Any, settings: ClientSettings) -> None:
     if settings.http1 is not None:
         _set_http1(manager.http_protocol_options, settings.http1)
     if settings.http2 is not None:
-        _set_http2(manager.http2_protocol_options, settings.http2)
+        set_http2(manager.http2_protocol_options, settings.http2)
     if settings.timeouts is not None:
         _set_timeouts(manager, settings.timeouts)
     connections = settings.connections
@@ -169,18 +168,6 @@ def _set_http1(options: Any, wanted: ClientHTTP1) -> None:
         formatter.typed_config.CopyFrom(pack(_PreserveCase()))
     if wanted.enable_trailers:
         options.enable_trailers = True
-
-
-def _set_http2(options: Any, wanted: ClientHTTP2) -> None:
-    for name in ("max_concurrent_streams", "initial_stream_window_size", "initial_connection_window_size"):
-        value = getattr(wanted, name)
-        if value is not None:
-            getattr(options, name).value = value
-    if wanted.keepalive_interval is not None:
-        set_duration(options.connection_keepalive.interval, milliseconds(wanted.keepalive_interval))
-        timeout = wanted.keepalive_timeout
-        limit = milliseconds(timeout) if timeout is not None else _KEEPALIVE_TIMEOUT_MILLISECONDS
-        set_duration(options.connection_keepalive.timeout, limit)
 
 
 def _set_timeouts(manager: Any, timeouts: ClientTimeouts) -> None:

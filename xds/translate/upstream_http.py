@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.kinds.duration import milliseconds
-from mesh.kinds.trafficpolicy import TrafficSettings, UpstreamHTTP1, UpstreamHTTP2
+from mesh.kinds.trafficpolicy import TrafficSettings, UpstreamHTTP1
 from mesh.model import HTTP2_PROTOCOLS, Protocol
 from xds.schema import message, pack
 from xds.schema.types import ClusterHttpProtocolOptions
+from xds.translate.http2 import set_http2
 from xds.translate.retry import set_policy_retry
 from xds.translate.timeouts import set_duration
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 _PreserveCase = message("envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig")
-_KEEPALIVE_TIMEOUT_MILLISECONDS = 10_000
 
 
 def _plain_http2() -> Any:
@@ -42,7 +42,9 @@ def set_http_options(cluster: Any, protocol: Protocol, settings: TrafficSettings
     http = settings.http
     explicit = options.explicit_http_config
     if protocol in HTTP2_PROTOCOLS:
-        _set_http2(explicit.http2_protocol_options, http.http2 if http is not None else None)
+        explicit.http2_protocol_options.SetInParent()
+        if http is not None and http.http2 is not None:
+            set_http2(explicit.http2_protocol_options, http.http2)
     else:
         _set_http1(explicit.http_protocol_options, http.http1 if http is not None else None)
     if settings.retry is not None:
@@ -81,18 +83,3 @@ def _set_http1(options: Any, wanted: UpstreamHTTP1 | None) -> None:
         formatter.name = "preserve_case"
         formatter.typed_config.CopyFrom(pack(_PreserveCase()))
     options.enable_trailers = bool(wanted.enable_trailers)
-
-
-def _set_http2(options: Any, wanted: UpstreamHTTP2 | None) -> None:
-    options.SetInParent()
-    if wanted is None:
-        return
-    for name in ("max_concurrent_streams", "initial_stream_window_size", "initial_connection_window_size"):
-        value = getattr(wanted, name)
-        if value is not None:
-            getattr(options, name).value = value
-    if wanted.keepalive_interval is not None:
-        set_duration(options.connection_keepalive.interval, milliseconds(wanted.keepalive_interval))
-        timeout = wanted.keepalive_timeout
-        limit = milliseconds(timeout) if timeout is not None else _KEEPALIVE_TIMEOUT_MILLISECONDS
-        set_duration(options.connection_keepalive.timeout, limit)

@@ -32,7 +32,7 @@ ENDPOINT = SpiffeId(THEIRS, "/fairlead/bundle-endpoint")
 async def serving(app: Any, pair: Callable[[], KeyPair]) -> AsyncIterator[int]:
     bound = socket.create_server(("127.0.0.1", 0))
     bound.setblocking(False)
-    server = HttpServer(app, drain=1.0, tls=renewing_context(pair))
+    server = HttpServer(app, drain=1.0, tls=lambda: renewing_context(pair))
     async with asyncio.TaskGroup() as group:
         group.create_task(server.run_on(bound))
         try:
