@@ -308,6 +308,6 @@ def test_a_destination_outside_counts_its_endpoints(model: Model) -> None:
     ref = "{group: fairlead.dev, kind: Backend, name: shop}"
     model.apply(route("outside", "outside.example.com", f"{{backendRefs: [{ref}]}}"))
     answer = ask(model, "http://outside.example.com/")
-    assert [(share.name, share.endpoints, share.problem) for share in answer.backends] == [
+    assert [(share.ref, share.endpoints, share.problem) for share in answer.backends] == [
         ("Backend default/shop", 1, "")
     ]

@@ -41,6 +41,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
         }
     },
     "Service": {"spec": {"ports": [{"name": "http", "port": 80}]}},
+    "Backend": {"spec": {"endpoints": [{"fqdn": {"hostname": "api.example.com", "port": 443}}]}},
     "ServiceSubset": {"spec": {"service": "reviews", "labels": {"version": "v2"}}},
     "GatewayParameters": {"spec": {}},
     "PeerAuthentication": {"spec": {"mtls": {"mode": "STRICT"}}},
