@@ -380,3 +380,30 @@ def test_an_intermediate_is_rotated_under_traffic_and_no_request_fails(
         mesh.wait_for_renewals(4)
     assert once.requests > 200
     assert once.failures + kept.failures == []
+
+
+def test_a_store_that_is_damaged_and_restored_from_a_backup_has_the_same_authority_and_fails_no_request(
+    children: Children, backend: Server, tmp_path: Path
+) -> None:
+    mesh = Agents(children, backend)
+    file, copy = children.folder / "fairlead.db", tmp_path / "copy.db"
+    store = ("--store", f"sqlite:{file}")
+    authority = mesh.serving.client.get("/api/v1/authority")["authorities"]
+    with traffic(mesh.port, "once.test") as once, traffic(mesh.port, "kept.test") as kept:
+        subprocess.run([*FAIRLEAD, "backup", str(copy), *store], check=True, capture_output=True, timeout=60)
+        mesh.wait_for_renewals(1)
+        mesh.kill()
+        file.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 64)
+        for left_over in ("-wal", "-shm"):
+            Path(f"{file}{left_over}").unlink(missing_ok=True)
+        refused = subprocess.run(
+            [*FAIRLEAD, "serve", "--insecure-xds", *store], check=False, capture_output=True, text=True, timeout=60
+        )
+        assert refused.returncode == 1
+        assert "restore" in refused.stderr
+        subprocess.run([*FAIRLEAD, "restore", str(copy), *store], check=True, capture_output=True, timeout=60)
+        mesh.serve("restored")
+        assert mesh.serving.client.get("/api/v1/authority")["authorities"] == authority
+        mesh.wait_for_renewals(3)
+    assert once.requests > 200
+    assert once.failures + kept.failures == []
