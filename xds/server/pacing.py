@@ -3,7 +3,8 @@
 Telling 200 proxies of something and hearing their answers takes some 45 ms of CPU. If every change were told on its
 own, a hundred changes a second would keep the server busy for good; so when news came during a round, the next one
 starts only after a pause in proportion, and carries everything that came in between. The pause bounds what rounds cost
-(three tenths of a core) and how old a change can get (five rounds). Clients that are slow to answer belong to no round.
+(a quarter of a core) and how old a change can get (some five rounds). Clients that are slow to
+answer belong to no round.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 # The pause after a round, in lengths of the round.
-_PAUSE: Final = 2.5
+_PAUSE: Final = 3.0
 # A round counts as over after this many seconds, so that one slow client delays nobody.
 _LONGEST: Final = 0.2
 # No pause is longer than this many seconds, however many proxies there are.
