@@ -9,16 +9,13 @@ from mesh.problems import Report, shown
 from mesh.request_routes import filters_of
 from mesh.validations.backends import check_backend
 from mesh.validations.headers import check_unique
-from mesh.validations.hostnames import check_hostname
 from mesh.validations.http_filters import check_filters
 from mesh.validations.httproute import (
     check_backend_filter,
-    check_match_count,
-    check_rule_names,
+    check_request_route,
     check_session_persistence,
     check_values,
 )
-from mesh.validations.parents import check_parents
 from mesh.validations.regexes import check_regex
 
 _SERVICE = re.compile(r"\.?[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)*", re.IGNORECASE | re.ASCII)
@@ -27,15 +24,8 @@ _METHOD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 def check_grpcroute(route: GRPCRoute, report: Report) -> None:
     """Judge a GRPCRoute."""
-    spec = route.spec
-    check_parents(spec.parent_refs, route.metadata.namespace, report)
-    for number, hostname in enumerate(spec.hostnames):
-        check_hostname(hostname, f"spec.hostnames[{number}]", report)
-    for number, rule in enumerate(spec.rules):
-        _check_rule(rule, f"spec.rules[{number}]", report)
-    check_rule_names((rule.name for rule in spec.rules), report)
-    check_match_count(sum(len(rule.matches) for rule in spec.rules), report)
-    if not spec.rules:
+    check_request_route(route, _check_rule, report)
+    if not route.spec.rules:
         message = "the route has no rules, so that nothing is routed by it"
         report.warning("MissingField", "spec.rules", message, "add a rule with `backendRefs`")
 

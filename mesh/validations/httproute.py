@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 from mesh import unsupported
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.fields import TOKEN
-from mesh.kinds.grpcroute import GRPCHeaderMatch
+from mesh.kinds.grpcroute import GRPCHeaderMatch, GRPCRoute
 from mesh.kinds.http_filters import HTTPRouteFilter
 from mesh.kinds.httproute import (
     HTTPBackendRef,
@@ -38,17 +39,24 @@ _FORBIDDEN_IN_PATHS = ("//", "/./", "/../", "%2f", "%2F", "#")
 
 def check_httproute(route: HTTPRoute, report: Report) -> None:
     """Judge an HTTPRoute."""
+    check_request_route(route, _check_rule, report)
+
+
+def check_request_route(
+    route: HTTPRoute | GRPCRoute, check_rule: Callable[[Any, str, Report], None], report: Report
+) -> None:
+    """Judge what routes of requests have in common; `check_rule` judges one rule at its path."""
     spec = route.spec
     check_parents(spec.parent_refs, route.metadata.namespace, report)
     for number, hostname in enumerate(spec.hostnames):
         check_hostname(hostname, f"spec.hostnames[{number}]", report)
     for number, rule in enumerate(spec.rules):
-        _check_rule(rule, f"spec.rules[{number}]", report)
-    check_rule_names((rule.name for rule in spec.rules), report)
-    check_match_count(sum(len(rule.matches) for rule in spec.rules), report)
+        check_rule(rule, f"spec.rules[{number}]", report)
+    _check_rule_names((rule.name for rule in spec.rules), report)
+    _check_match_count(sum(len(rule.matches) for rule in spec.rules), report)
 
 
-def check_rule_names(names: Iterable[str | None], report: Report) -> None:
+def _check_rule_names(names: Iterable[str | None], report: Report) -> None:
     """Judge the names of a route's rules, in order."""
     seen: set[str] = set()
     for number, name in enumerate(names):
@@ -60,7 +68,7 @@ def check_rule_names(names: Iterable[str | None], report: Report) -> None:
             seen.add(name)
 
 
-def check_match_count(total: int, report: Report) -> None:
+def _check_match_count(total: int, report: Report) -> None:
     """Judge how many matches the rules of a route have together."""
     if total > MAX_MATCHES:
         message = f"the rules have {total} matches together, at most {MAX_MATCHES} are allowed"

@@ -3,7 +3,7 @@
 - names: a DNS cluster, as of a service that is known by name only; IP addresses may stand beside them;
 - IP addresses and Unix sockets: a static cluster;
 - a dynamic resolver: Envoy's dynamic forward proxy, which looks up the `Host` of each request and keeps what it found
-  for 5 minutes after the last use, at most 1,024 names. Envoys from 1.34 on do that in the cluster, without a filter in
+  for 5 minutes after the last use, at most 1,024 names. Envoy 1.40 does that in the cluster, without a filter in
   the listener. It balances nothing and checks no health: a policy's word on either has no effect.
 """
 
