@@ -198,6 +198,16 @@ def leader(cluster: Cluster) -> str:
     return str(lease["spec"].get("holderIdentity", "")).rpartition("_")[0]
 
 
+def two_ready(pods: list[JSON]) -> tuple[str, str] | None:
+    """The addresses of the two proxies: Programmed asks for one that answers, and the other may still have none."""
+    ready = [pod for pod in pods if (found := condition(pod, "Ready")) and found["status"] == "True"]
+    match [pod["status"]["podIP"] for pod in ready]:
+        case [first, second]:
+            return first, second
+        case _:
+            return None
+
+
 def in_cluster_scene() -> tuple[JSON, ...]:
     edge = rolled.gateway(80)
     reference = {"group": "fairlead.dev", "kind": "GatewayParameters", "name": "two"}
@@ -235,7 +245,7 @@ def test_in_a_cluster_the_proxies_come_over_through_the_service_and_nothing_is_w
 
     eventually(programmed, "the Gateway to be programmed", seconds=60)
     [address] = cluster.get(edge)["status"]["addresses"]
-    first, second = (pod["status"]["podIP"] for pod in cluster.get(pods)["items"])
+    first, second = eventually(lambda: two_ready(cluster.get(pods)["items"]), "two ready proxies", seconds=60)
     for host in (first, second, address["value"]):
         eventually(lambda host=host: answer(host, "/web") == 200, "the first answer", seconds=60)
     eventually(lambda: rolled.is_ready(cluster, place), "the backends")
