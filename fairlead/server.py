@@ -127,7 +127,12 @@ class Server:
         self._sources.extend(self._clusters.sources)
         self._consul = ConsulWay(settings, store)
         self._sources.extend(self._consul.sources)
-        self._clusters.provision(settings, self._token_way, self._builder.submit, self._note_problems)
+        if self._clusters.sources:
+            from fairlead.gateways import provision  # imports what is Kubernetes'
+
+            provision(
+                self._clusters, settings, self._token_way, self._engine, self._builder.submit, self._note_problems
+            )
         names = [source.name for source in self._sources]
         self._store_copies = Copies(store, SOURCE, place=self._shared.place) if self._shared is not None else None
         self._store_source = StoreSource(
@@ -194,9 +199,10 @@ class Server:
     def _desk(self) -> AuthorityDesk | None:
         if self._identities is None:
             return None
-        return self._identities.desk(
-            self._who_trusts, self._identity_way.join_tokens if self._identity_way is not None else None
-        )
+        from fairlead.authority_desk import AuthorityDesk
+
+        join_tokens = self._identity_way.join_tokens if self._identity_way is not None else None
+        return AuthorityDesk(self._identities, self._who_trusts, join_tokens)
 
     def _what_is_of_identities(self) -> Identities | None:
         if not self._settings.ca and not self._settings.federate:
