@@ -42,6 +42,7 @@ from fairlead.http_server import HttpServer
 from fairlead.key_sets import KeySets
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
+from fairlead.mesh_row import mesh_row
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
 from fairlead.registrations import Registrations
@@ -56,7 +57,7 @@ from fairlead.system_trust import system_trust
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.world import World
-from mesh.model import MESH, SYSTEM_TRUST, Audience, MeshSettings
+from mesh.model import MESH, SYSTEM_TRUST, Audience
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
@@ -335,8 +336,7 @@ class Server:
         self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
-        mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain, self._settings.first_bytes_wait)
-        self._builder.submit((Change(MESH, "", mesh), Change(SYSTEM_TRUST, "", system_trust())))
+        self._builder.submit((Change(MESH, "", mesh_row(self._settings)), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
             await self._identities.load()
         telling = self._tasks.start("problems", self._tell_problems())
