@@ -10,11 +10,12 @@ import os
 import secrets
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.support.installed import Installed, load_images, watches_everything
+from tests.support.installed import Assembled, Installed, assemble, load_images, watches_everything
 from tests.support.kubernetes import INSTALL, Cluster, eventually, kubectl, local_kubeconfig, why_no_node
 from tests.support.loops import everything_is_closed
 
@@ -107,6 +108,18 @@ def images(kubeconfig: Path) -> None:
     """The images of this checkout are in the local node; another cluster has them already."""
     if "KUBECONFIG" not in os.environ:
         load_images()
+
+
+@pytest.fixture(scope="session")
+def assembled(tmp_path_factory: pytest.TempPathFactory) -> Assembled:
+    """Assembles the files of an image, once, since that takes a while; they are to be left as they are."""
+
+    @cache
+    def make(name: str) -> tuple[Path, list[str]]:
+        root = tmp_path_factory.mktemp(name) / "root"
+        return root, assemble(name, root)
+
+    return make
 
 
 @pytest.fixture(scope="module")
