@@ -78,7 +78,8 @@ class Locality(NamedTuple):
 class Endpoint(msgspec.Struct, frozen=True, order=True):
     """One instance of a service. `ports` maps port names to numbers, as sorted pairs.
 
-    `for_zones` are the zones whose clients it is meant for first, sorted; empty for all (`mesh.nearness`).
+    `for_zones` are the zones whose clients it is meant for first, and `for_nodes` the nodes, both sorted; empty for all
+    (`mesh.nearness`).
     """
 
     address: str
@@ -91,6 +92,7 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
     service_account: str = ""
     mesh_tls: bool = False
     for_zones: tuple[str, ...] = ()
+    for_nodes: tuple[str, ...] = ()
 
 
 class DiscoveredServiceKey(NamedTuple):
@@ -133,8 +135,8 @@ class Audience(NamedTuple):
     `kind` is `gateway`, `sidecar` or `grpc`, `name` the Gateway's or the Service's name (empty for `grpc`). The ports
     are a sidecar's own, 0 elsewhere: `port` its service listens on, `ingress_port` and `egress_port` itself. `sotw` is
     set for replicas of a gateway that speak state-of-the-world: they get the same routes in another form. `zone` is
-    where they run, as far as that is known: endpoints that are meant for it come first for them. `mesh_tls`: an agent
-    beside them gives them a workload's certificate.
+    where they run, as far as that is known: endpoints that are meant for it come first for them; `node` is the same for
+    the proxies of a Gateway on one machine. `mesh_tls`: an agent beside them gives them a workload's certificate.
     """
 
     kind: str
@@ -146,6 +148,12 @@ class Audience(NamedTuple):
     sotw: bool = False
     zone: str = ""
     mesh_tls: bool = False
+    node: str = ""
+
+    @property
+    def kin(self) -> Audience:
+        """All who see the same but for endpoints near by: what one of them refuses or takes says of all."""
+        return self._replace(node="") if self.node else self
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -267,6 +275,7 @@ SIDECARS_BY_SERVICE = AUDIENCES.index(
     "fronted service",
     lambda key, _: (ServiceKey(key.namespace, key.name),) if key.kind == "sidecar" and key.ingress_port else (),
 )
+AUDIENCES_BY_NODE = AUDIENCES.index("node", lambda key, _: (key.node,) if key.node else ())
 REJECTIONS_BY_AUDIENCE = REJECTIONS.index("audience", lambda key, _: (key.audience,))
 REJECTIONS_BY_GATEWAY = REJECTIONS.index(
     "gateway",
