@@ -32,8 +32,9 @@ def _gateway(key: GatewayKey, _row: Gateway) -> tuple[Audience]:
 
 
 def _audiences(key: Audience, _row: Connected) -> tuple[Audience, ...]:
-    """An audience, and the same without its zone: what is made for all zones alike is made for that."""
-    return (key, key._replace(zone="")) if key.zone else (key,)
+    """An audience, and the same without zone and upstreams: what is made for all of these alike is made for that."""
+    common = key._replace(zone="", upstreams=())
+    return (key, common) if key != common else (key,)
 
 
 @derived("sights", each(GATEWAYS, _gateway), each(AUDIENCES, _audiences))

@@ -127,6 +127,15 @@ class DiscoveredEndpoints(msgspec.Struct, frozen=True):
     stale: bool = False
 
 
+class Upstream(NamedTuple):
+    """A TCP port of a service that a sidecar's workload finds on loopback, at the port `listen`."""
+
+    listen: int
+    namespace: str
+    service: str
+    port: int
+
+
 class Audience(NamedTuple):
     """Proxies that must see the same thing: replicas of a gateway, sidecars of a workload, gRPC clients of a namespace.
 
@@ -134,7 +143,7 @@ class Audience(NamedTuple):
     are a sidecar's own, 0 elsewhere: `port` its service listens on, `ingress_port` and `egress_port` itself. `sotw` is
     set for replicas of a gateway that speak state-of-the-world: they get the same routes in another form. `zone` is
     where they run, as far as that is known: endpoints that are meant for it come first for them. `mesh_tls`: an agent
-    beside them gives them a workload's certificate.
+    beside them gives them a workload's certificate. `upstreams` are what a sidecar offers beside HTTP, sorted.
     """
 
     kind: str
@@ -146,6 +155,7 @@ class Audience(NamedTuple):
     sotw: bool = False
     zone: str = ""
     mesh_tls: bool = False
+    upstreams: tuple[Upstream, ...] = ()
 
 
 class Connected(msgspec.Struct, frozen=True):
