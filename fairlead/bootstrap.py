@@ -14,6 +14,8 @@ import msgspec
 from fairlead import ready
 from fairlead.addresses import Address
 from fairlead.overload import MAX_CONNECTIONS, overload_manager
+from mesh.model import Upstream
+from mesh.upstreams import written
 from mesh.validations.regexes import MAX_PROGRAM_SIZE
 
 Kind = Literal["gateway", "sidecar", "grpc"]
@@ -54,6 +56,7 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     ingress_port: int = 0
     egress_port: int = 0
+    upstreams: tuple[Upstream, ...] = ()
     region: str = ""
     zone: str = ""
 
@@ -72,6 +75,8 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
                 "ingress_port": self.ingress_port,
                 "egress_port": self.egress_port,
             }
+            if self.upstreams:
+                about["upstreams"] = [written(upstream) for upstream in self.upstreams]
         if agent:
             about["agent"] = True
         where = {key: value for key, value in (("region", self.region), ("zone", self.zone)) if value}

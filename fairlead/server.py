@@ -231,7 +231,7 @@ class Server:
             feed=self._feed,
             parse_yaml=_parse_yaml,
             access=access,
-            registrations=self._registrations,
+            registrations=self._consul.registrations or self._registrations,
             authority=self._desk(),
             version=own_version(),
         )
@@ -245,7 +245,7 @@ class Server:
                 faults=lambda: len(self._engine.faults),
                 problems=lambda: Counter(problem.source for problem in self._source_problems()),
                 version=own_version(),
-                registered=self._registrations.numbers,
+                registered=(self._consul.registrations or self._registrations).numbers,
                 shared=self._shared.numbers if self._shared is not None else dict,
                 consul=self._consul.numbers,
                 key_sets=self._key_sets.numbers,

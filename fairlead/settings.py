@@ -123,6 +123,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " takes over in part, and Envoy's panic threshold counts."
         ),
     ] = False
+    registrations: Annotated[
+        Literal["store", "consul"],
+        _about(
+            "Where instances that register over REST are kept: `store` is this server's own, `consul` the agent of"
+            " `consul`, whose token then needs `service:write`."
+        ),
+    ] = "store"
     store: Annotated[
         str,
         _about(

@@ -129,6 +129,15 @@ class DiscoveredEndpoints(msgspec.Struct, frozen=True):
     stale: bool = False
 
 
+class Upstream(NamedTuple):
+    """A TCP port of a service that a sidecar's workload finds on loopback, at the port `listen`."""
+
+    listen: int
+    namespace: str
+    service: str
+    port: int
+
+
 class Audience(NamedTuple):
     """Proxies that must see the same thing: replicas of a gateway, sidecars of a workload, gRPC clients of a namespace.
 
@@ -137,6 +146,7 @@ class Audience(NamedTuple):
     set for replicas of a gateway that speak state-of-the-world: they get the same routes in another form. `zone` is
     where they run, as far as that is known: endpoints that are meant for it come first for them; `node` is the same for
     the proxies of a Gateway on one machine. `mesh_tls`: an agent beside them gives them a workload's certificate.
+    `upstreams` are what a sidecar offers beside HTTP, sorted.
     """
 
     kind: str
@@ -149,6 +159,7 @@ class Audience(NamedTuple):
     zone: str = ""
     mesh_tls: bool = False
     node: str = ""
+    upstreams: tuple[Upstream, ...] = ()
 
     @property
     def kin(self) -> Audience:

@@ -12,14 +12,18 @@ from tests.support.programs import start_backend
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(400)]
 
 
-def mesh(children: Children, agent: ConsulAgent, *hosts: str) -> ConsulMesh:
-    return ConsulMesh(children, "--consul", agent.url, objects=[route(host) for host in hosts])
+def mesh(children: Children, agent: ConsulAgent, *hosts: str, reads: str = "default") -> ConsulMesh:
+    flags = ("--consul", agent.url, "--consul-reads", reads)
+    return ConsulMesh(children, *flags, objects=[route(host) for host in hosts])
 
 
-def test_service_is_routed_to_while_it_is_registered_and_healthy(children: Children, agent: ConsulAgent) -> None:
+@pytest.mark.parametrize("reads", ["default", "cached"])
+def test_service_is_routed_to_while_it_is_registered_and_healthy(
+    children: Children, agent: ConsulAgent, reads: str
+) -> None:
     one, two = start_backend(children, "web", number="1"), start_backend(children, "web", number="2")
     first = agent.register("web", one)
-    made = mesh(children, agent, "web", "later")
+    made = mesh(children, agent, "web", "later", reads=reads)
     made.wait_ok("web")
     second = agent.register("web", two)
     made.wait(lambda: made.count("web", 20).keys() == {"web-v1-1", "web-v1-2"}, "traffic to both")

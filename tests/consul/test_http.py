@@ -10,6 +10,8 @@ import pytest
 
 from discovery.consul import catalog, wire
 from discovery.consul.http import Consul, ConsulError, Target, UnreachableError
+from discovery.consul.reading import Reading
+from discovery.consul.watch_state import Ask
 from mesh.model import Endpoint
 from tests.support.consul import ConsulAgent
 
@@ -60,5 +62,23 @@ async def test_error_has_its_status_and_agent_away_is_told(agent: ConsulAgent) -
         agent.child.stop()
         with pytest.raises(UnreachableError):
             await consul.get("/v1/catalog/services")
+    finally:
+        await consul.close()
+
+
+async def test_cached_question_is_answered_from_the_agents_cache_and_wakes_when_it_changes(agent: ConsulAgent) -> None:
+    consul = Consul(Target(url=agent.url))
+    reading = Reading(consul, reads="cached")
+    path = "/v1/health/service/reviews"
+    try:
+        await consul.put("/v1/agent/service/register", registration("reviews", "passing"))
+        await reading.ask(path, "", Ask(0, 1))
+        first = await reading.ask(path, "", Ask(0, 1))
+        assert first.headers["X-Cache"] == "HIT"
+        waiting = asyncio.get_running_loop().create_task(reading.ask(path, "", Ask(first.index, 60)))
+        await consul.put("/v1/agent/check/fail/service:reviews-1")
+        second = await asyncio.wait_for(waiting, 30)
+        assert second.index > first.index
+        assert catalog.rows(wire.entries(second.body))["default"][1].endpoints == ()
     finally:
         await consul.close()

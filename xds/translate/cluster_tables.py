@@ -64,6 +64,7 @@ from xds.translate.sidecar import LOOPBACK
 from xds.translate.stream_tables import STREAMS, Stream
 from xds.translate.traffic import traffic_settings
 from xds.translate.udp_proxy import BY_WEIGHT, UdpShare, shared_assignment
+from xds.translate.upstream_tables import UPSTREAMS, Reached, UpstreamKey
 from xds.translate.virtual_host import BuiltVirtualHost
 
 
@@ -113,6 +114,14 @@ def _collector_uses(key: GatewayKey, row: TelemetryRules) -> Iterable[UseKey]:
     return _uses(gateway_scope(*key), _collectors(key, row))
 
 
+def _upstream_clusters(_key: UpstreamKey, row: Reached) -> Iterable[ResourceKey]:
+    return [ResourceKey(TYPE_CLUSTER, row.cluster)]
+
+
+def _upstream_uses(key: UpstreamKey, row: Reached) -> Iterable[UseKey]:
+    return _uses(clients_scope(key.clients.namespace, grpc=False), _upstream_clusters(key, row))
+
+
 def _uses(scope: str, clusters: Iterable[ResourceKey]) -> Iterable[UseKey]:
     for cluster in clusters:
         yield UseKey(scope, cluster)
@@ -136,6 +145,7 @@ def ADDRESSINGS(key: ServiceKey, look: Look) -> Addressing | None:  # noqa: N802
     each(SERVICE_HOSTS, _client_clusters),
     each(STREAMS, _gateway_clusters),
     each(TELEMETRY_RULES, _collectors),
+    each(UPSTREAMS, _upstream_clusters),
 )
 def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """Each cluster that some route names."""
@@ -343,6 +353,7 @@ def WORKLOAD_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     each(SERVICE_HOSTS, _client_uses),
     each(STREAMS, _stream_uses),
     each(TELEMETRY_RULES, _collector_uses),
+    each(UPSTREAMS, _upstream_uses),
 )
 def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
     """Which scope's routes name which clusters, and so need which endpoints."""

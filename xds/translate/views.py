@@ -65,6 +65,7 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS
+from xds.translate.upstream_tables import upstream_key
 
 RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
     TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS, MESH_TLS_CLUSTERS, GATEWAY_CLUSTERS),
@@ -220,7 +221,7 @@ def _listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
         return look.keys(_GATEWAY_LISTENERS_BY_SCOPE, scope)
     egress = (egress_key(audience),) if audience.egress_port else ()
     ingress = (ingress_key(audience),) if audience.ingress_port and audience.port else ()
-    return egress + ingress
+    return egress + ingress + tuple(upstream_key(audience, each) for each in audience.upstreams)
 
 
 def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
