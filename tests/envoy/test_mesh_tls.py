@@ -357,6 +357,7 @@ def test_no_request_fails_while_modes_change(mesh: Mesh) -> None:
         mesh.children.wait_until(lambda: not tcp_strict(mesh, server_first=False), what="DISABLE")
         mesh.set_mode("STRICT")
         mesh.children.wait_until(lambda: not http_by(mesh.ingress["web"], "web"), what="STRICT again")
-    assert min(through_gateway.requests, through_sidecar.requests) > 20
+        both = (through_gateway, through_sidecar)
+        mesh.children.wait_until(lambda: min(each.requests for each in both) > 20, what="some requests")
     assert through_gateway.failures == []
     assert through_sidecar.failures == []
