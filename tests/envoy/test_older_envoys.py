@@ -51,6 +51,8 @@ RULES = {
     "/cors": "filters: [{type: CORS, cors: {allowOrigins: ['https://app.example.com', 'https://*.example.org'],"
     " allowMethods: [GET], allowHeaders: [x-one], exposeHeaders: [x-two], allowCredentials: true, maxAge: 60}}],"
     " backendRefs: [{name: one, port: 80}]",
+    "/judged": "filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: two, port: 80},"
+    " http: {path: /judge, allowedResponseHeaders: [x-judge]}}}], backendRefs: [{name: one, port: 80}]",
     "/split": f"backendRefs: [{{name: one, port: 80, weight: 1}}, {{{SUBSET[1:-1]}, weight: 1}}]",
     "/subset": f"backendRefs: [{SUBSET}]",
     "/missing": "backendRefs: [{name: nobody, port: 80}]",
@@ -213,6 +215,9 @@ def check_gateway(port: int, one: Server, two: Server) -> None:
     assert who(port, "/", "x.wide.org") == "two"
     assert who(port, "/", "nobody.org") == "404"
     assert any(request["path"] == "/mirrored" for request in two.seen)
+    _, _, arrived = get(port, "/judged", HOST, x_judge="forged")
+    assert (arrived["who"], "x-judge" in arrived["headers"]) == ("one", False)
+    assert any(request["path"] == "/judge/judged" for request in two.seen)
 
 
 @pytest.mark.parametrize("transport", [[], ["--sotw"]], ids=["delta", "sotw"])
