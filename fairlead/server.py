@@ -30,6 +30,7 @@ from discovery.source import Source
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
 from fairlead import audiences, memory, registrations, rejections
+from fairlead.acknowledged import Acknowledgements
 from fairlead.addresses import Address, parse_address
 from fairlead.api_tls import api_tls
 from fairlead.audiences import Audiences
@@ -140,13 +141,11 @@ class Server:
         self._documents = DocumentWriter(store, rejections.COLLECTION)
         self._key_sets = KeySets(settings, store, self._engine, submit=self._builder.submit)
         self._rejections = Rejections(
-            self._engine,
-            self._hub,
-            tables=RESOURCE_TABLES,
-            views=VIEWS,
-            submit=self._builder.submit,
-            save=self._documents.save,
-            clock=time.monotonic,
+            self._engine, self._hub, tables=RESOURCE_TABLES, views=VIEWS,
+            submit=self._builder.submit, save=self._documents.save, clock=time.monotonic,
+        )  # fmt: skip
+        self._acknowledgements = Acknowledgements(
+            self._engine, self._hub, store, submit=self._builder.submit, building=lambda: self._builder.building
         )
         self._known_audiences = DocumentWriter(store, audiences.COLLECTION)
         self._audiences = Audiences(
@@ -165,8 +164,7 @@ class Server:
         self._failure = ""
         self._faults: dict[tuple[str, Hashable], Fault] = {}
         self._http = self._api(access)
-        self._hub.on_audience = self._audiences.present
-        self._hub.on_nack = self._refused
+        self._hub.on_audience, self._hub.on_nack = self._audiences.present, self._refused
         self._hub.on_taken = self._rejections.took
         self._builder.listen(self._committed)
 
@@ -266,10 +264,9 @@ class Server:
             await self._start_xds()
             stack.push_async_callback(self._xds.stop)
             stack.callback(self._audiences.stop)
-            stack.push_async_callback(self._documents.flush)
-            stack.push_async_callback(self._key_sets.flush)
-            stack.push_async_callback(self._known_audiences.flush)
-            stack.push_async_callback(self._known_registrations.flush)
+            kept = (self._documents, self._key_sets, self._known_audiences, self._known_registrations)
+            for writer in (*kept, self._acknowledgements):
+                stack.push_async_callback(writer.flush)
             if self._token_way is not None:
                 stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
@@ -329,6 +326,7 @@ class Server:
         self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
+        await self._acknowledgements.load()
         mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain, self._settings.first_bytes_wait)
         self._builder.submit((Change(MESH, "", mesh), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
@@ -364,6 +362,7 @@ class Server:
             self._shared.start(self._tasks)
             self._tasks.start("copies of the store", self._store_copies.run())
         self._tasks.start("documents", self._documents.run())
+        self._acknowledgements.start(self._tasks)
         self._tasks.start("audiences", self._known_audiences.run())
         self._tasks.start("kept registrations", self._known_registrations.run())
         self._tasks.start("registrations", self._registrations.sweep())
@@ -400,6 +399,7 @@ class Server:
         self._hub.publish(commit, self._engine, event_at=batch.since)
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
+        self._acknowledgements.committed(commit)
         self._key_sets.committed(commit)
         self._clusters.committed(commit)
         self._consul.committed(commit)
