@@ -18,6 +18,7 @@ from mesh.kinds.clientpolicy import ClientSettings
 from mesh.telemetry_policies import SILENT, ListenerTelemetry
 from xds.schema import pack
 from xds.schema.types import ApiVersion, Cors, EarlyHeaderMutation, HttpConnectionManager, Router
+from xds.translate.backend_rewrite import FILTER as BACKEND_REWRITES
 from xds.translate.client_policy import set_manager as set_client_settings
 from xds.translate.client_policy import stripped
 from xds.translate.ext_authz import FILTER as AUTHORIZATION
@@ -62,7 +63,7 @@ def gateway_manager(
     _trust_nobody(manager)
     set_telemetry(manager, telemetry, gateway)
     _strip(manager, (*FORGEABLE, *_outside(settings, telemetry)))
-    filters = [_CORS_FILTER, *TOKEN_FILTERS, AUTHORIZATION, *FILTERS, _ROUTER_FILTER]
+    filters = [_CORS_FILTER, *TOKEN_FILTERS, AUTHORIZATION, *FILTERS, BACKEND_REWRITES, _ROUTER_FILTER]
     if told is not None:
         filters.append(told)
     if scoped:
@@ -86,7 +87,7 @@ def egress_manager(name: str) -> Any:
     """The manager for what a workload sends out: requests come from the workload itself and go on as they are."""
     manager = _manager(name)
     set_rds(manager, name)
-    add_filters(manager, (_CORS_FILTER, AUTHORIZATION, *FILTERS, _ROUTER_FILTER))
+    add_filters(manager, (_CORS_FILTER, AUTHORIZATION, *FILTERS, BACKEND_REWRITES, _ROUTER_FILTER))
     return manager
 
 

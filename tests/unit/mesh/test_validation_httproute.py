@@ -328,7 +328,7 @@ def test_a_filter_of_one_backend_that_would_have_to_be_skipped_is_refused() -> N
     full = {"type": "ReplaceFullPath", "replaceFullPath": "/"}
     assert of_backend({"type": "URLRewrite", "urlRewrite": {"hostname": "a"}}) == []
     assert of_backend({"type": "ResponseHeaderModifier", "responseHeaderModifier": {"remove": ["a"]}}) == []
-    assert of_backend({"type": "URLRewrite", "urlRewrite": {"path": full}}) == ["Unsupported filters[0]"]
+    assert of_backend({"type": "URLRewrite", "urlRewrite": {"path": full}}) == []
     assert of_backend({"type": "RequestMirror", "requestMirror": {"backendRef": BACKEND}}) == ["Unsupported filters[0]"]
     assert of_backend({"type": "CORS", "cors": {}}) == ["Unsupported filters[0]"]
     judged = {"protocol": "HTTP", "backendRef": BACKEND, "http": {}}
