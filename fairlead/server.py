@@ -43,6 +43,7 @@ from fairlead.http_server import HttpServer
 from fairlead.key_sets import KeySets
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen
+from fairlead.mesh_row import mesh_row
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
 from fairlead.registrations import Registrations
@@ -57,7 +58,7 @@ from fairlead.system_trust import system_trust
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.world import World
-from mesh.model import MESH, SYSTEM_TRUST, Audience, MeshSettings
+from mesh.model import MESH, SYSTEM_TRUST, Audience
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
@@ -128,15 +129,17 @@ class Server:
         self._sources.extend(self._clusters.sources)
         self._consul = ConsulWay(settings, store)
         self._sources.extend(self._consul.sources)
-        self._clusters.provision(settings, self._token_way, self._builder.submit, self._note_problems)
+        if self._clusters.sources:
+            from fairlead.gateways import provision  # imports what is Kubernetes'
+
+            provision(
+                self._clusters, settings, self._token_way, self._engine, self._builder.submit, self._note_problems
+            )
         names = [source.name for source in self._sources]
         self._store_copies = Copies(store, SOURCE, place=self._shared.place) if self._shared is not None else None
+        shared = self._shared.store if self._shared is not None else store
         self._store_source = StoreSource(
-            self._shared.store if self._shared is not None else store,
-            self._engine,
-            self._builder.submit,
-            other_sources=names,
-            copies=self._store_copies,
+            shared, self._engine, self._builder.submit, other_sources=names, copies=self._store_copies
         )
         self._documents = DocumentWriter(store, rejections.COLLECTION)
         self._key_sets = KeySets(settings, store, self._engine, submit=self._builder.submit)
@@ -192,9 +195,10 @@ class Server:
     def _desk(self) -> AuthorityDesk | None:
         if self._identities is None:
             return None
-        return self._identities.desk(
-            self._who_trusts, self._identity_way.join_tokens if self._identity_way is not None else None
-        )
+        from fairlead.authority_desk import AuthorityDesk
+
+        join_tokens = self._identity_way.join_tokens if self._identity_way is not None else None
+        return AuthorityDesk(self._identities, self._who_trusts, join_tokens)
 
     def _what_is_of_identities(self) -> Identities | None:
         if not self._settings.ca and not self._settings.federate:
@@ -327,8 +331,7 @@ class Server:
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
         await self._acknowledgements.load()
-        mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain, self._settings.first_bytes_wait)
-        self._builder.submit((Change(MESH, "", mesh), Change(SYSTEM_TRUST, "", system_trust())))
+        self._builder.submit((Change(MESH, "", mesh_row(self._settings)), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
             await self._identities.load()
         telling = self._tasks.start("problems", self._tell_problems())
@@ -361,10 +364,9 @@ class Server:
         if self._shared is not None and self._store_copies is not None:
             self._shared.start(self._tasks)
             self._tasks.start("copies of the store", self._store_copies.run())
-        self._tasks.start("documents", self._documents.run())
+        for writer in (self._documents, self._known_audiences, self._known_registrations):
+            self._tasks.start(writer.collection, writer.run())
         self._acknowledgements.start(self._tasks)
-        self._tasks.start("audiences", self._known_audiences.run())
-        self._tasks.start("kept registrations", self._known_registrations.run())
         self._tasks.start("registrations", self._registrations.sweep())
         self._tasks.start("rejections", self._rejections.watch())
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))

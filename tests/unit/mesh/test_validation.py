@@ -63,6 +63,9 @@ MINIMAL: dict[str, dict[str, Any]] = {
             "accessLogs": [{"stdout": True}],
         }
     },
+    "EnvoyPatch": {
+        "spec": {"targetRefs": [{"kind": "Service", "name": "reviews"}], "patch": [{"op": "remove", "path": "/a"}]}
+    },
     "RoutePolicy": {
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}],
