@@ -15,7 +15,15 @@ from xds.translate.composite import filled, place
 from xds.translate.compression import set_compression
 from xds.translate.fault import set_fault
 from xds.translate.header_modifier import APPEND, OVERWRITE
-from xds.translate.http_filters import BUFFER, CUSTOM_RESPONSE, FAULT, GRPC_WEB, STATEFUL_SESSION, http_filter
+from xds.translate.http_filters import (
+    BACKEND_REWRITE,
+    BUFFER,
+    CUSTOM_RESPONSE,
+    FAULT,
+    GRPC_WEB,
+    STATEFUL_SESSION,
+    http_filter,
+)
 from xds.translate.redirect import STATUS
 from xds.translate.response_override import set_response_overrides
 from xds.translate.session_affinity import set_session_affinity
@@ -96,6 +104,7 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
         rewrite is not None
         and rewrite.path is not None
         and not (action.prefix_rewrite or action.HasField("regex_rewrite"))
+        and not any(BACKEND_REWRITE in each.typed_per_filter_config for each in action.weighted_clusters.clusters)
     ):
         action.regex_rewrite.pattern.regex = rewrite.path.pattern
         action.regex_rewrite.substitution = rewrite.path.substitution
