@@ -27,6 +27,7 @@ from mesh.request_authentication import (
     WANTED_KEY_SETS,
     WORKLOAD_REQUIREMENTS,
 )
+from mesh.rollouts import ROLLOUT_PLANS, ROLLOUT_SHARES
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
 from mesh.tables import Table
@@ -39,6 +40,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     REFUSED,
     OBJECTS,
     SHADOWED,
+    ROLLOUT_SHARES,
+    ROLLOUT_PLANS,
     SERVICES,
     ENDPOINTS,
     VISIBLE,

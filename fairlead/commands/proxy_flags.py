@@ -32,7 +32,16 @@ _PLACE_LENGTH = 253
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
 _SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port")
 # gRPC takes the name from the address.
-_ENVOYS_ONLY = ("agent", "sotw", "admin_port", "xds_server_name", "token_file", "max_connections", "max_heap")
+_ENVOYS_ONLY = (
+    "agent",
+    "sotw",
+    "admin_port",
+    "xds_server_name",
+    "token_file",
+    "max_connections",
+    "max_heap",
+    "report_times",
+)
 
 
 def _port(about: str, *, least: int = 1) -> Any:
@@ -72,6 +81,11 @@ PROXY_FLAGS = (
             Option(min=64, max=2**24, metavar="MIB", help="Its heap: near it, Envoy sheds load. Default: any."),
         ],
         None,
+    ),
+    parameter(
+        "report_times",
+        Annotated[bool, Option("--report-times", help="Tell how long answers take, for Rollouts that ask for it.")],
+        False,
     ),
     parameter("cert", Annotated[str, Option(metavar="FILE", help="Mutual TLS: the proxy's certificate chain.")], ""),
     parameter("key", Annotated[str, Option(metavar="FILE", help="Mutual TLS: its private key.")], ""),
@@ -118,6 +132,7 @@ def bootstrap_from(
         agent=agent,
         max_connections=flags["max_connections"],
         max_heap=flags["max_heap"] * 2**20 if flags["max_heap"] is not None else None,
+        report_times=flags["report_times"],
     )
 
 
