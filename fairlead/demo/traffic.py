@@ -67,6 +67,7 @@ class Background:
         self.requests = 0
         self.failures: list[str] = []
         self.instances: dict[str, float] = {}  # instance → when it answered last
+        self.answers: Counter[str] = Counter()  # instance → how many good answers it gave
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -94,6 +95,7 @@ class Background:
                     self.failures.append(failure)
                 else:
                     self.instances[answer.body["instance"]] = time.monotonic()
+                    self.answers[answer.body["instance"]] += 1
             time.sleep(0.001)
         visitor.close()
 
