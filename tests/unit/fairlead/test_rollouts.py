@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from discovery.kubernetes.status_writer import StatusWriter
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreFull, StoreUnavailable
 from fairlead.rollouts import COLLECTION, NotKeptError, NotKnownError, NotLeadingError, Rollouts
@@ -89,6 +91,7 @@ class Replica:
         self.now = now
         self.leading = True
         self.looking = Looking()
+        self.writer: StatusWriter | None = None
         self.rollouts = Rollouts(
             self.engine,
             store,
@@ -102,7 +105,10 @@ class Replica:
         self.source = source
 
     def _commit(self, changes: Iterable[Change]) -> None:
-        self.rollouts.committed(self.engine.commit(changes))
+        commit = self.engine.commit(changes)
+        self.rollouts.committed(commit)
+        if self.writer is not None:
+            self.writer.note(commit)
 
     async def begin(self, text: str = ROLLOUT) -> None:
         await self.rollouts.load()
@@ -264,6 +270,52 @@ async def test_what_a_leader_wrote_into_the_status_of_an_object_is_how_far_it_is
     for garbage in (None, {}, {"status": 1}, {"status": {"rollout": {"phase": 7}}}):
         two.rollouts.observed(KEY, garbage)  # type: ignore[arg-type]
     assert essence(two.state) == essence(state)
+    two.leading, two.now = True, one.now
+    assert (await two.run(10)).phase == "Promoted"
+
+
+class ApiServer:
+    """Takes every patch of a status, and tells whoever looks."""
+
+    def __init__(self) -> None:
+        self.status: dict[str, Any] = {}
+        self.version = 1
+
+    async def request(self, _method: str, path: str, *, body: bytes | None = None, **_: Any) -> bytes:
+        assert path.endswith("/namespaces/default/rollouts/reviews/status")
+        self.status |= msgspec.json.decode(body or b"{}").get("status", {})
+        self.version += 1
+        return msgspec.json.encode(self.object)
+
+    @property
+    def object(self) -> dict[str, Any]:
+        return {"metadata": {"resourceVersion": str(self.version)}, "status": self.status}
+
+    def lines(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+async def test_in_kubernetes_the_next_leader_goes_on_from_the_status_that_the_last_one_wrote() -> None:
+    api, source = ApiServer(), "kubernetes:one"
+    one, two = Replica(Documents(), source=source), Replica(Documents(), source=source)
+    one.writer = StatusWriter(api, source=source)
+    one.writer.lead(leading=True)
+    one.writer.observe(KEY, api.object)
+    two.leading = False
+    await one.begin()
+    await two.begin()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        writing = group.create_task(one.writer.run())
+        held = await one.run(5)
+        while api.status.get("rollout", {}).get("revision") != held.revision:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        writing.cancel()
+    assert (held.step, held.weight) == (2, 50)
+    progressing = next(each for each in api.status["conditions"] if each["type"] == "Progressing")
+    assert progressing["status"] == "True"
+    two.rollouts.observed(KEY, api.object)
+    assert essence(two.state) == essence(held)
+    assert two.state.canary == held.canary
     two.leading, two.now = True, one.now
     assert (await two.run(10)).phase == "Promoted"
 
