@@ -18,11 +18,12 @@ import msgspec
 
 from mesh.kinds.service import Service
 from mesh.model import AUDIENCES, DECLARED, DISCOVERED_ENDPOINTS, REJECTIONS, Declared
+from mesh.quarantine import QUARANTINE
 from mesh.tables import Change, Input
 
 RowKey = tuple[Input[Any, Any], Any]
 
-_AT_ONCE = frozenset({DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS})
+_AT_ONCE = frozenset({DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, QUARANTINE})
 
 
 class Batch(msgspec.Struct, frozen=True):

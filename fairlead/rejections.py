@@ -5,6 +5,9 @@ it is decided whether the version or that one proxy is to blame. A version that 
 good, and no row is made; where none has, there is a row at once, for people to see, and after a trial in which no other
 proxy took the version either, the row stands for all of them: they are given the last good version, new ones too.
 
+Where an object had a part in a refused version without which that could be made (an EnvoyPatch), it is the object which
+goes, and nothing is put back (`mesh.quarantine`): at once where no other version could stand, else after the trial.
+
 A row goes when its resource changes, when a proxy takes the version after all, and when those that refused it have been
 gone for long: the next may see things differently. The rows are kept in the store across restarts (DESIGN §2).
 """
@@ -18,6 +21,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from fairlead.quarantine import PREFIX, Quarantine
 from mesh.model import DECLARED, REJECTIONS, Audience, ObjectKey, Rejection, RejectionKey
 from mesh.tables import Change, Commit, Engine, Table
 from xds.protocol.contents import Entry
@@ -101,6 +105,7 @@ class Rejections:
         self._since: dict[RejectionKey, float] = {}
         self._blame: dict[ResourceKey, frozenset[ObjectKey]] = {}  # what changed when the present version came
         self._waiting: list[NackReport] = []
+        self._quarantine = Quarantine(engine, submit=submit, save=save)
         proxies.doubted = self._doubted
 
     def load(self, documents: Mapping[str, bytes]) -> list[str]:
@@ -110,6 +115,10 @@ class Rejections:
         """
         superfluous = []
         for name, content in sorted(documents.items()):
+            if name.startswith(PREFIX):
+                if not self._quarantine.load(name, content):
+                    superfluous.append(name)
+                continue
             try:
                 kept = msgspec.json.decode(content, type=Kept)
             except msgspec.DecodeError:
@@ -152,6 +161,8 @@ class Rejections:
         elif version == resource.version:
             row = Rejection(report.node, report.detail, self._to_blame(table, key), everywhere=False)
             row = _with_good(row, taken, first=report.node)
+            if row.last_good is None and not taken:
+                self._put_out(at, row)
         else:
             return
         self._keep(at, row)
@@ -185,7 +196,7 @@ class Rejections:
                 self._conclude(at, row)
 
     def _conclude(self, at: RejectionKey, row: Rejection) -> None:
-        if _OWN_TROUBLE.search(row.detail):
+        if _OWN_TROUBLE.search(row.detail) or self._put_out(at, row):
             return
         taken = self._proxies.acknowledged(at.audience, at.type_url, at.name)
         row = _with_good(row, taken, first=row.node)
@@ -193,8 +204,15 @@ class Rejections:
         if row.last_good is not None or not taken:
             self._keep(at, msgspec.structs.replace(row, everywhere=True))
 
+    def _put_out(self, at: RejectionKey, row: Rejection) -> bool:
+        """Put the objects to blame for a refused version out of force, if they can go."""
+        if _OWN_TROUBLE.search(row.detail):
+            return False
+        return self._quarantine.put(row.objects, at, node=row.node, detail=row.detail)
+
     def committed(self, commit: Commit) -> None:
         """Remember who made the new versions; drop rejections of what is no more."""
+        self._quarantine.committed(commit)
         changed = frozenset(ObjectKey(key.kind, key.namespace, key.name) for key in commit.of(DECLARED))
         resources: set[tuple[str, str]] = set()
         for tables in self._tables.values():
@@ -262,7 +280,11 @@ class Rejections:
         """The objects that this version was made from and that changed with it; of the fitting kind, if there are."""
         declared: Iterable[Any] = self._engine.origins(table, key).get(DECLARED, ())
         origins = {ObjectKey(at.kind, at.namespace, at.name) for at in declared}
-        candidates = origins & self._blame.get(key, frozenset()) or origins
+        changed = origins & self._blame.get(key, frozenset())
+        can_go = self._quarantine.in_force(changed) or self._quarantine.in_force(origins)
+        if can_go:
+            return can_go if changed.issuperset(can_go) else can_go[-1:]
+        candidates = changed or origins
         fitting = _NAMED_FOR.get(key.type_url, _NAMED_OTHERWISE)
         return tuple(sorted({at for at in candidates if at.kind in fitting} or candidates))
 

@@ -42,6 +42,7 @@ from fairlead.http_server import HttpServer
 from fairlead.key_sets import KeySets
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen, stream_limits
+from fairlead.mesh_row import mesh_row
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
 from fairlead.registrations import Registrations
@@ -58,7 +59,7 @@ from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.views import load_reports
 from fairlead.world import World
-from mesh.model import MESH, SYSTEM_TRUST, Audience, MeshSettings
+from mesh.model import MESH, SYSTEM_TRUST, Audience
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
@@ -129,7 +130,12 @@ class Server:
         self._sources.extend(self._clusters.sources)
         self._consul = ConsulWay(settings, store)
         self._sources.extend(self._consul.sources)
-        self._clusters.provision(settings, self._token_way, self._builder.submit, self._note_problems)
+        if self._clusters.sources:
+            from fairlead.gateways import provision  # imports what is Kubernetes'
+
+            provision(
+                self._clusters, settings, self._token_way, self._engine, self._builder.submit, self._note_problems
+            )
         names = [source.name for source in self._sources]
         self._store_copies = Copies(store, SOURCE, place=self._shared.place) if self._shared is not None else None
         self._store_source = StoreSource(
@@ -206,9 +212,10 @@ class Server:
     def _desk(self) -> AuthorityDesk | None:
         if self._identities is None:
             return None
-        return self._identities.desk(
-            self._who_trusts, self._identity_way.join_tokens if self._identity_way is not None else None
-        )
+        from fairlead.authority_desk import AuthorityDesk
+
+        join_tokens = self._identity_way.join_tokens if self._identity_way is not None else None
+        return AuthorityDesk(self._identities, self._who_trusts, join_tokens)
 
     def _what_is_of_identities(self) -> Identities | None:
         if not self._settings.ca and not self._settings.federate:
@@ -344,8 +351,7 @@ class Server:
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
         await self._rollouts.rollouts.load()
-        mesh = MeshSettings(self._settings.root_namespace, self._settings.trust_domain, self._settings.first_bytes_wait)
-        self._builder.submit((Change(MESH, "", mesh), Change(SYSTEM_TRUST, "", system_trust())))
+        self._builder.submit((Change(MESH, "", mesh_row(self._settings)), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
             await self._identities.load()
         telling = self._tasks.start("problems", self._tell_problems())

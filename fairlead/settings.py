@@ -227,6 +227,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z"),
         _about("The namespace whose policies, where they are for its `Namespace`, are for the whole mesh."),
     ] = "fairlead-system"
+    envoy_patches: Annotated[
+        bool,
+        _about(
+            "Apply EnvoyPatches. Who may write one can do anything to the traffic of what it is for, and make its"
+            " proxies refuse what they are told; see docs/how-to/envoy-patches.md."
+        ),
+    ] = False
     first_bytes_wait: Annotated[
         int,
         Meta(ge=1, le=60_000),

@@ -17,6 +17,7 @@ from mesh.model import INPUTS
 from mesh.objects import OBJECTS, SHADOWED
 from mesh.peer_authentication import PEER_IDENTITIES, PEER_MODES
 from mesh.policies import ROUTE_RULES, TRAFFIC
+from mesh.quarantine import QUARANTINE
 from mesh.reference_grants import REFERENCE_GRANTS
 from mesh.references import REFERENCES
 from mesh.refusals import REFUSED
@@ -27,6 +28,7 @@ from mesh.request_authentication import (
     WANTED_KEY_SETS,
     WORKLOAD_REQUIREMENTS,
 )
+from mesh.results import RESULTS
 from mesh.rollouts import ROLLOUT_PLANS, ROLLOUT_SHARES
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
@@ -38,6 +40,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     DISCOVERED_AUTHORIZATIONS,
     DEFINITIONS,
     REFUSED,
+    RESULTS,
+    QUARANTINE,
     OBJECTS,
     SHADOWED,
     ROLLOUT_SHARES,

@@ -212,12 +212,13 @@ class MeshSettings(msgspec.Struct, frozen=True):
 
     Policies for the Namespace `root_namespace`, in it, are for all namespaces. Identities are of `trust_domain`.
     `first_bytes_wait` is how long (ms) a PERMISSIVE TCP port waits for a client's first bytes before it counts as
-    plaintext.
+    plaintext. `envoy_patches`: whether EnvoyPatches are applied.
     """
 
     root_namespace: str = "fairlead-system"
     trust_domain: str = "cluster.local"
     first_bytes_wait: int = 500
+    envoy_patches: bool = False
 
 
 class TrustBundleRow(msgspec.Struct, frozen=True):

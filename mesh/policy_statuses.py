@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mesh.client_policies import PORT_FIELDS, http3_without_effect, on_port, sharing
 from mesh.conditions import Condition
+from mesh.envoy_patches import patch_conditions, target_refs
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.clientpolicy import ClientPolicy
 from mesh.kinds.meta import Object
@@ -101,6 +102,13 @@ def telemetry_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, 
     lost = sorted({loss for ref in refs for loss in _shared_losses(look, key, ref)})
     idle = " ".join(missing_collectors(look, key))
     return _conditions(look, key, policy, refs, _missing_gateway_or_route, idle, lost)
+
+
+def envoy_patch_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
+    """The conditions of an EnvoyPatch."""
+    missing = {"Gateway": _missing_gateway, **dict.fromkeys(REQUEST_KINDS, _missing_route)}
+    why = [missing.get(ref.kind, _missing_backend)(look, key, ref) for ref in target_refs(look, key)]
+    return patch_conditions(look, key, why)
 
 
 def _shared_losses(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> Iterator[Loss]:

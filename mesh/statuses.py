@@ -33,6 +33,7 @@ from mesh.objects import DECLARED_BY_OBJECT, OBJECTS, SHADOWED, Shadowed, find, 
 from mesh.peer_authentication import peer_authentication_conditions
 from mesh.policy_statuses import (
     client_policy_conditions,
+    envoy_patch_conditions,
     request_authentication_conditions,
     route_policy_conditions,
     telemetry_policy_conditions,
@@ -289,6 +290,7 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "PeerAuthentication": _by(peer_authentication_conditions),
     "RequestAuthentication": _by(request_authentication_conditions),
     "ClientPolicy": _by(client_policy_conditions),
+    "EnvoyPatch": _by(envoy_patch_conditions),
     "RoutePolicy": _by(route_policy_conditions),
     "TelemetryPolicy": _by(telemetry_policy_conditions),
     "TrafficPolicy": _by(traffic_policy_conditions),

@@ -19,6 +19,7 @@ from mesh.problems import Problem, Report, shown
 from mesh.validations.backend import check_backend_object
 from mesh.validations.backendtlspolicy import check_backendtlspolicy
 from mesh.validations.clientpolicy import check_clientpolicy
+from mesh.validations.envoypatch import check_envoypatch
 from mesh.validations.gateway import check_gateway
 from mesh.validations.gatewayparameters import check_gatewayparameters
 from mesh.validations.grpcroute import check_grpcroute
@@ -44,6 +45,7 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
         "Backend": check_backend_object,
         "BackendTLSPolicy": check_backendtlspolicy,
         "ClientPolicy": check_clientpolicy,
+        "EnvoyPatch": check_envoypatch,
         "Gateway": check_gateway,
         "GatewayParameters": check_gatewayparameters,
         "GRPCRoute": check_grpcroute,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.model import Audience
+from mesh.results import Results
 
 
 class ResourceKey(NamedTuple):
@@ -25,7 +26,8 @@ class Resource(msgspec.Struct, frozen=True):
 
     `needs` names, for routes and listeners, the clusters that must be warm before it is sent, and what a filter's
     configuration must know before (`requirement`); `provides` are such things that this configuration of a filter does
-    know. For a cluster that gets its endpoints over EDS, `eds` is the name it asks for.
+    know. For a cluster that gets its endpoints over EDS, `eds` is the name it asks for. `results` tells what became
+    of objects in it.
     """
 
     type_url: str
@@ -35,6 +37,7 @@ class Resource(msgspec.Struct, frozen=True):
     needs: tuple[str, ...] = ()
     eds: str = ""
     provides: tuple[str, ...] = ()
+    results: Results = ()
 
 
 _REQUIREMENT = "requirement:"

@@ -33,6 +33,9 @@ def translate(
     only: Annotated[
         str, typer.Option("--type", metavar="TYPE", help="One of CDS, EDS, LDS, RDS, SRDS, ECDS, SDS.")
     ] = "",
+    envoy_patches: Annotated[
+        bool, typer.Option("--envoy-patches", help="As a server that applies EnvoyPatches would.")
+    ] = False,
     output: OutputOption = Format.table,
 ) -> None:
     """Print the Envoy resources, type by type, that a proxy would be sent if these files were all there is.
@@ -40,7 +43,7 @@ def translate(
     Private keys are not shown. Exit code 1 if the files make nothing for that proxy.
     """
     from fairlead.commands.inputs import read_valid
-    from mesh.model import DECLARED, Declared, DeclaredKey
+    from mesh.model import DECLARED, MESH, Declared, DeclaredKey, MeshSettings
     from mesh.tables import Change
 
     audience = _audience(gateway=gateway, sidecar=sidecar, port=port, grpc=grpc, sotw=sotw)
@@ -48,6 +51,7 @@ def translate(
         Change(DECLARED, DeclaredKey(each.kind, each.metadata.namespace, each.metadata.name, "files"), Declared(each))
         for each in read_valid(filename)
     ]
+    changes.append(Change(MESH, "", MeshSettings(envoy_patches=envoy_patches)))
     found = _shown(changes, audience)
     if not any(found.values()):
         who = f"{audience.kind} {audience.namespace}/{audience.name}".rstrip("/")

@@ -17,6 +17,7 @@ from mesh.kinds.backend import Backend
 from mesh.kinds.backendtlspolicy import BackendTLSPolicy
 from mesh.kinds.clientpolicy import ClientPolicy
 from mesh.kinds.configmap import ConfigMap
+from mesh.kinds.envoypatch import EnvoyPatch
 from mesh.kinds.fields import END
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayclass import GatewayClass
@@ -161,6 +162,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 RequestAuthentication,
             ),
             Kind("Rollout", FAIRLEAD_V1ALPHA1, (FAIRLEAD_V1ALPHA1,), "rollouts", ("ro",), True, Rollout),
+            Kind("EnvoyPatch", FAIRLEAD_V1ALPHA1, (FAIRLEAD_V1ALPHA1,), "envoypatches", ("patch",), True, EnvoyPatch),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
             Kind("ConfigMap", "v1", ("v1",), "configmaps", ("cm",), True, ConfigMap),
             Kind("Namespace", "v1", ("v1",), "namespaces", ("ns",), False, Namespace),

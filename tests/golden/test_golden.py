@@ -3,7 +3,7 @@
 `out.yaml` holds every audience's Envoy resources and the objects' statuses. A new case is a new directory; nothing is
 registered anywhere. The first document of `in.yaml` may be `{connected: [...], discovered: [...], provisioned: [...]}`
 without a kind: the sidecars, gRPC clients and gateways over state-of-the-world that are connected, and what platforms
-report; its `source` is who declares the objects, by default `files`.
+report; its `source` is who declares the objects, by default `files`, and `mesh` what settings say of the mesh.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mesh.model import (
     DECLARED,
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
+    MESH,
     PROVISIONED,
     Audience,
     Connected,
@@ -32,6 +33,7 @@ from mesh.model import (
     DiscoveredService,
     DiscoveredServiceKey,
     Endpoint,
+    MeshSettings,
     Provisioned,
     ProvisionedKey,
     ServicePort,
@@ -43,6 +45,7 @@ from tests.support.static_bootstrap import static_bootstrap
 from xds.resources import ViewKey
 from xds.schema.type_urls import TYPE_CLUSTER, short
 from xds.translate.offline import translated
+from xds.translate.result_tables import results_of
 from xds.translate.tables import TABLES, VIEWS
 
 HERE = Path(__file__).parent
@@ -80,7 +83,8 @@ def test_every_case_has_its_outcome() -> None:
 
 def _engine(case: str) -> Engine:
     engine = Engine(TABLES)
-    engine.commit(list(_changes(HERE / case / "in.yaml")))
+    commit = engine.commit(list(_changes(HERE / case / "in.yaml")))
+    engine.commit(results_of(commit))
     assert engine.faults == {}
     return engine
 
@@ -100,6 +104,8 @@ def _changes(path: Path) -> Any:
 
 
 def _surroundings(document: dict[str, Any]) -> Any:
+    if "mesh" in document:
+        yield Change(MESH, "", MeshSettings(**document["mesh"]))
     for audience in document.get("connected", ()):
         yield Change(AUDIENCES, Audience(**audience), Connected())
     for told in document.get("provisioned", ()):

@@ -494,6 +494,25 @@ _rollout_states = st.builds(
         weight=st.sampled_from((0, 25, 100)),
     ),
 )
+envoy_patches = st.builds(
+    lambda targets, patch: {"targetRefs": targets, "patch": [patch]},
+    st.one_of(
+        st.builds(
+            lambda part: [{"group": GATEWAY_API, "kind": "Gateway", "name": "x", **part}],
+            _some(sectionName=st.sampled_from(("l0", "l1"))),
+        ),
+        st.just([{"group": GATEWAY_API, "kind": kind, "name": "r"} for kind in ("HTTPRoute", "GRPCRoute")]),
+        st.builds(lambda name: [{"kind": "Service", "name": name}, {"kind": "Service", "name": "t"}], services),
+    ),
+    st.sampled_from(
+        (
+            {"op": "add", "path": "/stat_prefix", "value": "patched"},
+            {"op": "add", "path": "/connect_timeout", "value": "7s"},
+            {"op": "remove", "path": "/match"},
+            {"op": "remove", "path": "/nowhere/at/all"},
+        )
+    ),
+)
 
 declarations = st.one_of(
     _kind("Gateway", names, _spec(gateways)),
@@ -516,6 +535,7 @@ declarations = st.one_of(
     _kind("RoutePolicy", names, _spec(route_policies)),
     _kind("Rollout", names, _spec(rollouts)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
+    _kind("EnvoyPatch", names, _spec(envoy_patches)),
     _kind("Secret", st.just("cert"), secrets),
     _kind("ConfigMap", st.just("ca"), config_maps),
     _kind("GatewayClass", st.sampled_from(("fairlead", "other")), _controllers),
@@ -576,7 +596,11 @@ _audiences = st.builds(
     st.none() | st.just(Connected()),
 )
 
-_mesh = st.builds(lambda root: Change(MESH, "", MeshSettings(root_namespace=root)), st.sampled_from(("root", "red")))
+_mesh = st.builds(
+    lambda root, patched: Change(MESH, "", MeshSettings(root_namespace=root, envoy_patches=patched)),
+    st.sampled_from(("root", "red")),
+    st.booleans(),
+)
 
 changes = st.one_of(
     declarations,
@@ -606,29 +630,37 @@ def _declare(kind: str, namespace: str, name: str, spec: dict[str, Any]) -> Chan
 
 # A world in which most references lead somewhere, so that random changes to it cut and join them.
 BASE = [
-    change
-    for namespace in NAMESPACES
-    for change in (
-        _declare(
-            "Gateway",
-            namespace,
-            "x",
-            {
-                "gatewayClassName": "fairlead",
-                "allowedListeners": {"namespaces": {"from": "All"}},
-                "listeners": [
-                    {"name": "l0", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}},
-                    {"name": "l1", "port": 80, "protocol": "HTTP", "hostname": "*.a.com"},
-                ],
-            },
-        ),
-        _declare("Service", namespace, "s", {"ports": [{"name": "http", "port": 80}]}),
-        _declare(
-            "HTTPRoute",
-            namespace,
-            "r",
-            {"parentRefs": [{"name": "x"}], "rules": [{"backendRefs": [{"name": "s", "port": 80}]}]},
-        ),
-    )
+    Change(MESH, "", MeshSettings(root_namespace="root", envoy_patches=True)),
+    *(
+        change
+        for namespace in NAMESPACES
+        for change in (
+            _declare(
+                "Gateway",
+                namespace,
+                "x",
+                {
+                    "gatewayClassName": "fairlead",
+                    "allowedListeners": {"namespaces": {"from": "All"}},
+                    "listeners": [
+                        {
+                            "name": "l0",
+                            "port": 80,
+                            "protocol": "HTTP",
+                            "allowedRoutes": {"namespaces": {"from": "All"}},
+                        },
+                        {"name": "l1", "port": 80, "protocol": "HTTP", "hostname": "*.a.com"},
+                    ],
+                },
+            ),
+            _declare("Service", namespace, "s", {"ports": [{"name": "http", "port": 80}]}),
+            _declare(
+                "HTTPRoute",
+                namespace,
+                "r",
+                {"parentRefs": [{"name": "x"}], "rules": [{"backendRefs": [{"name": "s", "port": 80}]}]},
+            ),
+        )
+    ),
 ]
 batches = st.lists(st.lists(changes, min_size=1, max_size=6), min_size=1, max_size=8).map(lambda steps: [BASE, *steps])

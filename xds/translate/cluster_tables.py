@@ -18,12 +18,14 @@ from mesh.backend_tls import TLS_POLICIES
 from mesh.backends import Backend, Invalid, port_of, resolve, tls_of
 from mesh.certificates import KEY_PAIRS
 from mesh.client_validation import CLIENT_AUTHORITIES
+from mesh.envoy_patches import Patched
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
 from mesh.model import SYSTEM_TRUST, Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
 from mesh.nearness import nearest_first, zones_apart
 from mesh.outside import find_outside
 from mesh.peer_authentication import has_identity, peer_modes
+from mesh.results import Results
 from mesh.routes import find_stream_route
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look, derived, each
@@ -31,8 +33,10 @@ from mesh.telemetry_policies import TELEMETRY_RULES, TelemetryRules
 from xds.resources import Resource, ResourceKey
 from xds.schema import encode
 from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
+from xds.schema.types import Cluster
 from xds.translate.cluster import ClusterTLS, dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
+from xds.translate.envoy_patch import patch_message
 from xds.translate.framing import encode_checked, resource
 from xds.translate.ingress import ingress_cluster
 from xds.translate.names import (
@@ -154,15 +158,28 @@ def _cluster(look: Look, key: ResourceKey, certificate: str = "") -> Resource | 
         if found is None:
             return None
         outside = outside_cluster(key.name, found.spec, protocol=port.protocol, policy=policy, tls=tls)
-        return resource(key.type_url, key.name, encode_checked(outside))
+        return _patched(look, key, backend, port, outside)
     addressing = look(ADDRESSINGS, backend.service)
     if addressing is not None and addressing.by_name:
         assignment = _assignment(look, key.name, backend, port)
         cluster = dns_cluster(key.name, assignment, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls)
-        return resource(key.type_url, key.name, encode_checked(cluster))
+        return _patched(look, key, backend, port, cluster)
     cluster = eds_cluster(key.name, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls)
-    content = encode(cluster) if policy is None and tls is None else encode_checked(cluster)
-    return resource(key.type_url, key.name, content, eds=key.name)
+    return _patched(look, key, backend, port, cluster, checked=policy is not None or tls is not None)
+
+
+def _patched(
+    look: Look, key: ResourceKey, backend: Backend, port: ServicePort, cluster: Any, *, checked: bool = True
+) -> Resource:
+    """The cluster as a resource, with the EnvoyPatches of its backend; `checked`: by Envoy's field rules."""
+    outcomes: Results = ()
+    if key.scope != GRPC_SCOPE:
+        target = Patched("Backend" if backend.outside else "Service", *backend.service)
+        sections = frozenset({port.name, str(port.port)})
+        cluster, outcomes = patch_message(look, cluster, target, sections)
+    content = encode_checked(cluster) if checked else encode(cluster)
+    eds = key.name if cluster.type == Cluster.EDS else ""
+    return resource(key.type_url, key.name, content, eds=eds, results=outcomes)
 
 
 class Near(msgspec.Struct, frozen=True):

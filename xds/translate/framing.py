@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mesh.results import Results
 from xds.resources import Resource
 from xds.schema import SchemaError, encode, frame_any, version_of
 from xds.schema.rules import violations
@@ -43,6 +44,7 @@ def resource(
     needs: frozenset[str] | set[str] = frozenset(),
     eds: str = "",
     provides: frozenset[str] | set[str] = frozenset(),
+    results: Results = (),
 ) -> Resource:
     """A resource from its encoded message."""
     return Resource(
@@ -53,4 +55,5 @@ def resource(
         needs=tuple(sorted(needs)),
         eds=eds,
         provides=tuple(sorted(provides)),
+        results=results,
     )

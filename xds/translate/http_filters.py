@@ -3,6 +3,7 @@
 What comes first sees the request first and the response last. A filter that is not in the table cannot be used: naming
 one raises when the module that names it is imported. Filters are always present where they can be of use and do nothing
 until a route configures them, so that a route that begins to use one changes no listener and drains no connection.
+Those that would do something by themselves have a place that routes fill in (`composite`).
 """
 
 from __future__ import annotations
@@ -31,13 +32,11 @@ ORDER: tuple[Row, ...] = (
     Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
     Row("fairlead.identity_headers", "takes off what only the next one may write, whatever route a request takes"),
     Row("envoy.filters.http.jwt_authn", "refuses before anything is done or counted for a request; after preflights"),
-    Row("fairlead.gzip", "compresses last, whatever the others made of an answer"),
-    Row("fairlead.brotli", "the same; of those that a client accepts the one it prefers is used"),
-    Row("fairlead.zstd", "the same"),
+    Row("fairlead.compression", "compresses last, whatever the others made of an answer"),
     Row("envoy.filters.http.custom_response", "sees the answers of all filters behind it, and may replace them"),
     Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done"),
     Row("envoy.filters.http.grpc_web", "turns gRPC-Web into gRPC before a filter looks at the body"),
-    Row("envoy.filters.http.buffer", "keeps the whole request only of those that nobody before refused"),
+    Row("fairlead.buffer", "keeps the whole request only of those that nobody before refused"),
     Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would"),
     Row("envoy.filters.http.router", "sends the request: must be the last"),
 )
@@ -57,11 +56,11 @@ ALT_SVC = known("fairlead.alt_svc")
 CORS = known("envoy.filters.http.cors")
 IDENTITY_HEADERS = known("fairlead.identity_headers")
 JWT_AUTHN = known("envoy.filters.http.jwt_authn")
-COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "zstd")}
+COMPRESSION = known("fairlead.compression")
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
 FAULT = known("envoy.filters.http.fault")
 GRPC_WEB = known("envoy.filters.http.grpc_web")
-BUFFER = known("envoy.filters.http.buffer")
+BUFFER = known("fairlead.buffer")
 STATEFUL_SESSION = known("envoy.filters.http.stateful_session")
 ROUTER = known("envoy.filters.http.router")
 
@@ -69,19 +68,17 @@ ROUTER = known("envoy.filters.http.router")
 class Filter(msgspec.Struct, frozen=True):
     """A filter to install: its name from the table and its packed configuration.
 
-    One that is `sleeping` is left out of a request's chain unless its route has a configuration for it. One that is
-    `discovered` gets its configuration over ECDS; `config` then says where from.
+    One that is `discovered` gets its configuration over ECDS; `config` then says where from.
     """
 
     name: str
     config: bytes
-    sleeping: bool = False
     discovered: bool = False
 
 
-def http_filter(name: str, packed: Any, *, sleeping: bool = False) -> Filter:
+def http_filter(name: str, packed: Any) -> Filter:
     """A filter from its packed (`Any`) configuration."""
-    return Filter(known(name), encode(packed), sleeping)
+    return Filter(known(name), encode(packed))
 
 
 def discovered_filter(name: str, source: Any) -> Filter:
@@ -98,4 +95,3 @@ def add_filters(manager: Any, filters: Iterable[Filter]) -> None:
             added.config_discovery.MergeFromString(each.config)
         else:
             added.typed_config.MergeFromString(each.config)
-        added.disabled = each.sleeping

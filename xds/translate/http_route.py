@@ -9,12 +9,13 @@ metadata would be some 100 bytes more of each route, for Envoy to parse at each 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mesh import unsupported
 from mesh.backends import Backend, resolve
+from mesh.envoy_patches import Patched
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
 from mesh.kinds.httproute import HTTPRouteRule
 from mesh.kinds.references import BackendObjectReference
@@ -22,8 +23,10 @@ from mesh.model import ObjectKey
 from mesh.precedence import RouteOrder
 from mesh.request_authentication import ROUTE_GUARDS
 from mesh.request_routes import RequestRoute
+from mesh.results import Results
 from mesh.tables import Reader
 from xds.schema.types import Route
+from xds.translate.envoy_patch import patch_message
 from xds.translate.framing import encode_checked, framed
 from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
@@ -60,22 +63,34 @@ class OrderedRoute(msgspec.Struct, frozen=True):
 
 
 class BuiltRoute(msgspec.Struct, frozen=True):
-    """All Envoy routes of a route object, the clusters they send requests to, and the requirements that they name."""
+    """All Envoy routes of a route object, the clusters they send requests to, and the requirements that they name.
+
+    `results` tells what became of other objects in them; of one that fits some of the routes and not others, why not.
+    """
 
     routes: tuple[OrderedRoute, ...]
     clusters: tuple[str, ...]
     requirements: tuple[str, ...] = ()
+    results: Results = ()
 
 
 def build_route(look: Reader, at: RouteAt, route: RequestRoute) -> BuiltRoute:
     """Build the Envoy routes of a route object."""
     clusters: set[str] = set()
-    routes = tuple(_routes(look, at, route, clusters))
+    results: dict[ObjectKey, str] = {}
+    routes = tuple(_routes(look, at, route, clusters, results))
     named = {name for rule in route.rules if (name := _requirement(look, at, rule))}
-    return BuiltRoute(routes=routes, clusters=tuple(sorted(clusters)), requirements=tuple(sorted(named)))
+    return BuiltRoute(
+        routes=routes,
+        clusters=tuple(sorted(clusters)),
+        requirements=tuple(sorted(named)),
+        results=tuple(sorted(results.items())),
+    )
 
 
-def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) -> Iterator[OrderedRoute]:
+def _routes(
+    look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str], results: dict[ObjectKey, str]
+) -> Iterator[OrderedRoute]:
     for number, rule in enumerate(route.rules):
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc))
         shares = tuple(_shares(look, at, rule)) if not refused else ()
@@ -113,9 +128,20 @@ def _routes(look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str]) 
                 set_route_tracing(made, tracing)
             if requirement:
                 set_requirement(made, requirement)
+            if not at.grpc:
+                made = _patched(look, at, rule, made, results)
             yield OrderedRoute(
                 order=route.orders[number][index], framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made))
             )
+
+
+def _patched(look: Reader, at: RouteAt, rule: HTTPRouteRule, made: Any, results: dict[ObjectKey, str]) -> Any:
+    sections = frozenset({rule.name}) if rule.name is not None else frozenset[str]()
+    made, outcomes = patch_message(look, made, Patched(*at.route), sections)
+    for patch, problem in outcomes:
+        if not results.get(patch):
+            results[patch] = f"{made.name}: {problem}" if problem else ""
+    return made
 
 
 def _requirement(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> str:

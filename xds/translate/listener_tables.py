@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from mesh.attachments import ListenerKey
 from mesh.audiences import SIGHTS, Sight
 from mesh.client_policies import CLIENT_RULES, NO_RULES, ClientRules
+from mesh.envoy_patches import Patched
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY
 from mesh.kinds.clientpolicy import ClientSettings
@@ -18,6 +19,7 @@ from mesh.telemetry_policies import NO_TELEMETRY, TELEMETRY_RULES, TelemetryRule
 from xds.resources import Resource, ResourceKey
 from xds.schema.type_urls import TYPE_LISTENER
 from xds.translate import names
+from xds.translate.envoy_patch import patch_message
 from xds.translate.framing import encode_checked, resource
 from xds.translate.gateway_tables import SOTW_GATEWAYS, chain_key
 from xds.translate.grpc_client import api_listener
@@ -96,7 +98,9 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
         chains |= {chain.name: chain for chain in _stream_chains(listener, stream, settings)}
     ordered = [chains[name] for name in sorted(chains)]
     made = gateway_listener(address, port, ordered, scoped=not sotw, gateway=gateway_key, shared=rules.of_port(port))
-    return resource(key.type_url, key.name, encode_checked(made), needs=needs)
+    sections = frozenset(one.name for one in gateway.listeners if one.programmed and one.place == (port, udp))
+    made, outcomes = patch_message(look, made, Patched("Gateway", namespace, name), sections)
+    return resource(key.type_url, key.name, encode_checked(made), needs=needs, results=outcomes)
 
 
 def _http_chain(key: GatewayKey, listener: GatewayListener, rules: ClientRules, telemetry: TelemetryRules) -> Chain:

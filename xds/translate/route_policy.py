@@ -1,7 +1,7 @@
 """What RoutePolicies say of a rule, on its Envoy routes. What the rule says itself was filled in before, and stands.
 
-The filters that this needs are in every gateway's and sidecar's chain already, asleep (`FILTERS`), so that a policy
-never touches a listener. A proxyless gRPC client has no filters and gets none of it.
+The filters that this needs are in every gateway's and sidecar's chain already and do nothing (`FILTERS`), so that a
+policy never touches a listener. A proxyless gRPC client has no filters and gets none of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RouteSettings
 from xds.schema import message, pack
 from xds.translate import compression
+from xds.translate.composite import filled, place
 from xds.translate.compression import set_compression
 from xds.translate.fault import set_fault
 from xds.translate.header_modifier import APPEND, OVERWRITE
@@ -20,16 +21,8 @@ from xds.translate.response_override import set_response_overrides
 from xds.translate.session_affinity import set_session_affinity
 
 _Buffer = message("envoy.extensions.filters.http.buffer.v3.Buffer")
-_BufferPerRoute = message("envoy.extensions.filters.http.buffer.v3.BufferPerRoute")
 _FilterConfig = message("envoy.config.route.v3.FilterConfig")
 _GrpcWeb = message("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")
-_MOST_BYTES = 64 * 1024 * 1024
-
-
-def _buffer() -> Any:
-    config = _Buffer()
-    config.max_request_bytes.value = _MOST_BYTES
-    return pack(config)
 
 
 def _empty(name: str) -> Any:
@@ -45,17 +38,12 @@ def _asleep() -> Any:
 _ASLEEP = _asleep()
 FILTERS = (
     *compression.FILTERS,
-    http_filter(
-        CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse"), sleeping=True
-    ),
-    http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault"), sleeping=True),
-    # Awake: no route can wake it (Envoy 1.40 takes no configuration of routes for it), and it touches nothing but
-    # requests that say they are gRPC-Web.
+    http_filter(CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse")),
+    http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault")),
+    # It touches nothing but requests that say they are gRPC-Web, so that no route needs to ask for it.
     http_filter(GRPC_WEB, pack(_GrpcWeb())),
-    http_filter(BUFFER, _buffer(), sleeping=True),
-    http_filter(
-        STATEFUL_SESSION, _empty("envoy.extensions.filters.http.stateful_session.v3.StatefulSession"), sleeping=True
-    ),
+    place(BUFFER),
+    http_filter(STATEFUL_SESSION, _empty("envoy.extensions.filters.http.stateful_session.v3.StatefulSession")),
 )
 
 
@@ -114,9 +102,9 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
     if rewrite is not None and rewrite.host_from_header and not action.WhichOneof("host_rewrite_specifier"):
         action.host_rewrite_header = rewrite.host_from_header.lower()
     if settings.request_buffer is not None:
-        per_route = _BufferPerRoute()
-        per_route.buffer.max_request_bytes.value = settings.request_buffer.max_bytes
-        route.typed_per_filter_config[BUFFER].CopyFrom(pack(per_route))
+        buffer = _Buffer()
+        buffer.max_request_bytes.value = settings.request_buffer.max_bytes
+        route.typed_per_filter_config[BUFFER].CopyFrom(filled(("buffer", pack(buffer))))
     if settings.grpc_web is False:
         route.typed_per_filter_config[GRPC_WEB].CopyFrom(_ASLEEP)
     if settings.session_affinity is not None:

@@ -22,6 +22,7 @@ from xds.translate.gateway_tables import ENTRANCES, HOSTS, SOTW_GATEWAYS
 from xds.translate.jwt_authn_tables import DEMANDS, FILTER_CONFIGS
 from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
 from xds.translate.mesh_tls_tables import MESH_TLS_CLUSTERS
+from xds.translate.result_tables import FOUND
 from xds.translate.root_certificates import ROOT_CERTIFICATES
 from xds.translate.route_configuration_tables import (
     EGRESS_ROUTES,
@@ -70,6 +71,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     GATEWAY_LISTENERS,
     SIDECAR_LISTENERS,
     GRPC_LISTENERS,
+    FOUND,
     SHARED_VIEWS,
     ZONAL_VIEWS,
     MESH_TLS_VIEWS,

@@ -71,6 +71,9 @@ MINIMAL: dict[str, dict[str, Any]] = {
             "steps": [{"weight": 10, "pause": "5m"}],
         }
     },
+    "EnvoyPatch": {
+        "spec": {"targetRefs": [{"kind": "Service", "name": "reviews"}], "patch": [{"op": "remove", "path": "/a"}]}
+    },
     "RoutePolicy": {
         "spec": {
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}],

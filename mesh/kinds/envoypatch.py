@@ -1,0 +1,52 @@
+"""EnvoyPatch of `fairlead.dev/v1alpha1`: what no other kind has a field for, written into Envoy's own configuration.
+
+It is a JSON patch (RFC 6902) on what Envoy gets for its targets: the listeners of a Gateway (or the one behind a
+listener's name), the routes of an HTTPRoute or GRPCRoute (or of a named rule), the clusters of a Service (or of one
+port) or of a Backend. A server applies it only where it was started with `envoy_patches`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, field
+
+from mesh.kinds.meta import Object, Spec
+from mesh.kinds.policy import TargetRefs
+
+Pointer = Annotated[
+    str,
+    Meta(
+        pattern=r"^(/([^~/]|~0|~1)*)+$(?!\n)",
+        max_length=1024,
+        description="a path in the resource (RFC 6901)",
+        examples=["/connect_timeout"],
+    ),
+]
+
+
+class PatchOperation(Spec, frozen=True, kw_only=True):
+    """One operation of RFC 6902, on the resource as `fairlead translate` shows it.
+
+    `value` is for `add`, `replace` and `test`, `from` for `move` and `copy`.
+    """
+
+    op: Literal["add", "remove", "replace", "move", "copy", "test"]
+    path: Pointer
+    from_: Pointer | None = field(default=None, name="from")
+    value: Any = None
+
+
+class EnvoyPatchSpec(Spec, frozen=True, kw_only=True):
+    """What is patched, and how: all operations, in their order, or none of them."""
+
+    target_refs: TargetRefs
+    patch: Annotated[tuple[PatchOperation, ...], Meta(min_length=1, max_length=64)]
+
+
+class EnvoyPatch(Object, frozen=True, kw_only=True):
+    """`fairlead.dev/v1alpha1` EnvoyPatch."""
+
+    api_version: Literal["fairlead.dev/v1alpha1"]
+    kind: Literal["EnvoyPatch"]
+    spec: EnvoyPatchSpec
