@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fairlead.client import RefusedError
 from fairlead.demo.scene import REVIEWS, Instance, Scene
 from fairlead.demo.story import Claim
 from fairlead.demo.traffic import Background
@@ -40,7 +41,8 @@ class RolloutScene(Scene):
         self.put_route("reviews", {"hostnames": [REVIEWS], "rules": [{"backendRefs": [_subset(version)]}]})
 
     def roll_out(self, stable: str, canary: str, steps: Sequence[dict[str, Any]], **spec: Any) -> None:
-        """Write the Rollout from one version to another."""
+        """Write the Rollout from one version to another, and wait until it has begun."""
+        before = self._moves()
         body = {
             "apiVersion": "fairlead.dev/v1alpha1",
             "kind": "Rollout",
@@ -55,6 +57,13 @@ class RolloutScene(Scene):
             },
         }
         self.client.request("PUT", ROLLOUT, body=body)
+        self.children.wait_until(lambda: self._moves() not in ("", before), what="the rollout to begin")
+
+    def _moves(self) -> str:
+        try:
+            return str(self.state().get("moves", ""))
+        except RefusedError:
+            return ""
 
     def state(self) -> dict[str, Any]:
         """How far the Rollout is."""

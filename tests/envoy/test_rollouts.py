@@ -216,9 +216,14 @@ def test_a_cohort_reaches_the_canary_while_nobody_else_does(
     assert who(cookie="a=b; beta=on; c=d") == who(cookie="beta=on") == "canary"
     others = [who(), who(x_canary="no"), who(cookie="beta=off"), who(cookie="alphabeta=on"), who(cookie="beta=on1")]
     assert others == ["stable"] * 5
-    for _ in range(60):
-        who(x_canary="yes")
-    reaches(children, serving, reason="AwaitingApproval")
+    # The more of them are asked for: Envoy does not report what a cluster did in the interval in which it came.
+    children.wait_until(
+        lambda: (
+            {who(x_canary="yes") for _ in range(5)} == {"canary"} and state(serving)["reason"] == "AwaitingApproval"
+        ),
+        what="the step to wait for approval",
+        timeout=60,
+    )
     assert {who() for _ in range(50)} == {"stable"}
     serving.client.request("POST", "/api/v1/namespaces/default/rollouts/shop/resume")
     reaches(children, serving, phase="Promoted")
