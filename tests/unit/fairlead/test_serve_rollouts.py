@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import signal
 import subprocess
+import threading
 from typing import Any
 
 import pytest
@@ -28,13 +31,13 @@ def service(serving: Serving, name: str, *ports: int) -> None:
     put(serving, "Service", name, {"ports": [{"name": "http", "port": 80}], "endpoints": endpoints})
 
 
-def begin(serving: Serving, steps: list[dict[str, Any]], *, canary: bool = True) -> None:
+def begin(serving: Serving, steps: list[dict[str, Any]], *, canary: bool = True, **more: Any) -> None:
     service(serving, "shop", 9001)
     service(serving, "shop-v2", *([9002] if canary else []))
     put(serving, "HTTPRoute", "shop", {"rules": [{"backendRefs": [{"name": "shop", "port": 80}]}]})
     target = {"kind": "HTTPRoute", "name": "shop"}
     backends = {"stable": {"name": "shop"}, "canary": {"name": "shop-v2", "port": 80}}
-    put(serving, "Rollout", "shop", {"targetRef": target, **backends, "steps": steps})
+    put(serving, "Rollout", "shop", {"targetRef": target, **backends, "steps": steps, **more})
 
 
 def state(serving: Serving) -> dict[str, Any]:
@@ -142,6 +145,45 @@ def test_from_the_command_line(children: Children) -> None:
     missing = run("status", "nosuch")
     assert missing.returncode == 1
     assert "does not exist" in missing.stderr
+
+
+class Monitored(http.server.BaseHTTPRequestHandler):
+    """A Prometheus that says what its server holds, or fails while it holds nothing."""
+
+    def do_POST(self) -> None:
+        """Answer an instant query."""
+        self.rfile.read(int(self.headers["content-length"]))
+        value = getattr(self.server, "value", None)
+        found = [{"metric": {}, "value": [1, str(value)]}]
+        body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": found}}).encode()
+        self.send_response(200 if value is not None else 503)
+        self.send_header("content-length", str(len(body) if value is not None else 0))
+        self.end_headers()
+        self.wfile.write(body if value is not None else b"")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_prometheus_away_holds_it_a_good_value_moves_it_on_and_a_bad_one_takes_it_back(children: Children) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Monitored) as prometheus:
+        thread = threading.Thread(target=prometheus.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            serving = start_serve(children, "--prometheus", f"http://127.0.0.1:{prometheus.server_port}")
+            analysis = {"interval": "1s", "queries": [{"query": "errors", "max": 0.1}], "failures": 1}
+            begin(serving, [{"weight": 20, "pause": "1s"}, {"weight": 60, "pause": "1s"}], analysis=analysis)
+            held = reaches(children, serving, reason="NotEnoughData")
+            assert held["weight"] == 20
+            assert "queries[0] has no value" in held["message"]
+            vars(prometheus)["value"] = 0.05
+            reaches(children, serving, step=2)
+            vars(prometheus)["value"] = 0.5
+            ended = reaches(children, serving, phase="RolledBack")
+            assert "queries[0] is 0.5 (at most 0.1 is asked)" in ended["message"]
+        finally:
+            prometheus.shutdown()
+            thread.join()
 
 
 def test_a_prometheus_that_can_be_none_ends_with_2(children: Children) -> None:
