@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from api import ports
 from discovery.stores.store import Store
 from fairlead.clusters import Clusters
+from fairlead.documents import DocumentWriter
 from fairlead.errors import UsageError
 from fairlead.rollout_sights import Sights
-from fairlead.rollouts import NotKeptError, NotKnownError, NotLeadingError, Rollouts
+from fairlead.rollouts import COLLECTION, NotKeptError, NotKnownError, NotLeadingError, Rollouts
 from fairlead.settings import Settings
 from fairlead.shared_store import SharedStore
+from fairlead.tasks import Tasks
 from mesh.model import ObjectKey
 from mesh.rollout_machine import Command, RefusedError
 from mesh.tables import Change, Engine
@@ -28,7 +30,7 @@ _OF_KUBERNETES = "kubernetes:"
 
 
 class RolloutWay:
-    """Wires `rollouts`; `start` it by running that, once the first build is there."""
+    """Wires `rollouts`. `load` before the first build, `start` once it is there, `close` at the end."""
 
     def __init__(
         self,
@@ -47,6 +49,8 @@ class RolloutWay:
             if problem:
                 raise UsageError(f"--prometheus: {url!r} is no address of a server. Fix: {problem}")
         self.measures = Measures()
+        self._local = local
+        self._copies = DocumentWriter(local, COLLECTION)
         self._shared = shared
         self._clusters = clusters
         servers = {url.rstrip("/"): Prometheus(url) for url in settings.prometheus}
@@ -55,6 +59,7 @@ class RolloutWay:
             shared.store if shared is not None else local,
             Sights(engine, self.measures, servers, began=time.time()),
             submit=submit,
+            save=self._copies.save,
             leads=self._leads,
             busy=busy,
             shared=shared is not None,
@@ -76,6 +81,19 @@ class RolloutWay:
         if source.startswith(_OF_KUBERNETES):
             return self._clusters.leads(source)
         return self._shared is None or self._shared.leading
+
+    async def load(self) -> None:
+        """Take back how far Rollouts are, before the first build. Raises StoreUnavailable as the local store does."""
+        await self.rollouts.load(await self._local.documents(COLLECTION))
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin to move them."""
+        tasks.start("rollouts", self.rollouts.run())
+        tasks.start("copies of rollouts", self._copies.run())
+
+    async def close(self) -> None:
+        """Keep what was not kept yet."""
+        await self._copies.flush()
 
     def numbers(self) -> Mapping[str, Mapping[str, int]]:
         """For the metrics page."""

@@ -5,7 +5,8 @@ was. All else takes effect at once and is written when that can be done: a store
 bad version.
 
 Of several replicas one acts (`leads`). All of them see the others' states: in a store that they share, or in the
-status of an object in Kubernetes (`observed`); of two states the one of the higher revision holds.
+status of an object in Kubernetes (`observed`); of two states the one of the higher revision holds. What a replica knows
+from elsewhere it keeps for itself too, for a start at which neither can be asked.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ class Kept(msgspec.Struct, frozen=True):
 class Rollouts:
     """All Rollouts. `load` before the first build, `run` after it, `committed` at each commit.
 
-    `shared` says that other replicas use the same `store`. `leads` tells of a source whether this replica acts on its
-    objects. `busy` says that the engine's indexes may not be read now. `clock` is in seconds since 1970.
+    `shared` says that other replicas use the same `store`; `save` keeps documents in this replica's own. `leads` tells
+    of a source whether this replica acts on its objects. `busy` says that the engine's indexes may not be read now.
+    `clock` is in seconds since 1970.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Rollouts:
         sights: Sights,
         *,
         submit: Callable[[Iterable[Change]], None],
+        save: Callable[[Mapping[str, bytes | None]], None],
         leads: Callable[[str], bool],
         busy: Callable[[], bool],
         shared: bool = False,
@@ -80,6 +83,7 @@ class Rollouts:
         self._store = store
         self._sights = sights
         self._submit = submit
+        self._save = save
         self._leads = leads
         self._busy = busy
         self._shared = shared
@@ -90,8 +94,9 @@ class Rollouts:
         self._turn = asyncio.Lock()
         self.ended: Counter[str] = Counter()
 
-    async def load(self) -> None:
+    async def load(self, copies: Mapping[str, bytes]) -> None:
         """Take back the states of an earlier run, or of other replicas. A store that is away is asked again later."""
+        self._adopt(copies)
         try:
             self._adopt(await self._store.documents(COLLECTION))
         except StoreUnavailable as error:
@@ -119,6 +124,7 @@ class Rollouts:
         known = self._states.get(key)
         if known is None or state.revision > known.revision:
             self._put(key, state)
+            self._save({_name(key): _document(key, state)})
 
     def _put(self, key: ObjectKey, state: RolloutState) -> None:
         known = self._states.get(key)
@@ -149,6 +155,7 @@ class Rollouts:
             self._known.discard(key)
             if self._states.pop(key, None) is not None:
                 self._unsaved[key] = None
+                self._save({_name(key): None})
                 self._submit([Change(ROLLOUT_STATES, key, None)])
 
     async def run(self) -> None:
@@ -210,6 +217,8 @@ class Rollouts:
         for key, state in after.items():
             if key in self._known:
                 self._put(key, state)
+                if self._shared:
+                    self._save({_name(key): _document(key, state)})
         return ""
 
     async def order(self, key: ObjectKey, command: Command) -> None:

@@ -288,6 +288,7 @@ class Server:
             stack.push_async_callback(self._xds.stop)
             stack.callback(self._audiences.stop)
             stack.push_async_callback(self._documents.flush)
+            stack.push_async_callback(self._rollouts.close)
             stack.push_async_callback(self._key_sets.flush)
             stack.push_async_callback(self._known_audiences.flush)
             stack.push_async_callback(self._known_registrations.flush)
@@ -350,7 +351,7 @@ class Server:
         self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
-        await self._rollouts.rollouts.load()
+        await self._rollouts.load()
         self._builder.submit((Change(MESH, "", mesh_row(self._settings)), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
             await self._identities.load()
@@ -389,7 +390,7 @@ class Server:
         self._tasks.start("kept registrations", self._known_registrations.run())
         self._tasks.start("registrations", self._registrations.sweep())
         self._tasks.start("rejections", self._rejections.watch())
-        self._tasks.start("rollouts", self._rollouts.rollouts.run())
+        self._rollouts.start(self._tasks)
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
         for source, batches in following:
             self._tasks.start(source.name, self._follow(source, batches))

@@ -141,6 +141,17 @@ def asked(server: Server) -> int:
     return len(server.seen)
 
 
+def gets_everything(children: Children, taker: Server, *, not_: Server) -> None:
+    """Wait until one backend gets two hundred requests and another none."""
+
+    def so() -> bool:
+        taken, others = asked(taker), asked(not_)
+        children.wait_until(lambda: asked(taker) >= taken + 200 or asked(not_) > others, what="requests")
+        return asked(not_) == others
+
+    children.wait_until(so, what=f"{taker.name} to get everything")
+
+
 def test_a_good_version_is_promoted_by_the_counts_of_its_requests(
     children: Children, stable: Server, canary: Server
 ) -> None:
@@ -151,10 +162,7 @@ def test_a_good_version_is_promoted_by_the_counts_of_its_requests(
     with crowd(port) as visitors:
         roll_out(serving, {"weight": 20, "pause": "2s"}, {"weight": 60, "pause": "2s"})
         ended = reaches(children, serving, phase="Promoted")
-        before, seen = asked(stable), asked(canary)
-        children.wait_until(lambda: asked(canary) > seen + 200, what="requests after the promotion")
-        # What was on its way as the routes changed.
-        assert asked(stable) - before < 50
+        gets_everything(children, canary, not_=stable)
     assert set(visitors.statuses) == {200}
     assert ended["canary"]["failed"] == 0
     assert 40 <= ended["canary"]["succeeded"] <= asked(canary)
@@ -175,9 +183,7 @@ def test_a_bad_version_is_taken_back_before_many_saw_it_and_says_by_which_counts
         assert "Failed 2 checks in a row, the last: 0 of" in ended["message"]
         assert ended["canary"]["succeeded"] == 0
         assert 40 <= ended["canary"]["failed"] <= asked(canary)
-        seen, before = asked(canary), asked(stable)
-        children.wait_until(lambda: asked(stable) > before + 200, what="requests after it was taken back")
-        assert asked(canary) - seen < 50
+        gets_everything(children, stable, not_=canary)
     assert set(visitors.statuses) == {200, 500}
     assert visitors.statuses[500] == asked(canary)
     assert visitors.statuses[500] < 0.5 * visitors.statuses[200]
@@ -268,5 +274,6 @@ def test_a_slow_version_is_taken_back_by_what_envoy_measures(
         assert ended["reason"] == "CheckFailed", ended
         assert "(limit 400 ms)" in ended["message"]
         canary.delay = 0.0
-        roll_out(serving, {"weight": 50, "pause": "2s"}, analysis=analysis, version="quick")
+        patient = {**analysis, "failures": 20}  # the machine may be slow by itself
+        roll_out(serving, {"weight": 50, "pause": "2s"}, analysis=patient, version="quick")
         reaches(children, serving, phase="Promoted")

@@ -97,12 +97,21 @@ class Replica:
             store,
             self.looking,  # type: ignore[arg-type]
             submit=self._commit,
+            save=self._keep,
             leads=lambda _: self.leading,
             busy=lambda: False,
             shared=shared,
             clock=lambda: self.now,
         )
         self.source = source
+        self.copies: dict[str, bytes] = {}
+
+    def _keep(self, changes: Mapping[str, bytes | None]) -> None:
+        for name, content in changes.items():
+            if content is None:
+                self.copies.pop(name, None)
+            else:
+                self.copies[name] = content
 
     def _commit(self, changes: Iterable[Change]) -> None:
         commit = self.engine.commit(changes)
@@ -110,8 +119,8 @@ class Replica:
         if self.writer is not None:
             self.writer.note(commit)
 
-    async def begin(self, text: str = ROLLOUT) -> None:
-        await self.rollouts.load()
+    async def begin(self, text: str = ROLLOUT, *, copies: Mapping[str, bytes] | None = None) -> None:
+        await self.rollouts.load(copies or {})
         self.declare(text)
 
     def declare(self, text: str) -> None:
@@ -238,6 +247,24 @@ async def test_a_store_that_is_away_at_the_start_begins_nothing_anew_that_it_hel
     assert second.engine.get(ROLLOUT_STATES, KEY) is None
     store.away = None
     assert (await second.run(1)).step == 2
+
+
+async def test_what_a_replica_knows_from_elsewhere_holds_at_a_start_without_it() -> None:
+    store = Documents()
+    one, two = Replica(store, shared=True), Replica(store, shared=True)
+    two.leading = False
+    await one.begin()
+    await two.begin()
+    assert (await one.run(20)).phase == "Promoted"
+    await two.run(1)
+    store.away = StoreFull("away", fix="")
+    for replica in (one, two):
+        again = Replica(store, shared=True)
+        await again.begin(copies=replica.copies)
+        assert (await again.run(1)).weight == 100
+    one.delete()
+    two.delete()
+    assert one.copies == two.copies == {}
 
 
 async def test_only_the_leader_acts_and_the_next_leader_goes_on_where_it_was() -> None:
