@@ -26,6 +26,7 @@ from mesh.kinds.meta import Object
 from mesh.model import ObjectKey
 from mesh.problems import Problem
 from mesh.registered import Registration, RegistrationKey
+from mesh.rollout_machine import Command
 
 
 class PortError(Exception):
@@ -346,6 +347,14 @@ class Registrations(Protocol):
 
     async def delete(self, key: RegistrationKey) -> bool:
         """Let it leave; False if it was not there."""
+        ...
+
+
+class Rollouts(Protocol):
+    """What moves Rollouts."""
+
+    async def order(self, key: ObjectKey, command: Command) -> None:
+        """Follow a person's command. Raises NotFound, Refused, Unavailable."""
         ...
 
 

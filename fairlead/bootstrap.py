@@ -134,6 +134,7 @@ def envoy_bootstrap(
     agent: AgentSocket | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_heap: int | None = None,
+    report_times: bool = False,
 ) -> JSON:
     """The bootstrap of an Envoy: where its control plane is, and a listener for its administrator on loopback.
 
@@ -150,7 +151,8 @@ def envoy_bootstrap(
 
     Regular expressions are allowed the size that Fairlead's own validation allows: Envoy refuses more than 100 RE2
     instructions unless its runtime says otherwise. Load reports (LRS) go to the control plane too. What happens as
-    connections reach `max_connections`, or the heap `max_heap` bytes, is in `overload`.
+    connections reach `max_connections`, or the heap `max_heap` bytes, is in `overload`. `report_times`: all
+    metrics go to the control plane every five seconds, which Rollouts need to judge latency and nothing else does.
     """
     over_ads = {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}
     return {
@@ -173,6 +175,7 @@ def envoy_bootstrap(
         },
         "cluster_manager": {"load_stats_config": _grpc(api_type="GRPC")},
         "layered_runtime": {"layers": [_BASE_LAYER, {"name": "admin", "admin_layer": {}}]},
+        **({"stats_sinks": [_metrics_sink()]} if report_times else {}),
         "overload_manager": overload_manager(max_connections=max_connections, max_heap=max_heap),
     }
 
@@ -188,6 +191,22 @@ def _grpc(*, api_type: str) -> JSON:
         "api_type": api_type,
         "transport_api_version": "V3",
         "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER, "retry_policy": retry}}],
+    }
+
+
+def _metrics_sink() -> JSON:
+    """Metrics in messages of some 100 kB, so that none holds up the streams of others while it is read."""
+    return {
+        "name": "envoy.stat_sinks.metrics_service",
+        "typed_config": {
+            "@type": _TYPE + "envoy.config.metrics.v3.MetricsServiceConfig",
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": XDS_CLUSTER}},
+            "report_counters_as_deltas": True,
+            "emit_tags_as_labels": True,
+            "histogram_emit_mode": "HISTOGRAM",
+            "batch_size": 1_000,
+        },
     }
 
 

@@ -167,6 +167,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     xds_client_ca: Annotated[
         str, _about("PEM file with the authorities whose client certificates proxies must show.")
     ] = ""
+    load_report_interval: Annotated[
+        float,
+        Meta(ge=0.1, le=3_600),
+        _about("How often proxies report the load of their clusters (LRS); a Rollout is judged by these reports."),
+    ] = 10.0
+    prometheus: Annotated[
+        tuple[str, ...],
+        _about(
+            "A Prometheus server that Rollouts may ask, a URL like `https://prometheus.example.com`; the first is meant"
+            " where a query names none. May be given several times."
+        ),
+    ] = ()
     xds_tokens: Annotated[
         str,
         _about(

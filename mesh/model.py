@@ -292,6 +292,50 @@ class SystemTrust(msgspec.Struct, frozen=True):
     pem: bytes
 
 
+Phase = Literal["Pending", "Progressing", "Paused", "Promoted", "RolledBack"]
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """Requests that ended, as proxies report them."""
+
+    succeeded: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.succeeded + self.failed
+
+    def plus(self, other: Tally) -> Tally:
+        """Both together."""
+        return Tally(self.succeeded + other.succeeded, self.failed + other.failed)
+
+
+class RolloutState(msgspec.Struct, frozen=True, rename="camel"):
+    """How far a Rollout has come; rows of `ROLLOUT_STATES` under its key, kept in the store (`mesh.rollout_machine`).
+
+    `moves` says what is being moved, so that another thing begins anew. `step` counts from 1, 0 before the first;
+    `weight` is the canary's share in percent. `since` is when the step began and `checked` when its present check did,
+    in seconds since 1970; `passed` are its checks that were passed, `failed` those failed in a row. `canary` and
+    `stable` count the requests of all checks. `revision` grows with each change: of two states the later one holds.
+    """
+
+    moves: str
+    phase: Phase = "Pending"
+    step: int = 0
+    weight: int = 0
+    since: float = 0.0
+    checked: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    approved: bool = False
+    reason: str = ""
+    message: str = ""
+    canary: Tally = Tally()
+    stable: Tally = Tally()
+    revision: int = 0
+
+
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")
 DISCOVERED_SERVICES: Input[DiscoveredServiceKey, DiscoveredService] = Input("discovered_services")
 DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input("discovered_endpoints")
@@ -303,6 +347,7 @@ MESH: Input[str, MeshSettings] = Input("mesh")
 TRUST_BUNDLES: Input[str, TrustBundleRow] = Input("trust_bundles")
 KEY_SETS: Input[str, KeySetRow] = Input("key_sets")
 SYSTEM_TRUST: Input[str, SystemTrust] = Input("system_trust")
+ROLLOUT_STATES: Input[ObjectKey, RolloutState] = Input("rollout_states")
 
 DISCOVERED_SERVICES_BY_NAME = DISCOVERED_SERVICES.index("name", lambda key, _: (ServiceKey(key.namespace, key.name),))
 DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
@@ -332,6 +377,7 @@ INPUTS = (
     TRUST_BUNDLES,
     KEY_SETS,
     SYSTEM_TRUST,
+    ROLLOUT_STATES,
 )
 
 

@@ -34,7 +34,16 @@ _PLACE_LENGTH = 253
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
 _SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port", "upstream")
 # gRPC takes the name from the address.
-_ENVOYS_ONLY = ("agent", "sotw", "admin_port", "xds_server_name", "token_file", "max_connections", "max_heap")
+_ENVOYS_ONLY = (
+    "agent",
+    "sotw",
+    "admin_port",
+    "xds_server_name",
+    "token_file",
+    "max_connections",
+    "max_heap",
+    "report_times",
+)
 
 
 def _port(about: str, *, least: int = 1) -> Any:
@@ -83,6 +92,11 @@ PROXY_FLAGS = (
         ],
         None,
     ),
+    parameter(
+        "report_times",
+        Annotated[bool, Option("--report-times", help="Tell how long answers take, for Rollouts that ask for it.")],
+        False,
+    ),
     parameter("cert", Annotated[str, Option(metavar="FILE", help="Mutual TLS: the proxy's certificate chain.")], ""),
     parameter("key", Annotated[str, Option(metavar="FILE", help="Mutual TLS: its private key.")], ""),
     parameter("ca", Annotated[str, Option(metavar="FILE", help="TLS: who signs the control plane.")], ""),
@@ -128,6 +142,7 @@ def bootstrap_from(
         agent=agent,
         max_connections=flags["max_connections"],
         max_heap=flags["max_heap"] * 2**20 if flags["max_heap"] is not None else None,
+        report_times=flags["report_times"],
     )
 
 

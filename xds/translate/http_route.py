@@ -108,7 +108,7 @@ def _routes(
             clusters.add(cluster_name(judge))
         for index, match in enumerate(rule.matches):
             made = Route()
-            made.name = f"{at.route.kind}/{at.route.namespace}/{at.route.name}/{rule.name or number}/{index}"
+            made.name = f"{at.route.kind}/{at.route.namespace}/{at.route.name}/{route.label(number)}/{index}"
             set_match(made.match, match, grpc=at.grpc)
             if refused:
                 refuse(made, route.unable)
@@ -174,8 +174,17 @@ def _mirrors(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[tuple[H
 
 
 def _cluster(look: Reader, at: RouteAt, ref: BackendObjectReference, rule: HTTPRouteRule | None = None) -> str | None:
-    backend = resolve(look, route=at.route, ref=ref)
-    if not isinstance(backend, Backend) or (at.grpc and backend.outside):
+    if at.grpc and ref.kind == "Backend":
+        return None
+    return cluster_of(look, at.route, ref, rule)
+
+
+def cluster_of(
+    look: Reader, route: ObjectKey, ref: BackendObjectReference, rule: HTTPRouteRule | None = None
+) -> str | None:
+    """The cluster to which requests for a backend of a route's rule go; None where it leads nowhere."""
+    backend = resolve(look, route=route, ref=ref)
+    if not isinstance(backend, Backend):
         return None
     if rule is not None and rule.retry is not None:
         settings = traffic_settings(look, backend)
