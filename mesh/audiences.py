@@ -32,7 +32,7 @@ def _gateway(key: GatewayKey, _row: Gateway) -> tuple[Audience]:
 
 
 def _audiences(key: Audience, _row: Connected) -> tuple[Audience, ...]:
-    """An audience, and the same without what tells its proxies apart: what is made for all of them is made for those."""
+    """An audience, and the same without what tells its proxies apart: what is made for all is made for those."""
     return tuple(dict.fromkeys((key, key.kin, key.kin._replace(zone="", upstreams=()))))
 
 

@@ -39,7 +39,9 @@ def test_leader_that_is_lost_and_a_quorum_that_is_lost_for_a_minute_cost_no_requ
 
         another = next(server for server in servers if server is not leader)
         another.kill()
-        mesh.wait(lambda: "NoLeader" in mesh.problems() and mesh.is_stale("web"), "the lost quorum to be said", timeout=60)
+        mesh.wait(
+            lambda: "NoLeader" in mesh.problems() and mesh.is_stale("web"), "the lost quorum to be said", timeout=60
+        )
         began, asked = time.monotonic(), 0
         while time.monotonic() < began + 60:  # a whole minute without, and everything stands
             assert mesh.count("web", 20).keys() == {"web-v1-1", "web-v1-2"}
