@@ -109,13 +109,18 @@ class ClientHTTP1(Spec, frozen=True, kw_only=True):
 
 
 class ClientHTTP2(Spec, frozen=True, kw_only=True):
-    """HTTP/2 from clients; sizes in bytes."""
+    """HTTP/2 from clients; sizes in bytes.
+
+    `extended_connect`: clients are told that they may open WebSockets (RFC 8441). Backends over HTTP/1.1 get those
+    without `Sec-WebSocket-Key`, which many insist on, so it is off unless said.
+    """
 
     max_concurrent_streams: Count | None = None
     initial_stream_window_size: WindowSize | None = None
     initial_connection_window_size: WindowSize | None = None
     keepalive_interval: Duration | None = None
     keepalive_timeout: Duration | None = None
+    extended_connect: bool | None = None
 
 
 class ClientHTTP3(Spec, frozen=True, kw_only=True):

@@ -6,11 +6,12 @@ the mesh. What a route says itself wins. Nothing of it touches a listener, so th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
-from mesh.kinds.fields import Duration, HeaderName, HeaderValue
+from mesh.kinds.fields import Duration, HeaderName, HeaderValue, ObjectName
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, TargetRefs
 
@@ -20,6 +21,15 @@ Regex = Annotated[str, Meta(min_length=1, max_length=1024)]
 Body = Annotated[str, Meta(max_length=4096)]
 ContentType = Annotated[str, Meta(min_length=1, max_length=256)]
 Algorithm = Literal["gzip", "brotli", "zstd"]
+GRPCServiceName = Annotated[
+    str,
+    Meta(
+        max_length=256,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$(?!\n)",
+        description="the full name of a gRPC service",
+        examples=["shop.v1.Cart"],
+    ),
+]
 StatusOrClass = Annotated[
     str,
     Meta(
@@ -153,10 +163,44 @@ class SessionAffinity(Atomic, frozen=True, kw_only=True):
     strict: bool = False
 
 
+class ConfigMapEntry(Atomic, frozen=True, kw_only=True):
+    """An entry of a ConfigMap in the policy's own namespace."""
+
+    name: ObjectName
+    key: Annotated[str, Meta(min_length=1, max_length=253)]
+
+
+class DescriptorSource(Atomic, frozen=True, kw_only=True):
+    """A `FileDescriptorSet` of protobuf (`protoc --include_imports --descriptor_set_out`); exactly one.
+
+    `inline` is base64. It may have 256 KiB, since each route that uses it carries it.
+    """
+
+    config_map: ConfigMapEntry | None = None
+    inline: Annotated[str, Meta(min_length=4, max_length=349_528)] | None = None
+
+
+class GRPCJSON(Atomic, frozen=True, kw_only=True):
+    """JSON over HTTP becomes gRPC for the backend, as the services' `google.api.http` options say.
+
+    `auto_mapping`: a method without them is asked by `POST /<package>.<Service>/<Method>`.
+    """
+
+    descriptor: DescriptorSource
+    services: Annotated[tuple[GRPCServiceName, ...], Meta(min_length=1, max_length=32)]
+    auto_mapping: bool = False
+    ignore_unknown_query_parameters: bool = False
+    convert_status: bool = True
+    preserve_field_names: bool = False
+    print_defaults: bool = False
+
+
 class RouteSettings(Spec, frozen=True, kw_only=True):
     """All that a RoutePolicy can set.
 
     `grpc_web` (on by default): requests in gRPC-Web become gRPC for the backend. `web_socket` (on): upgrades pass.
+    `connect`: what becomes of a request by CONNECT where a match names that method (`Refuse` by default). `Terminate`:
+    what is in the tunnel goes to the backend as it is. `Forward`: the backend is a proxy and gets the CONNECT.
     """
 
     fault_injection: FaultInjection | None = None
@@ -170,6 +214,8 @@ class RouteSettings(Spec, frozen=True, kw_only=True):
     grpc_web: bool | None = None
     session_affinity: SessionAffinity | None = None
     web_socket: bool | None = None
+    connect: Literal["Refuse", "Terminate", "Forward"] | None = None
+    grpc_json: GRPCJSON | None = field(default=None, name="grpcJSON")
 
 
 class RoutePolicySpec(RouteSettings, frozen=True, kw_only=True):
@@ -185,3 +231,21 @@ class RoutePolicy(Object, frozen=True, kw_only=True):
     api_version: Literal["fairlead.dev/v1alpha1"]
     kind: Literal["RoutePolicy"]
     spec: RoutePolicySpec
+
+
+def stanzas(policy: RoutePolicy) -> Iterator[RouteSettings]:
+    """All that a policy sets: as defaults, and as overrides."""
+    yield policy.spec
+    if policy.spec.overrides is not None:
+        yield policy.spec.overrides
+
+
+def has_parts(policy: RoutePolicy) -> bool:
+    """Whether a policy has parts that only Envoy can judge, and that routes are made without where it refuses them."""
+    return any(one.grpc_json is not None for one in stanzas(policy))
+
+
+def config_maps(policy: RoutePolicy) -> frozenset[str]:
+    """The names of the ConfigMaps that a policy refers to, in its own namespace."""
+    descriptors = [one.grpc_json.descriptor.config_map for one in stanzas(policy) if one.grpc_json is not None]
+    return frozenset(one.name for one in descriptors if one is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from types import MappingProxyType
 
@@ -9,6 +10,7 @@ import re2
 
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.routepolicy import (
+    GRPCJSON,
     FaultInjection,
     HeaderTransformation,
     PolicyHeaders,
@@ -62,6 +64,8 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
         report.error("Duplicate", f"{path}.compression.algorithms", "one is there twice", "remove one")
     if settings.headers is not None:
         _check_headers(settings.headers, f"{path}.headers", report)
+    if settings.grpc_json is not None:
+        _check_grpc_json(settings.grpc_json, f"{path}.grpcJSON", report)
     if settings.session_affinity is not None:
         _check_affinity(settings.session_affinity, f"{path}.sessionAffinity", report)
 
@@ -147,6 +151,22 @@ def _refuse_framing(name: str, path: str, report: Report) -> None:
         message = f"{name} frames or routes the message and cannot be changed"
         fix = "use `rewrite.hostFromHeader`, or a URLRewrite filter" if name.lower() == "host" else "remove it"
         report.error("NotAllowed", path, message, fix)
+
+
+def _check_grpc_json(wanted: GRPCJSON, path: str, report: Report) -> None:
+    source = wanted.descriptor
+    if (source.config_map is None) == (source.inline is None):
+        message = "a descriptor is either in a ConfigMap or written here"
+        report.error("InvalidCombination", f"{path}.descriptor", message, "write one of `configMap` and `inline`")
+    if source.inline is not None:
+        try:
+            base64.b64decode(source.inline, validate=True)
+        except ValueError:
+            fix = "write the output of `base64 -w0 FILE`"
+            report.error("InvalidFormat", f"{path}.descriptor.inline", "it is not base64", fix)
+    for number, service in enumerate(wanted.services):
+        if service in wanted.services[:number]:
+            report.error("Duplicate", f"{path}.services[{number}]", "the service is there twice", "remove one")
 
 
 def _check_affinity(affinity: SessionAffinity, path: str, report: Report) -> None:

@@ -13,6 +13,7 @@ from mesh.kinds.meta import Object
 from mesh.model import AUDIENCES, Connected
 from mesh.tables import Change, Engine
 from tests.support.certificates import Authority
+from tests.support.descriptors import CART, cart_base64
 from tests.support.model import declared, objects
 from tests.support.random_objects import Maker
 from tests.support.routing import EDGE, document, gateway, route, service
@@ -45,7 +46,13 @@ def test_two_thousand_random_traffic_policies_make_clusters_that_envoy_takes(see
 @pytest.mark.parametrize("seed", range(4))
 def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int, tmp_path: Path) -> None:
     patterns = ("^/a", "/(x|y)/(.*)$", "[a-z]{1,5}")
-    maker = Maker("RoutePolicy", seed, {"overrides": lambda _: None, "pattern": lambda luck: luck.choice(patterns)})
+    known = {
+        "overrides": lambda _: None,
+        "pattern": lambda luck: luck.choice(patterns),
+        "descriptor": lambda _: {"inline": cart_base64()},
+        "services": lambda _: [CART],
+    }
+    maker = Maker("RoutePolicy", seed, known)
     text = gateway(10000) + service("echo", 8080)
     policies: list[Object] = []
     for number in range(BATCH):

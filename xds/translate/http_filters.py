@@ -37,6 +37,10 @@ ORDER: tuple[Row, ...] = (
     Row("envoy.filters.http.custom_response", "sees the answers of all filters behind it, and may replace them"),
     Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done"),
     Row("envoy.filters.http.grpc_web", "turns gRPC-Web into gRPC before a filter looks at the body"),
+    Row(
+        "envoy.filters.http.grpc_json_transcoder",
+        "turns JSON into gRPC, for which it sets the path: before what looks at the body as the backend gets it",
+    ),
     Row("envoy.filters.http.buffer", "keeps the whole request only of those that nobody before refused"),
     Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would"),
     Row("envoy.filters.http.router", "sends the request: must be the last"),
@@ -61,6 +65,7 @@ COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "z
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
 FAULT = known("envoy.filters.http.fault")
 GRPC_WEB = known("envoy.filters.http.grpc_web")
+GRPC_JSON = known("envoy.filters.http.grpc_json_transcoder")
 BUFFER = known("envoy.filters.http.buffer")
 STATEFUL_SESSION = known("envoy.filters.http.stateful_session")
 ROUTER = known("envoy.filters.http.router")

@@ -17,9 +17,10 @@ from mesh import unsupported
 from mesh.backends import Backend, resolve
 from mesh.envoy_patches import Patched
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
-from mesh.kinds.httproute import HTTPRouteRule
+from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
 from mesh.kinds.references import BackendObjectReference
 from mesh.model import ObjectKey
+from mesh.policies import Effective
 from mesh.precedence import RouteOrder
 from mesh.request_authentication import ROUTE_GUARDS
 from mesh.request_routes import RequestRoute
@@ -33,11 +34,11 @@ from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
-from xds.translate.route_policy import apply_policy
+from xds.translate.route_policy import apply_more, apply_policy, set_connect
 from xds.translate.session_affinity import set_session_persistence
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream
-from xds.translate.traffic import request_timeout, route_settings, traced, traffic_settings
+from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -95,7 +96,7 @@ def _routes(
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc))
         shares = tuple(_shares(look, at, rule)) if not refused else ()
         timeout = _policy_timeout(look, at.route, rule)
-        settings = route_settings(look, at.route, rule.name)
+        policies = route_policies(look, at.route, rule.name) if not refused and not at.grpc else None
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
         mirrors = dict(_mirrors(look, at, rule)) if not refused else {}
@@ -120,8 +121,8 @@ def _routes(
                 )
             if at.grpc and made.HasField("route"):
                 limit_stream(made.route)
-            if settings is not None and not refused and not at.grpc:
-                apply_policy(made, settings)
+            if policies is not None:
+                _apply(look, policies, match, made, results)
             if rule.session_persistence is not None and not at.grpc and made.HasField("route"):
                 set_session_persistence(made, rule.session_persistence, rule.matches)
             if not at.grpc:
@@ -135,12 +136,24 @@ def _routes(
             )
 
 
+def _apply(look: Reader, policies: Effective, match: HTTPRouteMatch, made: Any, results: dict[ObjectKey, str]) -> None:
+    apply_policy(made, policies.settings)
+    if match.method == "CONNECT":
+        set_connect(made, policies.settings)
+    for policy, problem in apply_more(look, made, policies):
+        _note(results, policy, made.name, problem)
+
+
+def _note(results: dict[ObjectKey, str], of: ObjectKey, route: str, problem: str) -> None:
+    if not results.get(of):
+        results[of] = f"{route}: {problem}" if problem else ""
+
+
 def _patched(look: Reader, at: RouteAt, rule: HTTPRouteRule, made: Any, results: dict[ObjectKey, str]) -> Any:
     sections = frozenset({rule.name}) if rule.name is not None else frozenset[str]()
     made, outcomes = patch_message(look, made, Patched(*at.route), sections)
     for patch, problem in outcomes:
-        if not results.get(patch):
-            results[patch] = f"{made.name}: {problem}" if problem else ""
+        _note(results, patch, made.name, problem)
     return made
 
 

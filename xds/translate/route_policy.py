@@ -6,13 +6,20 @@ never touches a listener. A proxyless gRPC client has no filters and gets none o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RouteSettings
+from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RoutePolicy, RouteSettings
+from mesh.model import ObjectKey
+from mesh.objects import find
+from mesh.policies import Effective
+from mesh.quarantine import quarantined
+from mesh.tables import Reader
 from xds.schema import message, pack
-from xds.translate import compression
+from xds.translate import compression, grpc_json
 from xds.translate.compression import set_compression
 from xds.translate.fault import set_fault
+from xds.translate.grpc_json import set_grpc_json
 from xds.translate.header_modifier import APPEND, OVERWRITE
 from xds.translate.http_filters import BUFFER, CUSTOM_RESPONSE, FAULT, GRPC_WEB, STATEFUL_SESSION, http_filter
 from xds.translate.redirect import STATUS
@@ -52,6 +59,7 @@ FILTERS = (
     # Awake: no route can wake it (Envoy 1.40 takes no configuration of routes for it), and it touches nothing but
     # requests that say they are gRPC-Web.
     http_filter(GRPC_WEB, pack(_GrpcWeb())),
+    grpc_json.FILTER,
     http_filter(BUFFER, _buffer(), sleeping=True),
     http_filter(
         STATEFUL_SESSION, _empty("envoy.extensions.filters.http.stateful_session.v3.StatefulSession"), sleeping=True
@@ -79,6 +87,32 @@ def apply_policy(route: Any, settings: RouteSettings) -> None:
             _modify(route.request_headers_to_add, route.request_headers_to_remove, request)
         if response is not None:
             _modify(route.response_headers_to_add, route.response_headers_to_remove, response)
+
+
+def apply_more(look: Reader, route: Any, effective: Effective) -> Iterator[tuple[ObjectKey, str]]:
+    """Add what needs more than the policy itself; the policies that said it, with what is wrong, if anything is."""
+    settings: RouteSettings = effective.settings
+    if settings.grpc_json is not None and route.HasField("route"):
+        said_by = effective.said_by("grpcJSON")
+        yield said_by, _out(look, said_by) or set_grpc_json(look, route, settings.grpc_json, said_by)
+
+
+def _out(look: Reader, said_by: ObjectKey) -> str:
+    """Why an Envoy would not take what a policy says; empty where none refused it."""
+    policy = find(look, RoutePolicy, said_by)
+    out = quarantined(look, said_by, policy) if policy is not None else None
+    return f"{out.words} Fix: change the policy; it is then tried again" if out is not None else ""
+
+
+def set_connect(route: Any, settings: RouteSettings) -> None:
+    """Let a `Route` that matches requests by CONNECT take them, in the way that policies say."""
+    if settings.connect not in ("Terminate", "Forward") or not route.HasField("route"):
+        return
+    route.match.connect_matcher.SetInParent()  # they have no path that could match
+    upgrade = route.route.upgrade_configs.add()
+    upgrade.upgrade_type = "CONNECT"
+    if settings.connect == "Terminate":
+        upgrade.connect_config.SetInParent()
 
 
 def _answer(route: Any, wanted: DirectResponse) -> None:

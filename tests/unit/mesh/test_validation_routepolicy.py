@@ -32,6 +32,34 @@ VALUE = "spec.headers.request.set[0].value"
     ("spec", "problem"),
     [
         ({"targetRefs": [{"kind": "Service", "name": "x"}]}, "UnsupportedKind spec.targetRefs[0]"),
+        ({"connect": "Perhaps"}, "UnknownValue spec.connect"),
+        ({"grpcJSON": {"descriptor": {}, "services": ["a.B"]}}, "InvalidCombination spec.grpcJSON.descriptor"),
+        (
+            {
+                "grpcJSON": {
+                    "descriptor": {"inline": "AAAA", "configMap": {"name": "a", "key": "b"}},
+                    "services": ["a.B"],
+                }
+            },
+            "InvalidCombination spec.grpcJSON.descriptor",
+        ),
+        (
+            {"grpcJSON": {"descriptor": {"inline": "no base64"}, "services": ["a.B"]}},
+            "InvalidFormat spec.grpcJSON.descriptor.inline",
+        ),
+        ({"grpcJSON": {"descriptor": {"inline": "AAAA"}, "services": []}}, "TooFew spec.grpcJSON.services"),
+        (
+            {"grpcJSON": {"descriptor": {"inline": "AAAA"}, "services": ["a.B", "a.B"]}},
+            "Duplicate spec.grpcJSON.services[1]",
+        ),
+        (
+            {"grpcJSON": {"descriptor": {"inline": "AAAA"}, "services": ["a/B"]}},
+            "InvalidFormat spec.grpcJSON.services[0]",
+        ),
+        (
+            {"grpcJSON": {"descriptor": {"inline": "A" * 349_532}, "services": ["a.B"]}},
+            "TooLong spec.grpcJSON.descriptor.inline",
+        ),
         ({"faultInjection": {"delay": {}}}, "InvalidCombination spec.faultInjection.delay"),
         (
             {"faultInjection": {"delay": {"fixed": "1s", "fromHeader": True}}},
