@@ -1,7 +1,8 @@
 """ClientPolicy of `fairlead.dev/v1alpha1`: how gateways speak with their clients.
 
-It is for a Gateway (or one of its listeners), or a Namespace and with it all Gateways there; in the root namespace for
-the mesh. What nobody sets is as Fairlead does it without any policy (docs/how-to/client-policies.md has the table).
+It is for a Gateway or ListenerSet (or one of its listeners), or a Namespace and with it all Gateways there; in the root
+namespace for the mesh. What nobody sets is as Fairlead does it without any policy
+(docs/how-to/client-policies.md has the table).
 """
 
 from __future__ import annotations

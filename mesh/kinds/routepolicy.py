@@ -1,7 +1,8 @@
 """RoutePolicy of `fairlead.dev/v1alpha1`: what happens to requests of a route beside what the route itself says.
 
-It is for an HTTPRoute (or one named rule of it), or a Namespace and with it all its routes; in the root namespace for
-the mesh. What a route says itself wins. Nothing of it touches a listener, so that no connection is drained.
+It is for an HTTPRoute or GRPCRoute (or one named rule), for a Gateway or ListenerSet (or one listener) and with it all
+routes behind it, or for a Namespace and with it all its routes; in the root namespace for the mesh. What a
+route says itself wins. Nothing of it touches a listener, so that no connection is drained.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from mesh.kinds.routepolicy import (
     RoutePolicy,
     RouteSettings,
     SessionAffinity,
+    stanzas,
 )
 from mesh.problems import Report
 from mesh.validations.formats import check_format
@@ -29,6 +30,8 @@ TARGETS: Targets = MappingProxyType(
     {
         ("gateway.networking.k8s.io", "HTTPRoute"): True,
         ("gateway.networking.k8s.io", "GRPCRoute"): True,
+        ("gateway.networking.k8s.io", "Gateway"): True,
+        ("gateway.networking.k8s.io", "ListenerSet"): True,
         ("", "Namespace"): False,
     }
 )
@@ -43,6 +46,17 @@ def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
     spec = policy.spec
     check_targets(spec.target_refs, TARGETS, policy.metadata, report)
     check_both(spec, RouteSettings, _check_settings, report, example="faultInjection")
+    if any(ref.kind in ("Gateway", "ListenerSet") for ref in spec.target_refs):
+        _refuse_hosts_from_headers(policy, report)
+
+
+def _refuse_hosts_from_headers(policy: RoutePolicy, report: Report) -> None:
+    """Whether a route's backends may be asked for any host is known of the route alone (`mesh.outside`)."""
+    for path, one in zip(("spec", "spec.overrides"), stanzas(policy), strict=False):
+        if one.rewrite is not None and one.rewrite.host_from_header is not None:
+            message = "a host from a header must fit a route's backends and cannot be inherited from a Gateway"
+            fix = "write it in a policy for the route or its namespace"
+            report.error("NotAllowed", f"{path}.rewrite.hostFromHeader", message, fix)
 
 
 def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:

@@ -309,6 +309,12 @@ route_policies = st.builds(
         st.fixed_dictionaries(
             {"group": st.just(GATEWAY_API), "kind": st.just("HTTPRoute"), "name": st.sampled_from(("r", "q"))}
         ),
+        st.builds(
+            lambda kind, name, part: {"group": GATEWAY_API, "kind": kind, "name": name, **part},
+            st.sampled_from(("Gateway", "ListenerSet")),
+            names,
+            _some(sectionName=st.sampled_from(("l0", "l1"))),
+        ),
         st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
     ),
     _some(

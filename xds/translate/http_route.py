@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mesh import unsupported
+from mesh.attachments import ListenerKey
 from mesh.backends import Backend, resolve
 from mesh.envoy_patches import Patched
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
@@ -25,6 +26,7 @@ from mesh.precedence import RouteOrder
 from mesh.request_authentication import ROUTE_GUARDS
 from mesh.request_routes import RequestRoute
 from mesh.results import Results
+from mesh.route_places import NOWHERE, policies_at
 from mesh.tables import Reader
 from xds.schema.types import Route
 from xds.translate.envoy_patch import patch_message
@@ -47,13 +49,15 @@ _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
 class RouteAt(NamedTuple):
     """A route object where it is used: behind what entrance, and by what kind of client.
 
-    `section` is the listener, where that makes a difference to whose tokens requests need.
+    `section` is the listener, where that makes a difference to whose tokens requests need; `place` is from where the
+    route inherits RoutePolicies, if from anywhere.
     """
 
     route: ObjectKey
     entrance: Entrance
     grpc: bool = False
     section: str = ""
+    place: ListenerKey = NOWHERE
 
 
 class OrderedRoute(msgspec.Struct, frozen=True):
@@ -96,7 +100,7 @@ def _routes(
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc))
         shares = tuple(_shares(look, at, rule)) if not refused else ()
         timeout = _policy_timeout(look, at.route, rule)
-        policies = route_policies(look, at.route, rule.name) if not refused and not at.grpc else None
+        policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
         mirrors = dict(_mirrors(look, at, rule)) if not refused else {}
@@ -134,6 +138,12 @@ def _routes(
             yield OrderedRoute(
                 order=route.orders[number][index], framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made))
             )
+
+
+def _policies(look: Reader, at: RouteAt, rule: str | None) -> Effective | None:
+    if at.place == NOWHERE:
+        return route_policies(look, at.route, rule)
+    return policies_at(look, at.place, at.route, rule)
 
 
 def _apply(look: Reader, policies: Effective, match: HTTPRouteMatch, made: Any, results: dict[ObjectKey, str]) -> None:
