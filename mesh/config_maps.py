@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mesh.certificates import entry
 from mesh.kinds.configmap import ConfigMap
-from mesh.kinds.routepolicy import ConfigMapEntry
+from mesh.kinds.extensions import ConfigMapEntry
 from mesh.model import ObjectKey
 from mesh.objects import find
 from mesh.tables import Reader

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
-from mesh.kinds.fields import Duration, HeaderName, HeaderValue, ObjectName
+from mesh.kinds.extensions import ConfigMapEntry, Extension
+from mesh.kinds.fields import Duration, HeaderName, HeaderValue
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, TargetRefs
 
@@ -164,13 +165,6 @@ class SessionAffinity(Atomic, frozen=True, kw_only=True):
     strict: bool = False
 
 
-class ConfigMapEntry(Atomic, frozen=True, kw_only=True):
-    """An entry of a ConfigMap in the policy's own namespace."""
-
-    name: ObjectName
-    key: Annotated[str, Meta(min_length=1, max_length=253)]
-
-
 class DescriptorSource(Atomic, frozen=True, kw_only=True):
     """A `FileDescriptorSet` of protobuf (`protoc --include_imports --descriptor_set_out`); exactly one.
 
@@ -202,6 +196,7 @@ class RouteSettings(Spec, frozen=True, kw_only=True):
     `grpc_web` (on by default): requests in gRPC-Web become gRPC for the backend. `web_socket` (on): upgrades pass.
     `connect`: what becomes of a request by CONNECT where a match names that method (`Refuse` by default). `Terminate`:
     what is in the tunnel goes to the backend as it is. `Forward`: the backend is a proxy and gets the CONNECT.
+    `extensions` see a request in this order, and its answer in the opposite one.
     """
 
     fault_injection: FaultInjection | None = None
@@ -217,6 +212,7 @@ class RouteSettings(Spec, frozen=True, kw_only=True):
     web_socket: bool | None = None
     connect: Literal["Refuse", "Terminate", "Forward"] | None = None
     grpc_json: GRPCJSON | None = field(default=None, name="grpcJSON")
+    extensions: Annotated[tuple[Extension, ...], Meta(max_length=4)] | None = None
 
 
 class RoutePolicySpec(RouteSettings, frozen=True, kw_only=True):
@@ -243,10 +239,14 @@ def stanzas(policy: RoutePolicy) -> Iterator[RouteSettings]:
 
 def has_parts(policy: RoutePolicy) -> bool:
     """Whether a policy has parts that only Envoy can judge, and that routes are made without where it refuses them."""
-    return any(one.grpc_json is not None for one in stanzas(policy))
+    return any(one.grpc_json is not None or one.extensions for one in stanzas(policy))
 
 
 def config_maps(policy: RoutePolicy) -> frozenset[str]:
     """The names of the ConfigMaps that a policy refers to, in its own namespace."""
-    descriptors = [one.grpc_json.descriptor.config_map for one in stanzas(policy) if one.grpc_json is not None]
-    return frozenset(one.name for one in descriptors if one is not None)
+    found: set[ConfigMapEntry | None] = set()
+    for one in stanzas(policy):
+        found.add(one.grpc_json.descriptor.config_map if one.grpc_json is not None else None)
+        for extension in one.extensions or ():
+            found.update(part.config_map for part in (extension.lua, extension.wasm) if part is not None)
+    return frozenset(one.name for one in found if one is not None)

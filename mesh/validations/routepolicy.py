@@ -21,6 +21,7 @@ from mesh.kinds.routepolicy import (
     stanzas,
 )
 from mesh.problems import Report
+from mesh.validations.extensions import check_extensions
 from mesh.validations.formats import check_format
 from mesh.validations.headers import check_control_characters
 from mesh.validations.policy import Targets, check_both, check_targets
@@ -80,6 +81,7 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
         _check_headers(settings.headers, f"{path}.headers", report)
     if settings.grpc_json is not None:
         _check_grpc_json(settings.grpc_json, f"{path}.grpcJSON", report)
+    check_extensions(settings.extensions or (), f"{path}.extensions", report)
     if settings.session_affinity is not None:
         _check_affinity(settings.session_affinity, f"{path}.sessionAffinity", report)
 

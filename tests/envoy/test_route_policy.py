@@ -191,3 +191,19 @@ def test_a_route_can_refuse_websockets(tmp_path: Path, backend: Server) -> None:
         sock = connection.sock
         assert sock.recv(4096).startswith(b"HTTP/1.1 101")
         connection.close()
+
+
+@pytest.mark.parametrize("hosts", ["['*.example.com']", "[]"])
+def test_it_is_the_same_for_wildcards_and_for_any_host(tmp_path: Path, backend: Server, hosts: str) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(rules("broken", "small", "kept", "sticky"), hosts=hosts)
+    text += policy("broken", faultInjection={"abort": {"httpStatus": 418}})
+    text += policy("small", compression={"algorithms": ["gzip"]})
+    text += policy("kept", requestBuffer={"maxBytes": 10})
+    text += policy("sticky", sessionAffinity={"cookie": {"name": "sticky"}})
+    with serving(text, tmp_path):
+        assert get(port, "/", rule="broken")[0] == 418
+        assert raw(port, LONG, rule="small", accept_encoding="gzip")[1]["content-encoding"] == "gzip"
+        assert raw(port, "/", "POST", b"x" * 11, rule="kept")[0] == 413
+        assert get(port, "/", rule="sticky")[1]["set-cookie"].startswith("sticky=")

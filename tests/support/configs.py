@@ -321,6 +321,7 @@ route_policies = st.builds(
         grpcWeb=st.booleans(),
         compression=st.just({"algorithms": ["gzip"]}),
         directResponse=st.just({"status": 503}),
+        extensions=st.just([{"extProc": {"backend": {"name": "s", "port": 80}}}]),
         faultInjection=_some(delay=st.just({"fixed": "1s"}), abort=st.just({"httpStatus": 500})),
     ),
 )

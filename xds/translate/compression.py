@@ -1,4 +1,4 @@
-"""Compression of answers: one filter per algorithm, asleep until a route names it.
+"""Compression of answers: one filter of a route for each algorithm that it names.
 
 What is compressed, and from which size on, is Envoy's own: text, JSON, JavaScript, XML and the like of at least 30
 bytes, for clients that accept it, and nothing that is encoded already.
@@ -10,10 +10,9 @@ from typing import Any
 
 from mesh.kinds.routepolicy import Algorithm, Compression
 from xds.schema import message, pack
-from xds.translate.http_filters import COMPRESSORS, Filter, http_filter
+from xds.translate.http_filters import COMPRESSORS
 
 _Compressor = message("envoy.extensions.filters.http.compressor.v3.Compressor")
-_PerRoute = message("envoy.extensions.filters.http.compressor.v3.CompressorPerRoute")
 _LIBRARIES: dict[Algorithm, Any] = {
     "gzip": message("envoy.extensions.compression.gzip.compressor.v3.Gzip"),
     "brotli": message("envoy.extensions.compression.brotli.compressor.v3.Brotli"),
@@ -21,25 +20,18 @@ _LIBRARIES: dict[Algorithm, Any] = {
 }
 
 
-def _filter(algorithm: Algorithm) -> Filter:
+def _packed(algorithm: Algorithm) -> Any:
     config = _Compressor()
     config.compressor_library.name = algorithm
     config.compressor_library.typed_config.CopyFrom(pack(_LIBRARIES[algorithm]()))
     config.response_direction_config.SetInParent()
-    return http_filter(COMPRESSORS[algorithm], pack(config), sleeping=True)
+    return pack(config)
 
 
-def _awake() -> Any:
-    per_route = _PerRoute()
-    per_route.overrides.response_direction_config.SetInParent()
-    return pack(per_route)
-
-
-FILTERS = tuple(_filter(algorithm) for algorithm in _LIBRARIES)
-_AWAKE = _awake()
+_PACKED = {algorithm: _packed(algorithm) for algorithm in _LIBRARIES}
 
 
 def set_compression(route: Any, wanted: Compression) -> None:
-    """Wake the compressors of a `Route`."""
+    """Give a `Route` its compressors."""
     for algorithm in wanted.algorithms:
-        route.typed_per_filter_config[COMPRESSORS[algorithm]].CopyFrom(_AWAKE)
+        route.typed_per_filter_config[COMPRESSORS[algorithm]].CopyFrom(_PACKED[algorithm])

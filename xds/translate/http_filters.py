@@ -1,8 +1,9 @@
 """The HTTP filters of Envoy's connection managers: one order for all, a reason per row.
 
 What comes first sees the request first and the response last. A filter that is not in the table cannot be used: naming
-one raises when the module that names it is imported. Filters are always present where they can be of use and do nothing
-until a route configures them, so that a route that begins to use one changes no listener and drains no connection.
+one raises when the module that names it is imported. What routes can ask for is either always present and does nothing
+until a route configures it, or one of `OF_ROUTES`, which come with the route (`route_filters`); so a route that begins
+to use one changes no listener and drains no connection.
 """
 
 from __future__ import annotations
@@ -31,18 +32,23 @@ ORDER: tuple[Row, ...] = (
     Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
     Row("fairlead.identity_headers", "takes off what only the next one may write, whatever route a request takes"),
     Row("envoy.filters.http.jwt_authn", "refuses before anything is done or counted for a request; after preflights"),
+    Row("fairlead.route_filters", "holds the next ones, down to the session, for the routes that ask for them"),
     Row("fairlead.gzip", "compresses last, whatever the others made of an answer"),
     Row("fairlead.brotli", "the same; of those that a client accepts the one it prefers is used"),
     Row("fairlead.zstd", "the same"),
     Row("envoy.filters.http.custom_response", "sees the answers of all filters behind it, and may replace them"),
     Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done"),
-    Row("envoy.filters.http.grpc_web", "turns gRPC-Web into gRPC before a filter looks at the body"),
+    Row("fairlead.extensions", "users' code sees what a client sent, once nobody refused it and before it is changed"),
     Row(
         "envoy.filters.http.grpc_json_transcoder",
-        "turns JSON into gRPC, for which it sets the path: before what looks at the body as the backend gets it",
+        "turns JSON into gRPC, before what looks at whole bodies",
     ),
     Row("envoy.filters.http.buffer", "keeps the whole request only of those that nobody before refused"),
-    Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would"),
+    Row("envoy.filters.http.stateful_session", "chooses the endpoint, when nothing else changes the request"),
+    Row(
+        "envoy.filters.http.grpc_web",
+        "turns gRPC-Web into gRPC, for all routes but those that say no",
+    ),
     Row("envoy.filters.http.router", "sends the request: must be the last"),
 )
 
@@ -61,32 +67,43 @@ ALT_SVC = known("fairlead.alt_svc")
 CORS = known("envoy.filters.http.cors")
 IDENTITY_HEADERS = known("fairlead.identity_headers")
 JWT_AUTHN = known("envoy.filters.http.jwt_authn")
+ROUTE_FILTERS = known("fairlead.route_filters")
 COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "zstd")}
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
 FAULT = known("envoy.filters.http.fault")
+EXTENSIONS = known("fairlead.extensions")
 GRPC_WEB = known("envoy.filters.http.grpc_web")
 GRPC_JSON = known("envoy.filters.http.grpc_json_transcoder")
 BUFFER = known("envoy.filters.http.buffer")
 STATEFUL_SESSION = known("envoy.filters.http.stateful_session")
 ROUTER = known("envoy.filters.http.router")
 
+OF_ROUTES = (
+    *COMPRESSORS.values(),
+    CUSTOM_RESPONSE,
+    FAULT,
+    EXTENSIONS,
+    GRPC_JSON,
+    BUFFER,
+    STATEFUL_SESSION,
+)
+"""Those within `ROUTE_FILTERS`, in the order of the table."""
+
 
 class Filter(msgspec.Struct, frozen=True):
     """A filter to install: its name from the table and its packed configuration.
 
-    One that is `sleeping` is left out of a request's chain unless its route has a configuration for it. One that is
-    `discovered` gets its configuration over ECDS; `config` then says where from.
+    One that is `discovered` gets its configuration over ECDS; `config` then says where from.
     """
 
     name: str
     config: bytes
-    sleeping: bool = False
     discovered: bool = False
 
 
-def http_filter(name: str, packed: Any, *, sleeping: bool = False) -> Filter:
+def http_filter(name: str, packed: Any) -> Filter:
     """A filter from its packed (`Any`) configuration."""
-    return Filter(known(name), encode(packed), sleeping)
+    return Filter(known(name), encode(packed))
 
 
 def discovered_filter(name: str, source: Any) -> Filter:
@@ -103,4 +120,3 @@ def add_filters(manager: Any, filters: Iterable[Filter]) -> None:
             added.config_discovery.MergeFromString(each.config)
         else:
             added.typed_config.MergeFromString(each.config)
-        added.disabled = each.sleeping

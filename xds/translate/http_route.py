@@ -35,6 +35,7 @@ from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
+from xds.translate.route_filters import gather
 from xds.translate.route_match import set_match
 from xds.translate.route_policy import apply_more, apply_policy, set_connect
 from xds.translate.session_affinity import set_session_persistence
@@ -126,13 +127,14 @@ def _routes(
             if at.grpc and made.HasField("route"):
                 limit_stream(made.route)
             if policies is not None:
-                _apply(look, policies, match, made, results)
+                clusters |= _apply(look, policies, match, made, results)
             if rule.session_persistence is not None and not at.grpc and made.HasField("route"):
                 set_session_persistence(made, rule.session_persistence, rule.matches)
             if not at.grpc:
                 set_route_tracing(made, tracing)
             if requirement:
                 set_requirement(made, requirement)
+            gather(made)
             if not at.grpc:
                 made = _patched(look, at, rule, made, results)
             yield OrderedRoute(
@@ -146,12 +148,18 @@ def _policies(look: Reader, at: RouteAt, rule: str | None) -> Effective | None:
     return policies_at(look, at.place, at.route, rule)
 
 
-def _apply(look: Reader, policies: Effective, match: HTTPRouteMatch, made: Any, results: dict[ObjectKey, str]) -> None:
+def _apply(
+    look: Reader, policies: Effective, match: HTTPRouteMatch, made: Any, results: dict[ObjectKey, str]
+) -> set[str]:
+    """Do what policies say; the clusters that are asked for it."""
     apply_policy(made, policies.settings)
     if match.method == "CONNECT":
         set_connect(made, policies.settings)
-    for policy, problem in apply_more(look, made, policies):
-        _note(results, policy, made.name, problem)
+    clusters: set[str] = set()
+    for part in apply_more(look, made, policies):
+        _note(results, part.said_by, made.name, part.problem)
+        clusters |= part.clusters
+    return clusters
 
 
 def _note(results: dict[ObjectKey, str], of: ObjectKey, route: str, problem: str) -> None:

@@ -1,14 +1,15 @@
 """What RoutePolicies say of a rule, on its Envoy routes. What the rule says itself was filled in before, and stands.
 
-The filters that this needs are in every gateway's and sidecar's chain already, asleep (`FILTERS`), so that a policy
-never touches a listener. A proxyless gRPC client has no filters and gets none of it.
+The filters that this needs come with the route (`route_filters`), so that a policy never touches a listener. A
+proxyless gRPC client has no filters and gets none of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from mesh.kinds.extensions import Extension
 from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RoutePolicy, RouteSettings
 from mesh.model import ObjectKey
 from mesh.objects import find
@@ -16,31 +17,20 @@ from mesh.policies import Effective
 from mesh.quarantine import quarantined
 from mesh.tables import Reader
 from xds.schema import message, pack
-from xds.translate import compression, grpc_json
+from xds.translate import route_filters
 from xds.translate.compression import set_compression
+from xds.translate.extensions import UNABLE, ExtensionError, set_extensions
 from xds.translate.fault import set_fault
 from xds.translate.grpc_json import set_grpc_json
 from xds.translate.header_modifier import APPEND, OVERWRITE
-from xds.translate.http_filters import BUFFER, CUSTOM_RESPONSE, FAULT, GRPC_WEB, STATEFUL_SESSION, http_filter
+from xds.translate.http_filters import BUFFER, GRPC_WEB, http_filter
 from xds.translate.redirect import STATUS
 from xds.translate.response_override import set_response_overrides
 from xds.translate.session_affinity import set_session_affinity
 
 _Buffer = message("envoy.extensions.filters.http.buffer.v3.Buffer")
-_BufferPerRoute = message("envoy.extensions.filters.http.buffer.v3.BufferPerRoute")
 _FilterConfig = message("envoy.config.route.v3.FilterConfig")
 _GrpcWeb = message("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")
-_MOST_BYTES = 64 * 1024 * 1024
-
-
-def _buffer() -> Any:
-    config = _Buffer()
-    config.max_request_bytes.value = _MOST_BYTES
-    return pack(config)
-
-
-def _empty(name: str) -> Any:
-    return pack(message(name)())
 
 
 def _asleep() -> Any:
@@ -51,19 +41,10 @@ def _asleep() -> Any:
 
 _ASLEEP = _asleep()
 FILTERS = (
-    *compression.FILTERS,
-    http_filter(
-        CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse"), sleeping=True
-    ),
-    http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault"), sleeping=True),
-    # Awake: no route can wake it (Envoy 1.40 takes no configuration of routes for it), and it touches nothing but
-    # requests that say they are gRPC-Web.
+    route_filters.FILTER,
+    # No route can wake it (Envoy 1.40 takes no configuration of routes for it), and it touches nothing but requests
+    # that say they are gRPC-Web.
     http_filter(GRPC_WEB, pack(_GrpcWeb())),
-    grpc_json.FILTER,
-    http_filter(BUFFER, _buffer(), sleeping=True),
-    http_filter(
-        STATEFUL_SESSION, _empty("envoy.extensions.filters.http.stateful_session.v3.StatefulSession"), sleeping=True
-    ),
 )
 
 
@@ -89,12 +70,35 @@ def apply_policy(route: Any, settings: RouteSettings) -> None:
             _modify(route.response_headers_to_add, route.response_headers_to_remove, response)
 
 
-def apply_more(look: Reader, route: Any, effective: Effective) -> Iterator[tuple[ObjectKey, str]]:
-    """Add what needs more than the policy itself; the policies that said it, with what is wrong, if anything is."""
+class Made(NamedTuple):
+    """What became of a part of policies on a route: who said it, what is wrong if anything is, and whom it asks."""
+
+    said_by: ObjectKey
+    problem: str = ""
+    clusters: frozenset[str] = frozenset()
+
+
+def apply_more(look: Reader, route: Any, effective: Effective) -> Iterator[Made]:
+    """Add what needs more than the policy itself."""
     settings: RouteSettings = effective.settings
     if settings.grpc_json is not None and route.HasField("route"):
         said_by = effective.said_by("grpcJSON")
-        yield said_by, _out(look, said_by) or set_grpc_json(look, route, settings.grpc_json, said_by)
+        yield Made(said_by, _out(look, said_by) or set_grpc_json(look, route, settings.grpc_json, said_by))
+    if settings.extensions:
+        yield _extend(look, route, settings.extensions, effective.said_by("extensions"))
+
+
+def _extend(look: Reader, route: Any, wanted: tuple[Extension, ...], said_by: ObjectKey) -> Made:
+    problem = _out(look, said_by)
+    try:
+        if not problem:
+            return Made(said_by, "", frozenset(set_extensions(look, route, wanted, said_by)))
+    except ExtensionError as error:
+        problem = str(error)
+    # Perhaps they were to refuse requests: none may pass without them.
+    route.direct_response.status = UNABLE
+    route.direct_response.ClearField("body")
+    return Made(said_by, f"{problem}; its requests are answered {UNABLE}")
 
 
 def _out(look: Reader, said_by: ObjectKey) -> str:
@@ -148,9 +152,9 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
     if rewrite is not None and rewrite.host_from_header and not action.WhichOneof("host_rewrite_specifier"):
         action.host_rewrite_header = rewrite.host_from_header.lower()
     if settings.request_buffer is not None:
-        per_route = _BufferPerRoute()
-        per_route.buffer.max_request_bytes.value = settings.request_buffer.max_bytes
-        route.typed_per_filter_config[BUFFER].CopyFrom(pack(per_route))
+        buffer = _Buffer()
+        buffer.max_request_bytes.value = settings.request_buffer.max_bytes
+        route.typed_per_filter_config[BUFFER].CopyFrom(pack(buffer))
     if settings.grpc_web is False:
         route.typed_per_filter_config[GRPC_WEB].CopyFrom(_ASLEEP)
     if settings.session_affinity is not None:

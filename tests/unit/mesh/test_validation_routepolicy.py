@@ -32,6 +32,30 @@ VALUE = "spec.headers.request.set[0].value"
     ("spec", "problem"),
     [
         ({"targetRefs": [{"kind": "Service", "name": "x"}]}, "UnsupportedKind spec.targetRefs[0]"),
+        ({"extensions": [{}]}, "InvalidCombination spec.extensions[0]"),
+        (
+            {"extensions": [{"lua": {"inline": "a"}, "wasm": {"file": "/a"}}]},
+            "InvalidCombination spec.extensions[0]",
+        ),
+        ({"extensions": [{"lua": {}}]}, "InvalidCombination spec.extensions[0].lua"),
+        ({"extensions": [{"lua": {"inline": "a\0"}}]}, "InvalidFormat spec.extensions[0].lua.inline"),
+        ({"extensions": [{"lua": {"inline": "a" * 65_537}}]}, "TooLong spec.extensions[0].lua.inline"),
+        ({"extensions": [{"wasm": {}}]}, "InvalidCombination spec.extensions[0].wasm"),
+        ({"extensions": [{"wasm": {"file": "a.wasm"}}]}, "InvalidFormat spec.extensions[0].wasm.file"),
+        ({"extensions": [{"extProc": {}}]}, "MissingField spec.extensions[0].extProc.backend"),
+        (
+            {"extensions": [{"extProc": {"backend": {"name": "a", "port": 1}, "messageTimeout": "0s"}}]},
+            "OutOfRange spec.extensions[0].extProc.messageTimeout",
+        ),
+        (
+            {"extensions": [{"extProc": {"backend": {"name": "a", "port": 1}, "messageTimeout": "2m"}}]},
+            "OutOfRange spec.extensions[0].extProc.messageTimeout",
+        ),
+        (
+            {"extensions": [{"extProc": {"backend": {"name": "a", "port": 1}, "requestHeaders": False}}]},
+            "InvalidCombination spec.extensions[0].extProc",
+        ),
+        ({"extensions": [{"lua": {"inline": "a"}}] * 5}, "TooMany spec.extensions"),
         ({"connect": "Perhaps"}, "UnknownValue spec.connect"),
         ({"grpcJSON": {"descriptor": {}, "services": ["a.B"]}}, "InvalidCombination spec.grpcJSON.descriptor"),
         (
