@@ -130,9 +130,12 @@ class Simulator:
         """Make a change and wait for the server's answer only."""
         self._do("write", write=asdict(write))
 
-    def change(self, write: Write, *, marker: int, timeout: float = 60.0) -> dict[str, float]:
-        """Make a change; `first_ms` and `last_ms` tell when the first and the last proxy had it."""
-        return self._do("change", write=asdict(write), marker=marker, timeout=timeout)
+    def change(self, write: Write, *, marker: int, goes: int = 0, timeout: float = 60.0) -> dict[str, float]:
+        """Make a change; `first_ms` and `last_ms` tell when the first and the last proxy had it.
+
+        Where an endpoint goes, `goes` is its port; the marker is then any number above those before.
+        """
+        return self._do("change", write=asdict(write), marker=marker, goes=goes, timeout=timeout)
 
     def drive(
         self, write: Write, *, services: int, first_marker: int, per_second: float, seconds: float, drain: float

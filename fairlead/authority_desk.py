@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from api.ports import NotFound, Refused, Unavailable
-from fairlead.root_gate import Seen
+from fairlead.identities import Identities
+from fairlead.root_gate import Witness
 from mesh.spiffe import workload
 from sds import rotation
 from sds.builtin import BuiltinAuthority
@@ -18,14 +19,11 @@ from sds.join_tokens import JoinTokens
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.rotation import Gate, RefusedStep, Slot
 
-if TYPE_CHECKING:
-    from fairlead.identities import Identities
-
 
 class AuthorityDesk:
     """`seen` tells of the proxies which take their roots over xDS."""
 
-    def __init__(self, identities: Identities, seen: Callable[[], Seen], join_tokens: JoinTokens | None) -> None:
+    def __init__(self, identities: Identities, seen: Witness, join_tokens: JoinTokens | None) -> None:
         self._identities = identities
         self._seen = seen
         self._join_tokens = join_tokens

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from discovery.kubernetes.connection import Connection
     from discovery.kubernetes.definitions import Definitions
     from discovery.kubernetes.provisioner import Provisioner
-    from fairlead.tokens import TokenWay
 
 DEFAULT = "default"
 IN_CLUSTER = "in-cluster"
@@ -187,6 +186,9 @@ class Clusters:
         self._engine = engine
         self._clusters = tuple(Cluster(place, settings, store, identity) for place in places)
 
+    def __iter__(self) -> Iterator[Cluster]:
+        return iter(self._clusters)
+
     @property
     def sources(self) -> Sequence[Source]:
         """Each cluster as a source."""
@@ -203,33 +205,6 @@ class Clusters:
     def zone(self, cluster: str, node: str) -> str:
         """The zone of a cluster's node; empty where that is not known."""
         return next((each.source.zone_of_node(node) for each in self._clusters if each.name == cluster), "")
-
-    def provision(
-        self,
-        settings: Settings,
-        way: TokenWay | None,
-        submit: Callable[[Iterable[Change]], None],
-        on_problems: Callable[[], None],
-    ) -> None:
-        """Have proxies run for the Gateways of those clusters where they can reach this program.
-
-        `on_problems` is called when `problems` has changed.
-
-        Raises:
-            UsageError: they are to be run, and have no way in.
-        """
-        if not self._clusters:
-            return
-        from fairlead.gateways import nobody, provisioner
-
-        namespace = home_namespace(settings)
-        for cluster in self._clusters:
-            cluster.look_up_definitions(submit)
-            made = provisioner(cluster, settings, way, self._engine, submit, namespace=namespace)
-            if made is None:
-                submit([nobody(cluster.source.name)])
-            else:
-                cluster.provision(made, on_problems)
 
     def problems(self) -> Sequence[tuple[str, Problem]]:
         """What is wrong beside the sources' own problems, each with the source's name."""

@@ -20,7 +20,7 @@ class DocumentWriter:
 
     def __init__(self, store: Store, collection: str) -> None:
         self._store = store
-        self._collection = collection
+        self.collection = collection
         self._waiting: dict[str, bytes | None] = {}
         self._bell = asyncio.Event()
 
@@ -44,9 +44,9 @@ class DocumentWriter:
         if not waiting:
             return True
         try:
-            await self._store.write_documents(self._collection, waiting)
+            await self._store.write_documents(self.collection, waiting)
         except StoreUnavailable as error:
-            _log.warning("cannot save %s: %s", self._collection, error)
+            _log.warning("cannot save %s: %s", self.collection, error)
             self._waiting = waiting | self._waiting
             return False
         except asyncio.CancelledError:

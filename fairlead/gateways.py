@@ -14,6 +14,7 @@ from discovery.kubernetes.provision import Settings as ProvisionSettings
 from discovery.kubernetes.provisioner import Provisioner
 from discovery.kubernetes.source import KubernetesSource
 from fairlead.addresses import Address, parse_address
+from fairlead.clusters import Clusters, home_namespace
 from fairlead.errors import UsageError
 from fairlead.gateway_pods import files_for
 from fairlead.security import tokens_address
@@ -36,6 +37,31 @@ class Where(Protocol):
 
     @property
     def source(self) -> KubernetesSource: ...  # noqa: D102
+
+
+def provision(
+    clusters: Clusters,
+    settings: Settings,
+    way: TokenWay | None,
+    engine: Engine,
+    submit: Callable[[Iterable[Change]], None],
+    on_problems: Callable[[], None],
+) -> None:
+    """Have proxies run for the Gateways of those clusters where they can reach this program.
+
+    `on_problems` is called when the problems of one have changed.
+
+    Raises:
+        UsageError: they are to be run, and have no way in.
+    """
+    namespace = home_namespace(settings)
+    for cluster in clusters:
+        cluster.look_up_definitions(submit)
+        made = provisioner(cluster, settings, way, engine, submit, namespace=namespace)
+        if made is None:
+            submit([nobody(cluster.source.name)])
+        else:
+            cluster.provision(made, on_problems)
 
 
 def nobody(source: str) -> Change:

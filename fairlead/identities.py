@@ -21,7 +21,6 @@ from discovery.stores.store import Store
 from fairlead import authorities
 from fairlead.addresses import parse_address
 from fairlead.authorities import Outer
-from fairlead.authority_desk import AuthorityDesk
 from fairlead.bundle_endpoint import BundleServer, PairOfFiles, endpoint_identity
 from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError
@@ -29,7 +28,7 @@ from fairlead.federation import COLLECTION as BUNDLES
 from fairlead.federation import Federation
 from fairlead.listening import bind
 from fairlead.own_certificate import OwnCertificate
-from fairlead.root_gate import RootGate, Witness
+from fairlead.root_gate import RootGate
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
 from mesh.certificates import KeyPair
@@ -42,7 +41,6 @@ from sds.builtin import BuiltinAuthority, utc_now
 from sds.bundle import InvalidBundle, TrustBundle, read_jwks, write_jwks
 from sds.certificates import UnusableAuthority, fingerprint
 from sds.expiry import Ending, warnings
-from sds.join_tokens import JoinTokens
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.mounted import read_mounted, stamp
 from sds.rotation import Gate, RefusedStep
@@ -99,10 +97,6 @@ class Identities:
     def builtin(self) -> BuiltinAuthority | None:
         """The same where its keys are ours."""
         return self._builtin
-
-    def desk(self, seen: Witness, join_tokens: JoinTokens | None) -> AuthorityDesk:
-        """The door for the API; `seen` tells of the proxies that take their roots over xDS."""
-        return AuthorityDesk(self, seen, join_tokens)
 
     def now(self) -> dt.datetime:
         """The time by which certificates are judged."""

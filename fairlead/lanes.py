@@ -17,13 +17,13 @@ from typing import Any
 import msgspec
 
 from mesh.kinds.service import Service
-from mesh.model import AUDIENCES, DECLARED, DISCOVERED_ENDPOINTS, REJECTIONS, Declared
+from mesh.model import ACKNOWLEDGED, AUDIENCES, DECLARED, DISCOVERED_ENDPOINTS, REJECTIONS, Declared
 from mesh.quarantine import QUARANTINE
 from mesh.tables import Change, Input
 
 RowKey = tuple[Input[Any, Any], Any]
 
-_AT_ONCE = frozenset({DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, QUARANTINE})
+_AT_ONCE = frozenset({DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, ACKNOWLEDGED, QUARANTINE})
 
 
 class Batch(msgspec.Struct, frozen=True):

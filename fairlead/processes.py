@@ -113,7 +113,7 @@ class Children:
                 signal.signal(number, handler)
 
     def wait_until(
-        self, condition: Callable[[], bool], *, what: str, timeout: float = 20.0, interval: float = 0.02
+        self, condition: Callable[[], bool], *, what: str, timeout: float = 60.0, interval: float = 0.02
     ) -> None:
         """Poll every `interval` seconds until the condition holds.
 

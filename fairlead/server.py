@@ -30,6 +30,7 @@ from discovery.source import Source
 from discovery.stores.sqlite import SqliteStore
 from discovery.stores.store import StoreUnavailable
 from fairlead import audiences, memory, registrations, rejections
+from fairlead.acknowledged import Acknowledgements
 from fairlead.addresses import Address, parse_address
 from fairlead.api_tls import api_tls
 from fairlead.audiences import Audiences
@@ -128,26 +129,26 @@ class Server:
         self._sources.extend(self._clusters.sources)
         self._consul = ConsulWay(settings, store)
         self._sources.extend(self._consul.sources)
-        self._clusters.provision(settings, self._token_way, self._builder.submit, self._note_problems)
+        if self._clusters.sources:
+            from fairlead.gateways import provision  # imports what is Kubernetes'
+
+            provision(
+                self._clusters, settings, self._token_way, self._engine, self._builder.submit, self._note_problems
+            )
         names = [source.name for source in self._sources]
         self._store_copies = Copies(store, SOURCE, place=self._shared.place) if self._shared is not None else None
+        shared = self._shared.store if self._shared is not None else store
         self._store_source = StoreSource(
-            self._shared.store if self._shared is not None else store,
-            self._engine,
-            self._builder.submit,
-            other_sources=names,
-            copies=self._store_copies,
+            shared, self._engine, self._builder.submit, other_sources=names, copies=self._store_copies
         )
         self._documents = DocumentWriter(store, rejections.COLLECTION)
         self._key_sets = KeySets(settings, store, self._engine, submit=self._builder.submit)
         self._rejections = Rejections(
-            self._engine,
-            self._hub,
-            tables=RESOURCE_TABLES,
-            views=VIEWS,
-            submit=self._builder.submit,
-            save=self._documents.save,
-            clock=time.monotonic,
+            self._engine, self._hub, tables=RESOURCE_TABLES, views=VIEWS,
+            submit=self._builder.submit, save=self._documents.save, clock=time.monotonic,
+        )  # fmt: skip
+        self._acknowledgements = Acknowledgements(
+            self._engine, self._hub, store, submit=self._builder.submit, building=lambda: self._builder.building
         )
         self._known_audiences = DocumentWriter(store, audiences.COLLECTION)
         self._audiences = Audiences(
@@ -166,8 +167,7 @@ class Server:
         self._failure = ""
         self._faults: dict[tuple[str, Hashable], Fault] = {}
         self._http = self._api(access)
-        self._hub.on_audience = self._audiences.present
-        self._hub.on_nack = self._refused
+        self._hub.on_audience, self._hub.on_nack = self._audiences.present, self._refused
         self._hub.on_taken = self._rejections.took
         self._builder.listen(self._committed)
 
@@ -195,9 +195,10 @@ class Server:
     def _desk(self) -> AuthorityDesk | None:
         if self._identities is None:
             return None
-        return self._identities.desk(
-            self._who_trusts, self._identity_way.join_tokens if self._identity_way is not None else None
-        )
+        from fairlead.authority_desk import AuthorityDesk
+
+        join_tokens = self._identity_way.join_tokens if self._identity_way is not None else None
+        return AuthorityDesk(self._identities, self._who_trusts, join_tokens)
 
     def _what_is_of_identities(self) -> Identities | None:
         if not self._settings.ca and not self._settings.federate:
@@ -267,10 +268,9 @@ class Server:
             await self._start_xds()
             stack.push_async_callback(self._xds.stop)
             stack.callback(self._audiences.stop)
-            stack.push_async_callback(self._documents.flush)
-            stack.push_async_callback(self._key_sets.flush)
-            stack.push_async_callback(self._known_audiences.flush)
-            stack.push_async_callback(self._known_registrations.flush)
+            kept = (self._documents, self._key_sets, self._known_audiences, self._known_registrations)
+            for writer in (*kept, self._acknowledgements):
+                stack.push_async_callback(writer.flush)
             if self._token_way is not None:
                 stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
@@ -330,6 +330,7 @@ class Server:
         self._documents.save(dict.fromkeys(superfluous))
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
+        await self._acknowledgements.load()
         self._builder.submit((Change(MESH, "", mesh_row(self._settings)), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
             await self._identities.load()
@@ -363,9 +364,9 @@ class Server:
         if self._shared is not None and self._store_copies is not None:
             self._shared.start(self._tasks)
             self._tasks.start("copies of the store", self._store_copies.run())
-        self._tasks.start("documents", self._documents.run())
-        self._tasks.start("audiences", self._known_audiences.run())
-        self._tasks.start("kept registrations", self._known_registrations.run())
+        for writer in (self._documents, self._known_audiences, self._known_registrations):
+            self._tasks.start(writer.collection, writer.run())
+        self._acknowledgements.start(self._tasks)
         self._tasks.start("registrations", self._registrations.sweep())
         self._tasks.start("rejections", self._rejections.watch())
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
@@ -400,6 +401,7 @@ class Server:
         self._hub.publish(commit, self._engine, event_at=batch.since)
         self._feed.publish(sorted({*commit.of(OBJECTS), *commit.of(STATUSES)}))
         self._rejections.committed(commit)
+        self._acknowledgements.committed(commit)
         self._key_sets.committed(commit)
         self._clusters.committed(commit)
         self._consul.committed(commit)

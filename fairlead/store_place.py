@@ -99,7 +99,8 @@ def consul_place(settings: Settings) -> tuple[Target, str]:
 def _check_beside(settings: Settings, at: SplitResult) -> None:
     if settings.ca == "store":
         raise UsageError(
-            "--ca store: its keys would be in what this replica keeps for itself, and each replica another authority."
+            "--ca store: its keys would be in what this replica keeps for itself, and each replica another authority;"
+            " shared in KV, none would know whether the others' proxies trust a new root."
             " Fix: files:DIR, vault:URL#MOUNT/ROLE or kubernetes:SIGNER, which replicas can share"
         )
     if bool(settings.store_cert) != bool(settings.store_key):

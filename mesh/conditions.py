@@ -8,12 +8,16 @@ import msgspec
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """`reason` is a word of the specification, `message` a sentence that says what to mend where something is wrong."""
+    """`reason` is a word of the specification, `message` a sentence that says what to mend where something is wrong.
+
+    `generation`: the one that it holds of, where that is not the object's present one.
+    """
 
     type: str
     status: bool
     reason: str
     message: str = ""
+    generation: int | None = None
 
 
 def holds(conditions: Iterable[Condition], kind: str) -> bool:

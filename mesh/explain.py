@@ -14,13 +14,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from mesh import unsupported
+from mesh import external_auth, unsupported
 from mesh.attachments import ATTACHMENTS, ROUTES_BY_LISTENER, ListenerKey
 from mesh.backends import Backend, Invalid, resolve
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY, best, covers
 from mesh.kinds.http_filters import HTTPRouteFilter
-from mesh.kinds.httproute import HTTPBackendRef
+from mesh.kinds.httproute import HTTPBackendRef, HTTPRouteRule
 from mesh.kinds.stream_routes import BackendRef
 from mesh.listeners import GatewayListener
 from mesh.matching import match_words, mismatch
@@ -267,7 +267,7 @@ def _by_rule(
     match = rule.matches[candidate.match]
     redirect = next((item.request_redirect for item in rule.filters if item.request_redirect is not None), None)
     shares = _shares(look, candidate.key, [(ref, ref.filters) for ref in rule.backend_refs])
-    refused = unsupported.of_rule(rule.filters)
+    refused = unsupported.of_rule(rule.filters) or _unjudged(look, candidate.key, rule)
     outcome: Outcome
     if refused:
         outcome, status, why = "respond", route.unable, f"the rule has {refused}"
@@ -294,6 +294,13 @@ def _by_rule(
         else "",
         backends=shares,
     )
+
+
+def _unjudged(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> str:
+    """Why nobody can be asked whether a request may go on; empty where somebody can, or nobody has to be."""
+    asked = external_auth.of_rule(rule.filters)
+    judge = external_auth.authorizer(look, route, asked) if asked is not None else None
+    return f"no authorizer: {judge.message}" if isinstance(judge, Invalid) else ""
 
 
 def _shares(

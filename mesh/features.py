@@ -4,7 +4,8 @@ One row per feature, by its name in Gateway API's `pkg/features`, with what serv
 the conformance suite take the list at its word, so a row comes in with the test that shows the whole of the feature,
 and what is served in part is not in it. Nothing here decides what is served.
 
-Not in it though fields of the API exist: session persistence and external authorization have no feature's name.
+Not in it though they are served: session persistence and external authorization have no feature's name there, and
+the suite has no test of them.
 """
 
 from __future__ import annotations

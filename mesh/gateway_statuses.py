@@ -11,9 +11,21 @@ from mesh.conditions import Condition, holds
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.gateway import Gateway as GatewayObject
 from mesh.kinds.listenerset import ListenerSet
+from mesh.kinds.meta import Object
 from mesh.listener_sets import attached_sets, gateway_of
 from mesh.listeners import GatewayListener
-from mesh.model import PROVISIONED, REJECTIONS, REJECTIONS_BY_GATEWAY, ObjectKey, ProvisionedKey, Rejection
+from mesh.model import (
+    ACKNOWLEDGED,
+    PROVISIONED,
+    REJECTIONS,
+    REJECTIONS_BY_GATEWAY,
+    WATCHED,
+    Acknowledged,
+    AcknowledgedKey,
+    ObjectKey,
+    ProvisionedKey,
+    Rejection,
+)
 from mesh.objects import find
 from mesh.provisioning import programmed
 from mesh.refused_words import rejected, with_rejections
@@ -28,12 +40,12 @@ def gateway_status(look: Look, key: ObjectKey) -> Status | None:
     found = find(look, GatewayObject, key)
     if gateway is None or found is None:
         return None
-    pending, addresses = _run_by_platform(look, at, gateway)
+    served = _served(look, at, gateway)
     asked = found.spec.allowed_listeners is not None
     return Status(
-        conditions=with_rejections(look, key, _but(gateway.conditions, pending)),
-        addresses=addresses,
-        listeners=tuple(_listeners(look, at, gateway.of_set(None), pending)),
+        conditions=with_rejections(look, key, served.of_object(key, found, gateway.conditions)),
+        addresses=served.addresses,
+        listeners=tuple(_listeners(look, at, gateway.of_set(None), served, found)),
         attached_listener_sets=_accepted_sets(look, found, gateway) if asked else None,
     )
 
@@ -44,20 +56,20 @@ def listener_set_status(look: Look, key: ObjectKey) -> Status | None:
     parent = gateway_of(found) if found is not None else None
     at = GatewayKey(parent.namespace, parent.name) if parent is not None else None
     gateway = look(GATEWAYS, at) if at is not None else None
-    if parent is None or at is None or gateway is None:
+    if found is None or parent is None or at is None or gateway is None:
         return None
     own = gateway.of_set(key)
     if not own:
         said = f"{parent} does not take ListenerSets of namespace {key.namespace} (see its allowedListeners)."
         return Status(conditions=_both(False, "NotAllowed", said))
-    pending, _ = _run_by_platform(look, at, gateway)
+    served = _served(look, at, gateway)
     if not gateway.accepted and not any(listener.accepted for listener in gateway.of_set(None)):
         conditions = _both(False, "ParentNotAccepted", f"{parent} is not accepted.")
     else:
-        conditions = _but(_set_conditions(own), pending)
+        conditions = served.of_object(key, found, _set_conditions(own))
     return Status(
         conditions=with_rejections(look, key, conditions),
-        listeners=tuple(_listeners(look, at, own, pending)),
+        listeners=tuple(_listeners(look, at, own, served, found)),
     )
 
 
@@ -82,32 +94,83 @@ def _accepted_sets(look: Look, found: GatewayObject, gateway: Gateway) -> int:
 
 
 def _listeners(
-    look: Look, at: GatewayKey, listeners: Sequence[GatewayListener], pending: Condition | None
+    look: Look, at: GatewayKey, listeners: Sequence[GatewayListener], served: Served, owner: Object
 ) -> Iterable[ListenerStatus]:
     refused = _refused_listeners(look, at)
-    waiting = msgspec.structs.replace(pending, reason="Pending") if pending is not None else None
     for listener in listeners:
         yield ListenerStatus(
             name=listener.section,
             attached_routes=look(ATTACHED, ListenerKey(at, listener.name)) or 0,
             supported_kinds=listener.supported_kinds,
             conditions=rejected(
-                _but(listener.conditions, waiting) if listener.programmed else listener.conditions,
+                served.of_listener(listener, owner) if listener.programmed else listener.conditions,
                 refused.get(listener.place, ()),
             ),
         )
 
 
-def _run_by_platform(look: Look, key: GatewayKey, gateway: Gateway) -> tuple[Condition | None, tuple[str, ...]]:
-    """What keeps a Gateway that a platform runs from being programmed, and its addresses; nothing of any other."""
+class Served(msgspec.Struct, frozen=True):
+    """How far a Gateway is served: what keeps all of it from being so, its addresses, and what its proxies have taken.
+
+    `taken` is None where nobody watches them, or none of them is known to us.
+    """
+
+    pending: Condition | None
+    addresses: tuple[str, ...]
+    taken: Acknowledged | None = None
+
+    def of_object(self, key: ObjectKey, found: Object, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
+        """The conditions of the Gateway or a ListenerSet, which say that it is served as far as that is so."""
+        if self.pending is not None or self.taken is None or not holds(conditions, "Programmed"):
+            return _but(conditions, self.pending)
+        generation = self.taken.generation(key)
+        if generation is None:
+            return _but(conditions, _UNTAKEN)
+        return _of_generation(conditions, generation, found)
+
+    def of_listener(self, listener: GatewayListener, owner: Object) -> tuple[Condition, ...]:
+        """The same of a listener that can be served."""
+        if self.pending is not None:
+            return _but(listener.conditions, msgspec.structs.replace(self.pending, reason="Pending"))
+        if self.taken is None:
+            return listener.conditions
+        generation = self.taken.generation(ObjectKey(owner.kind, owner.metadata.namespace, owner.metadata.name))
+        if generation is None or listener.name not in self.taken.listeners:
+            return _but(listener.conditions, _UNTAKEN)
+        return _of_generation(listener.conditions, generation, owner)
+
+
+_UNTAKEN = Condition("Programmed", False, "Pending", "Its proxies have not taken it yet.")
+_NOBODY = Condition(
+    "Programmed", False, "Pending", "No proxy has taken it yet; start one with `fairlead envoy gateway`, or look at it."
+)
+
+
+def _of_generation(conditions: tuple[Condition, ...], generation: int, found: Object) -> tuple[Condition, ...]:
+    """The conditions, of which Programmed holds of an earlier generation where that is what proxies have taken."""
+    if generation == found.metadata.generation:
+        return conditions
+    return tuple(
+        msgspec.structs.replace(one, generation=generation) if one.type == "Programmed" else one for one in conditions
+    )
+
+
+def _served(look: Look, key: GatewayKey, gateway: Gateway) -> Served:
+    """How far a Gateway is served.
+
+    Where a platform runs its proxies and none of them is connected here, those that are ready are connected to another
+    replica, and what is ready there counts.
+    """
+    taken = look(ACKNOWLEDGED, AcknowledgedKey(*key))
     if not gateway.platform:
-        return None, gateway.addresses
+        nobody = taken is None and look(ACKNOWLEDGED, WATCHED) is not None and holds(gateway.conditions, "Programmed")
+        return Served(_NOBODY if nobody else None, gateway.addresses, taken)
     row = look(PROVISIONED, ProvisionedKey(key.namespace, key.name, gateway.platform))
     addresses = row.addresses if row is not None else ()
     if not holds(gateway.conditions, "Programmed"):
-        return None, addresses
+        return Served(None, addresses)
     condition = programmed(row, gateway.requested)
-    return (None if condition.status else condition), addresses
+    return Served(None if condition.status else condition, addresses, taken)
 
 
 def _but(conditions: tuple[Condition, ...], instead: Condition | None) -> tuple[Condition, ...]:

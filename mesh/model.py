@@ -207,6 +207,31 @@ class Provisioned(msgspec.Struct, frozen=True):
     service_account: str = ""
 
 
+class AcknowledgedKey(NamedTuple):
+    """A Gateway whose proxies are watched; see `WATCHED`."""
+
+    namespace: str
+    name: str
+
+
+WATCHED = AcknowledgedKey("", "")
+"""The key of the row which says that proxies are watched at all; offline nobody knows of any."""
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """What the connected proxies of a Gateway have acknowledged: its listeners as these generations made them.
+
+    `generations` are of the Gateway and its ListenerSets, `listeners` the names of all that were served then; sorted.
+    """
+
+    generations: tuple[tuple[ObjectKey, int], ...] = ()
+    listeners: tuple[str, ...] = ()
+
+    def generation(self, key: ObjectKey) -> int | None:
+        """Of an object, the generation that was acknowledged last."""
+        return next((generation for at, generation in self.generations if at == key), None)
+
+
 class MeshSettings(msgspec.Struct, frozen=True):
     """What the server's settings say of the whole mesh: the row of `MESH` under the key "".
 
@@ -256,6 +281,7 @@ DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input
 AUDIENCES: Input[Audience, Connected] = Input("audiences")
 REJECTIONS: Input[RejectionKey, Rejection] = Input("rejections")
 PROVISIONED: Input[ProvisionedKey, Provisioned] = Input("provisioned")
+ACKNOWLEDGED: Input[AcknowledgedKey, Acknowledged] = Input("acknowledged")
 MESH: Input[str, MeshSettings] = Input("mesh")
 TRUST_BUNDLES: Input[str, TrustBundleRow] = Input("trust_bundles")
 KEY_SETS: Input[str, KeySetRow] = Input("key_sets")
@@ -283,6 +309,7 @@ INPUTS = (
     AUDIENCES,
     REJECTIONS,
     PROVISIONED,
+    ACKNOWLEDGED,
     MESH,
     TRUST_BUNDLES,
     KEY_SETS,

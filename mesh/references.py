@@ -17,7 +17,10 @@ from mesh.tables import Look, Reader, derived, each
 
 
 class References(msgspec.Struct, frozen=True):
-    """The services and the Backends (`outside`) that a route names, mirrors' too, and its Gateways; sorted."""
+    """The services and the Backends (`outside`) that a route names, and its Gateways; sorted.
+
+    Those of mirrors and authorizers are named too.
+    """
 
     services: tuple[ServiceKey, ...]
     gateways: tuple[GatewayKey, ...]
@@ -64,6 +67,8 @@ def _refs(look: Look, key: ObjectKey) -> Iterator[BackendObjectReference]:
         for one in rule.filters:
             if one.request_mirror is not None:
                 yield one.request_mirror.backend_ref
+            elif one.external_auth is not None:
+                yield one.external_auth.backend_ref
 
 
 def _service(look: Look, route: ObjectKey, ref: BackendObjectReference) -> ServiceKey | None:

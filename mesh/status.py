@@ -79,7 +79,9 @@ class Status(msgspec.Struct, frozen=True):
                 "status": "True" if condition.status else "False",
                 "reason": condition.reason,
                 "message": condition.message,
-                "observedGeneration": self.observed_generation,
+                "observedGeneration": self.observed_generation
+                if condition.generation is None
+                else condition.generation,
             }
             for condition in conditions
         ]

@@ -17,6 +17,7 @@ from mesh.backend_tls import target, tls_policy_conditions
 from mesh.backends import Invalid, resolve
 from mesh.conditions import Condition
 from mesh.definitions import serves_experimental, supported_version
+from mesh.external_auth import authorizer
 from mesh.gateway_statuses import gateway_status, listener_set_status
 from mesh.gateways import is_ours
 from mesh.kinds.backendtlspolicy import BackendTLSPolicy
@@ -223,6 +224,10 @@ def _resolved(look: Look, key: ObjectKey, route: RequestRoute) -> Condition:
             backend = resolve(look, route=key, ref=ref)
             if isinstance(backend, Invalid):
                 return Condition("ResolvedRefs", False, backend.reason, f"{path}: {backend.message}")
+        elif ref.external_auth is not None:
+            asked = authorizer(look, key, ref.external_auth)
+            if isinstance(asked, Invalid):
+                return Condition("ResolvedRefs", False, asked.reason, f"{path}: {asked.message}")
         elif ref.extension_ref is not None:
             said = f"{path}: {ref.extension_ref.kind} {ref.extension_ref.name} is of a kind that is not supported."
             return Condition("ResolvedRefs", False, "InvalidKind", said)
@@ -245,6 +250,8 @@ def _filter_references(
     for at, item in enumerate(filters):
         if item.request_mirror is not None:
             yield f"{path}[{at}].requestMirror.backendRef", item.request_mirror.backend_ref
+        elif item.external_auth is not None:
+            yield f"{path}[{at}].externalAuth.backendRef", item
         elif item.extension_ref is not None:
             yield f"{path}[{at}].extensionRef", item
 

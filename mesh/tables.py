@@ -336,8 +336,8 @@ class Engine:
 
     def _derive(self, stored: _Stored, key: Any, done: dict[Table[Any, Any], dict[Any, tuple[Any, Any]]]) -> None:
         table = cast("Derived[Any, Any]", stored.table)
-        self._forget_reads(stored.position, key)
         if key not in self._wanted[stored.position]:
+            self._remember_reads(stored.position, key, _NOTHING)
             self.faults.pop((table.name, key), None)
             self._put(stored, key, None, done)
             return
@@ -350,7 +350,7 @@ class Engine:
             self.faults[table.name, key] = Fault(table.name, key, f"{type(error).__name__}: {error}")
         else:
             self.faults.pop((table.name, key), None)
-        self._remember_reads(stored.position, key, look._reads)
+        self._remember_reads(stored.position, key, tuple(look._reads))
 
     def _put(
         self, stored: _Stored, key: Any, row: Any, done: dict[Table[Any, Any], dict[Any, tuple[Any, Any]]]
@@ -421,21 +421,29 @@ class Engine:
         stored.sorted_groups[number][group] = known
         return known
 
-    def _remember_reads(self, position: int, key: Any, reads: dict[tuple[int, int, Any], None]) -> None:
-        self._reads[position][key] = tuple(reads)
-        for of, number, at in reads:
-            stored = self._order[of]
-            readers = stored.readers if number < 0 else stored.index_readers[number]
-            readers.setdefault(at, set()).add((position, key))
-
-    def _forget_reads(self, position: int, key: Any) -> None:
-        for of, number, at in self._reads[position].pop(key, _NOTHING):
-            stored = self._order[of]
-            readers = stored.readers if number < 0 else stored.index_readers[number]
-            left = readers[at]
-            left.discard((position, key))
+    def _remember_reads(self, position: int, key: Any, reads: tuple[tuple[int, int, Any], ...]) -> None:
+        """Put what a row read in the place of what it read before, which is mostly the same."""
+        before = self._reads[position].get(key, _NOTHING)
+        if reads == before:
+            return
+        reader = (position, key)
+        for read in before:
+            readers = self._readers(read)
+            left = readers[read[2]]
+            left.discard(reader)
             if not left:
-                del readers[at]
+                del readers[read[2]]
+        for read in reads:
+            self._readers(read).setdefault(read[2], set()).add(reader)
+        if reads:
+            self._reads[position][key] = reads
+        else:
+            self._reads[position].pop(key, None)
+
+    def _readers(self, read: tuple[int, int, Any]) -> dict[Any, set[tuple[int, Any]]]:
+        of, number, _ = read
+        stored = self._order[of]
+        return stored.readers if number < 0 else stored.index_readers[number]
 
 
 class Present:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from mesh.kinds.http_filters import HTTPRouteFilter
 
-_ONE_BACKEND = ("RequestHeaderModifier", "ResponseHeaderModifier")
+_ONE_BACKEND = ("RequestHeaderModifier", "ResponseHeaderModifier", "URLRewrite")
 
 
 def of_rule(filters: Iterable[HTTPRouteFilter], *, grpc: bool = False) -> str:
@@ -29,13 +29,11 @@ def of_rule(filters: Iterable[HTTPRouteFilter], *, grpc: bool = False) -> str:
 def of_backend(filters: Iterable[HTTPRouteFilter], *, grpc: bool = False) -> str:
     """The filter of one backend for which its share of the requests answers 500; empty where there is none.
 
-    Envoy's `ClusterWeight` has fields for headers and the host, and for nothing else. `grpc` as in `of_rule`.
+    Envoy's `ClusterWeight` has fields for headers and the host, and a place for filters. `grpc` as in `of_rule`.
     """
     for one in filters:
         if grpc:
             return f"filter {one.type}, which proxyless gRPC clients cannot apply"
-        of_host = one.url_rewrite is not None and one.url_rewrite.path is None
-        if one.type not in _ONE_BACKEND and not of_host:
-            path = " with a path" if one.url_rewrite is not None else ""
-            return f"filter {one.type}{path}, which cannot be applied to one backend"
+        if one.type not in _ONE_BACKEND:
+            return f"filter {one.type}, which cannot be applied to one backend"
     return ""

@@ -68,9 +68,9 @@ func (w write) fill(service, marker int) write {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// changeOnce makes one change of an endpoint and waits until every observer has it.
-func changeOnce(t *tracker, w write, marker int, timeout time.Duration) (map[string]any, error) {
-	c := t.expect(w.Resource, marker)
+// changeOnce makes one change of an endpoint (`goes` see change) and waits until every observer has it.
+func changeOnce(t *tracker, w write, marker, goes int, timeout time.Duration) (map[string]any, error) {
+	c := t.expect(w.Resource, marker, goes)
 	if err := w.do(); err != nil {
 		t.abandon()
 		return nil, err
@@ -108,7 +108,7 @@ func drive(t *tracker, w write, services, firstMarker int, perSecond, seconds fl
 	for i := range count {
 		time.Sleep(time.Until(began.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))))
 		filled := w.fill(i%services, firstMarker+i)
-		changes[i] = t.expect(filled.Resource, firstMarker+i)
+		changes[i] = t.expect(filled.Resource, firstMarker+i, 0)
 		before, answered := written[filled.Resource], make(chan struct{})
 		written[filled.Resource] = answered
 		writes.Go(func() {

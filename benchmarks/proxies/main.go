@@ -32,6 +32,7 @@ type command struct {
 
 	Write       write
 	Marker      int
+	Goes        int
 	Services    int
 	FirstMarker int     `json:"first_marker"`
 	PerSecond   float64 `json:"per_second"`
@@ -130,7 +131,7 @@ func (s *simulator) measure(c *command) (map[string]any, error) {
 		return nil, errors.New("no proxy is connected that could get a change")
 	}
 	if c.Op == "change" {
-		return changeOnce(s.tracker, c.Write, c.Marker, c.timeout())
+		return changeOnce(s.tracker, c.Write, c.Marker, c.Goes, c.timeout())
 	}
 	return drive(s.tracker, c.Write, c.Services, c.FirstMarker, c.PerSecond, c.Seconds, c.timeout())
 }

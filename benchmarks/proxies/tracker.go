@@ -10,9 +10,13 @@ import (
 // change is one change of a resource on its way to every observer (a simulated proxy, or a tapped real one).
 // The marker is the highest port of the assignment; markers of one resource only grow, so that an observer that
 // was sent a later change (the server may skip some) has got the earlier ones too.
+//
+// Where an endpoint goes, the highest port falls. `goes` is then that endpoint's port, which no other of the resource
+// reaches, and an assignment without it stands for the marker. Such a change must be alone on its way.
 type change struct {
 	resource string
 	marker   int
+	goes     int
 	sent     time.Time
 
 	missing     int
@@ -64,12 +68,12 @@ func (t *tracker) empty() bool {
 	return len(t.observers) == 0
 }
 
-// expect starts the clock of a change; it counts from before the server is told.
-func (t *tracker) expect(resource string, marker int) *change {
+// expect starts the clock of a change; it counts from before the server is told. `goes` is 0 where no endpoint goes.
+func (t *tracker) expect(resource string, marker, goes int) *change {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := &change{
-		resource: resource, marker: marker, sent: time.Now(),
+		resource: resource, marker: marker, goes: goes, sent: time.Now(),
 		missing: len(t.observers), done: make(chan struct{}),
 	}
 	t.open[resource] = append(t.open[resource], c)
@@ -91,6 +95,9 @@ func (t *tracker) saw(observer int, resource []byte, marker int, at time.Time) {
 	}
 	name := changes[0].resource
 	before := seen[name]
+	if last := changes[len(changes)-1]; marker < last.goes {
+		marker = last.marker
+	}
 	if marker <= before {
 		return
 	}

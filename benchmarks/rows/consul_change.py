@@ -1,7 +1,7 @@
-"""An instance registers in Consul, or moves to another port, and a real Envoy acknowledges it.
+"""An instance registers in Consul, then deregisters, and a real Envoy acknowledges each.
 
-The clock starts with the answer of Consul's agent and stops when Envoy's ACK of the new endpoints passes the tap before
-the server. All queries fit the cap. The Envoy is a gateway with a route to each service.
+The clock starts with the answer of Consul's agent and stops when Envoy's ACK of the endpoints with it, or without it,
+passes the tap before the server. All queries fit the cap. The Envoy is a gateway with a route to each service.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TIMEOUT = 60.0
 
 
 def run(bench: Bench) -> list[Result]:
-    """Register one instance after the other."""
+    """Register one instance after the other, and deregister it."""
     if not bench.measures_ours:
         return []
     size = bench.size
@@ -49,7 +49,8 @@ def _measure(bench: Bench, made: Agent, simulator: Simulator, server: Server, di
     size = bench.size
     tap = simulator.tap(server.xds)
     flags = ["--namespace", "default", "--name", "edge", "--xds", tap, "--admin-port", str(free_port()), "-o", "json"]
-    times = []
+    came: list[float] = []
+    went: list[float] = []
     with envoy(json.loads(command("bootstrap", "gateway", *flags)), directory, "envoy") as proxy:
         deadline = time.monotonic() + _TIMEOUT
         while simulator.tap_counters()["types"]["eds"]["resources"] < size.cluster_services:
@@ -59,14 +60,19 @@ def _measure(bench: Bench, made: Agent, simulator: Simulator, server: Server, di
         proxy.settle()
         for i in range(size.cluster_endpoint_changes):
             at = i % size.cluster_services
-            service, marker = f"svc-{at}", FIRST_MARKER + i
-            # A marker is the port of the first endpoint, and this address sorts before all others.
-            answer = simulator.change(made.register(service, f"{service}-new", "1.0.0.1", marker), marker=marker)
-            times.append(answer["last_ms"] - answer["accepted_ms"])
+            service, marker = f"svc-{at}", FIRST_MARKER + 2 * i
+            own = f"{service}-new"
+            answer = simulator.change(made.register(service, own, "1.0.0.1", marker), marker=marker)
+            came.append(answer["last_ms"] - answer["accepted_ms"])
+            time.sleep(_PAUSE)
+            answer = simulator.change(made.deregister(service, own), marker=marker + 1, goes=marker)
+            went.append(answer["last_ms"] - answer["accepted_ms"])
             time.sleep(_PAUSE)
         rejections = simulator.tap_counters()["rejections"]
     return [
-        Reading("registered to ACK, p50", percentile(times, 50), "ms", note="after Consul's answer"),
-        Reading("registered to ACK, p99", percentile(times, 99), "ms", Bar(at_most=200)),
+        Reading("registered to ACK, p50", percentile(came, 50), "ms", note="after Consul's answer"),
+        Reading("registered to ACK, p99", percentile(came, 99), "ms", Bar(at_most=200)),
+        Reading("deregistered to ACK, p50", percentile(went, 50), "ms", note="after Consul's answer"),
+        Reading("deregistered to ACK, p99", percentile(went, 99), "ms", Bar(at_most=200)),
         Reading("rejected responses", rejections, "", Bar(at_most=0)),
     ]

@@ -23,7 +23,9 @@ from discovery.consul.http import Consul
 from discovery.consul.watch_state import NO_INDEX_PAUSE, Pause, WatchState
 from discovery.stores import consul_values as values
 from discovery.stores.consul_feed import Feed
+from discovery.stores.consul_journal import Writing
 from discovery.stores.consul_kv import Kv
+from discovery.stores.consul_looks import Looks
 from discovery.stores.consul_values import Layout, Operation, Pair
 from discovery.stores.stamps import same, stamped, timestamp
 from discovery.stores.store import (
@@ -76,6 +78,7 @@ class ConsulStore:
         self.on_identity: Callable[[str], None] = lambda _: None
         self.where = f"{self.kv.url}/{prefix}"
         self.now = now
+        self._journal = Writing(self.layout, str(uuid.uuid4()))
         self._marker: int | None = None  # at which index it was seen; None: not yet, or not any more
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
@@ -107,8 +110,7 @@ class ConsulStore:
     async def list(self) -> Snapshot:
         """See `Store.list`."""
         await self._known()
-        found = await self.kv.pairs(self.layout.objects)
-        events = await self._events(Feed(self.layout, after=-1), found)
+        events = await self._all(self.layout.objects)
         return Snapshot(
             max((event.revision for event in events), default=0),
             tuple(sorted((Stored(e.object, e.revision) for e in events if e.object is not None), key=_order)),
@@ -118,9 +120,14 @@ class ConsulStore:
     async def list_of(self, kind: str, namespace: str | None) -> tuple[Stored, ...]:
         """See `Store.list_of`."""
         await self._known()
-        found = await self.kv.pairs(self.layout.kind(kind, namespace))
-        events = await self._events(Feed(self.layout, after=-1), found)
+        events = await self._all(self.layout.kind(kind, namespace))
         return tuple(sorted((Stored(e.object, e.revision) for e in events if e.object is not None), key=_order))
+
+    async def _all(self, prefix: str) -> tuple[Event, ...]:
+        found, feed = await self.kv.pairs(prefix), Feed(self.layout, after=-1)
+        if sum(len(pair.value or b"") for pair in found) > _DECODE_IN_THREAD:
+            return await asyncio.to_thread(feed.events, found)
+        return feed.events(found)
 
     async def history(self, key: ObjectKey, *, limit: int = 100) -> tuple[Past, ...]:
         """See `Store.history`."""
@@ -150,17 +157,19 @@ class ConsulStore:
             ) from None
 
     async def watch(self, after: int) -> AsyncIterator[tuple[Event, ...]]:
-        """See `Store.watch`. A blocking query on all objects: Consul answers with all of them at each change."""
+        """See `Store.watch`. How it looks: `consul_looks.py`."""
         loop = asyncio.get_running_loop()
-        state, feed = WatchState(), Feed(self.layout, after=after)
+        state = WatchState()
+        looks = Looks(self.kv, self.layout, after=after, known=self._known, believe=self._believe)
         while not self._closed.is_set():
             step = state.next_step(loop.time())
             if isinstance(step, Pause):
                 await self._or_closed(asyncio.sleep(step.seconds))
                 continue
-            began, wait = loop.time(), min(step.wait, WAIT_SECONDS)
+            began = loop.time()
+            wait = min(step.wait, WAIT_SECONDS, looks.patience(began))
             try:
-                found = await self._or_closed(self._look(state, step.index, wait))
+                events = await self._or_closed(looks.look(state, step.index, wait))
             except StoreUnavailable as error:
                 pause = error.retry_after if isinstance(error, StoreAway) else 0.0
                 state.failed(loop.time(), random.random(), retry_after=pause)  # noqa: S311
@@ -168,27 +177,12 @@ class ConsulStore:
                 self._note(error)
                 continue
             self._note(None)
-            if found is None and step.index and loop.time() < began + wait / 2:
+            if events is None and step.index and loop.time() < began + wait / 2:
                 # It woke and had nothing new: Consul leaves an old state for a restored one, whose index may be lower.
                 state.index = 0
                 await self._or_closed(asyncio.sleep(NO_INDEX_PAUSE))
-            if found is not None:
-                events = await self._events(feed, found)
-                if events:
-                    yield events
-
-    async def _look(self, state: WatchState, index: int, wait: float) -> tuple[Pair, ...] | None:
-        """All objects and the marker once there is news; None where there is none."""
-        await self._known()
-        index, found = await self.kv.changed(self.layout.objects, index=index, wait=wait)
-        if found is not None:
-            self._believe(next((pair for pair in found if pair.key == self.layout.marker), None))
-        return found if state.answered(index, asyncio.get_running_loop().time()).news else None
-
-    async def _events(self, feed: Feed, found: tuple[Pair, ...]) -> tuple[Event, ...]:
-        if sum(len(pair.value or b"") for pair in found) > _DECODE_IN_THREAD:
-            return await asyncio.to_thread(feed.events, found)
-        return feed.events(found)
+            if events:
+                yield events
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -240,7 +234,10 @@ class ConsulStore:
         """Write over what was read; the revision, or None where somebody was quicker."""
         at = self.layout.object(key)
         value, flags = values.written(new, by=by, at=timestamp(now))
-        operations = [Operation("cas", at, value, old.modify_index if old is not None else 0, flags)]
+        operations = [
+            self._journal.entered(at, timestamp(now)),
+            Operation("cas", at, value, old.modify_index if old is not None else 0, flags),
+        ]
         if old is not None:
             past = self.layout.past(key, old.modify_index)
             operations.insert(0, Operation("set", past, old.value or b"", flags=old.flags))
@@ -312,8 +309,10 @@ class ConsulStore:
 
     # -- which store it is --------------------------------------------------------------------------------------
 
-    async def _known(self) -> None:
+    async def _known(self) -> int:
         """See that the prefix holds the store that we know, or make one where none was ever known.
+
+        At which index its marker is.
 
         Raises:
             StoreUnavailable: it does not, or cannot be asked.
@@ -321,15 +320,15 @@ class ConsulStore:
         if self._closed.is_set():
             raise self._gone()
         if self._marker is not None:
-            return
+            return self._marker
         pair = await self.kv.pair(self.layout.marker)
         if pair is None and not self.identity:
             value = msgspec.json.encode(values.Marker(values.FORMAT, str(uuid.uuid4())))
             await self.kv.create(self.layout.marker, value)
             pair = await self.kv.pair(self.layout.marker)
-        self._believe(pair)
+        return self._believe(pair)
 
-    def _believe(self, pair: Pair | None) -> None:
+    def _believe(self, pair: Pair | None) -> int:
         self._marker = None
         if pair is None:
             raise StoreAway(
@@ -361,6 +360,7 @@ class ConsulStore:
             self.identity = found.id
             self.on_identity(found.id)
         self._marker = pair.modify_index
+        return pair.modify_index
 
     async def _or_closed(self, work: Coroutine[Any, Any, T]) -> T | None:
         """The result, or None as soon as the store is closed."""

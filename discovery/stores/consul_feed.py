@@ -1,4 +1,4 @@
-"""What changed between two answers of Consul, each of which holds everything. Pure."""
+"""What changed between two answers of Consul, which hold everything or what may have changed. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ class Feed:
         self._told: dict[ObjectKey, int] | None = None
         self._gone: set[ObjectKey] = set()
 
-    def events(self, pairs: Iterable[Pair]) -> tuple[Event, ...]:
-        """The latest state of each key that is not as it was told, oldest change first."""
-        told, found = self._told, {}
+    def events(self, pairs: Iterable[Pair], *, whole: bool = True) -> tuple[Event, ...]:
+        """The latest state of each key that is not as it was told, oldest change first.
+
+        `whole`: what is not among these is gone; the first must be so.
+        """
+        told = self._told
+        found = {} if whole or told is None else dict(told)
         events: list[Event] = []
         newest = self._after
         for pair in pairs:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from urllib.parse import quote
 
 from discovery.consul.http import Consul, ConsulError, UnreachableError
 from discovery.stores import consul_values as values
-from discovery.stores.consul_values import Pair
+from discovery.stores.consul_values import Operation, Pair
 from discovery.stores.store import StoreAway
 
 _DECODE_IN_THREAD = 256 * 1024  # bytes of an answer that are too many to decode between two requests
@@ -36,7 +36,7 @@ class Kv:
 
     async def pairs(self, prefix: str) -> tuple[Pair, ...]:
         """All keys that begin so."""
-        return (await self.changed(prefix, index=0, wait=0.0))[1] or ()
+        return (await self.whole(prefix))[1]
 
     async def names(self, prefix: str) -> tuple[str, ...]:
         """The names of all keys that begin so."""
@@ -48,23 +48,49 @@ class Kv:
                     raise
                 return ()
 
-    async def changed(self, prefix: str, *, index: int, wait: float) -> tuple[int, tuple[Pair, ...] | None]:
-        """All keys that begin so, and at which index: once it is newer than the given one.
-
-        None where it is still that one after `wait` seconds.
-        """
+    async def whole(self, prefix: str) -> tuple[int, tuple[Pair, ...]]:
+        """All keys that begin so, and at which index."""
         with self._explained():
             try:
-                answer = await self.consul.get(_path(prefix), {"recurse": ""}, index=index, wait=wait)
+                answer = await self.consul.get(_path(prefix), {"recurse": ""})
             except ConsulError as error:
                 if error.status != HTTPStatus.NOT_FOUND:
                     raise
                 return 0, ()
-            if index and answer.index == index:
-                return index, None
             if len(answer.body) > _DECODE_IN_THREAD:
                 return answer.index, await asyncio.to_thread(values.pairs, answer.body)
             return answer.index, values.pairs(answer.body)
+
+    async def stirred(self, prefix: str, *, index: int, wait: float) -> int:
+        """At which index the keys are that begin so: once it is another than the given one, or after `wait` seconds.
+
+        0 where there are none. The answer names no more than the first part of each key, and so is short.
+        """
+        with self._explained():
+            try:
+                query = {"keys": "", "separator": "/"}
+                return (await self.consul.get(_path(prefix), query, index=index, wait=wait)).index
+            except ConsulError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                return 0
+
+    async def read(self, keys: Iterable[str], *, marker: str, index: int) -> tuple[Pair, ...] | None:
+        """Keys that are there while the marker is at its index; None where that is not so."""
+        check = Operation("check-index", marker, index=index)
+        found: tuple[Pair, ...] = ()
+        each = [Operation("get", key) for key in sorted(keys)]
+        for start in range(0, len(each), values.MOST_OPERATIONS - 1):
+            part = each[start : start + values.MOST_OPERATIONS - 1]
+            with self._explained():
+                try:
+                    answer = await self.consul.put("/v1/txn", values.encoded([check, *part]))
+                except ConsulError as error:
+                    if error.status != HTTPStatus.CONFLICT:
+                        raise
+                    return None
+                found += values.results(answer.body)
+        return found
 
     async def create(self, key: str, value: bytes) -> None:
         """Write a key if there is none."""

@@ -14,12 +14,14 @@ from datetime import datetime, timedelta
 
 from discovery.stores import consul_values as values
 from discovery.stores.consul import ConsulStore
+from discovery.stores.consul_journal import forgotten
 from discovery.stores.consul_values import Layout, Operation, Pair
 from discovery.stores.stamps import timestamp
 from discovery.stores.store import StoreUnavailable
 
 SWEEP_SECONDS = 300.0
 KEEP_DELETED = timedelta(days=30)
+KEEP_WRITERS = timedelta(days=1)
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +60,8 @@ async def sweep(store: ConsulStore, now: datetime) -> int:
     found = long_gone(store.layout, await store.kv.pairs(store.layout.objects), names, now)
     gone = {operation.key for operation in found}
     old = too_old(store.layout, [name for name in names if name not in gone], store.history_limit)
-    return await store.remove([*found, *old])
+    writers = forgotten(await store.kv.pairs(store.layout.journal), timestamp(now - KEEP_WRITERS))
+    return await store.remove([*found, *old, *writers])
 
 
 class Sweeper:

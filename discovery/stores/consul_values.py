@@ -3,6 +3,7 @@
     <prefix>/objects/@store                          what this is: format and identity of the store
     <prefix>/objects/<Kind>/<namespace>/<name>       an object now, or that it was deleted, with who and when
     <prefix>/history/<Kind>/<namespace>/<name>/<n>   an object as it was at revision n
+    <prefix>/journal/<writer>                        what one writer wrote last (`consul_journal.py`)
     <prefix>/documents/<collection>/<name>           a runtime document
     <prefix>/leader                                  who leads
 
@@ -57,7 +58,7 @@ class Pair(msgspec.Struct, frozen=True, rename="pascal"):
 class Operation(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
     """A part of a transaction."""
 
-    verb: Literal["set", "cas", "delete", "delete-cas", "check-index"]
+    verb: Literal["get", "set", "cas", "delete", "delete-cas", "check-index"]
     key: str
     value: bytes | None = None
     index: int | None = None
@@ -103,6 +104,7 @@ class Layout:
         self.objects = f"{prefix}/objects/"
         self.marker = f"{self.objects}@store"
         self.history = f"{prefix}/history/"
+        self.journal = f"{prefix}/journal/"
         self.leader = f"{prefix}/leader"
         self._documents = f"{prefix}/documents/"
 
@@ -219,15 +221,20 @@ def names(body: bytes) -> tuple[str, ...]:
         raise UnreadableError(f"the answer is not one of Consul's KV: {error}") from None
 
 
-def index_of(body: bytes, key: str) -> int:
-    """The `ModifyIndex` that a transaction gave to a key. Raises UnreadableError."""
+def results(body: bytes) -> tuple[Pair, ...]:
+    """The keys in an answer to a transaction; with values only those that were read. Raises UnreadableError."""
     try:
-        results = _RESULTS.decode(body).results or ()
+        found = _RESULTS.decode(body).results or ()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableError(f"the answer is not one of Consul's transactions: {error}") from None
-    for result in results:
-        if result.kv.key == key:
-            return result.kv.modify_index
+    return tuple(result.kv for result in found)
+
+
+def index_of(body: bytes, key: str) -> int:
+    """The `ModifyIndex` that a transaction gave to a key. Raises UnreadableError."""
+    for pair in results(body):
+        if pair.key == key:
+            return pair.modify_index
     raise UnreadableError(f"the answer says nothing of {key}")
 
 
@@ -240,11 +247,11 @@ def transactions(operations: Sequence[Operation], *, what: str, whole: bool) -> 
     Raises:
         TooLarge: `what` they write is too large, or too many.
     """
-    body = _encoded(operations)
+    body = encoded(operations)
     if len(body) <= MOST_BYTES and len(operations) <= MOST_OPERATIONS:
         return (body,)
     check, *others = operations
-    bodies = (body,) if whole else tuple(_encoded((check, each)) for each in others)
+    bodies = (body,) if whole else tuple(encoded((check, each)) for each in others)
     largest = max(map(len, bodies))
     if largest > MOST_BYTES:
         raise TooLarge(
@@ -259,5 +266,6 @@ def transactions(operations: Sequence[Operation], *, what: str, whole: bool) -> 
     return bodies
 
 
-def _encoded(operations: Iterable[Operation]) -> bytes:
+def encoded(operations: Iterable[Operation]) -> bytes:
+    """A transaction as Consul's API takes it."""
     return msgspec.json.encode([_Operation(each) for each in operations])

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fairlead.client import DEFAULT_SERVER, Client, ServerOption, TokenOption
+from fairlead.commands.conditions import summary
 from fairlead.commands.flags import command_app, examples, is_given
 from fairlead.commands.names import KindArgument, NamespaceOption
 from fairlead.errors import UsageError
@@ -97,16 +98,3 @@ def _row(wire: dict[str, Any]) -> tuple[str, ...]:
         str(metadata.get("generation", "")),
         summary(wire.get("status") or {}),
     )
-
-
-def summary(status: dict[str, Any]) -> str:
-    """A status in a few words: the conditions that are not as they should be, else those that are."""
-    conditions = list(status.get("conditions", ()))
-    for part in (*status.get("parents", ()), *status.get("listeners", ())):
-        conditions.extend(part.get("conditions", ()))
-    wrong = [each for each in conditions if (each["status"] == "True") == (each["type"] in ("Conflicted", "Shadowed"))]
-    if wrong:
-        return "; ".join(sorted({f"{each['reason']}: {each['message']}" for each in wrong}))
-    if status.get("shadowed"):
-        return f"shadows {', '.join(status['shadowed'])}"
-    return ", ".join(sorted({each["type"] for each in conditions if each["status"] == "True"}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fairlead.client import Client
+from fairlead.commands.conditions import summary
 from fairlead.commands.names import collection_path
 from fairlead.errors import UsageError
 from fairlead.output import Format, emit, print_table
@@ -41,8 +42,6 @@ _NOTHING = "no policy reaches any such target"
 
 
 def _row(wire: dict[str, Any]) -> tuple[str, ...]:
-    from fairlead.commands.get import summary
-
     metadata = wire["metadata"]
     return wire["kind"], metadata.get("namespace", ""), metadata["name"], summary(wire.get("status") or {})
 

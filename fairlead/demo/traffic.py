@@ -13,7 +13,9 @@ from typing import Any, Self
 
 import msgspec
 
-TIMEOUT = 5.0
+TIMEOUT = 20.0
+"""Seconds after which a request has failed: long, since the machine may have more to do than this."""
+_ANSWERS = 50
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -67,6 +69,7 @@ class Background:
         self.requests = 0
         self.failures: list[str] = []
         self.instances: dict[str, float] = {}  # instance → when it answered last
+        self._heard: dict[str, int] = {}  # and which request that was
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -94,12 +97,18 @@ class Background:
                     self.failures.append(failure)
                 else:
                     self.instances[answer.body["instance"]] = time.monotonic()
+                    self._heard[answer.body["instance"]] = self.requests
             time.sleep(0.001)
         visitor.close()
 
     def silent_for(self, instance: str) -> float:
-        """Seconds since an instance last answered."""
+        """Seconds since an instance last answered; 0 until others have answered so often that it would have been asked.
+
+        Else a machine that stands still for a moment would pass for an instance that is left alone.
+        """
         with self._lock:
+            if self.requests - self._heard.get(instance, 0) < _ANSWERS:
+                return 0.0
             return time.monotonic() - self.instances.get(instance, 0.0)
 
     def answered(self, instance: str) -> bool:

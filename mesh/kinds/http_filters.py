@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from mesh.kinds.fields import HeaderName, HeaderValue, Path, PortNumber, PreciseHostname
+from mesh.kinds.fields import END, HeaderName, HeaderValue, Path, PortNumber, PreciseHostname
 from mesh.kinds.meta import Spec
 from mesh.kinds.references import BackendObjectReference, LocalObjectReference
 
@@ -96,6 +96,51 @@ class HTTPCORSFilter(Spec, frozen=True, kw_only=True):
     max_age: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 5
 
 
+AuthHeaders = Annotated[tuple[HeaderName, ...], Meta(max_length=64)]
+
+
+class GRPCAuthConfig(Spec, frozen=True, kw_only=True):
+    """What an authorizer that speaks Envoy's `ext_authz` is told: these headers, or all where none is named."""
+
+    allowed_headers: AuthHeaders = ()
+
+
+class HTTPAuthConfig(Spec, frozen=True, kw_only=True):
+    """What an authorizer that speaks HTTP is asked, and what of its answer the backend gets.
+
+    `path` goes before the request's own path. `allowed_headers` are sent beside Host, method, path, Content-Length and
+    Authorization. `allowed_response_headers` reach the backend, or all where none is named.
+    """
+
+    path: Annotated[
+        str,
+        Meta(
+            max_length=1024,
+            pattern=rf"^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{{2}})*{END}",
+            description="a path: letters, digits, -/._~!$&'()*+,;=:@ and percent-encoded bytes",
+            examples=["/check"],
+        ),
+    ] = ""
+    allowed_headers: AuthHeaders = ()
+    allowed_response_headers: AuthHeaders = ()
+
+
+class ForwardBodyConfig(Spec, frozen=True, kw_only=True):
+    """The authorizer gets the request's body too if it has at most `max_size` bytes; a larger one is refused."""
+
+    max_size: Annotated[int, Meta(ge=0, le=65535)] = 0
+
+
+class HTTPExternalAuthFilter(Spec, frozen=True, kw_only=True):
+    """A request goes on only if an authorizer says so (GEP-1494); where that cannot be asked it does not go on."""
+
+    protocol: Literal["HTTP", "GRPC"]
+    backend_ref: BackendObjectReference
+    grpc: GRPCAuthConfig | None = None
+    http: HTTPAuthConfig | None = None
+    forward_body: ForwardBodyConfig | None = None
+
+
 class HTTPRouteFilter(Spec, frozen=True, kw_only=True):
     """One filter: `type` says which of the other fields is set."""
 
@@ -107,6 +152,7 @@ class HTTPRouteFilter(Spec, frozen=True, kw_only=True):
         "URLRewrite",
         "ExtensionRef",
         "CORS",
+        "ExternalAuth",
     ]
     request_header_modifier: HTTPHeaderFilter | None = None
     response_header_modifier: HTTPHeaderFilter | None = None
@@ -114,4 +160,5 @@ class HTTPRouteFilter(Spec, frozen=True, kw_only=True):
     request_redirect: HTTPRequestRedirectFilter | None = None
     url_rewrite: HTTPURLRewriteFilter | None = None
     cors: HTTPCORSFilter | None = None
+    external_auth: HTTPExternalAuthFilter | None = None
     extension_ref: LocalObjectReference | None = None

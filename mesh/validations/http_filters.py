@@ -15,6 +15,7 @@ from mesh.kinds.http_filters import (
 )
 from mesh.problems import Report
 from mesh.validations.backends import check_backend
+from mesh.validations.external_auth import check_external_auth
 from mesh.validations.headers import check_control_characters, check_header_filter
 from mesh.validations.hostnames import check_hostname
 
@@ -26,6 +27,7 @@ _FIELDS = (
     ("RequestRedirect", "request_redirect", "requestRedirect"),
     ("URLRewrite", "url_rewrite", "urlRewrite"),
     ("CORS", "cors", "cors"),
+    ("ExternalAuth", "external_auth", "externalAuth"),
     ("ExtensionRef", "extension_ref", "extensionRef"),
 )
 _REPEATABLE = ("RequestMirror", "ExtensionRef")
@@ -67,6 +69,8 @@ def _check_filter(one: HTTPRouteFilter, path: str, report: Report) -> None:
         _check_rewrite(one.url_rewrite, f"{path}.urlRewrite", report)
     if one.cors is not None:
         _check_cors(one.cors, f"{path}.cors", report)
+    if one.external_auth is not None:
+        check_external_auth(one.external_auth, f"{path}.externalAuth", report)
     if one.extension_ref is not None:
         message = "Fairlead has no filters of other groups; requests to this rule get 500"
         report.warning("Unsupported", f"{path}.extensionRef", message, "remove the filter")

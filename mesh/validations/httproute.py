@@ -168,8 +168,9 @@ def _check_http_backend(ref: HTTPBackendRef, path: str, rule: HTTPRouteRule, rep
 def check_backend_filter(one: HTTPRouteFilter, path: str, report: Report) -> None:
     """Judge whether a filter can be one of a single backend."""
     if unsupported.of_backend((one,)):
-        message = f"Fairlead cannot apply {one.type} to one backend" + (" with a path" if one.url_rewrite else "")
-        report.error("Unsupported", path, message, "move the filter to the rule")
+        report.error(
+            "Unsupported", path, f"Fairlead cannot apply {one.type} to one backend", "move the filter to the rule"
+        )
 
 
 def _check_prefix_replacement(

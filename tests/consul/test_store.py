@@ -12,11 +12,13 @@ import os
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from discovery.consul.http import Consul, Target
+from discovery.consul.http import Answer, Consul, Target
+from discovery.stores import consul_looks
 from discovery.stores.consul import ConsulStore
 from discovery.stores.consul_sweep import KEEP_DELETED, sweep
 from discovery.stores.store import Conflict, Event, Store, StoreAway, StoreCorrupt, StoreTooNew, TooLarge
@@ -155,9 +157,64 @@ async def test_the_sweep_keeps_the_newest_revisions_and_what_was_deleted_lately(
     assert await sweep(store, now) == 6
     assert [past.object.spec.ports[0].port for past in await store.history(KEY)] == [89, 88, 87, 86]  # type: ignore[union-attr]
     assert len(await store.history(ObjectKey("Service", "default", "gone"))) == 2
-    assert await sweep(store, now + KEEP_DELETED + timedelta(days=1)) == 2
+    assert await sweep(store, now + KEEP_DELETED + timedelta(days=1)) == 3, "and the page of a writer that is gone"
     assert await store.history(ObjectKey("Service", "default", "gone")) == ()
     assert await store.get(KEY) == last
+
+
+# -- what a change costs ---------------------------------------------------------------------------------------------
+
+
+class Counting(Consul):
+    """Counts the bytes of answers."""
+
+    read = 0
+
+    async def _request(self, *arguments: Any) -> Answer:
+        answer = await super()._request(*arguments)
+        self.read += len(answer.body)
+        return answer
+
+
+async def test_a_change_among_many_objects_is_heard_of_by_reading_it_alone(
+    agent: ConsulAgent, open_store: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consul_looks, "VERIFY_SECONDS", 3600.0)
+    writer, counting = open_store(agent.url), Counting(Target(url=agent.url))
+    for n in range(100):
+        await writer.put(service(f"service-{n}", ballast="x" * 2_000))
+    reader = ConsulStore(counting, PREFIX)
+    try:
+        watch = reader.watch(0)
+        assert len(await following(watch)) == 100
+        counting.read = 0
+        for port in range(81, 91):
+            stored = await writer.put(service("service-7", port))
+            assert await following(watch) == (Event(KEY._replace(name="service-7"), stored.revision, stored.object),)
+        assert 0 < counting.read < 100_000, "the whole is more than 2 MB, ten times"
+        many = await asyncio.gather(*(writer.put(service(f"service-{n}", 99)) for n in range(100)))
+        heard: dict[str, int] = {}
+        while len(heard) < 100:
+            heard |= {event.key.name: event.revision for event in await following(watch)}
+        assert heard == {stored.object.metadata.name: stored.revision for stored in many}
+    finally:
+        await reader.close()
+
+
+async def test_what_a_person_writes_just_before_another_write_is_found_a_little_later(
+    agent: ConsulAgent, open_store: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consul_looks, "VERIFY_SECONDS", 1.0)
+    store = open_store(agent.url)
+    await store.put(service())
+    await store.put(service("ratings"))
+    watch = store.watch(0)
+    assert len(await following(watch)) == 2
+    kv(agent, "DELETE", AT)  # nobody looks in between
+    await store.put(service("ratings", 81))
+    assert [event.key.name for event in await following(watch)] == ["ratings"]
+    (removed,) = await following(watch)
+    assert (removed.key, removed.object) == (KEY, None)
 
 
 # -- several at once -------------------------------------------------------------------------------------------------

@@ -131,6 +131,20 @@ def test_a_module_runs_from_a_config_map_or_a_file_and_a_crash_lets_nothing_pass
             assert get(port, "/", rule="closed")[0] in (500, 503)
 
 
+def test_what_follows_an_extension_that_held_a_request_back_is_not_passed_by(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    with processor() as beside:
+        text = gateway(port) + service("echo", backend.server_port) + service("beside", beside.port)
+        text += route(rules("all"), hosts="['*.example.com']")
+        asked = {"backend": {"name": "beside", "port": 80}, "messageTimeout": "5s"}
+        script = "function envoy_on_request(handle) handle:headers():add('x-lua', 'after') end"
+        extensions = [{"extProc": asked}, {"lua": {"inline": script}}, {"extProc": asked}]
+        fault = {"delay": {"fixed": "20ms"}}
+        with running(with_code(text + policy("all", extensions=extensions, faultInjection=fault)), tmp_path):
+            _, _, echoed = get(port, "/here", rule="all")
+            assert (echoed["headers"]["x-processed"], echoed["headers"]["x-lua"]) == ("/here", "after")
+
+
 def test_where_a_processor_is_away_requests_fail_unless_they_may_pass(tmp_path: Path, backend: Server) -> None:
     port, nobody = free_port(), free_port()
     text = gateway(port) + service("echo", backend.server_port) + service("beside", nobody)

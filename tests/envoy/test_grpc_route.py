@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.support.routing import gateway, get, route, service, serving
+from tests.support.issuers import Issuer
+from tests.support.routing import document, gateway, get, route, service, serving
 from tests.support.static_envoy import free_port
 
 pytestmark = pytest.mark.envoy
@@ -210,3 +211,38 @@ def test_of_a_grpc_and_an_http_route_for_one_hostname_the_older_one_has_it(tmp_p
             assert call("/shop.Reviews/Get") == "calls"
             assert other("/shop.Reviews/Get") == "calls"
             assert get(port, "/", host="c.example.com")[0] == 302
+
+
+def test_calls_of_a_grpc_route_need_the_tokens_that_a_policy_of_it_or_of_its_rule_asks_for(tmp_path: Path) -> None:
+    port = free_port()
+    issuer = Issuer()
+    rules = """
+  - name: public
+    matches: [{method: {service: shop.Public}}]
+    backendRefs: [{name: one, port: 80}]
+  - name: private
+    backendRefs: [{name: one, port: 80}]"""
+
+    def policy(name: str, section: str, **spec: Any) -> str:
+        target = {"group": "gateway.networking.k8s.io", "kind": "GRPCRoute", "name": "calls"}
+        refs = [{**target, **({"sectionName": section} if section else {})}]
+        return document("RequestAuthentication", name, {"targetRefs": refs, **spec})
+
+    with grpc_backend("one") as one:
+        text = gateway(port) + service("one", one.port, protocol="GRPC") + grpc_route(rules)
+        text += grpc_route("\n  - backendRefs: [{name: one, port: 80}]", name="other", hosts="[other.example.com]")
+        rule = {
+            "issuer": issuer.name,
+            "jwks": issuer.jwks,
+            "outputClaimToHeaders": [{"header": "x-sub", "claim": "sub"}],
+        }
+        text += policy("whole", "", jwtRules=[rule], required=True) + policy("rule", "public", required=False)
+        good = ("authorization", f"Bearer {issuer.token(sub='alice')}")
+        bad = ("authorization", f"Bearer {issuer.token(exp=1)}")
+        with serving(text, tmp_path), calling(port) as call, calling(port, "other.example.com") as other:
+            assert [call("/shop.Private/Get"), call("/shop.Private/Get", bad)] == ["UNAUTHENTICATED"] * 2
+            assert one.seen == []
+            assert call("/shop.Private/Get", good) == "one"
+            assert one.seen[-1][1]["x-sub"] == "alice"
+            assert [call("/shop.Public/Get"), call("/shop.Public/Get", bad)] == ["one", "UNAUTHENTICATED"]
+            assert [other("/shop.Private/Get"), other("/shop.Private/Get", bad)] == ["one", "one"]

@@ -74,7 +74,8 @@ def test_a_set_that_comes_and_goes_cuts_nobody_on_the_ports_of_the_gateway(tmp_p
     spec = {"parentRef": {"name": "edge"}, "listeners": [listener("web", added)]}
     put(serving, "ListenerSet", "listenersets", "more", spec=spec)
     children.wait_until(lambda: status(added, "a.com") == 200, what="the set's port")
-    assert told(serving, "more") == {"Accepted": "Accepted", "Programmed": "Programmed"}
+    served = {"Accepted": "Accepted", "Programmed": "Programmed"}
+    children.wait_until(lambda: told(serving, "more") == served, what="the set to be programmed")
     assert attached(serving) == 1
 
     put(

@@ -73,7 +73,7 @@ def test_a_listener_that_envoy_cannot_bind_is_told_of_and_the_others_serve_on(
     with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:
         bad = taken.getsockname()[1]
         put_gateway(serving, good, bad)
-        children.wait_until(lambda: "False" in programmed(serving)["Programmed"], what="the refusal to be told")
+        children.wait_until(lambda: "refused it" in programmed(serving)["Programmed"], what="the refusal to be told")
         assert "gateway~default~edge~one refused it" in programmed(serving)["Programmed"]
         assert str(bad) in programmed(serving)["Programmed"]
         assert ask(good, HOST).status == 200

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.routing import Server, backend_server, document, gateway, get, route, service, serving
+from tests.support.routing import EDGE, Server, backend_server, document, gateway, get, route, service, serving
 from tests.support.static_envoy import free_port
 
 pytestmark = pytest.mark.envoy
@@ -193,17 +193,33 @@ def test_a_route_can_refuse_websockets(tmp_path: Path, backend: Server) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize("hosts", ["['*.example.com']", "[]"])
-def test_it_is_the_same_for_wildcards_and_for_any_host(tmp_path: Path, backend: Server, hosts: str) -> None:
+@pytest.mark.parametrize("sotw", [False, True], ids=["delta", "sotw"])
+@pytest.mark.parametrize("hosts", ['["*.example.com", a.example.org]', "[]"], ids=["wildcard", "any"])
+def test_what_a_route_asks_for_is_done_however_its_host_is_found(
+    tmp_path: Path, backend: Server, hosts: str, *, sotw: bool
+) -> None:
     port = free_port()
-    text = gateway(port) + service("echo", backend.server_port)
-    text += route(rules("broken", "small", "kept", "sticky"), hosts=hosts)
-    text += policy("broken", faultInjection={"abort": {"httpStatus": 418}})
-    text += policy("small", compression={"algorithms": ["gzip"]})
-    text += policy("kept", requestBuffer={"maxBytes": 10})
-    text += policy("sticky", sessionAffinity={"cookie": {"name": "sticky"}})
-    with serving(text, tmp_path):
-        assert get(port, "/", rule="broken")[0] == 418
-        assert raw(port, LONG, rule="small", accept_encoding="gzip")[1]["content-encoding"] == "gzip"
-        assert raw(port, "/", "POST", b"x" * 11, rule="kept")[0] == 413
-        assert get(port, "/", rule="sticky")[1]["set-cookie"].startswith("sticky=")
+    session = "\n    sessionPersistence: {sessionName: mine}"
+    text = (
+        gateway(port)
+        + service("echo", backend.server_port)
+        + route(rules("all", "faulty", "kept") + session, hosts=hosts)
+    )
+    text += policy(
+        "all",
+        compression={"algorithms": ["gzip", "brotli"]},
+        responseOverrides=[{"statuses": ["503"], "body": "sorry"}],
+        requestBuffer={"maxBytes": 10},
+        sessionAffinity={"cookie": {"name": "theirs"}},
+    )
+    text += policy("faulty", faultInjection={"abort": {"httpStatus": 418}})
+    with serving(text, tmp_path, EDGE._replace(sotw=sotw)):
+        for host in ("a.example.com", "A.Example.Com", "a.example.com:8080", "a.example.org", "A.example.org"):
+            asked = {"host": host, "rule": "all"}
+            _, headers, _ = raw(port, LONG, accept_encoding="br", **asked)
+            assert (host, headers["content-encoding"]) == (host, "br")
+            assert "theirs" in headers["set-cookie"]
+            assert raw(port, "/fail/503/always", **asked)[2] == b"sorry"
+            assert raw(port, "/", "POST", b"x" * 11, **asked)[0] == 413
+            assert raw(port, "/", host=host, rule="faulty")[0] == 418
+            assert "mine" in raw(port, "/", host=host, rule="kept")[1]["set-cookie"]

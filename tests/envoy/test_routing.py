@@ -74,6 +74,40 @@ def test_rewrites_give_the_backend_another_host_and_path(tmp_path: Path, backend
             assert (status, echoed["path"], echoed["headers"]["host"]) == (200, rewritten, host)
 
 
+def test_each_backend_can_be_given_a_path_and_host_of_its_own(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+
+    def to(name: str, path: str, more: str = "") -> str:
+        return f"{{name: {name}, port: 80, filters: [{{type: URLRewrite, urlRewrite: {{path: {{{path}}}{more}}}}}]}}"
+
+    full = "type: ReplaceFullPath, replaceFullPath: '/%22]]..os.exit(1)--~%5c'"
+    prefix = "type: ReplacePrefixMatch, replacePrefixMatch: "
+    cases = {
+        "/full": (to("echo", full, ", hostname: in.example.com"), "/full/x?q=1?", "/%22]]..os.exit(1)--~%5c?q=1?"),
+        "/prefix": (to("echo", f"{prefix}/new/"), "/prefix/x?q=/prefix", "/new/x?q=/prefix"),
+        "/whole": (to("echo", f"{prefix}/new"), "/whole?q=1", "/new?q=1"),
+        "/strip": (to("echo", f"{prefix}/"), "/strip//x?q=1", "/x?q=1"),
+        "/bare": (to("echo", f"{prefix}''"), "/bare?q=1", "/?q=1"),
+        "/": (to("echo", f"{prefix}/root"), "/x?q=1", "/root/x?q=1"),
+    }
+    rules = "".join(
+        f"\n  - {{matches: [{{path: {{value: {path}}}}}], backendRefs: [{to}]}}" for path, (to, _, _) in cases.items()
+    )
+    rules += f"""
+  - matches: [{{path: {{value: /split}}}}]
+    filters: [{{type: URLRewrite, urlRewrite: {{path: {{type: ReplaceFullPath, replaceFullPath: /of-the-rule}}}}}}]
+    backendRefs: [{to("echo", f"{prefix}/one")}, {{name: two, port: 80}}]"""
+    with backend_server("two") as two:
+        text = gateway(port) + service("echo", backend.server_port) + service("two", two.server_port) + route(rules)
+        with serving(text, tmp_path):
+            for path, (_, asked, arrived) in cases.items():
+                status, _, echoed = get(port, asked)
+                assert (path, status, echoed["path"]) == (path, 200, arrived)
+                assert echoed["headers"]["host"] == ("in.example.com" if path == "/full" else "a.example.com")
+            seen = {(echoed["who"], echoed["path"]) for _ in range(40) for _, _, echoed in [get(port, "/split/x")]}
+            assert seen == {("echo", "/one/x"), ("two", "/of-the-rule")}
+
+
 def test_header_modifiers_are_literal_and_the_scope_header_stays_inside(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     rules = """

@@ -18,12 +18,16 @@ from tests.support.installed import Installed, load_images, watches_everything
 from tests.support.kubernetes import INSTALL, Cluster, eventually, kubectl, local_kubeconfig, why_no_node
 
 _HERE = Path(__file__).parent
+_LIMIT = 400
+"""Seconds that a test may take: the first one also installs CRDs, makes images and loads them into the node."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker("kubernetes")
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_LIMIT))
 
 
 @pytest.fixture(scope="session")

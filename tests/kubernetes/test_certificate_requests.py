@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 
 from discovery.kubernetes.api import ApiError, UnreachableError
@@ -27,6 +28,7 @@ from sds.certificates import new_root, to_pem
 from sds.keys import new_key
 from sds.kubernetes_csr import PATH, KubernetesAuthority
 from sds.lifetimes import Lifetimes
+from tests.support.api_line import current
 from tests.support.kubernetes import Cluster
 from tests.support.outer import caller
 
@@ -53,7 +55,7 @@ async def sign_approved(cluster: Cluster, name: str, root: Any) -> None:
             chain = root.issue(asked.public_key(), SpiffeId.parse(uri), now=clock(), lifetime=life).chain
             one["status"]["certificate"] = base64.b64encode(chain).decode()
             path = f"{PATH}/{one['metadata']['name']}/status"
-            with contextlib.suppress(AssertionError):  # it was taken away meanwhile
+            with contextlib.suppress(AssertionError, OSError):  # it was taken away meanwhile
                 await asyncio.to_thread(cluster.request, "PUT", path, one)
         await asyncio.sleep(0.05)
 
@@ -79,6 +81,7 @@ async def test_a_real_api_server_takes_approves_and_answers_our_requests(
         assert signer not in left
     finally:
         answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
         await connection.close()
 
 
@@ -87,7 +90,9 @@ async def test_a_cluster_that_is_away_is_told(tmp_path: Path, kubeconfig: Path) 
     roots = tmp_path / "roots.pem"
     roots.write_bytes(to_pem(root.certificate))
     elsewhere = tmp_path / "config"
-    elsewhere.write_text(kubeconfig.read_text().replace(":6443", ":1"))
+    config = yaml.safe_load(kubeconfig.read_text())
+    current(config, "cluster")["server"] = "https://127.0.0.1:1"
+    elsewhere.write_text(yaml.safe_dump(config))
     connection = Connection(KubeConfig(str(elsewhere)))
     authority = KubernetesAuthority(
         TD, lambda: connection, "fairlead.dev/x", roots, failures=(ApiError, UnreachableError),

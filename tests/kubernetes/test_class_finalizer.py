@@ -63,6 +63,7 @@ async def keeping(kubeconfig: Path, namespace: str) -> AsyncIterator[Line]:
     finalizer.lead(True)
     tasks = [asyncio.get_running_loop().create_task(work.run()) for work in (*informers, finalizer)]
     try:
+        await until(lambda: all(informer.synced for informer in informers), "all to be read")
         yield line
     finally:
         for task in tasks:

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.kinds import KINDS
 from mesh.kinds.crd import our_kinds
-from tests.support.kubernetes import JSON, Cluster, Refused
+from tests.support.kubernetes import JSON, Cluster, Refused, eventually
 
 pytestmark = pytest.mark.usefixtures("crds")
 
@@ -105,7 +105,10 @@ def test_a_status_is_written_apart_from_the_spec(cluster: Cluster, namespace: st
 
 def test_kubectl_shows_columns_short_names_and_words(cluster: Cluster, namespace: str) -> None:
     cluster.apply(service(), subset(service="reviews", labels={"version": "v2"}), namespace=namespace)
-    everything = cluster.kubectl("-n", namespace, "get", "fairlead", "-o", "wide")
+    # Documents of what there is follow a CRD by a moment.
+    everything = eventually(
+        lambda: cluster.kubectl("-n", namespace, "get", "fairlead", "-o", "wide"), "kubectl to know the category"
+    )
     assert "service.fairlead.dev/reviews" in everything
     assert "servicesubset.fairlead.dev/reviews-v2" in everything
     services = cluster.kubectl("-n", namespace, "get", "flsvc").splitlines()
@@ -114,8 +117,8 @@ def test_kubectl_shows_columns_short_names_and_words(cluster: Cluster, namespace
     subsets = cluster.kubectl("-n", namespace, "get", "subset").splitlines()
     assert subsets[0].split() == ["NAME", "SERVICE", "ACCEPTED", "RESOLVED", "AGE"]
     assert subsets[1].split()[:2] == ["reviews-v2", "reviews"]
-    words = cluster.kubectl("explain", "services.spec.endpoints.weight", "--api-version", _OURS)
-    assert "Its share of the requests." in words
+    explain = ("explain", "services.spec.endpoints.weight", "--api-version", _OURS)
+    eventually(lambda: "Its share of the requests." in cluster.kubectl(*explain), "kubectl to know the words")
 
 
 def test_gateway_api_s_experimental_channel_is_there(cluster: Cluster) -> None:

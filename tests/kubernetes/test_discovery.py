@@ -19,11 +19,11 @@ from mesh.all_tables import TABLES
 from mesh.model import DISCOVERED_ENDPOINTS, DISCOVERED_SERVICES, Endpoint, Locality, ServiceKey, ServicePort
 from mesh.services import ENDPOINTS, SERVICES, Service
 from mesh.tables import Engine
-from tests.support.kubernetes import JSON, Cluster
+from tests.support.kubernetes import JSON, PATIENCE, Cluster
 
 # A program that runs until it is told to end; elsewhere than on the local node any image with a shell does.
 IMAGE = os.environ.get("FAIRLEAD_TEST_IMAGE", "local/busybox:1")
-SECONDS = 60.0
+SECONDS = PATIENCE
 
 
 class Seen:

@@ -78,7 +78,6 @@ def test_an_image_runs_as_any_user_on_a_read_only_file_system(
     phase = eventually(
         lambda: (found := cluster.get(path)["status"]["phase"]) in {"Succeeded", "Failed"} and found,
         "the pod's end",
-        seconds=60,
     )
     said = cluster.raw("GET", f"{path}/log")
     assert phase == "Succeeded", said

@@ -16,9 +16,9 @@ from discovery.kubernetes.credentials import KubeConfig
 from discovery.kubernetes.informer import Informer
 from discovery.kubernetes.informer_state import Resource
 from discovery.kubernetes.wire import Key, Malformed, Reader
-from tests.support.kubernetes import JSON, Cluster
+from tests.support.kubernetes import JSON, PATIENCE, Cluster
 
-DEADLINE = 40.0
+DEADLINE = PATIENCE
 
 
 class Seen:

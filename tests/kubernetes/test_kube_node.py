@@ -89,5 +89,5 @@ def test_an_image_is_found_under_the_name_that_a_pod_gives_it(
     pod = {"metadata": {"name": "echo"}, "spec": {"restartPolicy": "Never", "containers": [container]}}
     cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
     path = f"/api/v1/namespaces/{namespace}/pods/echo"
-    eventually(lambda: cluster.get(path)["status"]["phase"] == "Succeeded", "the pod's end", seconds=60)
+    eventually(lambda: cluster.get(path)["status"]["phase"] == "Succeeded", "the pod's end")
     assert cluster.raw("GET", f"{path}/log") == "here\n"

@@ -158,12 +158,12 @@ async def test_while_the_api_server_is_away_all_stays_and_then_what_changed_mean
 ) -> None:
     await said(cluster.apply, service(), endpoint_slice("10.1.0.1"), namespace=namespace)
     async with line_to(kubeconfig, tmp_path) as (line, over), following(over) as seen:
-        before = dict(seen.rows)
+        before = seen.of(namespace)
         await line.cut()
         await seen.until(lambda: seen.codes() == {"Unreachable"})
         await said(cluster.apply, endpoint_slice("10.1.0.2"), namespace=namespace)
-        assert seen.rows == before
-        assert [problem.code for problem in seen.source.problems].count("Unreachable") == 1
+        assert seen.of(namespace) == before
+        assert [problem.code for problem in seen.troubles()] == ["Unreachable"]
         await line.restore()
         await seen.until(lambda: seen.addresses(namespace) == {"10.1.0.2"} and not seen.codes())
 
@@ -257,7 +257,7 @@ async def test_without_a_copy_nothing_is_served_until_the_api_server_has_been_as
         await line.cut()
         async with following(over, optional=True) as seen:
             assert seen.rows == {}
-            assert seen.codes() == {"Unreachable"}
+            await until(lambda: seen.codes() == {"Unreachable"}, "the trouble to be told")
             await line.restore()
             await seen.until(lambda: ("service", "default", "kubernetes") in seen.rows)
 
@@ -292,7 +292,7 @@ async def test_a_permission_taken_away_for_one_kind_keeps_its_objects_and_hurts_
         await seen.until(lambda: seen.addresses(namespace) == {"10.1.0.1"})
         await line.drop()
         await seen.until(lambda: seen.codes() == {"Forbidden"})
-        (problem,) = [problem for problem in seen.source.problems if problem.level == "error"]
+        (problem,) = seen.troubles()
         assert "endpointslices" in problem.fix
         assert seen.addresses(namespace) == {"10.1.0.1"}
         await said(cluster.apply, route("/b"), namespace=namespace)
@@ -312,7 +312,7 @@ async def test_without_the_right_to_see_pods_and_nodes_endpoints_are_there_all_t
         async with following(limited) as seen:
             assert seen.addresses(namespace) == {"10.1.0.1"}
             assert seen.codes() == {"Forbidden"}
-            assert all("pods" in one.fix or "nodes" in one.fix for one in seen.source.problems if one.level == "error")
+            assert all("pods" in one.fix or "nodes" in one.fix for one in seen.troubles())
 
 
 async def test_a_token_that_is_no_good_any_more_is_a_problem_and_a_new_one_in_the_kubeconfig_mends_it(

@@ -23,7 +23,7 @@ from discovery.kubernetes.status_writer import StatusWriter
 from mesh.all_tables import TABLES
 from mesh.features import names
 from mesh.tables import Change, Engine
-from tests.support.kubernetes import Cluster, condition
+from tests.support.kubernetes import PATIENCE, Cluster, condition
 from tests.support.kubernetes_api import Line, until
 
 JSON = dict[str, Any]
@@ -195,16 +195,19 @@ async def test_class_gateway_and_route_are_told_their_state(
     world.route()
     async with run() as plane:
         await until(lambda: world.attached() == 1 and world.verdicts() == {"edge": "Accepted"}, "the statuses")
-        found = cluster.get(f"{GATEWAY_API}/gatewayclasses/{classes[0]}")
-        assert (condition(found, "Accepted") or {})["status"] == "True"
+        class_path = f"{GATEWAY_API}/gatewayclasses/{classes[0]}"
+
+        def is_true(kind: str) -> bool:
+            return bool((condition(cluster.get(class_path), kind) or {}).get("status") == "True")
+
+        await until(lambda: is_true("Accepted"), "the class to be told too")
+        found = cluster.get(class_path)
         assert [one["name"] for one in found["status"]["supportedFeatures"]] == list(names())
         gateway = world.get("gateways", "edge")
         assert {one["observedGeneration"] for one in gateway["status"]["conditions"]} == {1}
         assert (condition(gateway, "Accepted") or {})["status"] == "True"
         assert await Definitions(plane.line, "kubernetes:test", plane.take).look()
-        await until(lambda: plane.writer.waiting == 0, "rest")
-        found = cluster.get(f"{GATEWAY_API}/gatewayclasses/{classes[0]}")
-        assert (condition(found, "SupportedVersion") or {})["status"] == "True"
+        await until(lambda: is_true("SupportedVersion"), "the class to be told of its definitions")
         foreign = cluster.get(f"{GATEWAY_API}/gatewayclasses/{classes[1]}")
         assert (condition(foreign, "Accepted") or {})["status"] == "Unknown", "left alone"
         await until(lambda: plane.writer.waiting == 0, "rest")
@@ -358,15 +361,15 @@ async def test_who_writes_over_our_status_is_answered_less_and_less_often(
     async with run() as plane:
         await until(world.accepted, "the gateway")
         rival = {**AUDITED, "type": "Accepted", "status": "False"}
-        end = time.monotonic() + 4
+        began = time.monotonic()
         rewritten = 0
-        while time.monotonic() < end:
+        while time.monotonic() < began + 4 or rewritten < 2:
             if (condition(world.get("gateways", "edge"), "Accepted") or {})["status"] == "True":
                 world.write_status("gateways", "edge", {"conditions": [rival]})
                 rewritten += 1
+            assert time.monotonic() < began + PATIENCE, "it is never answered"
             await asyncio.sleep(0.02)
         assert 1 <= plane.writes("gateways") <= 8
-        assert rewritten >= 2
 
 
 async def test_a_deleted_object_is_forgotten(run: Run, world: World, classes: tuple[str, str]) -> None:
@@ -381,7 +384,7 @@ async def test_a_deleted_object_is_forgotten(run: Run, world: World, classes: tu
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # 45 s on a machine that does nothing else
+@pytest.mark.timeout(600)  # 45 s on a machine that does nothing else
 async def test_a_thousand_routes_cost_their_gateway_few_writes_and_it_is_right_soon_after_the_last(
     run: Run, world: World, classes: tuple[str, str]
 ) -> None:
@@ -393,14 +396,15 @@ async def test_a_thousand_routes_cost_their_gateway_few_writes_and_it_is_right_s
         began = time.monotonic()
         await _in_threads(lambda at: world.route(f"r{at}"), count)
         last = time.monotonic()
-        await until(lambda: world.attached() == count, "all routes to be counted", seconds=15)  # `make bench` measures
+        await until(lambda: world.attached() == count, "all routes to be counted")  # `make bench` measures how soon
         took = time.monotonic() - last
         await until(lambda: plane.writer.waiting == 0, "rest")
+        rest = time.monotonic()
         assert count <= plane.writes("httproutes") <= count * 1.05, "some are refused where others write too"
         of_gateway = plane.writes("gateways")
-        assert of_gateway <= 10 + (last - began) / LONGEST
+        assert of_gateway <= 10 + (rest - began) / LONGEST
         await _in_threads(lambda at: world.cluster.request("DELETE", world.path("httproutes", f"r{at}")), count)
-        await until(lambda: world.attached() == 0, "none to be counted", seconds=15)
+        await until(lambda: world.attached() == 0, "none to be counted")
         assert plane.writes("gateways") <= 20 + (time.monotonic() - began) / LONGEST
     print(f"right {took:.2f} s after the last, {of_gateway} writes, {plane.writes('gateways')} with the deletions")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from discovery.kubernetes.connection import Connection
 from discovery.kubernetes.credentials import KubeConfig
 from discovery.kubernetes.source import KubernetesSource
 from mesh.model import DECLARED, DISCOVERED_SERVICES
+from mesh.problems import Problem
 from mesh.refusals import REFUSED
 from mesh.tables import Change
 from tests.support.api_line import as_user
-from tests.support.kubernetes import JSON, Cluster
+from tests.support.kubernetes import JSON, PATIENCE, Cluster, eventually
 
-DEADLINE = 40.0
+DEADLINE = PATIENCE
+Right = tuple[str, str, str]
+"""A verb, a group and a resource."""
 
 
 def name_of(change: Change) -> tuple[str, ...]:
@@ -57,8 +60,18 @@ class Follower:
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(holds)
 
+    def troubles(self) -> list[Problem]:
+        """What is wrong with the API server; not with objects: those may be of another test, on their way out."""
+        found = (problem for problem in self.source.problems if problem.file.startswith(self.source.name))
+        return [problem for problem in found if problem.level == "error"]
+
     def codes(self) -> set[str]:
-        return {problem.code for problem in self.source.problems if problem.level == "error"}
+        """What is wrong with the API server, by code."""
+        return {problem.code for problem in self.troubles()}
+
+    def of(self, namespace: str) -> dict[tuple[str, ...], Any]:
+        """The rows of one namespace: others' come and go meanwhile."""
+        return {key: row for key, row in self.rows.items() if namespace in key}
 
     def addresses(self, namespace: str, service: str = "web") -> set[str]:
         return {
@@ -98,6 +111,8 @@ OTHER_RULE = {
     "verbs": ["list", "watch"],
 }
 
+ALL_RULES = (CORE_RULE, SLICES_RULE, OTHER_RULE)
+
 
 @contextlib.asynccontextmanager
 async def account(cluster: Cluster, namespace: str, kubeconfig: Path, folder: Path) -> AsyncIterator[Path]:
@@ -112,8 +127,8 @@ async def account(cluster: Cluster, namespace: str, kubeconfig: Path, folder: Pa
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace},
         "subjects": [{"kind": "ServiceAccount", "name": "s", "namespace": namespace}],
     }
-    await may(cluster, namespace, CORE_RULE, SLICES_RULE, OTHER_RULE)
     await said(cluster.apply, binding)
+    await may(cluster, namespace, *ALL_RULES)
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/s/token"
     token = await said(cluster.request, "POST", path, {"spec": {"expirationSeconds": 600}})
     try:
@@ -124,5 +139,41 @@ async def account(cluster: Cluster, namespace: str, kubeconfig: Path, folder: Pa
 
 
 async def may(cluster: Cluster, name: str, *rules: JSON) -> None:
+    """Let the account do what these rules say and nothing else, from when this returns on."""
     role = {"apiVersion": ROLE, "kind": "ClusterRole", "metadata": {"name": name}, "rules": list(rules)}
     await said(cluster.apply, role)
+    await said(know_rights, cluster, name, rules)
+
+
+def know_rights(cluster: Cluster, namespace: str, rules: Iterable[JSON], *, within: str = "") -> None:
+    """Wait until the API server lets the account `s` do just this (everywhere, or `within` a namespace).
+
+    It hears of roles as everybody does, by watching them: until then it goes by what it knew.
+    """
+    given = _rights(rules)
+    asked = sorted(given if within else given | _rights(ALL_RULES))
+
+    def known() -> bool:
+        return all(_allowed(cluster, namespace, right, within) == (right in given) for right in asked)
+
+    eventually(known, f"the API server to know what the account of {namespace} may do")
+
+
+def _rights(rules: Iterable[JSON]) -> set[Right]:
+    return {
+        (verb, group, resource)
+        for rule in rules
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def _allowed(cluster: Cluster, namespace: str, right: Right, within: str) -> bool:
+    verb, group, resource = right
+    plural, _, part = resource.partition("/")
+    attributes = {"verb": verb, "group": group, "resource": plural, "subresource": part, "namespace": within}
+    spec = {"user": f"system:serviceaccount:{namespace}:s", "resourceAttributes": attributes}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+    answer = cluster.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    return bool(answer["status"]["allowed"])

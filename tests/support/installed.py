@@ -50,13 +50,13 @@ class Installed:
     def restart(self) -> None:
         """Have new pods take over, one by one."""
         self._cluster.kubectl("-n", NAMESPACE, "rollout", "restart", "deployment/fairlead")
-        self._cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/fairlead", "--timeout=90s")
+        self._cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/fairlead", "--timeout=300s")
 
     def scale(self, replicas: int) -> None:
         """Have that many replicas, and wait until no other pod is left."""
         self._cluster.kubectl("-n", NAMESPACE, "scale", "deployment/fairlead", f"--replicas={replicas}")
-        eventually(lambda: len(self.pods()) == replicas, f"{replicas} replicas of Fairlead", seconds=60)
-        self._cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/fairlead", "--timeout=90s")
+        eventually(lambda: len(self.pods()) == replicas, f"{replicas} replicas of Fairlead")
+        self._cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/fairlead", "--timeout=300s")
 
     def pods(self) -> list[str]:
         """The names of its pods."""

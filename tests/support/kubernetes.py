@@ -6,6 +6,7 @@ server-side apply; credentials are whatever the kubeconfig says, through the off
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -13,12 +14,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import yaml
+
+from fairlead.errors import CommandError
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBE_NODE = ROOT / "tests" / "kube-node" / "kube-node"
@@ -26,7 +28,10 @@ INSTALL = ROOT / "kind-cluster" / "install"
 JSON = dict[str, Any]
 T = TypeVar("T")
 
+PATIENCE = 120.0
+"""Seconds that waiting lasts where nothing else is said: far longer than anything takes on a busy machine."""
 _APPLY = "application/apply-patch+yaml"
+_CALL = 30.0
 
 
 class Refused(AssertionError):  # noqa: N818 - reads as what happened
@@ -38,6 +43,12 @@ class Refused(AssertionError):  # noqa: N818 - reads as what happened
         self.reason = reason
         self.message = message
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether it says how busy the server or its etcd is, and nothing of the request."""
+        busy = http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE, http.client.GATEWAY_TIMEOUT
+        return self.status in busy or "etcdserver: request timed out" in self.message
+
 
 class Cluster:
     """An API server as its administrator sees it. Objects are dictionaries as their manifests write them."""
@@ -48,6 +59,7 @@ class Cluster:
         self.kubeconfig = kubeconfig
         self._cache = tempfile.TemporaryDirectory()  # kubectl's own would not know of kinds installed since
         self._client = config.new_client_from_config(str(kubeconfig))
+        self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def close(self) -> None:
         """Let the connections go."""
@@ -64,16 +76,36 @@ class Cluster:
         return json.loads(answer) if answer else {}
 
     def raw(self, method: str, path: str, body: object = None, *, content_type: str = "application/json") -> str:
-        """As `request`, for answers that are not JSON (logs, metrics through a proxy)."""
+        """As `request`, for answers that are not JSON (logs, metrics through a proxy).
+
+        What a busy API server asks to be asked again is asked again, as kubectl does.
+        """
+        deadline = time.monotonic() + _CALL
+        while True:
+            try:
+                return self._raw(method, path, body, content_type)
+            except Refused as refused:
+                again = refused.is_passing and (method != "POST" or refused.status == http.client.TOO_MANY_REQUESTS)
+                if not again or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+
+    def _raw(self, method: str, path: str, body: object, content_type: str) -> str:
+        from urllib3.exceptions import HTTPError
+
         settings = self._client.configuration
         headers = {"Content-Type": content_type, "Accept": "application/json, */*"}
         if token := settings.get_api_key_with_prefix("BearerToken") or settings.get_api_key_with_prefix(
             "authorization"
         ):
             headers["Authorization"] = token
-        answer = self._client.rest_client.pool_manager.request(
-            method, settings.host + path, body=None if body is None else json.dumps(body), headers=headers, timeout=30.0
-        )
+        data = None if body is None else json.dumps(body)
+        try:
+            answer = self._client.rest_client.pool_manager.request(
+                method, settings.host + path, body=data, headers=headers, timeout=_CALL
+            )
+        except HTTPError as error:
+            raise ConnectionError(f"{method} {path}: {error}") from error
         text = answer.data.decode()
         if answer.status >= 400:
             try:
@@ -117,9 +149,12 @@ class Cluster:
     def delete(self, item: JSON, *, wait: float = 0.0) -> None:
         """Delete an object if it is there; with `wait`, until it is gone for at most so many seconds."""
         path = self.path(item)
-        if self.find(path) is None:
+        try:
+            self.request("DELETE", path, {"propagationPolicy": "Background"})
+        except Refused as refused:
+            if refused.status != http.client.NOT_FOUND:
+                raise
             return
-        self.request("DELETE", path, {"propagationPolicy": "Background"})
         if wait:
             eventually(lambda: self.find(path) is None, f"{path} to be gone", seconds=wait)
 
@@ -135,16 +170,19 @@ class Cluster:
         assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout + ("" if check else done.stderr)
 
-    @cache  # noqa: B019 - one per session
-    def _resources(self, version: str) -> dict[str, tuple[str, bool]]:
-        listed = self.get(f"/apis/{version}" if "/" in version else f"/api/{version}")["resources"]
-        return {one["kind"]: (one["name"], one["namespaced"]) for one in listed if "/" not in one["name"]}
-
     def _resource(self, version: str, kind: str) -> tuple[str, bool]:
-        try:
-            return self._resources(version)[kind]
-        except (KeyError, Refused):
-            raise LookupError(f"the cluster has no {kind} of {version}; is its CRD installed?") from None
+        """The plural of a kind, and whether it is namespaced. The API server lists a CRD's a while after it has it."""
+        if (version, kind) not in self._resources:
+            missing = f"the cluster to list {kind} of {version}; is its CRD installed?"
+            eventually(lambda: self._lists(version, kind), missing, seconds=20.0)
+        return self._resources[version, kind]
+
+    def _lists(self, version: str, kind: str) -> bool:
+        listed = self.get(f"/apis/{version}" if "/" in version else f"/api/{version}")["resources"]
+        for one in listed:
+            if "/" not in one["name"]:
+                self._resources[version, one["kind"]] = one["name"], one["namespaced"]
+        return (version, kind) in self._resources
 
 
 def _objects(items: Iterable[JSON | str]) -> Iterable[JSON]:
@@ -155,8 +193,8 @@ def _objects(items: Iterable[JSON | str]) -> Iterable[JSON]:
             yield item
 
 
-def eventually(ask: Callable[[], T | None], what: str, *, seconds: float = 30.0, every: float = 0.05) -> T:
-    """Ask until the answer is neither None nor False, and return it.
+def eventually(ask: Callable[[], T | None], what: str, *, seconds: float = PATIENCE, every: float = 0.05) -> T:
+    """Ask until the answer is neither None nor False, and return it. What cannot be told yet is asked again.
 
     Raises:
         AssertionError: it did not become so in time; says what, and the last error.
@@ -169,11 +207,31 @@ def eventually(ask: Callable[[], T | None], what: str, *, seconds: float = 30.0,
             if answer is not None and answer is not False:
                 return answer
             last = None
-        except (OSError, AssertionError, LookupError) as error:
+        except (OSError, http.client.HTTPException, CommandError, AssertionError, LookupError) as error:
             last = error
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s in vain for {what}" + (f": {last}" if last else ""))
         time.sleep(every)
+
+
+def at_rest(ask: Callable[[], T], what: str, *, seconds: float = 3.0) -> T:
+    """Ask until the answer has been the same for so long, and return it: from then on what changes has a reason.
+
+    Raises:
+        AssertionError: it never came to rest.
+    """
+    since = time.monotonic()
+    last = ask()
+
+    def same() -> bool:
+        nonlocal last, since
+        now = ask()
+        if now != last:
+            last, since = now, time.monotonic()
+        return time.monotonic() - since >= seconds
+
+    eventually(same, f"{what} to come to rest", every=0.2)
+    return last
 
 
 def condition(item: JSON, kind: str) -> JSON | None:

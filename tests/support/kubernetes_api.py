@@ -9,6 +9,7 @@ from typing import Any
 
 from discovery.kubernetes.api import UnreachableError
 from discovery.kubernetes.connection import Connection
+from tests.support.kubernetes import PATIENCE
 
 
 class Line:
@@ -39,7 +40,7 @@ class Line:
         return self._api.lines(path, **named)
 
 
-async def until(ask: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
+async def until(ask: Callable[[], object], what: str, *, seconds: float = PATIENCE) -> None:
     """Let the loop run until the answer is true.
 
     Raises:

@@ -32,7 +32,7 @@ class Load:
             thread.join()
 
     def _ask(self, keep: bool) -> None:
-        connection = http.client.HTTPConnection(self._host, 80, timeout=5)
+        connection = http.client.HTTPConnection(self._host, 80, timeout=30)
         while not self._stop.wait(0.003):
             try:
                 connection.request("GET", self._path, headers={} if keep else {"connection": "close"})

@@ -34,7 +34,7 @@ class Serving:
     @property
     def client(self) -> Client:
         """Its API."""
-        return Client(f"http://127.0.0.1:{self.api}", timeout=10)
+        return Client(f"http://127.0.0.1:{self.api}", timeout=30)
 
 
 def start_serve(
@@ -98,7 +98,7 @@ class RunningEnvoy:
 
     def get(self, path: str) -> str:
         """GET from the admin listener, as text."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=30)
         try:
             connection.request("GET", path)
             return connection.getresponse().read().decode()
@@ -161,10 +161,10 @@ def ask(port: int, host: str, path: str = "/", **headers: str) -> Answer:
 
 
 def reached(port: int, host: str) -> bool:
-    """Whether a request is answered 200; a port on which nobody listens yet is no error."""
+    """Whether a request is answered 200; a port on which nobody listens yet, or not any more, is no error."""
     try:
         return ask(port, host).status == http.client.OK
-    except ConnectionRefusedError:
+    except ConnectionError:
         return False
 
 

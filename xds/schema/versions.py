@@ -19,6 +19,9 @@ from xds.schema.pool import message
 
 _ANY = "google.protobuf.Any"
 
+# In the schema of these, and refused all the same ("Didn't find a registered implementation"): found by trying.
+_UNREGISTERED = {"1.38": frozenset({"envoy.extensions.filters.http.composite.v3.CompositePerRoute"})}
+
 
 class _Lacks(NamedTuple):
     messages: frozenset[str]
@@ -79,7 +82,7 @@ def _table_for(version: str) -> str | None:
 def _lacks(table: str) -> _Lacks:
     content = json.loads((HERE / "lacks" / f"{table}.json").read_bytes())
     return _Lacks(
-        frozenset(content["messages"]),
+        frozenset(content["messages"]) | _UNREGISTERED.get(table, frozenset()),
         {name: frozenset(fields) for name, fields in content["fields"].items()},
         {name: frozenset(values) for name, values in content["enum_values"].items()},
     )

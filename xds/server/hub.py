@@ -1,7 +1,8 @@
 """Who is connected, what they should have, and the moment they are told.
 
 The one meeting point between the program and the streams: commits go in at `publish`, questions are answered from
-memory, and callbacks tell of audiences that come and go, of NACKs, and of proxies that take what another refused.
+memory, and callbacks tell of audiences that come and go, of what proxies say, of NACKs, and of proxies that take what
+another refused.
 Everything runs on the event loop, nothing here waits, and callbacks must not either.
 """
 
@@ -26,7 +27,7 @@ from xds.server.node_identity import Proxy
 from xds.server.older import Older
 from xds.server.pacing import Pacer
 from xds.server.shelves import Shelves
-from xds.server.states import Distribution, ProxyState, type_state
+from xds.server.states import Distribution, Progress, ProxyState, type_state
 from xds.server.telemetry import Telemetry
 
 
@@ -49,6 +50,10 @@ def _nobody_listens(audience: Audience, connected: bool) -> None:
 
 
 def _nobody_cares(report: NackReport) -> None:
+    """Stand in for a callback that was not given."""
+
+
+def _nobody_watches(audience: Audience, type_url: str) -> None:
     """Stand in for a callback that was not given."""
 
 
@@ -76,6 +81,8 @@ class Hub:
         self.not_ready_because = _NOT_YET
         self.on_audience: Callable[[Audience, bool], None] = _nobody_listens
         self.on_nack: Callable[[NackReport], None] = _nobody_cares
+        # A proxy of that audience has said something about that type, or (type "") has gone.
+        self.on_heard: Callable[[Audience, str], None] = _nobody_watches
         # Versions that proxies refused, by audience and type: name → version. Whoever takes one is told of.
         self.doubted: Mapping[tuple[Audience, str], Mapping[str, str]] = {}
         self.on_taken: Callable[[Audience, str, Mapping[str, str]], None] = _nobody_doubts
@@ -175,6 +182,7 @@ class Hub:
         if not members:
             del self._members[audience]
             self.on_audience(audience, False)
+        self.on_heard(audience, "")
 
     def heard(self, member: Member, request: DeltaRequest | SotwRequest, heard: Heard) -> None:
         """A stream took a request: does it show that the client has taken a version which is in doubt?"""
@@ -240,6 +248,24 @@ class Hub:
             if entry is not None and entry is not ABSENT:
                 found[member.proxy.node_id] = entry
         return found
+
+    def progress(self, audience: Audience, type_url: str) -> Progress:
+        """How far the proxies of an audience have come with all that they should have of a type."""
+        self._take_commits()
+        contents = self._shelves.contents(audience, type_url)
+        wanted = contents.entries if contents is not None else {}
+        current = behind = False
+        for member in self._members.get(audience, ()):
+            state = member.stream.types.get(type_url)
+            if state is None or state.subscription is None:
+                continue  # another stream of the same proxy
+            have = state.acked.entries
+            lacks = [name for name in wanted if name not in have or have[name].version != wanted[name].version]
+            if not lacks:
+                current = True
+            elif any(state.rejected.get(name) != wanted[name].version for name in lacks):
+                behind = behind or any(entry is not ABSENT for entry in have.values())
+        return Progress(current, behind)
 
     def spread(self, type_url: str, name: str, version: str) -> tuple[set[str], set[str]]:
         """How far a version of a resource has come: the node ids of those that ask for it by name, and of those of them

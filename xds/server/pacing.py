@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 # The pause after a round, in lengths of the round.
-_PAUSE: Final = 3.0
+_PAUSE: Final = 3.5
 # A round counts as over after this many seconds, so that one slow client delays nobody.
 _LONGEST: Final = 0.2
 # No pause is longer than this many seconds, however many proxies there are.

@@ -133,6 +133,7 @@ class Session:
             self._hub.on_nack(
                 NackReport(self.proxy.audience, self.proxy.node_id, nacked.type_url, nacked.versions, nacked.detail)
             )
+        self._hub.on_heard(self.proxy.audience, request.type_url)
 
     async def _write_responses(self) -> None:
         stream, clock, write = self.stream, self._hub.clock, self._context.write

@@ -51,6 +51,18 @@ class ProxyState:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an audience has come with a type: whether a proxy has all of it, whether one has but an earlier state.
+
+    A proxy that has acknowledged nothing yet is neither: it has only begun. Nor is one that lacks just what it refused:
+    others show whether that is its own trouble.
+    """
+
+    current: bool
+    behind: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """How far resources have come: node ids of the proxies that should have them, by what they made of them."""
 

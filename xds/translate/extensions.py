@@ -1,4 +1,4 @@
-"""Users' own code in the way of a route's requests: filters of the route, in the order in which a policy has them.
+"""Users' own code in the way of a route's requests: a place for each of them, which routes fill in.
 
 Lua in Envoy has all of Lua's libraries, and with them the proxy's files, its keys too. A line in front of each script
 takes away what leads out of it, and what could load bytecode, before the script is read.
@@ -19,6 +19,7 @@ from mesh.services import SERVICES
 from mesh.tables import Reader
 from xds.schema import message, pack
 from xds.schema.types import Lua
+from xds.translate.composite import filled, place
 from xds.translate.http_filters import EXTENSIONS
 from xds.translate.names import cluster_name
 from xds.translate.timeouts import set_duration
@@ -26,7 +27,6 @@ from xds.translate.timeouts import set_duration
 UNABLE: Final = 500
 _MOST_BYTES = 1024 * 1024
 
-_Action = message("envoy.extensions.filters.http.composite.v3.ExecuteFilterAction")
 _ExtProc = message("envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor")
 _Mode = message("envoy.extensions.filters.http.ext_proc.v3.ProcessingMode")
 _Wasm = message("envoy.extensions.filters.http.wasm.v3.Wasm")
@@ -35,10 +35,14 @@ _Any = message("google.protobuf.Any")
 _StringValue = message("google.protobuf.StringValue")
 
 PRELUDE: Final = (
-    "io,os,package,require,module,debug,load,loadstring,loadfile,dofile,ffi,jit,bit,getfenv,setfenv,newproxy,"
+    "io,os,package,require,module,debug,load,loadstring,loadfile,dofile,ffi,jit,getfenv,setfenv,newproxy,"
     "collectgarbage,string.dump=nil "
 )
 _BODIES = {"None": "NONE", "Streamed": "STREAMED", "Buffered": "BUFFERED", "BufferedPartial": "BUFFERED_PARTIAL"}
+
+
+FILTERS = tuple(place(name) for name in EXTENSIONS)
+"""A place for each: in one alone, what follows one that holds a request back would be passed by (`composite`)."""
 
 
 class ExtensionError(ValueError):
@@ -52,23 +56,23 @@ def set_extensions(look: Reader, route: Any, wanted: Sequence[Extension], said_b
         ExtensionError: one of them cannot be had.
     """
     clusters: set[str] = set()
-    action = _Action()
     for number, extension in enumerate(wanted):
-        made = action.filter_chain.typed_config.add()
-        made.name = f"{said_by.namespace}/{said_by.name}/{number}"
+        name = f"{said_by.namespace}/{said_by.name}/{number}"
         if extension.ext_proc is None and not mesh_settings(look).route_code:
             raise ExtensionError(
                 "this server runs no code of policies; start it with --route-code if they can be trusted"
             )
         if extension.lua is not None:
-            made.typed_config.CopyFrom(_lua(look, extension.lua, said_by))
+            made = _lua(look, extension.lua, said_by)
         elif extension.wasm is not None:
-            made.typed_config.CopyFrom(_wasm(look, extension.wasm, said_by, made.name))
-        elif extension.ext_proc is not None:
-            cluster = _processor(look, extension.ext_proc, said_by)
+            made = _wasm(look, extension.wasm, said_by, name)
+        else:
+            processor = extension.ext_proc
+            assert processor is not None
+            cluster = _processor(look, processor, said_by)
             clusters.add(cluster)
-            made.typed_config.CopyFrom(_ext_proc(extension.ext_proc, cluster))
-    route.typed_per_filter_config[EXTENSIONS].CopyFrom(pack(action))
+            made = _ext_proc(processor, cluster)
+        route.typed_per_filter_config[EXTENSIONS[number]].CopyFrom(filled((name, made)))
     return clusters
 
 

@@ -19,10 +19,19 @@ from mesh.kinds.routepolicy import GRPCJSON
 from mesh.model import ObjectKey
 from mesh.tables import Reader
 from xds.schema import message, pack
-from xds.translate.http_filters import GRPC_JSON
+from xds.translate.http_filters import GRPC_JSON, http_filter
 
 _Transcoder = message("envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder")
 _MOST_BYTES = 256 * 1024
+
+
+def _doing_nothing() -> Any:
+    config = _Transcoder()
+    config.proto_descriptor_bin = b""  # one must be named; without services it is not read
+    return pack(config)
+
+
+FILTER = http_filter(GRPC_JSON, _doing_nothing())
 
 
 def set_grpc_json(look: Reader, route: Any, wanted: GRPCJSON, said_by: ObjectKey) -> str:

@@ -18,8 +18,10 @@ from mesh.kinds.clientpolicy import ClientSettings
 from mesh.telemetry_policies import SILENT, ListenerTelemetry
 from xds.schema import pack
 from xds.schema.types import ApiVersion, Cors, EarlyHeaderMutation, HttpConnectionManager, Router
+from xds.translate.backend_rewrite import FILTER as BACKEND_REWRITES
 from xds.translate.client_policy import set_manager as set_client_settings
 from xds.translate.client_policy import stripped
+from xds.translate.ext_authz import FILTER as AUTHORIZATION
 from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, Filter, add_filters, http_filter
 from xds.translate.jwt_authn import FILTERS as TOKEN_FILTERS
 from xds.translate.names import stat_name
@@ -61,7 +63,9 @@ def gateway_manager(
     _trust_nobody(manager)
     set_telemetry(manager, telemetry, gateway)
     _strip(manager, (*FORGEABLE, *_outside(settings, telemetry)))
-    filters = [_CORS_FILTER, *TOKEN_FILTERS, *FILTERS, _ROUTER_FILTER, *([told] if told is not None else [])]
+    filters = [_CORS_FILTER, *TOKEN_FILTERS, AUTHORIZATION, *FILTERS, BACKEND_REWRITES, _ROUTER_FILTER]
+    if told is not None:
+        filters.append(told)
     if scoped:
         set_scoped_routes(manager, chain)
         filters.append(http_filter(BROAD_SCOPE, broad_scope_filter(chain)))
@@ -83,7 +87,7 @@ def egress_manager(name: str) -> Any:
     """The manager for what a workload sends out: requests come from the workload itself and go on as they are."""
     manager = _manager(name)
     set_rds(manager, name)
-    add_filters(manager, (_CORS_FILTER, *FILTERS, _ROUTER_FILTER))
+    add_filters(manager, (_CORS_FILTER, AUTHORIZATION, *FILTERS, BACKEND_REWRITES, _ROUTER_FILTER))
     return manager
 
 

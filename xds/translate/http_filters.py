@@ -1,9 +1,9 @@
 """The HTTP filters of Envoy's connection managers: one order for all, a reason per row.
 
 What comes first sees the request first and the response last. A filter that is not in the table cannot be used: naming
-one raises when the module that names it is imported. What routes can ask for is either always present and does nothing
-until a route configures it, or one of `OF_ROUTES`, which come with the route (`route_filters`); so a route that begins
-to use one changes no listener and drains no connection.
+one raises when the module that names it is imported. Filters are always present where they can be of use and do nothing
+until a route configures them, so that a route that begins to use one changes no listener and drains no connection.
+Those that would do something by themselves have a place that routes fill in (`composite`).
 """
 
 from __future__ import annotations
@@ -32,23 +32,21 @@ ORDER: tuple[Row, ...] = (
     Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
     Row("fairlead.identity_headers", "takes off what only the next one may write, whatever route a request takes"),
     Row("envoy.filters.http.jwt_authn", "refuses before anything is done or counted for a request; after preflights"),
-    Row("fairlead.route_filters", "holds the next ones, down to the session, for the routes that ask for them"),
+    Row("fairlead.ext_authz", "asks an authorizer only of requests whose tokens are good, and tells it whose they are"),
     Row("fairlead.gzip", "compresses last, whatever the others made of an answer"),
     Row("fairlead.brotli", "the same; of those that a client accepts the one it prefers is used"),
     Row("fairlead.zstd", "the same"),
     Row("envoy.filters.http.custom_response", "sees the answers of all filters behind it, and may replace them"),
     Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done"),
-    Row("fairlead.extensions", "users' code sees what a client sent, once nobody refused it and before it is changed"),
-    Row(
-        "envoy.filters.http.grpc_json_transcoder",
-        "turns JSON into gRPC, before what looks at whole bodies",
+    *(
+        Row(f"fairlead.extension_{number}", "users' code sees what a client sent, once nobody refused it; in its order")
+        for number in range(4)
     ),
-    Row("envoy.filters.http.buffer", "keeps the whole request only of those that nobody before refused"),
-    Row("envoy.filters.http.stateful_session", "chooses the endpoint, when nothing else changes the request"),
-    Row(
-        "envoy.filters.http.grpc_web",
-        "turns gRPC-Web into gRPC, for all routes but those that say no",
-    ),
+    Row("envoy.filters.http.grpc_web", "turns gRPC-Web into gRPC before a filter looks at the body"),
+    Row("envoy.filters.http.grpc_json_transcoder", "turns JSON into gRPC, before what looks at whole bodies"),
+    Row("fairlead.buffer", "keeps the whole request only of those that nobody before refused"),
+    Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would"),
+    Row("fairlead.backend_rewrite", "the path is another's from here on, so that all others have seen the client's"),
     Row("envoy.filters.http.router", "sends the request: must be the last"),
 )
 
@@ -67,27 +65,17 @@ ALT_SVC = known("fairlead.alt_svc")
 CORS = known("envoy.filters.http.cors")
 IDENTITY_HEADERS = known("fairlead.identity_headers")
 JWT_AUTHN = known("envoy.filters.http.jwt_authn")
-ROUTE_FILTERS = known("fairlead.route_filters")
+EXT_AUTHZ = known("fairlead.ext_authz")
 COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "zstd")}
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
 FAULT = known("envoy.filters.http.fault")
-EXTENSIONS = known("fairlead.extensions")
+EXTENSIONS = tuple(known(f"fairlead.extension_{number}") for number in range(4))
 GRPC_WEB = known("envoy.filters.http.grpc_web")
 GRPC_JSON = known("envoy.filters.http.grpc_json_transcoder")
-BUFFER = known("envoy.filters.http.buffer")
+BUFFER = known("fairlead.buffer")
 STATEFUL_SESSION = known("envoy.filters.http.stateful_session")
+BACKEND_REWRITE = known("fairlead.backend_rewrite")
 ROUTER = known("envoy.filters.http.router")
-
-OF_ROUTES = (
-    *COMPRESSORS.values(),
-    CUSTOM_RESPONSE,
-    FAULT,
-    EXTENSIONS,
-    GRPC_JSON,
-    BUFFER,
-    STATEFUL_SESSION,
-)
-"""Those within `ROUTE_FILTERS`, in the order of the table."""
 
 
 class Filter(msgspec.Struct, frozen=True):

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mesh import unsupported
+from mesh import external_auth, unsupported
 from mesh.attachments import ListenerKey
-from mesh.backends import Backend, resolve
+from mesh.backends import Backend, Invalid, resolve
 from mesh.envoy_patches import Patched
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
 from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
@@ -30,17 +30,17 @@ from mesh.route_places import NOWHERE, policies_at
 from mesh.tables import Reader
 from xds.schema.types import Route
 from xds.translate.envoy_patch import patch_message
+from xds.translate.ext_authz import set_external_auth
 from xds.translate.framing import encode_checked, framed
 from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
-from xds.translate.route_filters import gather
 from xds.translate.route_match import set_match
 from xds.translate.route_policy import apply_more, apply_policy, set_connect
 from xds.translate.session_affinity import set_session_persistence
 from xds.translate.telemetry import set_route_tracing
-from xds.translate.timeouts import limit_stream
+from xds.translate.timeouts import limit_stream, request_limit
 from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings
 from xds.translate.weighted_clusters import Share
 
@@ -98,7 +98,9 @@ def _routes(
     look: Reader, at: RouteAt, route: RequestRoute, clusters: set[str], results: dict[ObjectKey, str]
 ) -> Iterator[OrderedRoute]:
     for number, rule in enumerate(route.rules):
-        refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc))
+        asked = external_auth.of_rule(rule.filters)
+        judge = external_auth.authorizer(look, at.route, asked) if asked is not None else None
+        refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc)) or isinstance(judge, Invalid)
         shares = tuple(_shares(look, at, rule)) if not refused else ()
         timeout = _policy_timeout(look, at.route, rule)
         policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
@@ -107,6 +109,8 @@ def _routes(
         mirrors = dict(_mirrors(look, at, rule)) if not refused else {}
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
+        if isinstance(judge, Backend) and not refused:
+            clusters.add(cluster_name(judge))
         for index, match in enumerate(rule.matches):
             made = Route()
             made.name = f"{at.route.kind}/{at.route.namespace}/{at.route.name}/{rule.name or number}/{index}"
@@ -124,6 +128,8 @@ def _routes(
                     timeout=timeout,
                     unable=route.unable,
                 )
+            if asked is not None and isinstance(judge, Backend) and not refused:
+                set_external_auth(made, asked, cluster_name(judge), within=request_limit(rule.timeouts))
             if at.grpc and made.HasField("route"):
                 limit_stream(made.route)
             if policies is not None:
@@ -134,7 +140,6 @@ def _routes(
                 set_route_tracing(made, tracing)
             if requirement:
                 set_requirement(made, requirement)
-            gather(made)
             if not at.grpc:
                 made = _patched(look, at, rule, made, results)
             yield OrderedRoute(

@@ -15,12 +15,12 @@ from mesh.kinds.httproute import HTTPPathMatch
 from xds.translate.route_match import matched_prefix
 
 
-def rewrite_url(action: Any, rewrite: HTTPURLRewriteFilter, match: HTTPPathMatch) -> None:
-    """Apply a URLRewrite to a `RouteAction`; the query string stays as it is."""
+def rewrite_url(action: Any, rewrite: HTTPURLRewriteFilter, match: HTTPPathMatch, *, host_only: bool = False) -> None:
+    """Apply a URLRewrite to a `RouteAction`; the query string stays as it is. `host_only`: clusters have the path."""
     if rewrite.hostname is not None:
         action.host_rewrite_literal = rewrite.hostname
     path = rewrite.path
-    if path is None:
+    if path is None or host_only:
         return
     if path.type == "ReplaceFullPath":
         action.regex_rewrite.pattern.regex = "^/.*$"

@@ -20,7 +20,7 @@ from xds.translate.redirect import Entrance, set_redirect
 from xds.translate.retry import set_retry
 from xds.translate.rewrite import rewrite_url
 from xds.translate.timeouts import per_try_timeout, set_timeouts
-from xds.translate.weighted_clusters import Share, has_backend, set_clusters
+from xds.translate.weighted_clusters import Share, has_backend, rewrites_paths, set_clusters
 
 
 def set_action(
@@ -69,13 +69,15 @@ def _set_route(
     timeout: int | None,
     unable: int,
 ) -> None:
-    set_clusters(action, shares, unable=unable)
+    rewrites = [each.url_rewrite for each in rule.filters if each.url_rewrite is not None]
+    path = next((rewrite.path for rewrite in rewrites), None)
+    set_clusters(action, shares, match.path, unable=unable, path=path)
     set_timeouts(action, rule.timeouts, retried=rule.retry is not None, otherwise=timeout)
     if rule.retry is not None:
         set_retry(action.retry_policy, rule.retry, per_try_timeout=per_try_timeout(rule.timeouts))
     for filter_ in rule.filters:
         if filter_.url_rewrite is not None:
-            rewrite_url(action, filter_.url_rewrite, match.path)
+            rewrite_url(action, filter_.url_rewrite, match.path, host_only=rewrites_paths(shares))
         mirror = filter_.request_mirror
         if mirror is not None and mirror in mirrors:
             add_mirror(action, mirror, mirrors[mirror])

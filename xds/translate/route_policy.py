@@ -1,7 +1,7 @@
 """What RoutePolicies say of a rule, on its Envoy routes. What the rule says itself was filled in before, and stands.
 
-The filters that this needs come with the route (`route_filters`), so that a policy never touches a listener. A
-proxyless gRPC client has no filters and gets none of it.
+The filters that this needs are in every gateway's and sidecar's chain already and do nothing (`FILTERS`), so that a
+policy never touches a listener. A proxyless gRPC client has no filters and gets none of it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,22 @@ from mesh.policies import Effective
 from mesh.quarantine import quarantined
 from mesh.tables import Reader
 from xds.schema import message, pack
-from xds.translate import route_filters
+from xds.translate import compression, extensions, grpc_json
+from xds.translate.composite import filled, place
 from xds.translate.compression import set_compression
 from xds.translate.extensions import UNABLE, ExtensionError, set_extensions
 from xds.translate.fault import set_fault
 from xds.translate.grpc_json import set_grpc_json
 from xds.translate.header_modifier import APPEND, OVERWRITE
-from xds.translate.http_filters import BUFFER, GRPC_WEB, http_filter
+from xds.translate.http_filters import (
+    BACKEND_REWRITE,
+    BUFFER,
+    CUSTOM_RESPONSE,
+    FAULT,
+    GRPC_WEB,
+    STATEFUL_SESSION,
+    http_filter,
+)
 from xds.translate.redirect import STATUS
 from xds.translate.response_override import set_response_overrides
 from xds.translate.session_affinity import set_session_affinity
@@ -31,6 +40,10 @@ from xds.translate.session_affinity import set_session_affinity
 _Buffer = message("envoy.extensions.filters.http.buffer.v3.Buffer")
 _FilterConfig = message("envoy.config.route.v3.FilterConfig")
 _GrpcWeb = message("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")
+
+
+def _empty(name: str) -> Any:
+    return pack(message(name)())
 
 
 def _asleep() -> Any:
@@ -41,10 +54,15 @@ def _asleep() -> Any:
 
 _ASLEEP = _asleep()
 FILTERS = (
-    route_filters.FILTER,
-    # No route can wake it (Envoy 1.40 takes no configuration of routes for it), and it touches nothing but requests
-    # that say they are gRPC-Web.
+    *compression.FILTERS,
+    http_filter(CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse")),
+    http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault")),
+    # It touches nothing but requests that say they are gRPC-Web, so that no route needs to ask for it.
     http_filter(GRPC_WEB, pack(_GrpcWeb())),
+    *extensions.FILTERS,
+    grpc_json.FILTER,
+    place(BUFFER),
+    http_filter(STATEFUL_SESSION, _empty("envoy.extensions.filters.http.stateful_session.v3.StatefulSession")),
 )
 
 
@@ -146,6 +164,7 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
         rewrite is not None
         and rewrite.path is not None
         and not (action.prefix_rewrite or action.HasField("regex_rewrite"))
+        and not any(BACKEND_REWRITE in each.typed_per_filter_config for each in action.weighted_clusters.clusters)
     ):
         action.regex_rewrite.pattern.regex = rewrite.path.pattern
         action.regex_rewrite.substitution = rewrite.path.substitution
@@ -154,7 +173,7 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
     if settings.request_buffer is not None:
         buffer = _Buffer()
         buffer.max_request_bytes.value = settings.request_buffer.max_bytes
-        route.typed_per_filter_config[BUFFER].CopyFrom(pack(buffer))
+        route.typed_per_filter_config[BUFFER].CopyFrom(filled(("buffer", pack(buffer))))
     if settings.grpc_web is False:
         route.typed_per_filter_config[GRPC_WEB].CopyFrom(_ASLEEP)
     if settings.session_affinity is not None:

@@ -18,7 +18,7 @@ from xds.schema import message, pack
 from xds.translate.http_filters import STATEFUL_SESSION
 from xds.translate.timeouts import set_duration
 
-_StatefulSession = message("envoy.extensions.filters.http.stateful_session.v3.StatefulSession")
+_PerRoute = message("envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute")
 _Cookie = message("envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState")
 _Header = message("envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState")
 
@@ -67,8 +67,9 @@ def _header(name: str) -> Any:
 
 
 def _set(route: Any, kind: str, state: Any, *, strict: bool) -> None:
-    session = _StatefulSession()
+    per_route = _PerRoute()
+    session = per_route.stateful_session
     session.strict = strict
     session.session_state.name = f"envoy.http.stateful_session.{kind}"
     session.session_state.typed_config.CopyFrom(pack(state))
-    route.typed_per_filter_config[STATEFUL_SESSION].CopyFrom(pack(session))
+    route.typed_per_filter_config[STATEFUL_SESSION].CopyFrom(pack(per_route))

@@ -22,7 +22,7 @@ def set_timeouts(
 
     `otherwise`: the milliseconds of the whole request where the rule does not say, None for no limit.
     """
-    whole = _milliseconds(timeouts.request) if timeouts is not None else None
+    whole = request_limit(timeouts)
     whole = otherwise if whole is None else whole
     one = per_try_timeout(timeouts) if not retried else None
     limits = [limit for limit in (whole, one) if limit]
@@ -37,6 +37,11 @@ def limit_stream(action: Any) -> None:
     """Say the timeout of a `RouteAction` again in the words of proxyless gRPC, which reads no other (gRFC A31)."""
     if action.timeout.seconds or action.timeout.nanos:
         action.max_stream_duration.max_stream_duration.CopyFrom(action.timeout)
+
+
+def request_limit(timeouts: HTTPRouteTimeouts | None) -> int | None:
+    """Milliseconds that the whole answer may take, None or 0 for any."""
+    return _milliseconds(timeouts.request) if timeouts is not None else None
 
 
 def per_try_timeout(timeouts: HTTPRouteTimeouts | None) -> int | None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
-from mesh.kinds.http_filters import HTTPRouteFilter
+from mesh.kinds.http_filters import HTTPPathModifier, HTTPRouteFilter
+from mesh.kinds.httproute import HTTPPathMatch
 from mesh.request_routes import UNABLE, UNAVAILABLE
 from xds.schema.types import RouteAction
+from xds.translate.backend_rewrite import rewrite_backend_path
 from xds.translate.header_modifier import modify_request_headers, modify_response_headers
 from xds.translate.names import MISSING_CLUSTER
 
@@ -29,14 +31,35 @@ class Share(msgspec.Struct, frozen=True):
     weight: int
     filters: tuple[HTTPRouteFilter, ...] = ()
 
+    @property
+    def path(self) -> HTTPPathModifier | None:
+        """The path that the backend gets instead of the request's."""
+        rewrites = (filter_.url_rewrite for filter_ in self.filters if filter_.url_rewrite is not None)
+        return next((rewrite.path for rewrite in rewrites), None)
+
 
 def has_backend(shares: Sequence[Share]) -> bool:
     """Whether any request can reach a backend; where none can, the rule answers 500 by itself."""
     return any(share.weight and share.cluster is not None for share in shares)
 
 
-def set_clusters(action: Any, shares: Sequence[Share], *, unable: int = UNABLE) -> None:
-    """Fill the cluster of a `RouteAction`; shares of weight 0 are left out. `unable`: see `_NOT_FOUND`."""
+def rewrites_paths(shares: Sequence[Share]) -> bool:
+    """Whether some backend gets another path than the others: then each cluster has its own, and the route none."""
+    return any(share.path is not None for share in shares if share.weight)
+
+
+def set_clusters(
+    action: Any,
+    shares: Sequence[Share],
+    match: HTTPPathMatch,
+    *,
+    unable: int = UNABLE,
+    path: HTTPPathModifier | None = None,
+) -> None:
+    """Fill the cluster of a `RouteAction`; shares of weight 0 are left out. `unable`: see `_NOT_FOUND`.
+
+    `path` is what the rule says of it, for those shares that say nothing themselves where others do.
+    """
     weighted = [share for share in shares if share.weight]
     if any(share.cluster is None for share in weighted):
         action.cluster_not_found_response_code = _NOT_FOUND[unable]
@@ -49,6 +72,9 @@ def set_clusters(action: Any, shares: Sequence[Share], *, unable: int = UNABLE) 
         cluster.weight.value = share.weight
         for filter_ in share.filters:
             _apply(cluster, filter_)
+        new = (share.path or path) if rewrites_paths(shares) else None
+        if new is not None:
+            rewrite_backend_path(cluster, new, match)
 
 
 def _apply(cluster: Any, filter_: HTTPRouteFilter) -> None:

@@ -311,3 +311,14 @@ def test_a_destination_outside_counts_its_endpoints(model: Model) -> None:
     assert [(share.ref, share.endpoints, share.problem) for share in answer.backends] == [
         ("Backend default/shop", 1, "")
     ]
+
+
+def test_a_rule_whose_authorizer_cannot_be_had_answers_500(model: Model) -> None:
+    asked = "externalAuth: {protocol: HTTP, http: {}, backendRef: {name: NAME, port: 80}}"
+    rule = to("one", more=f", filters: [{{type: ExternalAuth, {asked}}}]")
+    model.apply(route("judged", "judged.com", rule.replace("NAME", "two")))
+    assert service(ask(model, "http://judged.com/")) == "one"
+    model.apply(route("judged", "judged.com", rule.replace("NAME", "nobody")))
+    answer = ask(model, "http://judged.com/")
+    assert (answer.outcome, answer.status) == ("respond", 500)
+    assert "no authorizer: Service default/nobody does not exist" in answer.why

@@ -11,7 +11,9 @@ metadata: {name: web}
 spec:
   parentRefs: [{name: edge}]
   rules:
-  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}]
+  - filters:
+    - {type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}
+    - {type: ExternalAuth, externalAuth: {protocol: HTTP, http: {}, backendRef: {name: judge, port: 80}}}
     backendRefs: [{name: web, port: 80}, {group: fairlead.dev, kind: ServiceSubset, name: v2, port: 80}]
 """
 SUBSET = """
@@ -29,10 +31,10 @@ spec: {targetRefs: [{kind: Service, name: slow}]}
 def test_services_that_objects_name_are_needed_for_as_long_as_they_do() -> None:
     model, needs = Model(), Needs()
     assert needs.committed(model.apply(ROUTE))
-    assert needs.names == {"web", "shadow"}
+    assert needs.names == {"web", "shadow", "judge"}
     assert needs.committed(model.apply(SUBSET))
     assert needs.committed(model.apply(POLICY))
-    assert needs.names == {"web", "shadow", "canary", "slow"}
+    assert needs.names == {"web", "shadow", "judge", "canary", "slow"}
     assert not needs.committed(model.apply(POLICY))
     assert needs.committed(model.delete("HTTPRoute", "web"))
     assert needs.names == {"canary", "slow"}

@@ -72,6 +72,9 @@ def test_a_route_s_status_names_its_parent_and_our_controller() -> None:
     }
 
 
+NOWHERE = "backendRef: {name: nope, port: 80}"
+
+
 @pytest.mark.parametrize(
     ("rules", "reason", "path"),
     [
@@ -83,6 +86,11 @@ def test_a_route_s_status_names_its_parent_and_our_controller() -> None:
             "{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: nope, port: 80}}}]}",
             "BackendNotFound",
             "spec.rules[0].filters[0].requestMirror.backendRef",
+        ),
+        (
+            f"{{filters: [{{type: ExternalAuth, externalAuth: {{protocol: HTTP, http: {{}}, {NOWHERE}}}}}]}}",
+            "BackendNotFound",
+            "spec.rules[0].filters[0].externalAuth.backendRef",
         ),
         (
             "{filters: [{type: ExtensionRef, extensionRef: {group: a.com, kind: Magic, name: x}}]}",

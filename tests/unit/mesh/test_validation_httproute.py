@@ -59,6 +59,15 @@ def test_a_route_that_uses_everything_is_good() -> None:
             {"type": "RequestMirror", "requestMirror": {"backendRef": BACKEND, "percent": 0}},
             {"type": "RequestMirror", "requestMirror": {"backendRef": BACKEND, "fraction": {"numerator": 1}}},
             {"type": "CORS", "cors": {"allowOrigins": ["https://*.example.com:8443"], "allowMethods": ["GET", "PUT"]}},
+            {
+                "type": "ExternalAuth",
+                "externalAuth": {
+                    "protocol": "HTTP",
+                    "backendRef": BACKEND,
+                    "http": {"path": "/a.b/c/", "allowedHeaders": ["X-A"], "allowedResponseHeaders": ["X-B"]},
+                    "forwardBody": {"maxSize": 65_535},
+                },
+            },
         ],
         "backendRefs": [
             {**BACKEND, "weight": 1_000_000},
@@ -319,6 +328,35 @@ def test_a_filter_of_one_backend_that_would_have_to_be_skipped_is_refused() -> N
     full = {"type": "ReplaceFullPath", "replaceFullPath": "/"}
     assert of_backend({"type": "URLRewrite", "urlRewrite": {"hostname": "a"}}) == []
     assert of_backend({"type": "ResponseHeaderModifier", "responseHeaderModifier": {"remove": ["a"]}}) == []
-    assert of_backend({"type": "URLRewrite", "urlRewrite": {"path": full}}) == ["Unsupported filters[0]"]
+    assert of_backend({"type": "URLRewrite", "urlRewrite": {"path": full}}) == []
     assert of_backend({"type": "RequestMirror", "requestMirror": {"backendRef": BACKEND}}) == ["Unsupported filters[0]"]
     assert of_backend({"type": "CORS", "cors": {}}) == ["Unsupported filters[0]"]
+    judged = {"protocol": "HTTP", "backendRef": BACKEND, "http": {}}
+    assert of_backend({"type": "ExternalAuth", "externalAuth": judged}) == ["Unsupported filters[0]"]
+
+
+def test_an_authorizer_is_asked_by_its_protocol_and_for_a_path_that_is_one() -> None:
+    def judged(protocol: str = "HTTP", **fields: Any) -> list[str]:
+        auth = {"protocol": protocol, "backendRef": BACKEND, **fields}
+        found = codes(route({"filters": [{"type": "ExternalAuth", "externalAuth": auth}], "backendRefs": [BACKEND]}))
+        return [code.replace("spec.rules[0].filters[0].externalAuth", "") for code in found]
+
+    assert judged("GRPC", grpc={}) == judged(http={"path": "/"}) == []
+    assert judged() == ["MissingField .http"]
+    assert judged("GRPC") == ["MissingField .grpc"]
+    assert judged(http={}, grpc={}) == ["NotAllowed .grpc"]
+    assert judged("TLS", http={}) == ["UnknownValue .protocol"]
+    for path in ("auth", "?x"):
+        assert judged(http={"path": path})[0].endswith(" .http.path")
+    for path in ("/../x", "/x/..", "/./x", "/%2e%2E/x", "/x%2fy", "/x%00"):
+        assert judged(http={"path": path}) == ["InvalidPath .http.path"]
+    assert judged(http={"path": "/" + "a" * 1024}) == ["TooLong .http.path"]
+    assert judged(http={"allowedHeaders": ["x-a", "X-A"]}) == ["Duplicate .http.allowedHeaders[1]"]
+    assert judged(http={"allowedHeaders": ["a b"]}) == ["InvalidFormat .http.allowedHeaders[0]"]
+    assert judged(http={"allowedHeaders": [f"x-{number}" for number in range(65)]}) == ["TooMany .http.allowedHeaders"]
+    assert judged("GRPC", grpc={"allowedHeaders": ["a\nb"]}) == ["InvalidFormat .grpc.allowedHeaders[0]"]
+    for name in ("Host", "Content-Length", "Content-Type", "Transfer-Encoding", "X-Envoy-Original-Path"):
+        assert judged(http={"allowedResponseHeaders": [name]}) == ["NoEffect .http.allowedResponseHeaders[0]"]
+    assert judged(http={}, forwardBody={}) == ["NoEffect .forwardBody"]
+    assert judged(http={}, forwardBody={"maxSize": -1}) == ["OutOfRange .forwardBody.maxSize"]
+    assert judged(http={}, forwardBody={"maxSize": 65_536}) == ["OutOfRange .forwardBody.maxSize"]
