@@ -241,6 +241,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " proxies refuse what they are told; see docs/how-to/envoy-patches.md."
         ),
     ] = False
+    route_code: Annotated[
+        bool,
+        _about(
+            "Run the Lua and Wasm of RoutePolicies. Who may write some can keep a proxy's worker busy, ask whatever the"
+            " proxy knows and lead requests to other routes; without this such a route answers 500."
+        ),
+    ] = False
     first_bytes_wait: Annotated[
         int,
         Meta(ge=1, le=60_000),

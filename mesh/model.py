@@ -256,13 +256,15 @@ class MeshSettings(msgspec.Struct, frozen=True):
 
     Policies for the Namespace `root_namespace`, in it, are for all namespaces. Identities are of `trust_domain`.
     `first_bytes_wait` is how long (ms) a PERMISSIVE TCP port waits for a client's first bytes before it counts as
-    plaintext. `envoy_patches`: whether EnvoyPatches are applied.
+    plaintext. `envoy_patches`: whether EnvoyPatches are applied, `route_code`:
+    whether Lua and Wasm of RoutePolicies run.
     """
 
     root_namespace: str = "fairlead-system"
     trust_domain: str = "cluster.local"
     first_bytes_wait: int = 500
     envoy_patches: bool = False
+    route_code: bool = False
 
 
 class TrustBundleRow(msgspec.Struct, frozen=True):

@@ -312,12 +312,19 @@ route_policies = st.builds(
         st.fixed_dictionaries(
             {"group": st.just(GATEWAY_API), "kind": st.just("HTTPRoute"), "name": st.sampled_from(("r", "q"))}
         ),
+        st.builds(
+            lambda kind, name, part: {"group": GATEWAY_API, "kind": kind, "name": name, **part},
+            st.sampled_from(("Gateway", "ListenerSet")),
+            names,
+            _some(sectionName=st.sampled_from(("l0", "l1"))),
+        ),
         st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
     ),
     _some(
         grpcWeb=st.booleans(),
         compression=st.just({"algorithms": ["gzip"]}),
         directResponse=st.just({"status": 503}),
+        extensions=st.just([{"extProc": {"backend": {"name": "s", "port": 80}}}]),
         faultInjection=_some(delay=st.just({"fixed": "1s"}), abort=st.just({"httpStatus": 500})),
     ),
 )
