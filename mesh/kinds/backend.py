@@ -44,9 +44,13 @@ class BackendEndpoint(Spec, frozen=True, kw_only=True):
 
 
 class DynamicResolver(Spec, frozen=True, kw_only=True):
-    """Clients choose the destination, and its port, by the `Host` of each request, among these hostnames."""
+    """Clients choose the destination, and its port, by the `Host` of each request, among these hostnames.
+
+    Names that resolve to addresses of private networks lead nowhere, unless they are allowed.
+    """
 
     hostnames: Annotated[tuple[Hostname, ...], Meta(min_length=1, max_length=16)]
+    allow_private_addresses: bool = False
 
 
 class BackendSpec(Spec, frozen=True, kw_only=True):

@@ -19,8 +19,9 @@ from tests.envoy.test_backend_tls import NAME, put_authority, tls_backend
 from tests.envoy.test_https import API, put
 from tests.envoy.test_stream_routes import udp_backend
 from tests.support.certificates import Authority
+from tests.support.dns_server import name_server
 from tests.support.programs import Serving, start_envoy, start_serve
-from tests.support.static_envoy import free_port
+from tests.support.static_envoy import ENVOY, free_port
 
 pytestmark = pytest.mark.envoy
 
@@ -199,21 +200,37 @@ def test_datagrams_go_to_an_address_outside(children: Children) -> None:
         children.wait_until(answered, what="an answer")
 
 
-def test_clients_choose_among_the_hostnames_of_a_dynamic_resolver_and_nothing_else(children: Children) -> None:
+@pytest.fixture
+def names() -> Iterator[tuple[str, ...]]:
+    """Arguments for an Envoy that finds addresses for some names of `example.com`."""
+    known = {
+        "here": own_address(),
+        "private": "10.255.255.1",
+        "cgnat": "100.64.0.1",
+        "loop": "127.0.0.1",
+        "meta": "169.254.169.254",
+        "mapped": "::ffff:127.0.0.1",
+        "six": "::1",
+    }
+    with name_server({f"{name}.example.com": address for name, address in known.items()}) as arguments:
+        yield ("--log-level", "warning", "--concurrency", "1", *arguments)
+
+
+def test_clients_choose_among_the_hostnames_of_a_dynamic_resolver_and_nothing_else(
+    children: Children, names: tuple[str, ...]
+) -> None:
     port = free_port()
-    name, resolved = own_name()
     serving = start_serve(children)
     put_gateway(serving, port)
-    with backend("chosen", resolved) as at:
-        put_backend(serving, "chosen", dynamicResolver={"hostnames": [name, "*.example.com"]})
-        put_route(serving, name, "chosen")
+    with backend("chosen", own_address()) as at:
+        put_backend(serving, "chosen", dynamicResolver={"hostnames": ["*.example.com"]})
         put_route(serving, "*.example.com", "chosen")
-        envoy = start_envoy(children, "gateway", "edge", xds=serving.xds)
-        host = f"{name}:{at}"
+        envoy = start_envoy(children, "gateway", "edge", xds=serving.xds, arguments=names, binary=ENVOY)
+        host = f"here.example.com:{at}"
         children.wait_until(lambda: ask(port, host) == (200, f"chosen {host}"), what="the chosen destination")
         for hostile in (
             f"localhost:{at}",
-            f"{resolved}:{at}",
+            f"{own_address()}:{at}",
             f"127.0.0.1:{envoy.admin}",
             f"[::1]:{envoy.admin}",
             "169.254.169.254",
@@ -229,3 +246,32 @@ def test_clients_choose_among_the_hostnames_of_a_dynamic_resolver_and_nothing_el
         put(serving, "HTTPRoute", "httproutes", "open", spec=spec)  # names no hostname: an open proxy
         children.wait_until(lambda: ask(port, f"127.0.0.1:{envoy.admin}")[0] == 500, what="the open route")
         assert ask(port, host)[0] == 200
+
+
+def test_no_name_leads_to_the_proxy_itself_or_its_link_and_to_private_networks_only_if_allowed(
+    children: Children, names: tuple[str, ...]
+) -> None:
+    port = free_port()
+    serving = start_serve(children)
+    put_gateway(serving, port)
+    put_backend(serving, "chosen", dynamicResolver={"hostnames": ["*.example.com"]})
+    put_route(serving, "*.example.com", "chosen")
+    envoy = start_envoy(children, "gateway", "edge", xds=serving.xds, arguments=names, binary=ENVOY)
+    tried = "cluster.backend/default/chosen.upstream_cx_total"
+    children.wait_until(lambda: ask(port, "loop.example.com")[0] == 503, what="the route")
+    for name in ("private", "cgnat", "loop", "meta", "mapped", "six"):
+        assert ask(port, f"{name}.example.com:{envoy.admin}")[0] == 503, name
+    assert envoy.stat(tried) == 0, "nobody was connected to"
+
+    put_backend(serving, "chosen", dynamicResolver={"hostnames": ["*.example.com"], "allowPrivateAddresses": True})
+
+    def connects() -> bool:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: private.example.com\r\n\r\n")
+            return envoy.stat(tried) > 0
+
+    children.wait_until(connects, what="the private address to be tried")
+    before = envoy.stat(tried)
+    for name in ("loop", "meta", "mapped", "six"):
+        assert ask(port, f"{name}.example.com:{envoy.admin}")[0] == 503, name
+    assert envoy.stat(tried) == before

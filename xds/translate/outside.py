@@ -3,23 +3,32 @@
 - names: a DNS cluster, as of a service that is known by name only; IP addresses may stand beside them;
 - IP addresses and Unix sockets: a static cluster;
 - a dynamic resolver: Envoy's dynamic forward proxy, which looks up the `Host` of each request and keeps what it found
-  for 5 minutes after the last use, at most 1,024 names. Envoy 1.40 does that in the cluster, without a filter in
-  the listener. It balances nothing and checks no health: a policy's word on either has no effect.
+  for 5 minutes after the last use, at most 1,024 names, and judges the addresses. Envoy 1.40 does that in the cluster,
+  without a filter in the listener. It balances nothing and checks no health: a policy's word on either has no effect.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
-from mesh.kinds.backend import BackendEndpoint, BackendSpec
+from mesh.kinds.backend import BackendEndpoint, BackendSpec, DynamicResolver
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.trafficpolicy import TrafficSettings
 from mesh.model import Endpoint, Protocol
-from xds.schema import pack
+from xds.schema import encode, pack
 from xds.schema.types import Cluster, DynamicForwardProxyClusterConfig
 from xds.translate.cluster import DNS_CLUSTER, ClusterTLS, bare_cluster
 from xds.translate.timeouts import set_duration
 from xds.translate.upstream_connection import dns_options
+
+# What a name may not resolve to, whoever controls it: the proxy itself, its link (clouds' metadata), nobody, everybody,
+# and the ways to write such IPv4 addresses as IPv6.
+_NEVER = (
+    "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "100.100.100.200/32", "::/96", "::ffff:0:0/96",
+    "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fe80::/10", "ff00::/8", "fd00:ec2::254/128",
+)  # fmt: skip
+_PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10")
 
 DYNAMIC_FORWARD_PROXY = "envoy.clusters.dynamic_forward_proxy"
 MAX_NAMES = 1024
@@ -41,7 +50,7 @@ def outside_cluster(
     names = [endpoint.fqdn.hostname for endpoint in spec.endpoints if endpoint.fqdn is not None]
     cluster = bare_cluster(name, protocol=protocol, policy=policy, tls=tls, host=names[0] if names else "")
     if spec.dynamic_resolver is not None:
-        _resolve_dynamically(cluster, policy)
+        _resolve_dynamically(cluster, spec.dynamic_resolver, policy)
         return cluster
     if names:
         cluster.cluster_type.name = DNS_CLUSTER
@@ -80,19 +89,25 @@ def _set_address(made: Any, endpoint: BackendEndpoint) -> None:
         made.hostname = place
 
 
-def _resolve_dynamically(cluster: Any, policy: TrafficSettings | None) -> None:
+def _resolve_dynamically(cluster: Any, resolver: DynamicResolver, policy: TrafficSettings | None) -> None:
     for field in ("load_balancing_policy", "common_lb_config", "health_checks"):
         cluster.ClearField(field)
     cluster.lb_policy = Cluster.CLUSTER_PROVIDED
     config = DynamicForwardProxyClusterConfig()
     config.allow_insecure_cluster_options = True  # the names of certificates are those of a BackendTLSPolicy
     cache = config.dns_cache_config
-    cache.name = cluster.name
     cache.max_hosts.value = MAX_NAMES
+    for network in (*_NEVER, *(() if resolver.allow_private_addresses else _PRIVATE)):
+        address, _, length = network.partition("/")
+        refused = cache.resolved_address_filter.ranges.add()
+        refused.address_prefix = address
+        refused.prefix_len.value = int(length)
     dns = policy.dns if policy is not None else None
     family = dns.lookup_family if dns is not None else None
     cache.dns_lookup_family = _FAMILIES[family or "All"]
     if dns is not None and dns.refresh_rate is not None:
         set_duration(cache.dns_refresh_rate, milliseconds(dns.refresh_rate))
+    # Envoy keeps a cache by its name and refuses one of that name that is otherwise.
+    cache.name = f"{cluster.name}~{hashlib.sha256(encode(cache)).hexdigest()[:8]}"
     cluster.cluster_type.name = DYNAMIC_FORWARD_PROXY
     cluster.cluster_type.typed_config.CopyFrom(pack(config))
