@@ -17,6 +17,7 @@ from fairlead.processes import Children, free_port
 from fairlead.tokens import TOKEN_KEYS
 from fairlead.xds_authority import CA_KEY, CONFIG_MAP, SECRET, XdsAuthority
 from sds.bootstrap_authority import AUTHORITY_LIFE, OVERLAP, UnreadableAuthorityError
+from tests.support.agents import Mesh
 from tests.support.api_line import line_to
 from tests.support.kubernetes import PATIENCE, Cluster, eventually
 from tests.support.kubernetes_api import until
@@ -347,3 +348,23 @@ async def test_a_review_says_which_pod_the_token_is_bound_to_and_ends_with_the_p
     async with asyncio.timeout(ALLOWED):
         while not await refused():  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.2)
+
+
+# -- agents ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_agent_with_a_pods_token_gets_the_identity_of_its_account_and_with_another_token_none(
+    children: Children, cluster: Cluster, namespace: str
+) -> None:
+    account(cluster, namespace, "edge")
+    watched = ["--kubernetes", str(cluster.kubeconfig), "--kubernetes-namespaces", namespace]
+    mesh = Mesh(children, "", arguments=[*watched, "--kubernetes-lease", f"{namespace}/fairlead"])
+    # Where tokens are taken, the server shows a certificate of the authority that the ConfigMap tells of.
+    roots = eventually(lambda: bundle(cluster, namespace) or None, "the ConfigMap")
+    agent, _ = mesh.agent("edge", token=bound_token(cluster, namespace), roots=roots)
+    eventually(lambda: mesh.has_identity(agent), "the agent's certificate")
+    assert f"spiffe://cluster.local/ns/{namespace}/sa/edge" in agent.log.read_text()
+    other = token_of(cluster, namespace, "edge", audience="another")
+    stranger, _ = mesh.agent("edge", token=other, name="stranger", roots=roots)
+    eventually(lambda: "refused: the control plane's log says why" in stranger.log.read_text(), "its refusal")
+    assert not mesh.has_identity(stranger)
