@@ -353,8 +353,7 @@ class Server:
             await self._builder.build_first()
         self._waiting_for = []
         self._hub.open()
-        counts = len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES))
-        _log.info("ready: %d objects, %d services", *counts)
+        _log.info("ready: %d objects, %d services", len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES)))
         self._clusters.start(self._tasks)
         if self._identities is not None and self._identity_way is not None:
             self._identities.start(self._tasks)
@@ -458,9 +457,8 @@ class Server:
 
 
 def _limits(settings: Settings) -> Limits:
-    per_second = settings.streams_per_second
     return Limits(
-        rate=Rate(per_second=per_second, burst=max(1, round(per_second))),
+        rate=Rate(per_second=settings.streams_per_second, burst=max(1, round(settings.streams_per_second))),
         max_age=settings.stream_max_age or float("inf"),
         drain=settings.drain_time,
     )
