@@ -13,6 +13,7 @@ import msgspec
 
 from mesh.kinds.envoypatch import EnvoyPatch
 from mesh.kinds.routepolicy import RoutePolicy, has_parts
+from mesh.kinds.telemetrypolicy import TelemetryPolicy, writes_files
 from mesh.model import DECLARED, ObjectKey, RejectionKey
 from mesh.objects import OBJECTS
 from mesh.quarantine import QUARANTINE, Quarantined, fingerprint, quarantined
@@ -24,7 +25,11 @@ PREFIX: Final = "quarantine:"
 """How the names of its documents begin, in the collection of rejections."""
 
 _CAN_GO: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
-    {EnvoyPatch.__name__: lambda _: True, RoutePolicy.__name__: has_parts}
+    {
+        EnvoyPatch.__name__: lambda _: True,
+        RoutePolicy.__name__: has_parts,
+        TelemetryPolicy.__name__: writes_files,
+    }
 )
 """The kinds of objects without which things can be made, and whether that holds of one."""
 

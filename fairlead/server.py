@@ -369,8 +369,7 @@ class Server:
             await self._builder.build_first()
         self._waiting_for = []
         self._hub.open()
-        counts = len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES))
-        _log.info("ready: %d objects, %d services", *counts)
+        _log.info("ready: %d objects, %d services", len(self._engine.rows(OBJECTS)), len(self._engine.rows(SERVICES)))
         self._clusters.start(self._tasks)
         if self._identities is not None and self._identity_way is not None:
             self._identities.start(self._tasks)

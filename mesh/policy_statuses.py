@@ -30,7 +30,7 @@ from mesh.request_routes import REQUEST_KINDS, find_request_route
 from mesh.results import RESULTS, RESULTS_BY_OBJECT
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look
-from mesh.telemetry_policies import missing_collectors
+from mesh.telemetry_policies import missing_collectors, unwritable
 
 _SHOWN = 8
 
@@ -124,7 +124,12 @@ def telemetry_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, 
     idle = " ".join(_shared_with_others(look, key, refs))
     told = _conditions(look, key, policy, refs, _missing_place, idle, lost)
     missing = " ".join(missing_collectors(look, key))
-    return tuple(_also_missing(one, missing) if missing and one.type == "ResolvedRefs" else one for one in told)
+    told = tuple(_also_missing(one, missing) if missing and one.type == "ResolvedRefs" else one for one in told)
+    refused = unwritable(look, key)
+    if not refused:
+        return told
+    said = f"{refused} Its log files are left out. Fix: name files that the proxy can write; they are then tried again."
+    return (*told, Condition("Programmed", False, "Rejected", said))
 
 
 def _also_missing(resolved: Condition, said: str) -> Condition:

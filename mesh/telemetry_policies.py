@@ -28,6 +28,7 @@ from mesh.policies import (
     merge,
     namespace_levels,
 )
+from mesh.quarantine import quarantined
 from mesh.request_routes import REQUEST_KINDS, find_request_route
 from mesh.services import SERVICES
 from mesh.tables import Look, Reader, derived, each
@@ -96,12 +97,30 @@ def TELEMETRY_RULES(key: GatewayKey, look: Look) -> TelemetryRules | None:  # no
 
 
 def _told(look: Reader, effective: Effective) -> ListenerTelemetry:
-    settings: TelemetrySettings = effective.settings
+    settings = _writable(look, effective)
     said_in = {origin.path: origin.policy.namespace for origin in effective.origins}
     logs = tuple(_resolved(look, said_in.get(_LOGS, ""), collector_of(log)) for log in settings.access_logs or ())
     provider = settings.tracing.provider if settings.tracing is not None else None
     traces = _resolved(look, said_in.get(_PROVIDER, ""), traced_to(provider)) if provider is not None else None
     return ListenerTelemetry(settings, logs, traces)
+
+
+def _writable(look: Reader, effective: Effective) -> TelemetrySettings:
+    """The settings, without log files that an Envoy could not open: it would refuse the listener for them."""
+    settings: TelemetrySettings = effective.settings
+    if not any(log.file is not None for log in settings.access_logs or ()) or not unwritable(
+        look, effective.said_by(_LOGS)
+    ):
+        return settings
+    kept = tuple(log for log in settings.access_logs or () if log.file is None)
+    return msgspec.structs.replace(settings, access_logs=kept)
+
+
+def unwritable(look: Reader, key: ObjectKey) -> str:
+    """What an Envoy said of a policy's log files, as a sentence; empty where none refused them."""
+    policy = find(look, TelemetryPolicy, key)
+    out = quarantined(look, key, policy) if policy is not None else None
+    return out.words if out is not None else ""
 
 
 class Asked(msgspec.Struct, frozen=True):

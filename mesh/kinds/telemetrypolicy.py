@@ -174,3 +174,9 @@ class TelemetryPolicy(Object, frozen=True, kw_only=True):
     api_version: Literal["fairlead.dev/v1alpha1"]
     kind: Literal["TelemetryPolicy"]
     spec: TelemetryPolicySpec
+
+
+def writes_files(policy: TelemetryPolicy) -> bool:
+    """Whether a policy names files of the proxy's machine, which may not be there."""
+    stanzas = [policy.spec, *([policy.spec.overrides] if policy.spec.overrides is not None else [])]
+    return any(log.file is not None for one in stanzas for log in one.access_logs or ())

@@ -163,3 +163,17 @@ def test_a_refused_patch_stays_out_after_a_restart(children: Children) -> None:
     assert told(again, "bad") == before
     assert refused_clusters(again) == 0
     assert ask(port, HOST).status == 200
+
+
+def test_a_log_file_that_cannot_be_opened_is_left_out_and_the_listener_serves(children: Children) -> None:
+    port = free_port()
+    serving = start_serve(children)
+    put_shop(serving, start_backend(children, "shop"), port)
+    logs = [{"file": {"path": "/no/such/folder/access.log"}}, {"stdout": True}]
+    put(serving, "TelemetryPolicy", "telemetrypolicies", "logs", {"targetRefs": [GATEWAY], "accessLogs": logs})
+    start_envoy(children, "gateway", "edge", xds=serving.xds)
+    children.wait_until(lambda: reached(port, HOST), what="the gateway")
+    found = serving.client.get("/api/v1/namespaces/default/telemetrypolicies/logs")["status"]["conditions"]
+    said = next(each["message"] for each in found if each["type"] == "Programmed")
+    assert "/no/such/folder/access.log" in said
+    assert "left out" in said
