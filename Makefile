@@ -29,6 +29,10 @@ install: $(READY) ## make .venv with everything in it (the other targets do it t
 demo: $(READY) ## show the main job with real Envoy and real requests; KEEP=1 leaves it running
 	@exec $(BIN)/fairlead demo $(if $(KEEP),--keep)
 
+.PHONY: demo-rollout
+demo-rollout: $(READY) ## rollouts: a good version promoted, a bad one taken back, with the counts
+	@exec $(BIN)/fairlead demo --rollout $(if $(KEEP),--keep)
+
 .PHONY: demo-consul
 demo-consul: $(READY) ## the same for Consul: health, drain, canary by tag, failover; the consul on PATH, or Debian's
 	@exec $(BIN)/fairlead demo --consul "$$($(BIN)/python -m tests.support.consul)" $(if $(KEEP),--keep)

@@ -15,9 +15,10 @@ from api.gate import Gate
 from api.object_routes import JSON_TYPE, Doors, object_routes
 from api.objects import Objects
 from api.pages import page_routes
-from api.ports import CertificateAuthority, Config, Registrations, World, YamlParser
+from api.ports import CertificateAuthority, Config, Registrations, Rollouts, World, YamlParser
 from api.registration_routes import registration_routes
 from api.rendering import encoded
+from api.rollout_routes import rollout_routes
 from api.shared_renderings import SharedRenderings
 from api.traffic import Traffic
 from api.watching import Places
@@ -32,6 +33,7 @@ def create_app(
     parse_yaml: YamlParser,
     access: Access,
     registrations: Registrations | None = None,
+    rollouts: Rollouts | None = None,
     authority: CertificateAuthority | None = None,
     limits: Limits = DEFAULT_LIMITS,
     version: str = "0",
@@ -65,6 +67,7 @@ def create_app(
         limits=limits,
     )
     app.router.routes.append(object_routes(doors))
+    app.router.routes.append(rollout_routes(doors, rollouts))
     app.include_router(world_routes(world))
     app.include_router(authority_routes(authority, parse_yaml, limits))
     app.include_router(registration_routes(registrations, parse_yaml, limits))

@@ -6,10 +6,11 @@ like is known to `mesh.kinds`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mesh.kinds import KINDS, Kind, json_schema
+from mesh.rollout_machine import Command
 
 JSON = dict[str, Any]
 
@@ -68,6 +69,12 @@ _SPLIT: JSON = {
     "required": ["weights"],
     "additionalProperties": False,
     "example": {"rule": 0, "weights": {"reviews": 90, "reviews-v2": 10}},
+}
+_COMMANDS: Mapping[Command, str] = {
+    "pause": "Hold it where it is",
+    "resume": "Let a paused one go on, or approve its step",
+    "promote": "Give the canary all requests at once",
+    "abort": "Give the stable backend all requests at once",
 }
 _REGISTRATION: JSON = {
     "type": "object",
@@ -193,6 +200,10 @@ def _kind_paths(kind: Kind) -> Iterator[tuple[str, JSON]]:
     if kind.name == "HTTPRoute":
         shift = operation("split", "Shift weights between the backends of a rule", posted, written, _json_body(_SPLIT))
         yield f"{root}/{{name}}/split", {"post": shift}
+    if kind.name == "Rollout":
+        told = _answers({"200": read}, 400, 404, 409, 503)
+        for command, summary in _COMMANDS.items():
+            yield f"{root}/{{name}}/{command}", {"post": operation(command, summary, one, told)}
 
 
 def _world_paths() -> Iterator[tuple[str, JSON]]:

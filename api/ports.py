@@ -6,6 +6,7 @@ it and what the proxies say) and a parser for YAML.
 
     PortError
     ├── Conflict      the object is at another revision than the caller expected
+    ├── Invalid       what was sent cannot be so
     ├── NotFound      no such object, revision, proxy
     ├── Refused       what is asked for may not be done now
     ├── TooLarge      the store never takes so much
@@ -25,6 +26,7 @@ from mesh.kinds.meta import Object
 from mesh.model import ObjectKey
 from mesh.problems import Problem
 from mesh.registered import Registration, RegistrationKey
+from mesh.rollout_machine import Command
 
 
 class PortError(Exception):
@@ -37,6 +39,15 @@ class Conflict(PortError):
     def __init__(self, message: str, *, actual: int) -> None:
         super().__init__(message)
         self.actual = actual
+
+
+class Invalid(PortError):
+    """What was sent, named `what`, cannot be so; `problems` say which part."""
+
+    def __init__(self, problems: Sequence[Problem], *, what: str) -> None:
+        super().__init__(f"{what} is not valid")
+        self.problems = tuple(problems)
+        self.what = what
 
 
 class NotFound(PortError):
@@ -314,22 +325,36 @@ class RegistrationView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Registrations(Protocol):
-    """The instances that register themselves, each for as long as it is heard from."""
+    """The instances that register themselves, each for as long as it is heard from.
 
-    def all(self) -> Sequence[RegistrationView]:
+    All raise Unavailable where they are kept elsewhere and that does not answer.
+    """
+
+    async def all(self) -> Sequence[RegistrationView]:
         """Every one, sorted."""
         ...
 
-    def get(self, key: RegistrationKey) -> RegistrationView | None:
+    async def get(self, key: RegistrationKey) -> RegistrationView | None:
         """One of them."""
         ...
 
-    def put(self, key: RegistrationKey, registration: Registration) -> RegistrationView:
-        """Register it, or note that it is alive. Raises Refused where there are too many."""
+    async def put(self, key: RegistrationKey, registration: Registration) -> RegistrationView:
+        """Register it, or note that it is alive.
+
+        Raises Refused where there are too many or it is somebody else's, Invalid for what cannot be kept.
+        """
         ...
 
-    def delete(self, key: RegistrationKey) -> bool:
+    async def delete(self, key: RegistrationKey) -> bool:
         """Let it leave; False if it was not there."""
+        ...
+
+
+class Rollouts(Protocol):
+    """What moves Rollouts."""
+
+    async def order(self, key: ObjectKey, command: Command) -> None:
+        """Follow a person's command. Raises NotFound, Refused, Unavailable."""
         ...
 
 

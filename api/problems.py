@@ -18,7 +18,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from api.ports import Conflict, NotFound, Refused, TooLarge, Unavailable
+from api.ports import Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable
 from mesh.kinds import KINDS
 from mesh.problems import Problem, sentence, shown
 
@@ -92,6 +92,8 @@ def understood(error: Exception, path: str = "") -> Refusal:
         return error
     if isinstance(error, Conflict):
         return Refusal(409, "Conflict", str(error), headers={"Fairlead-Revision": str(error.actual)})
+    if isinstance(error, Invalid):
+        return invalid(error.problems, what=error.what)
     if isinstance(error, NotFound):
         return Refusal(404, "NotFound", str(error))
     if isinstance(error, Refused):
@@ -158,5 +160,5 @@ def install(app: FastAPI) -> None:
             log.warning("refused %s %s: %s. %s", request.method, where, refusal.detail, refusal.fix)
         return response(refusal)
 
-    for kind in (Refusal, Conflict, NotFound, Refused, TooLarge, Unavailable, HTTPException):
+    for kind in (Refusal, Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable, HTTPException):
         app.add_exception_handler(kind, answer)

@@ -52,7 +52,7 @@ class _Handlers:
     async def all(self, request: Request) -> Response:
         """Everything that registered, or what is of a namespace or service."""
         wanted = request.query_params
-        found = self._known.all() if self._known is not None else ()
+        found = await self._known.all() if self._known is not None else ()
         items = [
             _wire(view)
             for view in found
@@ -64,7 +64,7 @@ class _Handlers:
     async def get(self, request: Request) -> Response:
         """One instance."""
         key = _key(request)
-        view = self._registrations.get(key)
+        view = await self._registrations.get(key)
         if view is None:
             raise _unknown(key)
         return _json(_wire(view))
@@ -76,13 +76,13 @@ class _Handlers:
         registration, problems = check(value)
         if registration is None:
             raise invalid(problems, what="The registration")
-        view = self._registrations.put(key, registration)
+        view = await self._registrations.put(key, registration)
         return _json(_wire(view), status=201 if view.created else 200)
 
     async def delete(self, request: Request) -> Response:
         """Let one leave."""
         key = _key(request)
-        if not self._registrations.delete(key):
+        if not await self._registrations.delete(key):
             raise _unknown(key)
         return _json(key._asdict())
 

@@ -14,6 +14,8 @@ import msgspec
 from fairlead import ready
 from fairlead.addresses import Address
 from fairlead.overload import MAX_CONNECTIONS, overload_manager
+from mesh.model import Upstream
+from mesh.upstreams import written
 from mesh.validations.regexes import MAX_PROGRAM_SIZE
 
 Kind = Literal["gateway", "sidecar", "grpc"]
@@ -54,6 +56,7 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     ingress_port: int = 0
     egress_port: int = 0
+    upstreams: tuple[Upstream, ...] = ()
     region: str = ""
     zone: str = ""
 
@@ -72,6 +75,8 @@ class ProxyIdentity(msgspec.Struct, frozen=True, kw_only=True):
                 "ingress_port": self.ingress_port,
                 "egress_port": self.egress_port,
             }
+            if self.upstreams:
+                about["upstreams"] = [written(upstream) for upstream in self.upstreams]
         if agent:
             about["agent"] = True
         where = {key: value for key, value in (("region", self.region), ("zone", self.zone)) if value}
@@ -129,6 +134,7 @@ def envoy_bootstrap(
     agent: AgentSocket | None = None,
     max_connections: int = MAX_CONNECTIONS,
     max_heap: int | None = None,
+    report_times: bool = False,
 ) -> JSON:
     """The bootstrap of an Envoy: where its control plane is, and a listener for its administrator on loopback.
 
@@ -145,7 +151,8 @@ def envoy_bootstrap(
 
     Regular expressions are allowed the size that Fairlead's own validation allows: Envoy refuses more than 100 RE2
     instructions unless its runtime says otherwise. Load reports (LRS) go to the control plane too. What happens as
-    connections reach `max_connections`, or the heap `max_heap` bytes, is in `overload`.
+    connections reach `max_connections`, or the heap `max_heap` bytes, is in `overload`. `report_times`: all
+    metrics go to the control plane every five seconds, which Rollouts need to judge latency and nothing else does.
     """
     over_ads = {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}
     return {
@@ -168,6 +175,7 @@ def envoy_bootstrap(
         },
         "cluster_manager": {"load_stats_config": _grpc(api_type="GRPC")},
         "layered_runtime": {"layers": [_BASE_LAYER, {"name": "admin", "admin_layer": {}}]},
+        **({"stats_sinks": [_metrics_sink()]} if report_times else {}),
         "overload_manager": overload_manager(max_connections=max_connections, max_heap=max_heap),
     }
 
@@ -183,6 +191,22 @@ def _grpc(*, api_type: str) -> JSON:
         "api_type": api_type,
         "transport_api_version": "V3",
         "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER, "retry_policy": retry}}],
+    }
+
+
+def _metrics_sink() -> JSON:
+    """Metrics in messages of some 100 kB, so that none holds up the streams of others while it is read."""
+    return {
+        "name": "envoy.stat_sinks.metrics_service",
+        "typed_config": {
+            "@type": _TYPE + "envoy.config.metrics.v3.MetricsServiceConfig",
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": XDS_CLUSTER}},
+            "report_counters_as_deltas": True,
+            "emit_tags_as_labels": True,
+            "histogram_emit_mode": "HISTOGRAM",
+            "batch_size": 1_000,
+        },
     }
 
 

@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "delete": "Delete an object.",
         "get": "Show objects.",
         "diff": "Show what `apply` would change.",
+        "rollout": "Look at rollouts, and hold, promote or abort them.",
         "wait": "Wait until every affected proxy has acknowledged an object.",
     },
     "Look at what it does": {

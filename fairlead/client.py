@@ -82,10 +82,21 @@ class Answer:
             raise _stranger(self.server, f"with something that is not JSON ('{begin}')") from None
 
 
+class Trust(msgspec.Struct, frozen=True):
+    """Files in PEM for a server over TLS, empty for none: whom to believe, and who we are."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+_PLAIN_TRUST = Trust()
+
+
 class Client:
     """One server. Each call uses a connection of its own: commands make few calls, and none can poison the next."""
 
-    def __init__(self, server: str, *, token: str = "", timeout: float = 30.0) -> None:
+    def __init__(self, server: str, *, token: str = "", timeout: float = 30.0, trust: Trust = _PLAIN_TRUST) -> None:
         try:
             url = urlsplit(server)
         except ValueError:  # an IPv6 address without its bracket
@@ -101,6 +112,7 @@ class Client:
         self.secure = url.scheme == "https"
         self.token = token
         self.timeout = timeout
+        self.trust = trust
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """GET, decoded: an object, as everything is that the API answers.
@@ -177,12 +189,20 @@ class Client:
         return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
 
     def _trusting(self) -> ssl.SSLContext:
-        """Whom to believe: the system's authorities, or those of the file that FAIRLEAD_SERVER_CA names."""
-        file = os.environ.get(SERVER_CA) or None
+        """Whom to believe: the authorities of a file, of the one that FAIRLEAD_SERVER_CA names, else the system's."""
+        file = self.trust.ca or os.environ.get(SERVER_CA) or None
         try:
-            return ssl.create_default_context(cafile=file)
+            context = ssl.create_default_context(cafile=file)
         except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"{SERVER_CA}: {file}: {error}. Fix: a PEM file with the server's authorities") from None
+            what = "" if self.trust.ca else f"{SERVER_CA}: "
+            raise UsageError(f"{what}{file}: {error}. Fix: a PEM file with the server's authorities") from None
+        if self.trust.certificate:
+            try:
+                context.load_cert_chain(self.trust.certificate, self.trust.key or None)
+            except (OSError, ssl.SSLError) as error:
+                fix = "PEM files with a certificate and its key"
+                raise UsageError(f"{self.trust.certificate}: {error}. Fix: {fix}") from None
+        return context
 
     def _headers(self, extra: Mapping[str, str] | None, *, body: bytes | None = None) -> dict[str, str]:
         headers = {"Accept": "application/json"}

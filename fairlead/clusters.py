@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from discovery.kubernetes.definitions import Definitions
     from discovery.kubernetes.provisioner import Provisioner
 
+Observer = Callable[[ObjectKey, Mapping[str, Any] | None], None]
+
 DEFAULT = "default"
 IN_CLUSTER = "in-cluster"
 _NAMED = re.compile(r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)=(.*)", re.DOTALL)
@@ -115,6 +117,7 @@ class Cluster:
         self._lease = Lease(self.api, namespace=namespace, name=name, identity=identity, changed=self._lead)
         self._provisioner: Provisioner | None = None
         self._definitions: Definitions | None = None
+        self.observers: list[Observer] = []
 
     def look_up_definitions(self, submit: Callable[[Iterable[Change]], None]) -> None:
         """Have the releases of Gateway API's definitions written down."""
@@ -136,6 +139,18 @@ class Cluster:
         self._writer.observe(key, raw)
         if self._classes is not None:
             self._classes.observe(key, raw)
+        for observer in self.observers:
+            observer(key, raw)
+
+    @property
+    def leading(self) -> bool:
+        """Whether this replica acts on the cluster, at this moment."""
+        return self._lease.leading
+
+    @property
+    def holder(self) -> str:
+        """Who does, as far as known."""
+        return self._lease.holder
 
     def _lead(self, leading: bool) -> None:
         self._writer.lead(leading)
@@ -201,6 +216,19 @@ class Clusters:
     def places(self) -> Mapping[str, str]:
         """Where each cluster is, by its name: what was kept of one is good for no other that has its name now."""
         return {cluster.name: cluster.place for cluster in self._clusters}
+
+    def observe(self, observer: Observer) -> None:
+        """Have each object told as its API server holds it, with its status; before the sources are read."""
+        for cluster in self._clusters:
+            cluster.observers.append(observer)
+
+    def leads(self, source: str) -> bool:
+        """Whether this replica acts on the objects of a cluster, by its source's name."""
+        return any(cluster.leading for cluster in self._clusters if cluster.source.name == source)
+
+    def holder(self) -> str:
+        """Who leads in the first cluster, as far as known; empty where there is none."""
+        return next((cluster.holder for cluster in self._clusters), "")
 
     def zone(self, cluster: str, node: str) -> str:
         """The zone of a cluster's node; empty where that is not known."""

@@ -22,6 +22,7 @@ from mesh.tables import Commit
 if TYPE_CHECKING:
     from discovery.consul.http import Target
     from discovery.consul.source import ConsulSource, Plan
+    from fairlead.consul_registrations import ConsulRegistrations
 
 _FILES = ("consul_token_file", "consul_ca", "consul_cert", "consul_key")
 _MORE = (*_FILES, "consul_datacenters", "consul_partition", "consul_query_namespace")
@@ -36,6 +37,10 @@ def check(settings: Settings) -> None:
                     f"{_flag(name)}: there is no Consul that it is for. Fix: name an agent with --consul URL, or leave"
                     f" {_flag(name)} out"
                 )
+        if settings.registrations == "consul":
+            raise UsageError(
+                "--registrations consul: there is no agent to register with. Fix: name one with --consul URL"
+            )
         return
     check_url(settings.consul, "--consul")
     if bool(settings.consul_cert) != bool(settings.consul_key):
@@ -106,6 +111,8 @@ class ConsulWay:
         check(settings)
         self._needs = Needs()
         self._source: ConsulSource | None = None
+        self.registrations: ConsulRegistrations | None = None
+        """Where instances register themselves, if that is in Consul."""
         if settings.consul:
             from discovery.consul.http import Consul
             from discovery.consul.intention_source import IntentionSource
@@ -116,6 +123,10 @@ class ConsulWay:
             self._agent = Consul(agent)
             self._intentions = IntentionSource(self._agent)
             self._source = ConsulSource(self._agent, plan(settings), copies=partial(Copies, store, place=agent.url))
+            if settings.registrations == "consul":
+                from fairlead.consul_registrations import ConsulRegistrations
+
+                self.registrations = ConsulRegistrations(self._agent, namespace=settings.consul_namespace)
 
     @property
     def sources(self) -> Sequence[Source]:

@@ -13,20 +13,32 @@ from typing import Any
 
 import msgspec
 
-from fairlead.client import Client, RefusedError, segment
+from fairlead.client import Client, RefusedError, Trust, segment
 from fairlead.consul import check_url
 from fairlead.errors import CommandError, UsageError, oserror_words
 
 _META_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _MOST_META = 60  # Consul takes 64 pairs; some are ours
 _LONGEST = 512
+_HEAVIEST = 65535
 _SHORTEST_REAPING = 60.0  # seconds, Consul's own least
 _REAPING_TTLS = 10
+_PLAIN_TRUST = Trust()
 _GONE = frozenset({404, 500})  # agents before 1.11 say 500 where a check is not there
 
 
+class UnfitError(Exception):
+    """What Consul would not take, or take for something else: which field, what of it, and the fix."""
+
+    def __init__(self, field: str, problem: str, fix: str) -> None:
+        super().__init__(f"{problem}. Fix: {fix}")
+        self.field = field
+        self.problem = problem
+        self.fix = fix
+
+
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """What is registered; `namespace` empty: the one that the reader of Consul gives."""
+    """What is registered; `namespace` empty: the one that the reader gives. `marks` are meta beside the labels."""
 
     service: str
     id: str
@@ -36,6 +48,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] = {}
     weight: int = 1
     ttl: float = 15.0
+    marks: Mapping[str, str] = {}
 
     @property
     def check_id(self) -> str:
@@ -47,23 +60,23 @@ def body(instance: Instance) -> dict[str, Any]:
     """The registration as Consul's agent takes it.
 
     Raises:
-        UsageError: Consul would not take it, or take it for something else.
+        UnfitError: it cannot be so there.
     """
     for key, value in instance.labels.items():
         if not _META_KEY.fullmatch(key) or len(value) > _LONGEST:
-            raise UsageError(
-                f"--label: Consul takes no {key!r}. Fix: letters, digits, '-' and '_', at most 128, and a value of at"
-                f" most {_LONGEST}"
-            )
+            fix = f"letters, digits, '-' and '_', at most 128, and a value of at most {_LONGEST}"
+            raise UnfitError("label", f"Consul takes no {key!r}", fix)
     if len(instance.labels) > _MOST_META:
-        raise UsageError(f"--label: Consul takes no more than {_MOST_META}. Fix: leave some out")
+        raise UnfitError("label", f"Consul takes no more than {_MOST_META}", "leave some out")
+    if not 1 <= instance.weight <= _HEAVIEST:
+        raise UnfitError("weight", f"Consul takes 1 to {_HEAVIEST}", "write a smaller one")
     namespace = {"fairlead-namespace": instance.namespace} if instance.namespace else {}
     return {
         "Name": instance.service,
         "ID": instance.id,
         "Address": instance.address,
         "Port": instance.port,
-        "Meta": {**instance.labels, **namespace},
+        "Meta": {**instance.labels, **namespace, **instance.marks},
         "Weights": {"Passing": instance.weight, "Warning": instance.weight},
         "Check": {
             "CheckID": instance.check_id,
@@ -78,13 +91,29 @@ def body(instance: Instance) -> dict[str, Any]:
 class ConsulRegistrar:
     """Registers one instance at an agent and says that it is alive. The file with the token is read each time."""
 
-    def __init__(self, url: str, instance: Instance, *, token_file: str = "", timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        instance: Instance,
+        *,
+        token_file: str = "",
+        trust: Trust = _PLAIN_TRUST,
+        timeout: float = 5.0,
+    ) -> None:
         """Raises UsageError for what cannot be."""
         check_url(url, "--consul")
+        if trust != _PLAIN_TRUST and not url.startswith("https:"):
+            raise UsageError(f"--consul: {url} is not asked over TLS. Fix: write https://, or leave the files out")
+        if bool(trust.certificate) != bool(trust.key):
+            raise UsageError("--consul-cert and --consul-key belong together. Fix: name both files, or neither")
         self._url = url.rstrip("/")
         self._instance = instance
-        self._body = body(instance)
+        try:
+            self._body = body(instance)
+        except UnfitError as unfit:
+            raise UsageError(f"--{unfit.field}: {unfit}") from None
         self._token_file = token_file
+        self._trust = trust
         self._timeout = timeout
         self._registered = False
 
@@ -113,7 +142,7 @@ class ConsulRegistrar:
         self._registered = False
 
     def _put(self, path: str, content: Any = None) -> None:
-        client = Client(self._url, token=self._token(), timeout=self._timeout)
+        client = Client(self._url, token=self._token(), timeout=self._timeout, trust=self._trust)
         client.request("PUT", path, body=content)
 
     def _token(self) -> str:

@@ -53,6 +53,7 @@ def files_for(
             token=Token(CONFIG_DIR, server_name),
             readiness=Readiness(port=READY_PORT, host="::"),
             max_heap=_heap(parameters),
+            report_times=bool(parameters.report_times),
         )
         documents = {
             BOOTSTRAP: bootstrap,

@@ -8,6 +8,9 @@ import socket
 
 from fairlead.addresses import Address
 from fairlead.errors import CommandError, oserror_words
+from fairlead.settings import Settings
+from xds.server.admission import Rate
+from xds.server.serve import Limits
 
 _BACKLOG = 512
 
@@ -52,3 +55,13 @@ def cannot_listen(address: Address, error: OSError, *, flag: str) -> CommandErro
             f"{address} is in use by another process. Fix: choose another address with {flag} or {variable}"
         )
     return CommandError(f"cannot listen on {address}: {oserror_words(error)}. Fix: change {flag} or {variable}")
+
+
+def stream_limits(settings: Settings) -> Limits:
+    """What bounds the streams of proxies."""
+    per_second = settings.streams_per_second
+    return Limits(
+        rate=Rate(per_second=per_second, burst=max(1, round(per_second))),
+        max_age=settings.stream_max_age or float("inf"),
+        drain=settings.drain_time,
+    )

@@ -13,4 +13,5 @@ def mesh_row(settings: Settings) -> MeshSettings:
         trust_domain=settings.trust_domain,
         first_bytes_wait=settings.first_bytes_wait,
         envoy_patches=settings.envoy_patches,
+        route_code=settings.route_code,
     )

@@ -39,6 +39,7 @@ class Numbers(msgspec.Struct, frozen=True):
     shared: Callable[[], Mapping[str, int]] = dict
     consul: Callable[[], Mapping[str, Mapping[str, float]]] = dict
     key_sets: Callable[[], Mapping[str, Mapping[str, float]]] = dict
+    rollouts: Callable[[], Mapping[str, Mapping[str, int]]] = dict
 
 
 class Builds:
@@ -217,6 +218,20 @@ METRICS = (
         "gauge",
         "Seconds since the keys were fetched that were not fetched for longest; 0 before any were.",
         lambda n: [((), value) for value in n.key_sets().get("oldest", {}).values()],
+    ),
+    Described(
+        "rollouts",
+        "gauge",
+        "Rollouts: Pending, Progressing, Paused, Promoted, RolledBack.",
+        lambda n: _by(n.rollouts().get("phases", {})),
+        ("phase",),
+    ),
+    Described(
+        "rollout_transitions",
+        "counter",
+        "Times that a Rollout came to another phase.",
+        lambda n: _by(n.rollouts().get("transitions", {})),
+        ("phase",),
     ),
     Described(
         "ca_issued", "counter", "Certificates of workloads that were signed.", lambda n: _known(n.authority(), "issued")

@@ -135,7 +135,7 @@ class Children:
 
 
 def free_port(preferred: int = 0, *, host: str = "127.0.0.1") -> int:
-    """`preferred` if it can be bound now, else any free port.
+    """`preferred` if it can be bound now, else any free port; no other process is told of the same one meanwhile.
 
     Below those that Linux gives to connections (32768 and above): one of these may be taken between the look and the
     use.
@@ -146,5 +146,29 @@ def free_port(preferred: int = 0, *, host: str = "127.0.0.1") -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind((host, port))
-                return int(probe.getsockname()[1])
+                found = int(probe.getsockname()[1])
+                if _claim(found, again=port == preferred):
+                    return found
     raise CommandError(f"no free port on {host}")
+
+
+# What we told somebody of, oldest first, each held by a name among abstract Unix sockets, of which the kernel gives
+# each to one process and takes it back when that ends. Two demos that start together would look at 10000 both, and
+# their Envoys would share it (SO_REUSEPORT), each answering half of the other's requests.
+_CLAIMS: dict[int, socket.socket] = {}
+_MOST_CLAIMS = 200
+
+
+def _claim(port: int, *, again: bool) -> bool:
+    if port in _CLAIMS:
+        return again
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0fairlead-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _CLAIMS[port] = claim
+    if len(_CLAIMS) > _MOST_CLAIMS:
+        _CLAIMS.pop(next(iter(_CLAIMS))).close()
+    return True

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from mesh.kinds.envoypatch import EnvoyPatch
+from mesh.kinds.routepolicy import RoutePolicy, has_parts
 from mesh.model import DECLARED, ObjectKey, RejectionKey
 from mesh.objects import OBJECTS
 from mesh.quarantine import QUARANTINE, Quarantined, fingerprint, quarantined
@@ -22,7 +23,9 @@ from xds.translate.result_tables import results_of
 PREFIX: Final = "quarantine:"
 """How the names of its documents begin, in the collection of rejections."""
 
-_CAN_GO: Mapping[str, Callable[[Any], bool]] = MappingProxyType({EnvoyPatch.__name__: lambda _: True})
+_CAN_GO: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
+    {EnvoyPatch.__name__: lambda _: True, RoutePolicy.__name__: has_parts}
+)
 """The kinds of objects without which things can be made, and whether that holds of one."""
 
 

@@ -66,15 +66,15 @@ class Registrations:
             elif key not in self._kept:
                 self._keep(key, registration)
 
-    def all(self) -> Sequence[RegistrationView]:
+    async def all(self) -> Sequence[RegistrationView]:
         """See `api.ports.Registrations.all`."""
         return [self._view(key) for key in sorted(self._kept)]
 
-    def get(self, key: RegistrationKey) -> RegistrationView | None:
+    async def get(self, key: RegistrationKey) -> RegistrationView | None:
         """See `api.ports.Registrations.get`."""
         return self._view(key) if key in self._kept else None
 
-    def put(self, key: RegistrationKey, registration: Registration) -> RegistrationView:
+    async def put(self, key: RegistrationKey, registration: Registration) -> RegistrationView:
         """See `api.ports.Registrations.put`."""
         known = self._kept.get(key)
         if known is None:
@@ -87,7 +87,7 @@ class Registrations:
             self._save({str(key): msgspec.json.encode(registration)})
         return msgspec.structs.replace(self._view(key), created=known is None)
 
-    def delete(self, key: RegistrationKey) -> bool:
+    async def delete(self, key: RegistrationKey) -> bool:
         """See `api.ports.Registrations.delete`."""
         if key not in self._kept:
             return False

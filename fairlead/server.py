@@ -14,10 +14,10 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from api.access import Access
 from api.app import create_app
@@ -42,12 +42,13 @@ from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
 from fairlead.key_sets import KeySets
 from fairlead.lanes import Batch, Lanes
-from fairlead.listening import allow_many_connections, bind, cannot_listen
+from fairlead.listening import allow_many_connections, bind, cannot_listen, stream_limits
 from fairlead.mesh_row import mesh_row
 from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import ProblemLog
 from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
+from fairlead.rollout_way import RolloutWay
 from fairlead.root_gate import Seen
 from fairlead.security import accounts_of, by_own_authority, tokens_address
 from fairlead.settings import Settings
@@ -57,6 +58,7 @@ from fairlead.store_source import SOURCE, StoreSource
 from fairlead.system_trust import system_trust
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
+from fairlead.views import load_reports
 from fairlead.world import World
 from mesh.model import MESH, SYSTEM_TRUST, Audience
 from mesh.objects import OBJECTS
@@ -67,9 +69,8 @@ from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
 from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SECRET
-from xds.server.admission import Rate
 from xds.server.hub import Hub
-from xds.server.serve import InsecureAddressError, Limits, Tokens, XdsServer
+from xds.server.serve import InsecureAddressError, Tokens, XdsServer
 from xds.server.server_certificates import Tls
 from xds.translate.names import ROOTCA
 from xds.translate.root_certificates import ROOT_CERTIFICATES
@@ -120,8 +121,9 @@ class Server:
             tokens=tokens,
             trust_domain=settings.trust_domain,
             accounts=accounts,
-            limits=_limits(settings),
+            limits=stream_limits(settings),
             more=way.services if way is not None else None,
+            load_interval=settings.load_report_interval,
         )
         self._sources: list[Source] = (
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
@@ -141,6 +143,16 @@ class Server:
         self._store_source = StoreSource(
             shared, self._engine, self._builder.submit, other_sources=names, copies=self._store_copies
         )
+        self._rollouts = RolloutWay(
+            settings,
+            self._engine,
+            local=store,
+            shared=self._shared,
+            clusters=self._clusters,
+            submit=self._builder.submit,
+            busy=lambda: self._builder.building,
+        )
+        self._rollouts.listen(self._xds.loads, self._xds.times)
         self._documents = DocumentWriter(store, rejections.COLLECTION)
         self._key_sets = KeySets(settings, store, self._engine, submit=self._builder.submit)
         self._rejections = Rejections(
@@ -217,7 +229,7 @@ class Server:
             on_its_way=self._store_source.on_its_way,
             source_problems=self._source_problems,
             waiting_for=lambda: self._waiting_for,
-            load_reports=self._load_reports,
+            load_reports=lambda: load_reports(self._xds.loads),
             metrics=lambda: page(),  # noqa: PLW0108 - the page needs the app, which needs the world
         )
         app = create_app(
@@ -226,7 +238,8 @@ class Server:
             feed=self._feed,
             parse_yaml=_parse_yaml,
             access=access,
-            registrations=self._registrations,
+            registrations=self._consul.registrations or self._registrations,
+            rollouts=self._rollouts,
             authority=self._desk(),
             version=own_version(),
         )
@@ -240,10 +253,11 @@ class Server:
                 faults=lambda: len(self._engine.faults),
                 problems=lambda: Counter(problem.source for problem in self._source_problems()),
                 version=own_version(),
-                registered=self._registrations.numbers,
+                registered=(self._consul.registrations or self._registrations).numbers,
                 shared=self._shared.numbers if self._shared is not None else dict,
                 consul=self._consul.numbers,
                 key_sets=self._key_sets.numbers,
+                rollouts=self._rollouts.numbers,
                 authority=self._identities.numbers if self._identities is not None else dict,
             )
         )
@@ -271,6 +285,7 @@ class Server:
             kept = (self._documents, self._key_sets, self._known_audiences, self._known_registrations)
             for writer in (*kept, self._acknowledgements):
                 stack.push_async_callback(writer.flush)
+            stack.push_async_callback(self._rollouts.close)
             if self._token_way is not None:
                 stack.push_async_callback(self._token_way.flush)
             stack.push_async_callback(self._clusters.close)
@@ -331,6 +346,7 @@ class Server:
         self._audiences.load(await self._store.documents(audiences.COLLECTION))
         self._registrations.load(await self._store.documents(registrations.COLLECTION))
         await self._acknowledgements.load()
+        await self._rollouts.load()
         self._builder.submit((Change(MESH, "", mesh_row(self._settings)), Change(SYSTEM_TRUST, "", system_trust())))
         if self._identities is not None:
             await self._identities.load()
@@ -369,6 +385,7 @@ class Server:
         self._acknowledgements.start(self._tasks)
         self._tasks.start("registrations", self._registrations.sweep())
         self._tasks.start("rejections", self._rejections.watch())
+        self._rollouts.start(self._tasks)
         self._tasks.start("memory", memory.trim_after_bursts(self._hub.telemetry.bytes_sent.total))
         for source, batches in following:
             self._tasks.start(source.name, self._follow(source, batches))
@@ -403,6 +420,7 @@ class Server:
         self._rejections.committed(commit)
         self._acknowledgements.committed(commit)
         self._key_sets.committed(commit)
+        self._rollouts.rollouts.committed(commit)
         self._clusters.committed(commit)
         self._consul.committed(commit)
         if self._identities is not None and self._identity_way is not None:
@@ -439,31 +457,6 @@ class Server:
 
     def _note_problems(self) -> None:
         self._problem_log.note(self._source_problems())
-
-    def _load_reports(self) -> Sequence[Mapping[str, Any]]:
-        return [
-            {
-                "node": node,
-                "cluster": load.cluster,
-                "succeeded": load.succeeded,
-                "failed": load.failed,
-                "inProgress": load.in_progress,
-                "dropped": load.dropped,
-                "issued": load.issued,
-                "intervalSeconds": load.interval_seconds,
-            }
-            for node in self._xds.loads.nodes()
-            for load in self._xds.loads.of(node)
-        ]
-
-
-def _limits(settings: Settings) -> Limits:
-    per_second = settings.streams_per_second
-    return Limits(
-        rate=Rate(per_second=per_second, burst=max(1, round(per_second))),
-        max_age=settings.stream_max_age or float("inf"),
-        drain=settings.drain_time,
-    )
 
 
 def _parse_yaml(text: str) -> Parsed:

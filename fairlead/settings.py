@@ -123,6 +123,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " takes over in part, and Envoy's panic threshold counts."
         ),
     ] = False
+    registrations: Annotated[
+        Literal["store", "consul"],
+        _about(
+            "Where instances that register over REST are kept: `store` is this server's own, `consul` the agent of"
+            " `consul`, whose token then needs `service:write`."
+        ),
+    ] = "store"
     store: Annotated[
         str,
         _about(
@@ -160,6 +167,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     xds_client_ca: Annotated[
         str, _about("PEM file with the authorities whose client certificates proxies must show.")
     ] = ""
+    load_report_interval: Annotated[
+        float,
+        Meta(ge=0.1, le=3_600),
+        _about("How often proxies report the load of their clusters (LRS); a Rollout is judged by these reports."),
+    ] = 10.0
+    prometheus: Annotated[
+        tuple[str, ...],
+        _about(
+            "A Prometheus server that Rollouts may ask, a URL like `https://prometheus.example.com`; the first is meant"
+            " where a query names none. May be given several times."
+        ),
+    ] = ()
     xds_tokens: Annotated[
         str,
         _about(
@@ -220,6 +239,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         _about(
             "Apply EnvoyPatches. Who may write one can do anything to the traffic of what it is for, and make its"
             " proxies refuse what they are told; see docs/how-to/envoy-patches.md."
+        ),
+    ] = False
+    route_code: Annotated[
+        bool,
+        _about(
+            "Run the Lua and Wasm of RoutePolicies. Who may write some can keep a proxy's worker busy, ask whatever the"
+            " proxy knows and lead requests to other routes; without this such a route answers 500."
         ),
     ] = False
     first_bytes_wait: Annotated[

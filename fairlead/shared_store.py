@@ -55,6 +55,16 @@ class SharedStore:
         self.store.on_identity = lambda identity: self._known.save({self.place: identity.encode()})
         self.store.on_problems = on_problems
 
+    @property
+    def leading(self) -> bool:
+        """Whether this replica leads, at this moment."""
+        return self._leader.leading
+
+    @property
+    def holder(self) -> str:
+        """Who leads, as far as known."""
+        return self._leader.holder
+
     def numbers(self) -> Mapping[str, int]:
         """For the metrics page."""
         return {"leading": int(self._leader.leading)}

@@ -48,7 +48,7 @@ class Reviews:
         except NoReviewError as error:
             raise CannotReviewError(str(error)) from None
         zone = self._zone(account.cluster, account.node) if account.node else ""
-        return Vouched(account.namespace, account.name, account.expires_at, zone)
+        return Vouched(account.namespace, account.name, account.expires_at, zone, account.node)
 
 
 TOKEN_KEYS = "token-keys"  # noqa: S105 - a name

@@ -16,6 +16,7 @@ from mesh.model import Endpoint, ServiceKey
 from mesh.policies import Told
 from mesh.services import Service, ServiceEndpoints
 from xds.schema.type_urls import CODES
+from xds.server.lrs import Loads
 from xds.server.states import ProxyState, TypeState
 
 _TAKES_REQUESTS = frozenset({"Healthy", "Unknown", "Degraded"})
@@ -181,4 +182,22 @@ def _tokens_wire(tokens: tuple[TokenRule, ...]) -> list[dict[str, Any]]:
     return [
         {"provider": each.provider, "claims": [{"path": list(path), "value": value} for path, value in each.claims]}
         for each in tokens
+    ]
+
+
+def load_reports(loads: Loads) -> list[Mapping[str, Any]]:
+    """What proxies last reported of load, one row for each and cluster."""
+    return [
+        {
+            "node": node,
+            "cluster": load.cluster,
+            "succeeded": load.succeeded,
+            "failed": load.failed,
+            "inProgress": load.in_progress,
+            "dropped": load.dropped,
+            "issued": load.issued,
+            "intervalSeconds": load.interval_seconds,
+        }
+        for node in loads.nodes()
+        for load in loads.of(node)
     ]

@@ -31,6 +31,7 @@ from fairlead.views import (
     proxy_view,
     service_view,
 )
+from mesh.attachments import ATTACHMENTS
 from mesh.authorization import AUTHORIZATIONS, Caller
 from mesh.client_policies import CLIENT_RULES, effective_client_policies
 from mesh.explain import GatewayNotFoundError, explain
@@ -51,6 +52,7 @@ from mesh.policies import ROUTE_RULES, TRAFFIC, effective_policies
 from mesh.problems import Problem
 from mesh.proxyless import limits
 from mesh.request_authentication import REQUIREMENTS, WORKLOAD_REQUIREMENTS, told
+from mesh.route_places import effective_at_places
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
 from mesh.tables import Present, Table
@@ -233,6 +235,7 @@ class World:
             *told(requirements, workloads),
             *effective_client_policies(clients),
             *effective_policies(traffic, routes),
+            *effective_at_places(Present(self._engine), list(self._engine.rows(ATTACHMENTS).items())),
             *effective_telemetry(gateways, traced),
         )
         return [effective_wire(one) for one in effective]

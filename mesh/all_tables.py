@@ -29,6 +29,7 @@ from mesh.request_authentication import (
     WORKLOAD_REQUIREMENTS,
 )
 from mesh.results import RESULTS
+from mesh.rollouts import ROLLOUT_PLANS, ROLLOUT_SHARES
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
 from mesh.tables import Table
@@ -43,6 +44,8 @@ TABLES: tuple[Table[Any, Any], ...] = (
     QUARANTINE,
     OBJECTS,
     SHADOWED,
+    ROLLOUT_SHARES,
+    ROLLOUT_PLANS,
     SERVICES,
     ENDPOINTS,
     VISIBLE,

@@ -32,8 +32,8 @@ def _gateway(key: GatewayKey, _row: Gateway) -> tuple[Audience]:
 
 
 def _audiences(key: Audience, _row: Connected) -> tuple[Audience, ...]:
-    """An audience, and the same without its zone: what is made for all zones alike is made for that."""
-    return (key, key._replace(zone="")) if key.zone else (key,)
+    """An audience, and the same without what tells its proxies apart: what is made for all is made for those."""
+    return tuple(dict.fromkeys((key, key.kin, key.kin._replace(zone="", upstreams=()))))
 
 
 @derived("sights", each(GATEWAYS, _gateway), each(AUDIENCES, _audiences))

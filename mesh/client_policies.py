@@ -14,7 +14,11 @@ import msgspec
 
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.clientpolicy import ClientPolicy, ClientSettings
+from mesh.kinds.listenerset import ListenerSet
+from mesh.listener_sets import gateway_of
 from mesh.listeners import GatewayListener
+from mesh.model import ObjectKey
+from mesh.objects import find
 from mesh.policies import Effective, Level, Target, Told, layers, merge, namespace_levels
 from mesh.tables import Look, Reader, derived, each
 
@@ -24,6 +28,7 @@ PORT_FIELDS = ("proxyProtocol", "tcpKeepalive", "connections.bufferLimit")
 """The paths of what the listeners of a port share."""
 
 NOTHING = ClientSettings()
+_KIND = ClientPolicy.__name__
 
 
 class ClientRules(msgspec.Struct, frozen=True):
@@ -68,6 +73,32 @@ def on_port(gateway: Gateway, listener: GatewayListener) -> frozenset[str]:
     return frozenset(other.name for other in gateway.listeners if other.place == listener.place)
 
 
+def part_levels(policy: str, key: GatewayKey, gateway: Gateway, names: frozenset[str]) -> list[Level]:
+    """The levels below a Gateway of listeners that share a chain or a port, the widest first.
+
+    What a ListenerSet's owner says counts where all of them are the set's: not for listeners of others.
+    """
+    levels = [Level(Target(policy, "Gateway", *key), names)]
+    shared = [listener for listener in gateway.listeners if listener.name in names]
+    owners = {listener.owner for listener in shared}
+    owner = owners.pop() if len(owners) == 1 else None
+    if owner is not None:
+        target = Target(policy, "ListenerSet", owner.namespace, owner.name)
+        levels += [Level(target), Level(target, frozenset(listener.section for listener in shared))]
+    return levels
+
+
+def shared_with_others(look: Reader, listener_set: ObjectKey, section: str | None) -> Iterator[str]:
+    """The listeners of a set of which policies for the set say nothing, each in a sentence."""
+    found = find(look, ListenerSet, listener_set)
+    parent = gateway_of(found) if found is not None else None
+    gateway = look(GATEWAYS, GatewayKey(parent.namespace, parent.name)) if parent is not None else None
+    for listener in gateway.of_set(listener_set) if gateway is not None else ():
+        others = (one for one in gateway.listeners if one.name in sharing(gateway, listener)) if gateway else ()
+        if section in (None, listener.section) and any(one.owner != listener_set for one in others):
+            yield f"It has no effect on listener {listener.section}, which shares port {listener.port} with others."
+
+
 @derived("client_rules", each(GATEWAYS))
 def CLIENT_RULES(key: GatewayKey, look: Look) -> ClientRules | None:  # noqa: N802
     """The Gateways of which some ClientPolicy says something."""
@@ -77,8 +108,10 @@ def CLIENT_RULES(key: GatewayKey, look: Look) -> ClientRules | None:  # noqa: N8
     around = gateway_levels(look, key)
     whole = merge(layers(look, around), ClientSettings)
     served = [listener for listener in gateway.listeners if listener.programmed and listener.protocol != "UDP"]
-    listeners = _differing(look, around, whole, {each.name: sharing(gateway, each) for each in served})
-    ports = _differing(look, around, whole, {each.port: on_port(gateway, each) for each in served})
+    by_listener = {each.name: part_levels(_KIND, key, gateway, sharing(gateway, each)) for each in served}
+    by_port = {each.port: part_levels(_KIND, key, gateway, on_port(gateway, each)) for each in served}
+    listeners = _differing(look, around, whole, by_listener)
+    ports = _differing(look, around, whole, by_port)
     if whole is None and not listeners:
         return None
     rules = ClientRules(whole, listeners, ports)
@@ -94,14 +127,16 @@ def gateway_levels(look: Reader, key: GatewayKey) -> list[Level]:
 
 
 def _differing(
-    look: Look, around: list[Level], whole: Effective | None, parts: dict[Part, frozenset[str]]
+    look: Look, around: list[Level], whole: Effective | None, parts: dict[Part, list[Level]]
 ) -> tuple[tuple[Part, Effective], ...]:
     """What holds for parts of which policies say more than of the whole."""
-    merged = (
-        (part, merge(layers(look, [*around, Level(around[-1].target, names)]), ClientSettings))
-        for part, names in sorted(parts.items())
-    )
-    return tuple((part, effective) for part, effective in merged if effective is not None and effective != whole)
+    merged = ((part, _merged(look, around + parts[part])) for part in parts)
+    differing = [(part, effective) for part, effective in merged if effective is not None and effective != whole]
+    return tuple(sorted(differing, key=lambda item: item[0]))
+
+
+def _merged(look: Reader, levels: list[Level]) -> Effective | None:
+    return merge(layers(look, levels), ClientSettings)
 
 
 def _addresses(gateway: Gateway) -> tuple[str, ...]:

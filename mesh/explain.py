@@ -225,7 +225,9 @@ def _in_listener(look: Reader, key: ListenerKey, listener: GatewayListener, aske
             answer = _by_rule(look, candidate, found, listener, asked)
             rest = tuple(tried)
             return msgspec.structs.replace(answer, virtual_host=chosen or "*", others=(*rest, *others)[:OTHERS])
-        tried.append(Passed(f"{candidate.key} rules[{candidate.rule}].matches[{candidate.match}]", why))
+        declared = found.declared(candidate.rule)
+        cohort = " (cohort of a Rollout)" if declared != candidate.rule else ""
+        tried.append(Passed(f"{candidate.key} rules[{declared}].matches[{candidate.match}]{cohort}", why))
     why = f"no route for {chosen or 'any host'} matches the request"
     return Explanation("respond", why, status=404, virtual_host=chosen or "*", others=(*tried, *others)[:OTHERS])
 
@@ -279,12 +281,14 @@ def _by_rule(
         outcome, status, why = "respond", route.unable, "no backend of the rule is valid"
     else:
         outcome, status, why = "forward", 0, "the first match of the most specific host"
+    if route.declared(candidate.rule) != candidate.rule:
+        why = f"{why}; the request is of a Rollout's cohort"
     return Explanation(
         outcome,
         why,
         status=status,
         route=candidate.key,
-        rule=candidate.rule,
+        rule=route.declared(candidate.rule),
         rule_name=rule.name or "",
         match_index=candidate.match,
         match=match_words(match),
@@ -316,13 +320,14 @@ def _shares(
         if isinstance(backend, Invalid) or refused:
             shares.append(Share(name, ref.weight, share, problem=refused))
             continue
-        count = _endpoint_count(look, backend)
+        count = endpoint_count(look, backend)
         problem = "" if count else "It has no endpoints: requests answer 503."
         shares.append(Share(name, ref.weight, share, backend=backend, endpoints=count, problem=problem))
     return tuple(shares)
 
 
-def _endpoint_count(look: Reader, backend: Backend) -> int:
+def endpoint_count(look: Reader, backend: Backend) -> int:
+    """How many endpoints a backend has."""
     if backend.outside:
         outside = find_outside(look, backend.service)
         return len(outside.spec.endpoints) or 1 if outside is not None else 0

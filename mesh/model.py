@@ -78,7 +78,8 @@ class Locality(NamedTuple):
 class Endpoint(msgspec.Struct, frozen=True, order=True):
     """One instance of a service. `ports` maps port names to numbers, as sorted pairs.
 
-    `for_zones` are the zones whose clients it is meant for first, sorted; empty for all (`mesh.nearness`).
+    `for_zones` are the zones whose clients it is meant for first, and `for_nodes` the nodes, both sorted; empty for all
+    (`mesh.nearness`).
     """
 
     address: str
@@ -91,6 +92,7 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
     service_account: str = ""
     mesh_tls: bool = False
     for_zones: tuple[str, ...] = ()
+    for_nodes: tuple[str, ...] = ()
 
 
 class DiscoveredServiceKey(NamedTuple):
@@ -127,14 +129,24 @@ class DiscoveredEndpoints(msgspec.Struct, frozen=True):
     stale: bool = False
 
 
+class Upstream(NamedTuple):
+    """A TCP port of a service that a sidecar's workload finds on loopback, at the port `listen`."""
+
+    listen: int
+    namespace: str
+    service: str
+    port: int
+
+
 class Audience(NamedTuple):
     """Proxies that must see the same thing: replicas of a gateway, sidecars of a workload, gRPC clients of a namespace.
 
     `kind` is `gateway`, `sidecar` or `grpc`, `name` the Gateway's or the Service's name (empty for `grpc`). The ports
     are a sidecar's own, 0 elsewhere: `port` its service listens on, `ingress_port` and `egress_port` itself. `sotw` is
     set for replicas of a gateway that speak state-of-the-world: they get the same routes in another form. `zone` is
-    where they run, as far as that is known: endpoints that are meant for it come first for them. `mesh_tls`: an agent
-    beside them gives them a workload's certificate.
+    where they run, as far as that is known: endpoints that are meant for it come first for them; `node` is the same for
+    the proxies of a Gateway on one machine. `mesh_tls`: an agent beside them gives them a workload's certificate.
+    `upstreams` are what a sidecar offers beside HTTP, sorted.
     """
 
     kind: str
@@ -146,6 +158,13 @@ class Audience(NamedTuple):
     sotw: bool = False
     zone: str = ""
     mesh_tls: bool = False
+    node: str = ""
+    upstreams: tuple[Upstream, ...] = ()
+
+    @property
+    def kin(self) -> Audience:
+        """All who see the same but for endpoints near by: what one of them refuses or takes says of all."""
+        return self._replace(node="") if self.node else self
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -237,13 +256,15 @@ class MeshSettings(msgspec.Struct, frozen=True):
 
     Policies for the Namespace `root_namespace`, in it, are for all namespaces. Identities are of `trust_domain`.
     `first_bytes_wait` is how long (ms) a PERMISSIVE TCP port waits for a client's first bytes before it counts as
-    plaintext. `envoy_patches`: whether EnvoyPatches are applied.
+    plaintext. `envoy_patches`: whether EnvoyPatches are applied, `route_code`:
+    whether Lua and Wasm of RoutePolicies run.
     """
 
     root_namespace: str = "fairlead-system"
     trust_domain: str = "cluster.local"
     first_bytes_wait: int = 500
     envoy_patches: bool = False
+    route_code: bool = False
 
 
 class TrustBundleRow(msgspec.Struct, frozen=True):
@@ -273,6 +294,50 @@ class SystemTrust(msgspec.Struct, frozen=True):
     pem: bytes
 
 
+Phase = Literal["Pending", "Progressing", "Paused", "Promoted", "RolledBack"]
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """Requests that ended, as proxies report them."""
+
+    succeeded: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.succeeded + self.failed
+
+    def plus(self, other: Tally) -> Tally:
+        """Both together."""
+        return Tally(self.succeeded + other.succeeded, self.failed + other.failed)
+
+
+class RolloutState(msgspec.Struct, frozen=True, rename="camel"):
+    """How far a Rollout has come; rows of `ROLLOUT_STATES` under its key, kept in the store (`mesh.rollout_machine`).
+
+    `moves` says what is being moved, so that another thing begins anew. `step` counts from 1, 0 before the first;
+    `weight` is the canary's share in percent. `since` is when the step began and `checked` when its present check did,
+    in seconds since 1970; `passed` are its checks that were passed, `failed` those failed in a row. `canary` and
+    `stable` count the requests of all checks. `revision` grows with each change: of two states the later one holds.
+    """
+
+    moves: str
+    phase: Phase = "Pending"
+    step: int = 0
+    weight: int = 0
+    since: float = 0.0
+    checked: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    approved: bool = False
+    reason: str = ""
+    message: str = ""
+    canary: Tally = Tally()
+    stable: Tally = Tally()
+    revision: int = 0
+
+
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")
 DISCOVERED_SERVICES: Input[DiscoveredServiceKey, DiscoveredService] = Input("discovered_services")
 DISCOVERED_ENDPOINTS: Input[DiscoveredEndpointsKey, DiscoveredEndpoints] = Input("discovered_endpoints")
@@ -284,6 +349,7 @@ MESH: Input[str, MeshSettings] = Input("mesh")
 TRUST_BUNDLES: Input[str, TrustBundleRow] = Input("trust_bundles")
 KEY_SETS: Input[str, KeySetRow] = Input("key_sets")
 SYSTEM_TRUST: Input[str, SystemTrust] = Input("system_trust")
+ROLLOUT_STATES: Input[ObjectKey, RolloutState] = Input("rollout_states")
 
 DISCOVERED_SERVICES_BY_NAME = DISCOVERED_SERVICES.index("name", lambda key, _: (ServiceKey(key.namespace, key.name),))
 DISCOVERED_ENDPOINTS_BY_SERVICE = DISCOVERED_ENDPOINTS.index(
@@ -293,6 +359,7 @@ SIDECARS_BY_SERVICE = AUDIENCES.index(
     "fronted service",
     lambda key, _: (ServiceKey(key.namespace, key.name),) if key.kind == "sidecar" and key.ingress_port else (),
 )
+AUDIENCES_BY_NODE = AUDIENCES.index("node", lambda key, _: (key.node,) if key.node else ())
 REJECTIONS_BY_AUDIENCE = REJECTIONS.index("audience", lambda key, _: (key.audience,))
 REJECTIONS_BY_GATEWAY = REJECTIONS.index(
     "gateway",
@@ -312,6 +379,7 @@ INPUTS = (
     TRUST_BUNDLES,
     KEY_SETS,
     SYSTEM_TRUST,
+    ROLLOUT_STATES,
 )
 
 

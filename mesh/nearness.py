@@ -1,9 +1,10 @@
-"""Which endpoints come first for clients of a zone, where some are meant for it.
+"""Which endpoints come first for clients of a zone or on a node, where some are meant for it.
 
 Kubernetes writes such hints into EndpointSlices (`trafficDistribution`, topology-aware routing); a `Service` of ours
-may say `forZones`. They count as kube-proxy has it (KEP-2433, KEP-4444): only when every endpoint that takes traffic
-carries hints, so that a half-written set misleads nobody, and when one of them is for the client's zone. Other than
-kube-proxy, Envoy then keeps the rest of the endpoints behind those, for when too few of them are healthy.
+may say `forZones`. They count as kube-proxy has it (KEP-2433, KEP-4444, KEP-3015): only when every endpoint that takes
+traffic carries hints, so that a half-written set misleads nobody, and when one of them is for the client's node or else
+its zone. Other than kube-proxy, Envoy then keeps the rest of the endpoints behind those, for when too few of them are
+healthy.
 
 A TrafficPolicy with `preferSameZone` says the same by where the endpoints are.
 """
@@ -32,6 +33,29 @@ def zones_apart(endpoints: Sequence[Endpoint], *, same_zone: bool = False) -> fr
                 return frozenset()
             found.update(meant)
     return frozenset(found)
+
+
+def nodes_apart(endpoints: Sequence[Endpoint]) -> frozenset[str]:
+    """The nodes whose clients see the endpoints in an order of their own; empty where all see them alike."""
+    serving = [endpoint for endpoint in endpoints if endpoint.health not in _TAKES_NO_TRAFFIC]
+    if not all(endpoint.for_nodes for endpoint in serving):
+        return frozenset()
+    return frozenset(name for endpoint in serving for name in endpoint.for_nodes)
+
+
+def nearest_to_node(endpoints: Iterable[Endpoint], node: str, *, same_zone: bool = False) -> list[Endpoint]:
+    """The endpoints as clients on a node see them: those meant for it, those meant for its zone, all others.
+
+    Its zone is that of the endpoints which are meant for it: they are on it.
+    """
+    given = list(endpoints)
+    near = [endpoint for endpoint in given if node in endpoint.for_nodes]
+    rest = [endpoint for endpoint in given if node not in endpoint.for_nodes]
+    zone = next((endpoint.locality.zone for endpoint in near if endpoint.locality.zone), "")
+    if zone in zones_apart(given, same_zone=same_zone):
+        rest = nearest_first(rest, zone, same_zone=same_zone)
+    behind = 1 + max((endpoint.priority for endpoint in near), default=0)
+    return [*near, *(msgspec.structs.replace(endpoint, priority=endpoint.priority + behind) for endpoint in rest)]
 
 
 def nearest_first(endpoints: Iterable[Endpoint], zone: str, *, same_zone: bool = False) -> list[Endpoint]:

@@ -85,6 +85,10 @@ class Effective(msgspec.Struct, frozen=True):
     settings: Any
     origins: tuple[Origin, ...]
 
+    def said_by(self, path: str) -> ObjectKey:
+        """The object that set a field which is set."""
+        return next(origin.policy for origin in self.origins if origin.path == path)
+
 
 def _spec(policy: Object) -> _PolicySpec:
     spec: _PolicySpec = policy.spec  # type: ignore[attr-defined]  # all kinds of POLICY_KINDS have one

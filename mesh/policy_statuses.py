@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from mesh.client_policies import PORT_FIELDS, http3_without_effect, on_port, sharing
+from mesh.client_policies import PORT_FIELDS, http3_without_effect, on_port, shared_with_others, sharing
 from mesh.conditions import Condition
 from mesh.envoy_patches import patch_conditions, target_refs
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.clientpolicy import ClientPolicy
+from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.meta import Object
 from mesh.kinds.policy import PolicyTargetReference
 from mesh.kinds.requestauthentication import RequestAuthentication
@@ -23,8 +24,10 @@ from mesh.kinds.trafficpolicy import TrafficPolicy
 from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import OBJECTS, find
 from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
+from mesh.problems import sentence
 from mesh.request_authentication import key_conditions, missing_target, without_effect
 from mesh.request_routes import REQUEST_KINDS, find_request_route
+from mesh.results import RESULTS, RESULTS_BY_OBJECT
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look
 from mesh.telemetry_policies import missing_collectors
@@ -44,7 +47,18 @@ def traffic_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ..
 def route_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
     """The conditions of a RoutePolicy."""
     policy = find(look, RoutePolicy, key)
-    return _conditions(look, key, policy, policy.spec.target_refs, _missing_route) if policy is not None else ()
+    if policy is None:
+        return ()
+    return (*_conditions(look, key, policy, policy.spec.target_refs, _missing_place), *_made_without(look, key))
+
+
+def _made_without(look: Look, key: ObjectKey) -> Iterator[Condition]:
+    """What of a policy was left out where routes were made, and why."""
+    rows = ((at.resource, look(RESULTS, at)) for at in look.keys(RESULTS_BY_OBJECT, key))
+    wrong = [f"{resource}: {sentence(row.problem)}" for resource, row in rows if row is not None and row.problem]
+    if wrong:
+        more = f" So it is in {len(wrong) - _SHOWN} more." if len(wrong) > _SHOWN else ""
+        yield Condition("Programmed", False, "Invalid", f"{' '.join(wrong[:_SHOWN])}{more}")
 
 
 def request_authentication_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
@@ -75,8 +89,15 @@ def client_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...
     given = [policy.spec.http3, policy.spec.overrides.http3 if policy.spec.overrides else None]
     asks = any(http3 is not None and http3.enabled for http3 in given)
     idle = [said for at, section in sections if asks for said in http3_without_effect(look, at, section)]
+    idle += _shared_with_others(look, key, refs)
     lost = sorted({loss for ref in refs for loss in _client_losses(look, key, ref)})
-    return _conditions(look, key, policy, refs, _missing_gateway, " ".join(idle), lost)
+    return _conditions(look, key, policy, refs, _missing_place, " ".join(idle), lost)
+
+
+def _shared_with_others(look: Look, key: ObjectKey, refs: Iterable[PolicyTargetReference]) -> Iterator[str]:
+    for ref in refs:
+        if ref.kind == ListenerSet.__name__:
+            yield from shared_with_others(look, ObjectKey(ref.kind, key.namespace, ref.name), ref.section_name)
 
 
 def _client_losses(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> Iterator[Loss]:
@@ -100,8 +121,17 @@ def telemetry_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, 
         return ()
     refs = policy.spec.target_refs
     lost = sorted({loss for ref in refs for loss in _shared_losses(look, key, ref)})
-    idle = " ".join(missing_collectors(look, key))
-    return _conditions(look, key, policy, refs, _missing_gateway_or_route, idle, lost)
+    idle = " ".join(_shared_with_others(look, key, refs))
+    told = _conditions(look, key, policy, refs, _missing_place, idle, lost)
+    missing = " ".join(missing_collectors(look, key))
+    return tuple(_also_missing(one, missing) if missing and one.type == "ResolvedRefs" else one for one in told)
+
+
+def _also_missing(resolved: Condition, said: str) -> Condition:
+    """`ResolvedRefs` where collectors are missing, beside the targets that are."""
+    if resolved.status:
+        return Condition("ResolvedRefs", False, "BackendNotFound", said)
+    return Condition("ResolvedRefs", False, resolved.reason, f"{resolved.message} {said}")
 
 
 def envoy_patch_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
@@ -120,8 +150,20 @@ def _shared_losses(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> It
     return losses(look, key, [Level(target_of(key, ref), sharing(gateway, listener))])
 
 
-def _missing_gateway_or_route(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
-    return (_missing_gateway if ref.kind == "Gateway" else _missing_route)(look, key, ref)
+def _missing_place(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
+    missing = {"Gateway": _missing_gateway, "ListenerSet": _missing_listener_set}
+    return missing.get(ref.kind, _missing_route)(look, key, ref)
+
+
+def _missing_listener_set(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
+    at = f"ListenerSet {key.namespace}/{ref.name}"
+    found = find(look, ListenerSet, ObjectKey("ListenerSet", key.namespace, ref.name))
+    if found is None:
+        return f"{at} does not exist."
+    names = [listener.name for listener in found.spec.listeners]
+    if ref.section_name is not None and ref.section_name not in names:
+        return f"{at} has no listener {ref.section_name}; it has: {', '.join(names)}."
+    return ""
 
 
 def _missing_gateway(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:

@@ -25,6 +25,7 @@ from mesh.kinds.httproute import (
 from mesh.model import ObjectKey
 from mesh.objects import find
 from mesh.precedence import RouteOrder, age, grpc_route_order, route_order
+from mesh.rollouts import moved
 from mesh.tables import Reader
 
 REQUEST_KINDS = (HTTPRoute.__name__, GRPCRoute.__name__)
@@ -39,21 +40,45 @@ _ANY_SEGMENT = "[^/]+"
 class RequestRoute(msgspec.Struct, frozen=True):
     """The rules of a route of requests. `orders` has for each rule the places of its matches among those of all routes.
 
-    `grpc`: calls are meant, and backends are spoken to as gRPC is.
+    `grpc`: calls are meant, and backends are spoken to as gRPC is. `origins`: the last rules are cohorts of Rollouts,
+    copies of the rules of these numbers.
     """
 
     rules: tuple[HTTPRouteRule, ...]
     orders: tuple[tuple[RouteOrder, ...], ...]
     grpc: bool = False
+    origins: tuple[int, ...] = ()
 
     @property
     def unable(self) -> int:
         """The status of requests for which there is no valid backend."""
         return UNAVAILABLE if self.grpc else UNABLE
 
+    def declared(self, rule: int) -> int:
+        """The number that a rule has in the object: its own, or that of the rule whose cohort it is."""
+        beyond = rule - (len(self.rules) - len(self.origins))
+        return self.origins[beyond] if beyond >= 0 else rule
+
+    def label(self, rule: int) -> str:
+        """What a rule is called in the names of Envoy's routes."""
+        number = self.declared(rule)
+        name = self.rules[rule].name or str(number)
+        return name if number == rule else f"{name}~canary"
+
 
 def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
-    """The route of that key, if it is one of requests."""
+    """The route of that key, if it is one of requests, as it is by now: with what Rollouts make of it."""
+    route = declared_request_route(look, key)
+    if route is None:
+        return None
+    by_now = moved(look, key, route.rules, route.orders)
+    if by_now.rules == route.rules:
+        return route
+    return RequestRoute(by_now.rules, by_now.orders, grpc=route.grpc, origins=by_now.origins)
+
+
+def declared_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
+    """The route of that key, if it is one of requests, as its object has it."""
     if key.kind == "GRPCRoute":
         route = find(look, GRPCRoute, key)
         return _of_grpc(route) if route is not None else None

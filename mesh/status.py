@@ -13,6 +13,8 @@ from mesh.kinds.gatewayclass import CONTROLLER_NAME
 from mesh.kinds.meta import JSON
 from mesh.kinds.references import ParentReference
 from mesh.listeners import RouteKind
+from mesh.model import RolloutState
+from mesh.rollout_json import rollout_to_json
 
 
 class ListenerStatus(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class Status(msgspec.Struct, frozen=True):
     attached_listener_sets: int | None = None
     supported_features: tuple[str, ...] = ()
     shadowed: tuple[str, ...] = ()
+    rollout: RolloutState | None = None
 
     def to_json(self) -> JSON:
         """The wire form, without times of transition: whoever stores a status knows when it changed."""
@@ -68,6 +71,8 @@ class Status(msgspec.Struct, frozen=True):
             status["ancestors"] = [self._ancestor(ancestor) for ancestor in self.ancestors]
         if self.supported_features:
             status["supportedFeatures"] = [{"name": name} for name in self.supported_features]
+        if self.rollout is not None:
+            status["rollout"] = rollout_to_json(self.rollout)
         if self.shadowed:
             status["shadowed"] = list(self.shadowed)
         return status

@@ -44,7 +44,8 @@ from mesh.provisioning import class_parameters_problem
 from mesh.references import gateways_of
 from mesh.refusals import REFUSED, Refused, refusal
 from mesh.refused_words import with_rejections
-from mesh.request_routes import RequestRoute, find_request_route
+from mesh.request_routes import RequestRoute, declared_request_route
+from mesh.rollout_statuses import rollout_status
 from mesh.routes import Route, find_stream_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.status import AncestorStatus, ParentStatus, Status
@@ -153,7 +154,7 @@ def _class_accepted(look: Look, found: GatewayClass) -> Condition:
 
 
 def _request_route(look: Look, key: ObjectKey) -> Status | None:
-    route = find_request_route(look, key)
+    route = declared_request_route(look, key)
     attachment = look(ATTACHMENTS, key)
     if route is None or attachment is None:
         return None
@@ -287,6 +288,7 @@ _TELL: Mapping[str, Callable[[Look, ObjectKey], Status | None]] = {
     "GRPCRoute": _request_route,
     "HTTPRoute": _request_route,
     "ListenerSet": listener_set_status,
+    "Rollout": rollout_status,
     "Service": _plain,
     "TCPRoute": _stream_route,
     "TLSRoute": _stream_route,

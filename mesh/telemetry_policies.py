@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from mesh.backends import Backend
-from mesh.client_policies import sharing
+from mesh.client_policies import part_levels, sharing
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.telemetrypolicy import AccessLog, Collector, TelemetryPolicy, TelemetrySettings, TraceProvider
 from mesh.model import Declared, ObjectKey, ServiceKey
@@ -86,7 +86,8 @@ def TELEMETRY_RULES(key: GatewayKey, look: Look) -> TelemetryRules | None:  # no
     for listener in sorted(gateway.listeners, key=lambda one: one.name):
         if not listener.programmed or not listener.http:
             continue
-        own = merge(layers(look, [*around, Level(target, sharing(gateway, listener))]), TelemetrySettings)
+        parts = part_levels(policy, key, gateway, sharing(gateway, listener))
+        own = merge(layers(look, [*around, *parts]), TelemetrySettings)
         if own is not None:
             listeners.append((listener.name, _told(look, own)))
         if own is not None and own != whole:

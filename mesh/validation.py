@@ -28,6 +28,7 @@ from mesh.validations.listenerset import check_listenerset
 from mesh.validations.metadata import check_metadata
 from mesh.validations.peerauthentication import check_peerauthentication
 from mesh.validations.requestauthentication import check_requestauthentication
+from mesh.validations.rollout import check_rollout
 from mesh.validations.routepolicy import check_routepolicy
 from mesh.validations.salvage import certain, sound_part
 from mesh.validations.secret import check_secret
@@ -52,6 +53,7 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
         "ListenerSet": check_listenerset,
         "PeerAuthentication": check_peerauthentication,
         "RequestAuthentication": check_requestauthentication,
+        "Rollout": check_rollout,
         "RoutePolicy": check_routepolicy,
         "Secret": check_secret,
         "Service": check_service,

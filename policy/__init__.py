@@ -1,4 +1,4 @@
-"""Access, quotas and telemetry (Mixer): rate limits, external authorization, access-log and metrics sinks.
+"""Access, quotas and telemetry (Mixer): what proxies report and Prometheus knows of traffic, as far as Rollouts ask.
 
-Nothing of it is built yet; the package holds the place that the import rules guard.
+Rate limits and external authorization are not built yet.
 """

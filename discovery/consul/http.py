@@ -16,6 +16,8 @@ from typing import Literal
 import aiohttp
 import msgspec
 
+from discovery.sockets import Sockets
+
 MAX_BODY = 256 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 15.0
@@ -63,6 +65,7 @@ class Consul:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._session: aiohttp.ClientSession | None = None
+        self._sockets = Sockets()
 
     async def get(
         self,
@@ -96,8 +99,7 @@ class Consul:
     async def close(self) -> None:
         """Let go of all connections."""
         session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._sockets.end(session)
 
     async def _request(
         self,
@@ -131,7 +133,7 @@ class Consul:
         if self._session is None:
             context: ssl.SSLContext | bool = _tls(self.target) if self.target.url.startswith("https:") else False
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=context),
+                connector=aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=self._sockets.make),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 headers={"User-Agent": "fairlead"},
             )

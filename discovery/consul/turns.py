@@ -4,9 +4,11 @@ As long as all fit, each is open all the time. When they do not, those that are 
 what is left, an eighth at the least; within each of the two whoever waited longest is next, and waits are so short that
 each has its turn soon and that all of them together ask no more than `MOST_PER_SECOND` times a second.
 
-An agent that says "too many" (HTTP 429) is obeyed: fewer are open from then on, so that others find room too; a minute
-later an eighth more every `RELAX_SECONDS`. An agent counts a query that was given up until its wait has ended, so none
-is given up to make room after that; and at the start waits are short, until it is known how many it takes.
+An agent that says "too many" (HTTP 429) is obeyed: fewer are open from then on, so that others find room too; after
+the longest wait an eighth more every `RELAX_SECONDS`. An agent counts a query that was given up until its wait has
+ended, so none is given up to make room after that, and a server that starts anew may find no room for so long: waits
+are no longer than keeps the idle down to `IDLE_PER_SECOND` questions. At the start they are short, until it is known
+how many the agent takes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from discovery.consul.watch_state import WAIT_SECONDS, Ask, WatchState
 
 MOST_PER_SECOND = 75.0
 SHORTEST_WAIT_SECONDS = 1.0
+IDLE_PER_SECOND = 5.0
+IDLE_WAIT_SECONDS = 20.0
+"""The shortest wait while all fit; with many services it is longer, and `WAIT_SECONDS` at the most."""
 RELAX_SECONDS = 5.0
 START_SECONDS = 10.0
 START_WAIT_SECONDS = 3.0
@@ -151,13 +156,13 @@ class Turns(Generic[K]):
         """Open queries that others wait for longer than is fair: they were opened when there was room."""
         found: list[K] = []
         self._now = now
-        if now - self._cut_at < WAIT_SECONDS:
+        if now - self._cut_at < self._longest:
             return found
         for needed in (True, False):
             wait = self._wait(needed=needed)
             opened = self._open[needed]
             surplus = min(len(opened) - self._places(needed=needed), len(self._ready[not needed]))
-            crowd = min(len(self._ready[needed]), len(opened)) if wait < WAIT_SECONDS else 0
+            crowd = min(len(self._ready[needed]), len(opened)) if wait < self._longest else 0
             lacking = len(found) + min(max(surplus, crowd), max(1, self.limit // 4))
             for key, turn in opened.items():
                 if len(found) >= lacking:
@@ -173,7 +178,7 @@ class Turns(Generic[K]):
         if self._ready[0] or self._ready[1]:
             times.append(now + SHORTEST_WAIT_SECONDS / 2)
         if self._limit < self._most:
-            times.append(max(self._relaxed_at + RELAX_SECONDS, self._cut_at + WAIT_SECONDS))
+            times.append(max(self._relaxed_at + RELAX_SECONDS, self._cut_at + self._longest))
         return min(times, default=None)
 
     def anew(self, keys: Iterable[K]) -> None:
@@ -194,9 +199,14 @@ class Turns(Generic[K]):
         self._relaxed_at = now
 
     def _relax(self, now: float) -> None:
-        if self._limit < self._most and now >= max(self._relaxed_at + RELAX_SECONDS, self._cut_at + WAIT_SECONDS):
+        if self._limit < self._most and now >= max(self._relaxed_at + RELAX_SECONDS, self._cut_at + self._longest):
             self._limit = min(self._most, self._limit + max(1, self._limit // 8))
             self._relaxed_at = now
+
+    @property
+    def _longest(self) -> float:
+        """How long a query waits for news while all fit."""
+        return min(WAIT_SECONDS, max(IDLE_WAIT_SECONDS, len(self._turns) / IDLE_PER_SECOND))
 
     def _places(self, *, needed: bool) -> int:
         others = len(self._turns) - self._needed
@@ -209,7 +219,7 @@ class Turns(Generic[K]):
         count = self._needed if needed else len(self._turns) - self._needed
         if count <= places:
             starting = self._short_until is None or self._now < self._short_until
-            return START_WAIT_SECONDS if starting else WAIT_SECONDS
+            return START_WAIT_SECONDS if starting else self._longest
         return max(SHORTEST_WAIT_SECONDS, self.limit / MOST_PER_SECOND)
 
     def _next(self, *, needed: bool) -> _Turn[K] | None:

@@ -12,23 +12,21 @@ import os
 import socket
 import ssl
 import tempfile
-import weakref
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from typing import Any
 
 import aiohttp
 import msgspec
 
 from discovery.kubernetes.api import JSON, ApiError, Method, UnreachableError
 from discovery.kubernetes.credentials import Access, Credentials
+from discovery.sockets import Sockets
 
 MAX_BODY = 256 * 1024 * 1024
 MAX_LINE = 32 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 OPEN_SECONDS = 60.0
 """An API server under load lets a watch wait for so long before it accepts it."""
-_HANG_UP_SECONDS = 1.0
 _ACCEPT = f"{JSON}, */*;q=0.1"  # keys of tokens are had as `application/jwk-set+json` alone
 _AT_ONCE = 32  # requests; watches are not counted
 _READ_BUFFER = 256 * 1024
@@ -62,7 +60,7 @@ class Connection:
         self._retired: aiohttp.ClientSession | None = None
         self._loading = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._sockets = Sockets(*_KEEPALIVE)
 
     async def request(
         self,
@@ -104,24 +102,7 @@ class Connection:
         """Let go of all connections."""
         sessions = (self._session, self._retired)
         self._session = self._retired = self._access = None
-        for session in sessions:
-            if session is not None:
-                if isinstance(session.connector, aiohttp.TCPConnector):
-                    await session.connector.close(abort_ssl=True)  # waits for no goodbye, as below
-                await session.close()
-        await self._hang_up()
-
-    async def _hang_up(self) -> None:
-        """End what aiohttp has let go of: a request that was cancelled before its answer leaves a connection that waits
-        for TLS's goodbye for half a minute (asyncio's shutdown timeout) and outlives the session, even the loop.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_HANG_UP_SECONDS):
-                while open_ones := [one for one in self._sockets if one.fileno() != -1]:
-                    for one in open_ones:
-                        with contextlib.suppress(OSError):  # not connected yet, or not any more
-                            one.shutdown(socket.SHUT_RDWR)
-                    await asyncio.sleep(0)  # its transport sees the end and closes it
+        await self._sockets.end(*sessions)
 
     async def _open(
         self, method: Method, path: str, query: Mapping[str, str], body: bytes | None, content_type: str
@@ -143,20 +124,13 @@ class Connection:
             # Of many requests refused at the same time the first one renews the credentials for all.
             access = await self._credentials.load(refused=refused is not None and refused == self._access)
             if self._session is None or self._access is None or _transport(access) != _transport(self._access):
-                made = _session(access, self._socket)
+                made = _session(access, self._sockets)
                 # Requests and watches under way end on the session that they began on, until the next one retires.
                 oldest, self._retired, self._session = self._retired, self._session, made
                 if oldest is not None:
                     await oldest.close()
             self._access = access
             return self._session, access
-
-    def _socket(self, info: Any) -> socket.socket:
-        made = socket.socket(info[0], info[1], info[2])
-        self._sockets.add(made)
-        for level, option, value in _KEEPALIVE:
-            made.setsockopt(level, option, value)
-        return made
 
 
 class _Closing:
@@ -180,10 +154,10 @@ def _transport(access: Access) -> Access:
     return msgspec.structs.replace(access, authorization="")
 
 
-def _session(access: Access, make_socket: Callable[[Any], socket.socket]) -> aiohttp.ClientSession:
+def _session(access: Access, sockets: Sockets) -> aiohttp.ClientSession:
     context: ssl.SSLContext | bool = _tls(access) if access.server.startswith("https:") else False
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=make_socket, keepalive_timeout=60),
+        connector=aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=sockets.make, keepalive_timeout=60),
         auto_decompress=True,
         trust_env=not access.proxy,
         read_bufsize=_READ_BUFFER,

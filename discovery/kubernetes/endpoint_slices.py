@@ -72,6 +72,7 @@ class Instance(msgspec.Struct, frozen=True, gc=False):
     pod: PodEntry | None
     node: NodeEntry | None
     for_zones: tuple[str, ...] = ()
+    for_nodes: tuple[str, ...] = ()
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False):
@@ -148,20 +149,19 @@ def _instance(endpoint: wire.Endpoint, namespace: str, referred: Referred) -> In
         if target is not None and target.kind == "Pod" and target.name
         else None,
         node=referred.node(endpoint.node_name) if endpoint.node_name else None,
-        for_zones=_for_zones(endpoint.hints),
+        for_zones=_names(endpoint.hints.for_zones) if endpoint.hints is not None else (),
+        for_nodes=_names(endpoint.hints.for_nodes) if endpoint.hints is not None else (),
     )
 
 
-def _for_zones(hints: wire.Hints | None) -> tuple[str, ...]:
-    if hints is None or not hints.for_zones:
-        return ()
-    return _shared_zones(tuple(sorted({zone.name for zone in hints.for_zones if zone.name})))
+def _names(hints: Iterable[wire.ForZone | wire.ForNode] | None) -> tuple[str, ...]:
+    return _shared_names(tuple(sorted({each.name for each in hints if each.name}))) if hints else ()
 
 
 @lru_cache(_LOCALITIES)
-def _shared_zones(zones: tuple[str, ...]) -> tuple[str, ...]:
-    """Sets of zones are few; endpoints share them."""
-    return tuple(map(sys.intern, zones))
+def _shared_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Sets of zones, or of nodes, are few; endpoints share them."""
+    return tuple(map(sys.intern, names))
 
 
 def _ports(ports: Iterable[wire.SlicePort]) -> tuple[tuple[str, int], ...]:
@@ -180,6 +180,7 @@ def _endpoint(instance: Instance, ports: tuple[tuple[str, int], ...]) -> Endpoin
         health=instance.health,
         service_account=pod.service_account,
         for_zones=instance.for_zones,
+        for_nodes=instance.for_nodes,
     )
 
 

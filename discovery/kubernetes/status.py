@@ -43,6 +43,7 @@ OWN_TYPES = frozenset(
         "InsecureFrontendValidationMode",
         "KeysFetched",
         "Programmed",
+        "Progressing",
         "ResolvedRefs",
         "SupportedVersion",
     }
@@ -61,6 +62,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "Gateway": ("addresses", "listeners", "attachedListenerSets"),
     "ListenerSet": ("listeners",),
     "GatewayClass": ("supportedFeatures",),
+    "Rollout": ("rollout",),
 }
 
 

@@ -136,10 +136,17 @@ class ForZone(Wire, frozen=True, gc=False):
     name: str | None = None
 
 
+class ForNode(Wire, frozen=True, gc=False):
+    """A node whose clients an endpoint is meant for."""
+
+    name: str | None = None
+
+
 class Hints(Wire, frozen=True, gc=False):
-    """Whom an endpoint is meant for. `forNodes` is for what runs once on each node, which no Envoy of ours does."""
+    """Whom an endpoint is meant for."""
 
     for_zones: list[ForZone] | None = None
+    for_nodes: list[ForNode] | None = None
 
 
 class Endpoint(Wire, frozen=True, gc=False):

@@ -25,13 +25,22 @@ app = command_app()
 
 
 @app.command(
-    epilog=examples("fairlead demo", "fairlead demo --keep", "fairlead demo -o json", "fairlead demo --consul consul")
+    epilog=examples(
+        "fairlead demo",
+        "fairlead demo --keep",
+        "fairlead demo --rollout",
+        "fairlead demo -o json",
+        "fairlead demo --consul consul",
+    )
 )
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
     consul: Annotated[
         str, typer.Option(metavar="PROGRAM", help="Show discovery in Consul instead, with this `consul` program.")
     ] = "",
+    rollout: Annotated[
+        bool, typer.Option("--rollout", help="Show rollouts instead: a good version promoted, a bad one taken back.")
+    ] = False,
     output: OutputOption = Format.table,
 ) -> None:
     """Run Fairlead, a real Envoy and sample backends; show routing, splits and changes under traffic. Takes a minute.
@@ -45,6 +54,8 @@ def demo(
     from fairlead.demo.scene import choose_ports
     from fairlead.processes import Children
 
+    if consul and rollout:
+        raise UsageError("--consul and --rollout are two demos. Fix: one after the other")
     for ending in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes says SIGHUP
         signal.signal(ending, _ended)
     tell = _teller(to_stdout=output is Format.table)
@@ -54,7 +65,7 @@ def demo(
         ports = choose_ports()
         cast = "sample backends, Consul, Fairlead, and Envoy" if consul else "sample backends, Fairlead, and Envoy"
         tell(f"Starting {cast} as the gateway …", "")
-        for number, chapter in enumerate(_chapters(Path(name), children, ports, consul=consul), 1):
+        for number, chapter in enumerate(_chapters(Path(name), children, ports, consul=consul, rollout=rollout), 1):
             claim = chapter()
             claims.append(claim)
             tell(f"\n{number}. {claim.title}: {'yes' if claim.ok else 'NO'}", "bold green" if claim.ok else "bold red")
@@ -72,7 +83,9 @@ def demo(
         raise CommandError("the demo's claims are not all true; what is not is marked NO above")
 
 
-def _chapters(folder: Path, children: Children, ports: Ports, *, consul: str) -> Iterator[Callable[[], Claim]]:
+def _chapters(
+    folder: Path, children: Children, ports: Ports, *, consul: str, rollout: bool
+) -> Iterator[Callable[[], Claim]]:
     """Raise the curtain, and give the chapters of the story one after the other."""
     if consul:
         import shutil
@@ -86,6 +99,13 @@ def _chapters(folder: Path, children: Children, ports: Ports, *, consul: str) ->
         stage = ConsulScene(folder, children, ports, binary=binary)
         stage.raise_curtain()
         yield from (partial(chapter, stage) for chapter in consul_story.CHAPTERS)
+        return
+    if rollout:
+        from fairlead.demo import rollout_story
+
+        rolling = rollout_story.RolloutScene(folder, children, ports)
+        rolling.raise_curtain()
+        yield from (partial(chapter, rolling) for chapter in rollout_story.CHAPTERS)
         return
     from fairlead.demo import story
     from fairlead.demo.scene import Scene

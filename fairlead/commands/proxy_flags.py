@@ -26,13 +26,24 @@ from fairlead.bootstrap import (
 from fairlead.commands.flags import parameter
 from fairlead.errors import UsageError, oserror_words
 from fairlead.overload import MAX_CONNECTIONS
+from mesh.model import Upstream
+from mesh.upstreams import FORM, MOST, read_upstream
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _PLACE_LENGTH = 253
 _ADMIN_PORTS = {"gateway": 9901, "sidecar": 15000}
-_SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port")
+_SIDECARS_ONLY = ("service", "port", "ingress_port", "egress_port", "upstream")
 # gRPC takes the name from the address.
-_ENVOYS_ONLY = ("agent", "sotw", "admin_port", "xds_server_name", "token_file", "max_connections", "max_heap")
+_ENVOYS_ONLY = (
+    "agent",
+    "sotw",
+    "admin_port",
+    "xds_server_name",
+    "token_file",
+    "max_connections",
+    "max_heap",
+    "report_times",
+)
 
 
 def _port(about: str, *, least: int = 1) -> Any:
@@ -54,6 +65,14 @@ PROXY_FLAGS = (
     parameter("port", _port("Sidecar: where that service listens on loopback."), None),
     parameter("ingress_port", _port(f"Sidecar: port for requests from others; default: {INGRESS_PORT}."), None),
     parameter("egress_port", _port(f"Sidecar: port for the service's own requests; default: {EGRESS_PORT}."), None),
+    parameter(
+        "upstream",
+        Annotated[
+            list[str],
+            Option(metavar=FORM, help="Sidecar: a port on loopback for a TCP port of a service; may be repeated."),
+        ],
+        [],
+    ),
     parameter("instance", Annotated[str, Option(help="Tells replicas apart; default: the host's name.")], ""),
     parameter("region", Annotated[str, Option(help="The region where it runs.")], ""),
     parameter("zone", Annotated[str, Option(help="The zone: endpoints that are for it come first.")], ""),
@@ -72,6 +91,11 @@ PROXY_FLAGS = (
             Option(min=64, max=2**24, metavar="MIB", help="Its heap: near it, Envoy sheds load. Default: any."),
         ],
         None,
+    ),
+    parameter(
+        "report_times",
+        Annotated[bool, Option("--report-times", help="Tell how long answers take, for Rollouts that ask for it.")],
+        False,
     ),
     parameter("cert", Annotated[str, Option(metavar="FILE", help="Mutual TLS: the proxy's certificate chain.")], ""),
     parameter("key", Annotated[str, Option(metavar="FILE", help="Mutual TLS: its private key.")], ""),
@@ -118,6 +142,7 @@ def bootstrap_from(
         agent=agent,
         max_connections=flags["max_connections"],
         max_heap=flags["max_heap"] * 2**20 if flags["max_heap"] is not None else None,
+        report_times=flags["report_times"],
     )
 
 
@@ -197,9 +222,26 @@ def _sidecar(flags: Mapping[str, Any], *, instance: str) -> ProxyIdentity:
         port=ports["--port"],
         ingress_port=ports["--ingress-port"],
         egress_port=ports["--egress-port"],
+        upstreams=_upstreams(flags, set(ports.values())),
         region=flags["region"],
         zone=flags["zone"],
     )
+
+
+def _upstreams(flags: Mapping[str, Any], taken: set[int]) -> tuple[Upstream, ...]:
+    found: dict[int, Upstream] = {}
+    for text in flags["upstream"]:
+        upstream = read_upstream(text, flags["namespace"])
+        if upstream is None:
+            raise UsageError(f"--upstream: {text!r} is not {FORM}. Fix: write it like 5432=shop/db:5432")
+        if upstream.listen in found or upstream.listen in taken:
+            raise UsageError(
+                f"--upstream: port {upstream.listen} is taken already, and one can listen there. Fix: choose another"
+            )
+        found[upstream.listen] = upstream
+    if len(found) > MOST:
+        raise UsageError(f"--upstream: more than {MOST}. Fix: leave some out")
+    return tuple(upstream for _, upstream in sorted(found.items()))
 
 
 def _refuse_misplaced(kind: ProxyKind, flags: Mapping[str, Any]) -> None:

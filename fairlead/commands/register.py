@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from fairlead.client import DEFAULT_SERVER, Client, RefusedError, ServerOption, TokenOption, segment
+from fairlead.client import DEFAULT_SERVER, Client, RefusedError, ServerOption, TokenOption, Trust, segment
 from fairlead.commands.flags import command_app, examples, is_given
 from fairlead.commands.names import NamespaceOption
 from fairlead.consul_registration import ConsulRegistrar, Instance
@@ -51,6 +51,13 @@ def register(
     consul_token_file: Annotated[
         str, typer.Option(metavar="FILE", help="A file with the ACL token for Consul; read each time.")
     ] = "",
+    consul_ca: Annotated[
+        str, typer.Option(metavar="FILE", help="PEM file with the authorities of an https: agent.")
+    ] = "",
+    consul_cert: Annotated[
+        str, typer.Option(metavar="FILE", help="PEM file with the certificate that such an agent asks for.")
+    ] = "",
+    consul_key: Annotated[str, typer.Option(metavar="FILE", help="PEM file with its key.")] = "",
     server: ServerOption = DEFAULT_SERVER,
     token: TokenOption = "",
 ) -> None:
@@ -66,12 +73,14 @@ def register(
     own = name or f"{address.replace(':', '-').strip('-')}-{next(iter(numbers.values()))}"
     title = f"{namespace}/{service}/{own}"
     place: _Place
+    trust = Trust(consul_ca, consul_cert, consul_key)
     if consul:
         spaced = namespace if is_given(context, "namespace") else ""
         instance = _in_consul(service, own, address, numbers, spaced, _pairs(labels, "--label"), weight, zone, ttl)
-        place = _Consul(consul, instance, consul_token_file, title)
-    elif consul_token_file:
-        raise UsageError("--consul-token-file is for Consul. Fix: name an agent with --consul, or leave it out")
+        place = _Consul(consul, instance, consul_token_file, trust, title)
+    elif consul_token_file or trust != Trust():
+        flag = "--consul-token-file" if consul_token_file else "--consul-ca, --consul-cert and --consul-key"
+        raise UsageError(f"{flag}: for Consul. Fix: name an agent with --consul, or leave it out")
     else:
         body: dict[str, Any] = {"address": address, "ports": {port: int(number) for port, number in numbers.items()}}
         body |= {"labels": _pairs(labels, "--label"), "weight": weight, "zone": zone, "ttlSeconds": ttl}
@@ -125,11 +134,11 @@ class _Server:
 class _Consul:
     """In Consul."""
 
-    def __init__(self, url: str, instance: Instance, token_file: str, title: str) -> None:
+    def __init__(self, url: str, instance: Instance, token_file: str, trust: Trust, title: str) -> None:
         self._url = url
         self._title = title
         self._ttl = instance.ttl
-        self._registrar = ConsulRegistrar(url, instance, token_file=token_file, timeout=_PATIENCE)
+        self._registrar = ConsulRegistrar(url, instance, token_file=token_file, trust=trust, timeout=_PATIENCE)
 
     def alive(self) -> None:
         self._registrar.alive()
@@ -158,8 +167,6 @@ def _in_consul(
         raise UsageError("--zone: in Consul a zone is the node's. Fix: set `zone` in the agent's `node_meta`")
     if not 1 <= ttl <= 3600:
         raise UsageError("--ttl: from 1 to 3600 seconds")
-    if not 1 <= weight <= 65535:
-        raise UsageError("--weight: Consul takes 1 to 65535")
     port = int(next(iter(ports.values())))
     return Instance(
         service=service,

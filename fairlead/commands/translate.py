@@ -36,6 +36,9 @@ def translate(
     envoy_patches: Annotated[
         bool, typer.Option("--envoy-patches", help="As a server that applies EnvoyPatches would.")
     ] = False,
+    route_code: Annotated[
+        bool, typer.Option("--route-code", help="As a server that runs policies' Lua and Wasm would.")
+    ] = False,
     output: OutputOption = Format.table,
 ) -> None:
     """Print the Envoy resources, type by type, that a proxy would be sent if these files were all there is.
@@ -51,7 +54,7 @@ def translate(
         Change(DECLARED, DeclaredKey(each.kind, each.metadata.namespace, each.metadata.name, "files"), Declared(each))
         for each in read_valid(filename)
     ]
-    changes.append(Change(MESH, "", MeshSettings(envoy_patches=envoy_patches)))
+    changes.append(Change(MESH, "", MeshSettings(envoy_patches=envoy_patches, route_code=route_code)))
     found = _shown(changes, audience)
     if not any(found.values()):
         who = f"{audience.kind} {audience.namespace}/{audience.name}".rstrip("/")

@@ -19,10 +19,14 @@ _MAX_HEAD = 64 * 1024
 
 
 class Backend:
-    """One instance. `identity` is part of each answer; `hits` counts the requests it answered."""
+    """One instance. `identity` is part of each answer; `hits` counts the requests it answered.
 
-    def __init__(self, identity: dict[str, str]) -> None:
+    `failing` percent of them, evenly spread, are answered 503.
+    """
+
+    def __init__(self, identity: dict[str, str], *, failing: int = 0) -> None:
         self.identity = identity
+        self.failing = failing
         self.hits = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
@@ -63,6 +67,7 @@ class Backend:
             headers[name.strip().lower()] = value.strip()
         body = await _read_body(reader, headers)
         self.hits += 1
+        fails = self.hits * self.failing // 100 > (self.hits - 1) * self.failing // 100
         url = urlsplit(target)
         answer = json.dumps(
             {
@@ -76,7 +81,8 @@ class Backend:
             }
         ).encode()
         writer.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            % (b"503 Service Unavailable" if fails else b"200 OK", len(answer))
             + (b"" if method == "HEAD" else answer)
         )
         await writer.drain()
@@ -96,7 +102,7 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> b
 
 async def _run(arguments: argparse.Namespace) -> None:
     identity = {"service": arguments.name, "version": arguments.version, "instance": arguments.instance}
-    backend = Backend(identity)
+    backend = Backend(identity, failing=arguments.failing)
     port = await backend.start(arguments.host, arguments.port)
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
@@ -114,6 +120,7 @@ def main() -> None:
     parser.add_argument("--instance", default="1")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--failing", type=int, default=0, metavar="PERCENT")
     asyncio.run(_run(parser.parse_args()))
 
 

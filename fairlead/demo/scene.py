@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -47,7 +47,10 @@ def choose_ports() -> Ports:
 
 
 class Scene:
-    """Everything that runs, and how to talk to it."""
+    """Everything that runs, and how to talk to it. `versions` of `reviews` are subsets; `serve_flags` for Fairlead."""
+
+    versions: ClassVar[tuple[str, ...]] = ("v1", "v2")
+    serve_flags: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, folder: Path, children: Children, ports: Ports) -> None:
         self.config = folder / "config"
@@ -61,17 +64,24 @@ class Scene:
     def raise_curtain(self) -> None:
         """Start everything, and wait until a request through Envoy is answered."""
         self.config.mkdir()
-        for service, version in (("reviews", "v1"), ("reviews", "v2"), ("shop", "v1")):
-            self.start_backend(service, version, "1")
+        self.start_backends()
         self.publish()
         self._start_fairlead()
-        self._write_first_routes()
+        self.write_first_routes()
         self._start_envoy()
 
-    def start_backend(self, service: str, version: str, number: str) -> Instance:
-        """Start a sample backend; it does not get requests before `publish` says that it is there."""
+    def start_backends(self) -> None:
+        """Start those that are there from the beginning."""
+        for service, version in (("reviews", "v1"), ("reviews", "v2"), ("shop", "v1")):
+            self.start_backend(service, version, "1")
+
+    def start_backend(self, service: str, version: str, number: str, *, failing: int = 0) -> Instance:
+        """Start a sample backend, of whose answers so many percent are 503.
+
+        It does not get requests before `publish` says that it is there.
+        """
         name = f"{service}-{version}-{number}"
-        command = [sys.executable, "-m", "fairlead.demo.backend"]
+        command = [sys.executable, "-m", "fairlead.demo.backend", "--failing", str(failing)]
         child = self.children.start(name, [*command, "--name", service, "--version", version, "--instance", name])
         self.children.wait_until(lambda: bool(_first_line(child.log)), what=f"the backend {name}")
         made = Instance(service, version, name, int(_first_line(child.log)), child)
@@ -83,7 +93,7 @@ class Scene:
         documents = [_gateway(self.ports.gateway)]
         services = sorted({each.service for each in self.instances})
         documents += [_service(name, [each for each in self.instances if each.service == name]) for name in services]
-        documents += [_subset("reviews", version) for version in ("v1", "v2")]
+        documents += [_subset("reviews", version) for version in self.versions]
         new = self.config / ".services.yaml.new"
         new.write_bytes(b"---\n".join(msgspec.yaml.encode(document) for document in documents))
         new.replace(self.config / "services.yaml")
@@ -96,6 +106,7 @@ class Scene:
                 *(sys.executable, "-m", "fairlead", "serve", "--insecure-xds", "--files", str(self.config)),
                 *("--store", f"sqlite:{self.folder / 'fairlead.db'}", "--drain-time", "1"),
                 *("--xds", f"127.0.0.1:{self.ports.xds}", "--api", f"127.0.0.1:{self.ports.api}"),
+                *self.serve_flags,
             ],
         )
         self.children.wait_until(self._ready, what="Fairlead to be ready")
@@ -125,7 +136,8 @@ class Scene:
         except OSError:
             return False
 
-    def _write_first_routes(self) -> None:
+    def write_first_routes(self) -> None:
+        """Write those that are there from the beginning."""
         ninety = split({"v1": 90, "v2": 10})
         canary = {"headers": [{"name": "x-canary", "value": "yes"}]}
         self.put_route(

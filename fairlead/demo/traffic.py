@@ -69,6 +69,7 @@ class Background:
         self.requests = 0
         self.failures: list[str] = []
         self.instances: dict[str, float] = {}  # instance → when it answered last
+        self.answers: Counter[str] = Counter()  # instance → how many good answers it gave
         self._heard: dict[str, int] = {}  # and which request that was
 
     def __enter__(self) -> Self:
@@ -97,6 +98,7 @@ class Background:
                     self.failures.append(failure)
                 else:
                     self.instances[answer.body["instance"]] = time.monotonic()
+                    self.answers[answer.body["instance"]] += 1
                     self._heard[answer.body["instance"]] = self.requests
             time.sleep(0.001)
         visitor.close()

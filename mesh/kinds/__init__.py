@@ -30,6 +30,7 @@ from mesh.kinds.namespace import Namespace
 from mesh.kinds.peerauthentication import PeerAuthentication
 from mesh.kinds.referencegrant import ReferenceGrant
 from mesh.kinds.requestauthentication import RequestAuthentication
+from mesh.kinds.rollout import Rollout
 from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.secret import Secret
 from mesh.kinds.service import Service
@@ -160,6 +161,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 True,
                 RequestAuthentication,
             ),
+            Kind("Rollout", FAIRLEAD_V1ALPHA1, (FAIRLEAD_V1ALPHA1,), "rollouts", ("ro",), True, Rollout),
             Kind("EnvoyPatch", FAIRLEAD_V1ALPHA1, (FAIRLEAD_V1ALPHA1,), "envoypatches", ("patch",), True, EnvoyPatch),
             Kind("Secret", "v1", ("v1",), "secrets", (), True, Secret),
             Kind("ConfigMap", "v1", ("v1",), "configmaps", ("cm",), True, ConfigMap),

@@ -1,7 +1,8 @@
 """ClientPolicy of `fairlead.dev/v1alpha1`: how gateways speak with their clients.
 
-It is for a Gateway (or one of its listeners), or a Namespace and with it all Gateways there; in the root namespace for
-the mesh. What nobody sets is as Fairlead does it without any policy (docs/how-to/client-policies.md has the table).
+It is for a Gateway or ListenerSet (or one of its listeners), or a Namespace and with it all Gateways there; in the root
+namespace for the mesh. What nobody sets is as Fairlead does it without any policy
+(docs/how-to/client-policies.md has the table).
 """
 
 from __future__ import annotations
@@ -109,13 +110,18 @@ class ClientHTTP1(Spec, frozen=True, kw_only=True):
 
 
 class ClientHTTP2(Spec, frozen=True, kw_only=True):
-    """HTTP/2 from clients; sizes in bytes."""
+    """HTTP/2 from clients; sizes in bytes.
+
+    `extended_connect`: clients are told that they may open WebSockets (RFC 8441). Backends over HTTP/1.1 get those
+    without `Sec-WebSocket-Key`, which many insist on, so it is off unless said.
+    """
 
     max_concurrent_streams: Count | None = None
     initial_stream_window_size: WindowSize | None = None
     initial_connection_window_size: WindowSize | None = None
     keepalive_interval: Duration | None = None
     keepalive_timeout: Duration | None = None
+    extended_connect: bool | None = None
 
 
 class ClientHTTP3(Spec, frozen=True, kw_only=True):

@@ -49,6 +49,13 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
             Column("Image", ".spec.envoyImage", priority=1),
             _ACCEPTED,
         ),
+        "Rollout": (
+            Column("Phase", ".status.rollout.phase"),
+            Column("Step", ".status.rollout.step", "integer"),
+            Column("Weight", ".status.rollout.weight", "integer"),
+            Column("Said", ".status.rollout.message", priority=1),
+            _ACCEPTED,
+        ),
         "Service": (Column("Port", ".spec.ports[0].port", "integer"), _ACCEPTED),
         "ServiceSubset": (Column("Service", ".spec.service"), _ACCEPTED, _RESOLVED),
     }
@@ -97,6 +104,12 @@ _STATUS: JSON = {
             "x-kubernetes-list-type": "atomic",
         },
     },
+}
+# How far a Rollout has come; whoever leads next reads it there, so an API server must drop nothing of it.
+_ROLLOUT: JSON = {
+    "type": "object",
+    "description": "How far it has come; written and read by Fairlead.",
+    "x-kubernetes-preserve-unknown-fields": True,
 }
 
 
@@ -158,8 +171,14 @@ def structural_schema(kind: Kind, words: Words) -> JSON:
         "type": "object",
         "description": schema["description"],
         "required": [name for name in schema["required"] if name not in _ENVELOPE],
-        "properties": {**_ENVELOPE, **schema["properties"], "status": _STATUS},
+        "properties": {**_ENVELOPE, **schema["properties"], "status": _status(kind)},
     }
+
+
+def _status(kind: Kind) -> JSON:
+    if kind.name != "Rollout":
+        return _STATUS
+    return {**_STATUS, "properties": {**_STATUS["properties"], "rollout": _ROLLOUT}}
 
 
 def _column(column: Column) -> JSON:

@@ -63,6 +63,7 @@ class GatewayParametersSpec(Spec, frozen=True, kw_only=True):
     drain_seconds: Annotated[int, Meta(ge=0, le=3600)] | None = None
     envoy_image: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
     log_level: EnvoyLogLevel | None = None
+    report_times: bool | None = None
     resources: Resources | None = None
     node_selector: Annotated[dict[str, LabelValue], Meta(max_length=32)] | None = None
     tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=32)] | None = None

@@ -1,15 +1,18 @@
 """RoutePolicy of `fairlead.dev/v1alpha1`: what happens to requests of a route beside what the route itself says.
 
-It is for an HTTPRoute (or one named rule of it), or a Namespace and with it all its routes; in the root namespace for
-the mesh. What a route says itself wins. Nothing of it touches a listener, so that no connection is drained.
+It is for an HTTPRoute or GRPCRoute (or one named rule), for a Gateway or ListenerSet (or one listener) and with it all
+routes behind it, or for a Namespace and with it all its routes; in the root namespace for the mesh. What a
+route says itself wins. Nothing of it touches a listener, so that no connection is drained.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
+from mesh.kinds.extensions import ConfigMapEntry, Extension
 from mesh.kinds.fields import Duration, HeaderName, HeaderValue
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, TargetRefs
@@ -20,6 +23,15 @@ Regex = Annotated[str, Meta(min_length=1, max_length=1024)]
 Body = Annotated[str, Meta(max_length=4096)]
 ContentType = Annotated[str, Meta(min_length=1, max_length=256)]
 Algorithm = Literal["gzip", "brotli", "zstd"]
+GRPCServiceName = Annotated[
+    str,
+    Meta(
+        max_length=256,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$(?!\n)",
+        description="the full name of a gRPC service",
+        examples=["shop.v1.Cart"],
+    ),
+]
 StatusOrClass = Annotated[
     str,
     Meta(
@@ -153,10 +165,38 @@ class SessionAffinity(Atomic, frozen=True, kw_only=True):
     strict: bool = False
 
 
+class DescriptorSource(Atomic, frozen=True, kw_only=True):
+    """A `FileDescriptorSet` of protobuf (`protoc --include_imports --descriptor_set_out`); exactly one.
+
+    `inline` is base64. It may have 256 KiB, since each route that uses it carries it.
+    """
+
+    config_map: ConfigMapEntry | None = None
+    inline: Annotated[str, Meta(min_length=4, max_length=349_528)] | None = None
+
+
+class GRPCJSON(Atomic, frozen=True, kw_only=True):
+    """JSON over HTTP becomes gRPC for the backend, as the services' `google.api.http` options say.
+
+    `auto_mapping`: a method without them is asked by `POST /<package>.<Service>/<Method>`.
+    """
+
+    descriptor: DescriptorSource
+    services: Annotated[tuple[GRPCServiceName, ...], Meta(min_length=1, max_length=32)]
+    auto_mapping: bool = False
+    ignore_unknown_query_parameters: bool = False
+    convert_status: bool = True
+    preserve_field_names: bool = False
+    print_defaults: bool = False
+
+
 class RouteSettings(Spec, frozen=True, kw_only=True):
     """All that a RoutePolicy can set.
 
     `grpc_web` (on by default): requests in gRPC-Web become gRPC for the backend. `web_socket` (on): upgrades pass.
+    `connect`: what becomes of a request by CONNECT where a match names that method (`Refuse` by default). `Terminate`:
+    what is in the tunnel goes to the backend as it is. `Forward`: the backend is a proxy and gets the CONNECT.
+    `extensions` see a request in this order, and its answer in the opposite one.
     """
 
     fault_injection: FaultInjection | None = None
@@ -170,6 +210,9 @@ class RouteSettings(Spec, frozen=True, kw_only=True):
     grpc_web: bool | None = None
     session_affinity: SessionAffinity | None = None
     web_socket: bool | None = None
+    connect: Literal["Refuse", "Terminate", "Forward"] | None = None
+    grpc_json: GRPCJSON | None = field(default=None, name="grpcJSON")
+    extensions: Annotated[tuple[Extension, ...], Meta(max_length=4)] | None = None
 
 
 class RoutePolicySpec(RouteSettings, frozen=True, kw_only=True):
@@ -185,3 +228,25 @@ class RoutePolicy(Object, frozen=True, kw_only=True):
     api_version: Literal["fairlead.dev/v1alpha1"]
     kind: Literal["RoutePolicy"]
     spec: RoutePolicySpec
+
+
+def stanzas(policy: RoutePolicy) -> Iterator[RouteSettings]:
+    """All that a policy sets: as defaults, and as overrides."""
+    yield policy.spec
+    if policy.spec.overrides is not None:
+        yield policy.spec.overrides
+
+
+def has_parts(policy: RoutePolicy) -> bool:
+    """Whether a policy has parts that only Envoy can judge, and that routes are made without where it refuses them."""
+    return any(one.grpc_json is not None or one.extensions for one in stanzas(policy))
+
+
+def config_maps(policy: RoutePolicy) -> frozenset[str]:
+    """The names of the ConfigMaps that a policy refers to, in its own namespace."""
+    found: set[ConfigMapEntry | None] = set()
+    for one in stanzas(policy):
+        found.add(one.grpc_json.descriptor.config_map if one.grpc_json is not None else None)
+        for extension in one.extensions or ():
+            found.update(part.config_map for part in (extension.lua, extension.wasm) if part is not None)
+    return frozenset(one.name for one in found if one is not None)

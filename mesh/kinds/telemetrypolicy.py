@@ -1,8 +1,8 @@
 """TelemetryPolicy of `fairlead.dev/v1alpha1`: what gateways tell of their requests: access logs, traces, metrics.
 
-It is for a Gateway (or one of its listeners), or a Namespace and with it all Gateways there; in the root namespace for
-the mesh. For an HTTPRoute (or a named rule) it says how much of it is traced, and with what tags. Collectors are
-Services of the policy's own namespace.
+It is for a Gateway or ListenerSet (or one of its listeners), or a Namespace and with it all Gateways there; in the root
+namespace for the mesh. For an HTTPRoute (or a named rule) it says how much of it is traced, and with what tags.
+Collectors are Services of the policy's own namespace.
 """
 
 from __future__ import annotations

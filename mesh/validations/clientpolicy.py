@@ -20,7 +20,13 @@ from mesh.problems import Report, camel, shown
 from mesh.validations.durations import check_not_endless, check_positive, check_whole_seconds
 from mesh.validations.policy import Targets, check_both, check_targets
 
-TARGETS: Targets = MappingProxyType({("gateway.networking.k8s.io", "Gateway"): True, ("", "Namespace"): False})
+TARGETS: Targets = MappingProxyType(
+    {
+        ("gateway.networking.k8s.io", "Gateway"): True,
+        ("gateway.networking.k8s.io", "ListenerSet"): True,
+        ("", "Namespace"): False,
+    }
+)
 _CAN_BE_OFF = ("request_headers", "request", "stream", "stream_idle", "idle", "connection")
 # What a client could send itself, or what means something else.
 _NO_ADDRESS = frozenset({"host", "content-length", "transfer-encoding", "connection", "cookie", "authorization"})

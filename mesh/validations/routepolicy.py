@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from types import MappingProxyType
 
@@ -9,6 +10,7 @@ import re2
 
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.routepolicy import (
+    GRPCJSON,
     FaultInjection,
     HeaderTransformation,
     PolicyHeaders,
@@ -16,8 +18,10 @@ from mesh.kinds.routepolicy import (
     RoutePolicy,
     RouteSettings,
     SessionAffinity,
+    stanzas,
 )
 from mesh.problems import Report
+from mesh.validations.extensions import check_extensions
 from mesh.validations.formats import check_format
 from mesh.validations.headers import check_control_characters
 from mesh.validations.policy import Targets, check_both, check_targets
@@ -27,6 +31,8 @@ TARGETS: Targets = MappingProxyType(
     {
         ("gateway.networking.k8s.io", "HTTPRoute"): True,
         ("gateway.networking.k8s.io", "GRPCRoute"): True,
+        ("gateway.networking.k8s.io", "Gateway"): True,
+        ("gateway.networking.k8s.io", "ListenerSet"): True,
         ("", "Namespace"): False,
     }
 )
@@ -41,6 +47,17 @@ def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
     spec = policy.spec
     check_targets(spec.target_refs, TARGETS, policy.metadata, report)
     check_both(spec, RouteSettings, _check_settings, report, example="faultInjection")
+    if any(ref.kind in ("Gateway", "ListenerSet") for ref in spec.target_refs):
+        _refuse_hosts_from_headers(policy, report)
+
+
+def _refuse_hosts_from_headers(policy: RoutePolicy, report: Report) -> None:
+    """Whether a route's backends may be asked for any host is known of the route alone (`mesh.outside`)."""
+    for path, one in zip(("spec", "spec.overrides"), stanzas(policy), strict=False):
+        if one.rewrite is not None and one.rewrite.host_from_header is not None:
+            message = "a host from a header must fit a route's backends and cannot be inherited from a Gateway"
+            fix = "write it in a policy for the route or its namespace"
+            report.error("NotAllowed", f"{path}.rewrite.hostFromHeader", message, fix)
 
 
 def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
@@ -62,6 +79,9 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
         report.error("Duplicate", f"{path}.compression.algorithms", "one is there twice", "remove one")
     if settings.headers is not None:
         _check_headers(settings.headers, f"{path}.headers", report)
+    if settings.grpc_json is not None:
+        _check_grpc_json(settings.grpc_json, f"{path}.grpcJSON", report)
+    check_extensions(settings.extensions or (), f"{path}.extensions", report)
     if settings.session_affinity is not None:
         _check_affinity(settings.session_affinity, f"{path}.sessionAffinity", report)
 
@@ -147,6 +167,22 @@ def _refuse_framing(name: str, path: str, report: Report) -> None:
         message = f"{name} frames or routes the message and cannot be changed"
         fix = "use `rewrite.hostFromHeader`, or a URLRewrite filter" if name.lower() == "host" else "remove it"
         report.error("NotAllowed", path, message, fix)
+
+
+def _check_grpc_json(wanted: GRPCJSON, path: str, report: Report) -> None:
+    source = wanted.descriptor
+    if (source.config_map is None) == (source.inline is None):
+        message = "a descriptor is either in a ConfigMap or written here"
+        report.error("InvalidCombination", f"{path}.descriptor", message, "write one of `configMap` and `inline`")
+    if source.inline is not None:
+        try:
+            base64.b64decode(source.inline, validate=True)
+        except ValueError:
+            fix = "write the output of `base64 -w0 FILE`"
+            report.error("InvalidFormat", f"{path}.descriptor.inline", "it is not base64", fix)
+    for number, service in enumerate(wanted.services):
+        if service in wanted.services[:number]:
+            report.error("Duplicate", f"{path}.services[{number}]", "the service is there twice", "remove one")
 
 
 def _check_affinity(affinity: SessionAffinity, path: str, report: Report) -> None:

@@ -22,6 +22,7 @@ _GATEWAY_API = "gateway.networking.k8s.io"
 TARGETS: Targets = MappingProxyType(
     {
         (_GATEWAY_API, "Gateway"): True,
+        (_GATEWAY_API, "ListenerSet"): True,
         (_GATEWAY_API, "HTTPRoute"): True,
         (_GATEWAY_API, "GRPCRoute"): True,
         ("", "Namespace"): False,

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from fairlead.processes import Children
 from tests.support.consul import ConsulAgent, consul_binary, start_agent
+from tests.support.loops import everything_is_closed
 
 _HERE = Path(__file__).parent
+_LIMIT = 400
+"""Seconds that a test may take, which the first one needs that fetches Consul over a slow line."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker("consul")
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_LIMIT))
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_open() -> AsyncIterator[None]:
+    """A test that leaves a connection open fails itself, and not the one that runs when it is noticed."""
+    yield
+    await everything_is_closed()
 
 
 @pytest.fixture(scope="session")

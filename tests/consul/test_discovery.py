@@ -9,17 +9,21 @@ from tests.support.consul import ConsulAgent
 from tests.support.consul_mesh import ConsulMesh, document, route
 from tests.support.programs import start_backend
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(400)]
 
 
-def mesh(children: Children, agent: ConsulAgent, *hosts: str) -> ConsulMesh:
-    return ConsulMesh(children, "--consul", agent.url, objects=[route(host) for host in hosts])
+def mesh(children: Children, agent: ConsulAgent, *hosts: str, reads: str = "default") -> ConsulMesh:
+    flags = ("--consul", agent.url, "--consul-reads", reads)
+    return ConsulMesh(children, *flags, objects=[route(host) for host in hosts])
 
 
-def test_service_is_routed_to_while_it_is_registered_and_healthy(children: Children, agent: ConsulAgent) -> None:
+@pytest.mark.parametrize("reads", ["default", "cached"])
+def test_service_is_routed_to_while_it_is_registered_and_healthy(
+    children: Children, agent: ConsulAgent, reads: str
+) -> None:
     one, two = start_backend(children, "web", number="1"), start_backend(children, "web", number="2")
     first = agent.register("web", one)
-    made = mesh(children, agent, "web", "later")
+    made = mesh(children, agent, "web", "later", reads=reads)
     made.wait_ok("web")
     second = agent.register("web", two)
     made.wait(lambda: made.count("web", 20).keys() == {"web-v1-1", "web-v1-2"}, "traffic to both")
@@ -79,8 +83,12 @@ def test_sidecar_is_no_second_service_and_namespaces_are_said_by_tags(children: 
     made.wait(lambda: "web" in made.services(), "the service")
     assert made.services()["web"]["namespace"] == "shop"
     assert set(made.services()) == {"web", "consul"}
-    endpoints = made.serving.client.get("/api/v1/discovered/endpoints", service="web")["items"]
-    assert [each["address"] for each in endpoints] == ["127.0.0.1"]
+
+    def endpoints() -> list[str]:
+        items = made.serving.client.get("/api/v1/discovered/endpoints", service="web")["items"]
+        return [each["address"] for each in items]
+
+    made.wait(lambda: endpoints() == ["127.0.0.1"], "the endpoint of the service alone")
     listed = made.serving.client.get("/api/v1/discovered/services")["items"]
     assert [each["sources"] for each in listed if each["name"] == "web"] == [["consul"]]
 
@@ -89,8 +97,8 @@ def test_queries_that_do_not_fit_the_cap_take_turns_and_say_so(children: Childre
     ids = [agent.register(f"s{number}", 9000 + number) for number in range(12)]
     port = start_backend(children, "web")
     made = ConsulMesh(children, "--consul", agent.url, "--consul-polls", "4", objects=[route("web")])
-    assert len(made.services()) == 13
-    assert "13 services share 4" in made.problems()["Crowded"]
+    made.wait(lambda: len(made.services()) == 13, "all services")
+    made.wait(lambda: "13 services share 4" in made.problems().get("Crowded", ""), "it to be told")
     assert made.metric('fairlead_consul_queries{state="allowed"}') == 4
     agent.register("web", port)
     made.wait_ok("web", "a new service that is needed")

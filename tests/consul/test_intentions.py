@@ -45,7 +45,7 @@ class Following:
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        self.engine.commit(await asyncio.wait_for(anext(self._batches), 30))
+        self.engine.commit(await asyncio.wait_for(anext(self._batches), 90))
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:

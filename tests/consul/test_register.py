@@ -34,14 +34,14 @@ def test_it_takes_traffic_while_it_is_heard_from_and_leaves(children: Children, 
     assert (endpoint["labels"]["version"], endpoint["weight"]) == ("v2", 3)
     children.started.remove(polite)
     polite.process.send_signal(signal.SIGTERM)
-    assert polite.process.wait(20) == 0
+    assert polite.process.wait(60) == 0
     mesh.wait_gone("web")
 
     killed = started("killed", "2")
     mesh.wait_ok("web")
     children.started.remove(killed)
     killed.process.kill()
-    killed.process.wait(20)
+    killed.process.wait(60)
     mesh.wait_gone("web")
 
 

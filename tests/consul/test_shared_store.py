@@ -65,7 +65,7 @@ class Scene:
         """A replica dies."""
         child = self.replicas[name].child
         child.signal_group(signal.SIGKILL)
-        child.process.wait(30)
+        child.process.wait(60)
         self.children.started.remove(child)
 
     def route(self, replica: str, name: str, host: str) -> None:
@@ -79,7 +79,7 @@ class Scene:
         for name, port in self.ports.items():
             self.until(lambda port=port: reached(port, host), f"gateway {name} to answer for {host}")
 
-    def until(self, condition: Callable[[], bool], what: str, *, timeout: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, *, timeout: float = 120.0) -> None:
         self.children.wait_until(condition, what=what, timeout=timeout)
 
     def leader(self) -> str:
@@ -148,7 +148,7 @@ def test_when_the_leader_is_killed_the_other_leads_and_no_request_fails(scene: S
         scene.kill(dead)
         scene.route(alive, "late", "late.example.com")
         scene.until(lambda: reached(scene.ports[alive], "late.example.com"), "the write to be served meanwhile")
-        scene.until(lambda: scene.leader() == alive, "the other to lead", timeout=90)
+        scene.until(lambda: scene.leader() == alive, "the other to lead")
         scene.until(lambda: "fairlead_store_leading 1.0" in scene.metrics(alive), "it to say so")
         scene.start(dead)
         scene.served("late.example.com")
@@ -199,4 +199,4 @@ def test_a_first_start_without_consul_waits_for_it_and_says_so(children: Childre
             return False
         return True
 
-    children.wait_until(ready, what="it to be ready", timeout=60)
+    children.wait_until(ready, what="it to be ready")

@@ -403,10 +403,10 @@ async def test_over_tls_with_a_client_certificate(
         },
     )
     whole = json.loads(server.config.read_text())
-    whole["ports"]["https"] = server.port + 1 if server.port < 31_999 else server.port - 1
+    whole["ports"]["https"] = server.https_port
     server.config.write_text(json.dumps(whole))
     await asyncio.to_thread(server.start)
-    url = f"https://127.0.0.1:{whole['ports']['https']}"
+    url = f"https://127.0.0.1:{server.https_port}"
     files = {"certificate_file": str(mine.cert), "key_file": str(mine.key)}
     store = open_store(url, ca_file=str(authority.ca), **files)
     stored = await store.put(service())

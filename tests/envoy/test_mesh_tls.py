@@ -21,6 +21,7 @@ import pytest
 from fairlead.addresses import Address
 from fairlead.bootstrap import ProxyIdentity, envoy_bootstrap
 from fairlead.processes import Children, free_port
+from mesh.model import Upstream
 from mesh.spiffe import TrustDomain, workload
 from sds.builtin import in_memory
 from tests.support.programs import ask, start_serve
@@ -56,7 +57,9 @@ class Mesh:
         for name, port in self.backends.items():
             self._envoy(ProxyIdentity(kind="sidecar", name=name, port=port, ingress_port=self.ingress[name]))
         self._envoy(ProxyIdentity(kind="gateway", name="edge"))
-        self._envoy(ProxyIdentity(kind="sidecar", name="client", egress_port=self.egress))
+        self.upstream = free_port()
+        upstreams = (Upstream(self.upstream, "default", "tcp", 80),)
+        self._envoy(ProxyIdentity(kind="sidecar", name="client", egress_port=self.egress, upstreams=upstreams))
         self.chain, self.key, _ = Issued(self.authority, workload(DOMAIN, "default", "strict")).write(
             children.folder / "strict"
         )
@@ -256,6 +259,8 @@ def outcomes(mesh: Mesh) -> dict[str, bool]:
         found[f"{client} tcp"] = tcp_plain(at, server_first=False)
         found[f"{client} server-first"] = tcp_plain(at, server_first=True)
     found["permissive sidecar http/1.1"] = http_by(mesh.egress, "web")
+    found["permissive sidecar tcp"] = tcp_plain(mesh.upstream, server_first=False)
+    found["permissive sidecar server-first"] = tcp_plain(mesh.upstream, server_first=True)
     found["strict http/1.1"], found["strict h2"] = http_strict(mesh), h2_strict(mesh)
     found["strict tcp"] = tcp_strict(mesh, server_first=False)
     found["strict server-first"] = tcp_strict(mesh, server_first=True)
@@ -268,7 +273,7 @@ def expected(mode: str) -> dict[str, bool]:
     return {
         **{f"none {protocol}": plain_too for protocol in each},
         **{f"permissive {protocol}": True for protocol in each},
-        "permissive sidecar http/1.1": True,
+        **{f"permissive sidecar {protocol}": True for protocol in ("http/1.1", "tcp", "server-first")},
         "strict http/1.1": True,
         "strict h2": True,
         "strict tcp": tls_tcp,
@@ -323,6 +328,7 @@ def test_only_plaintext_that_waits_for_the_server_waits_and_only_as_long_as_set(
     mesh.set_mode("PERMISSIVE")
     mesh.children.wait_until(lambda: WAIT <= seconds(mesh.ingress["tcp"]) < math.inf, what="PERMISSIVE")
     mesh.children.wait_until(lambda: seconds(mesh.tcp) < WAIT, what="mutual TLS not to wait")
+    mesh.children.wait_until(lambda: seconds(mesh.upstream) < WAIT, what="a sidecar's mutual TLS not to wait")
     mesh.set_mode("DISABLE")
     mesh.children.wait_until(lambda: seconds(mesh.ingress["tcp"]) < WAIT, what="DISABLE not to wait")
 
@@ -357,6 +363,7 @@ def test_no_request_fails_while_modes_change(mesh: Mesh) -> None:
         mesh.children.wait_until(lambda: not tcp_strict(mesh, server_first=False), what="DISABLE")
         mesh.set_mode("STRICT")
         mesh.children.wait_until(lambda: not http_by(mesh.ingress["web"], "web"), what="STRICT again")
-    assert min(through_gateway.requests, through_sidecar.requests) > 20
+        both = (through_gateway, through_sidecar)
+        mesh.children.wait_until(lambda: min(each.requests for each in both) > 20, what="enough requests")
     assert through_gateway.failures == []
     assert through_sidecar.failures == []

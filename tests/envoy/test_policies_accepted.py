@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from mesh.kinds.meta import Object
-from mesh.model import AUDIENCES, Connected
+from mesh.model import AUDIENCES, MESH, Connected, MeshSettings
 from mesh.tables import Change, Engine
 from tests.support.certificates import Authority
+from tests.support.descriptors import CART, cart_base64
 from tests.support.model import declared, objects
 from tests.support.random_objects import Maker
 from tests.support.routing import EDGE, document, gateway, route, service
@@ -25,6 +26,12 @@ from xds.translate.tables import TABLES
 pytestmark = pytest.mark.envoy
 
 BATCH = 250
+EXTENSIONS = (
+    [],
+    [{"lua": {"inline": "function envoy_on_request(handle) end"}}],
+    [{"extProc": {"backend": {"name": "echo", "port": 80}, "requestBody": "Streamed", "failOpen": True}}],
+    [{"extProc": {"backend": {"name": "gone", "port": 80}}}, {"lua": {"inline": "a = 1"}}],
+)
 LISTENERS = 64  # the most that a Gateway has
 
 
@@ -45,7 +52,14 @@ def test_two_thousand_random_traffic_policies_make_clusters_that_envoy_takes(see
 @pytest.mark.parametrize("seed", range(4))
 def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int, tmp_path: Path) -> None:
     patterns = ("^/a", "/(x|y)/(.*)$", "[a-z]{1,5}")
-    maker = Maker("RoutePolicy", seed, {"overrides": lambda _: None, "pattern": lambda luck: luck.choice(patterns)})
+    known = {
+        "overrides": lambda _: None,
+        "pattern": lambda luck: luck.choice(patterns),
+        "descriptor": lambda _: {"inline": cart_base64()},
+        "services": lambda _: [CART],
+        "extensions": lambda luck: luck.choice(EXTENSIONS),
+    }
+    maker = Maker("RoutePolicy", seed, known)
     text = gateway(10000) + service("echo", 8080)
     policies: list[Object] = []
     for number in range(BATCH):
@@ -53,7 +67,7 @@ def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int
         text += route("\n  - backendRefs: [{name: echo, port: 80}]", hosts=f"[{name}.example.com]", name=name)
         target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": name}
         policies.append(maker.object(name, targetRefs=[target]))
-    _accepted(text, policies, tmp_path, clusters=1)
+    _accepted(text, policies, tmp_path, clusters=2)  # of `echo`, and as a processor is spoken to
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -108,7 +122,7 @@ def test_random_telemetry_policies_make_listeners_and_routes_that_envoy_takes(se
 def _accepted(text: str, policies: list[Object], directory: Path, *, clusters: int | None) -> None:
     engine = Engine(TABLES)
     changes = [declared(each) for each in [*objects(text.rstrip().removesuffix("---")), *policies]]
-    engine.commit([*changes, Change(AUDIENCES, EDGE, Connected())])
+    engine.commit([*changes, Change(MESH, "", MeshSettings(route_code=True)), Change(AUDIENCES, EDGE, Connected())])
     assert engine.faults == {}
     bootstrap: dict[str, Any] = static_bootstrap(translated(engine, EDGE), admin_port=0)
     made = [one["name"] for one in bootstrap["static_resources"]["clusters"] if one["name"].startswith("default/")]

@@ -37,6 +37,7 @@ from mesh.model import (
     Provisioned,
     ProvisionedKey,
     ServicePort,
+    Upstream,
 )
 from mesh.statuses import STATUSES
 from mesh.tables import Change, Engine
@@ -107,7 +108,8 @@ def _surroundings(document: dict[str, Any]) -> Any:
     if "mesh" in document:
         yield Change(MESH, "", MeshSettings(**document["mesh"]))
     for audience in document.get("connected", ()):
-        yield Change(AUDIENCES, Audience(**audience), Connected())
+        upstreams = tuple(Upstream(*upstream) for upstream in audience.pop("upstreams", ()))
+        yield Change(AUDIENCES, Audience(**audience, upstreams=upstreams), Connected())
     for told in document.get("provisioned", ()):
         key = ProvisionedKey(told.pop("namespace", "default"), told.pop("name"), told.pop("source"))
         yield Change(PROVISIONED, key, msgspec.convert(told, Provisioned))

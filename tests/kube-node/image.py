@@ -27,18 +27,21 @@ def image(name: str, root: Path, *command: str) -> None:
         sys.exit("kube-node: there is no node; run `kube-node up`")
     layer, archive = STATE / f"layer-{os.getpid()}.tar", STATE / f"image-{os.getpid()}.tar"
     try:
-        pack(full_name(name), root, layer, archive, command)
+        number = pack(full_name(name), root, layer, archive, command)
         run(*CTR, "images", "import", archive)
+        note = _note(full_name(name))
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(number)
     finally:
         layer.unlink(missing_ok=True)
         archive.unlink(missing_ok=True)
 
 
-def pack(name: str, root: Path, layer: Path, archive: Path, command: tuple[str, ...]) -> None:
-    """Write `root` as an image archive of one layer; everything in it is root's."""
+def pack(name: str, root: Path, layer: Path, archive: Path, command: tuple[str, ...]) -> str:
+    """Write `root` as an image archive of one layer; everything in it is root's. Equal files make equal images."""
 
     def rooted(info: tarfile.TarInfo) -> tarfile.TarInfo:
-        info.uid = info.gid = 0
+        info.uid = info.gid = info.mtime = 0
         info.uname = info.gname = "root"
         return info
 
@@ -54,7 +57,8 @@ def pack(name: str, root: Path, layer: Path, archive: Path, command: tuple[str, 
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
     text = json.dumps(config).encode()
-    config_name = hashlib.sha256(text).hexdigest() + ".json"
+    number = hashlib.sha256(text).hexdigest()
+    config_name = f"{number}.json"
     manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(archive, "w") as tar:
         for file, data in ((config_name, text), ("manifest.json", manifest)):
@@ -63,6 +67,18 @@ def pack(name: str, root: Path, layer: Path, archive: Path, command: tuple[str, 
             tar.add(source, arcname=file)
             source.unlink()
         tar.add(layer, arcname="layer.tar")
+    return f"sha256:{number}"
+
+
+def _note(name: str) -> Path:
+    """Where the id of an image is written down."""
+    return STATE / "images" / name.replace("/", "+")
+
+
+def image_id(name: str) -> str:
+    """The id that pods report which run what is loaded under a name now; empty where nothing is."""
+    note = _note(full_name(name))
+    return note.read_text() if note.exists() else ""
 
 
 def busybox() -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.support.installed import Installed, load_images, watches_everything
+from tests.support.installed import Assembled, Installed, assemble, load_images, watches_everything
 from tests.support.kubernetes import INSTALL, Cluster, eventually, kubectl, local_kubeconfig, why_no_node
+from tests.support.loops import everything_is_closed
 
 _HERE = Path(__file__).parent
 _LIMIT = 400
@@ -28,6 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("kubernetes")
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(_LIMIT))
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_open() -> AsyncIterator[None]:
+    """A test that leaves a connection open fails itself, and not the one that runs when it is noticed."""
+    yield
+    await everything_is_closed()
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +108,18 @@ def images(kubeconfig: Path) -> None:
     """The images of this checkout are in the local node; another cluster has them already."""
     if "KUBECONFIG" not in os.environ:
         load_images()
+
+
+@pytest.fixture(scope="session")
+def assembled(tmp_path_factory: pytest.TempPathFactory) -> Assembled:
+    """Assembles the files of an image, once, since that takes a while; they are to be left as they are."""
+
+    @cache
+    def make(name: str) -> tuple[Path, list[str]]:
+        root = tmp_path_factory.mktemp(name) / "root"
+        return root, assemble(name, root)
+
+    return make
 
 
 @pytest.fixture(scope="module")

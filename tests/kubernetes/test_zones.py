@@ -1,4 +1,4 @@
-"""Topology hints of real EndpointSlices: a Gateway's proxies, which run in pods, go to the endpoints for their zone."""
+"""Topology hints of real EndpointSlices: a Gateway's proxies, in pods, go to the endpoints for their zone or node."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def here(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("label", "nodes", "--all", f"{ZONE}-")
 
 
-def slice_of(addresses: dict[str, str]) -> JSON:
-    """An EndpointSlice by hand: address → the zone that it is for."""
+def slice_of(addresses: dict[str, str], hint: str = "forZones") -> JSON:
+    """An EndpointSlice by hand: address → the zone (or whatever the hint names) that it is for."""
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -35,7 +35,7 @@ def slice_of(addresses: dict[str, str]) -> JSON:
         "addressType": "IPv4",
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
         "endpoints": [
-            {"addresses": [address], "conditions": {"ready": True}, "hints": {"forZones": [{"name": zone}]}}
+            {"addresses": [address], "conditions": {"ready": True}, "hints": {hint: [{"name": zone}]}}
             for address, zone in addresses.items()
         ],
     }
@@ -77,7 +77,14 @@ def address_of(cluster: Cluster, namespace: str, name: str) -> str:
     return eventually(address, f"the pod of {name}")
 
 
-def test_the_proxies_of_a_gateway_go_to_the_endpoints_for_the_zone_of_their_node(
+def node_of(cluster: Cluster, namespace: str) -> str:
+    """The node that the Gateway's only proxy runs on."""
+    selector = "labelSelector=fairlead.dev/provisioned%3Dgateway"
+    [pod] = cluster.get(f"/api/v1/namespaces/{namespace}/pods?{selector}")["items"]
+    return str(pod["spec"]["nodeName"])
+
+
+def test_the_proxies_of_a_gateway_go_to_the_endpoints_for_the_zone_of_their_node_and_for_that_node(
     cluster: Cluster, fairlead: Installed, place: str, here: str
 ) -> None:
     web = rolled.service()
@@ -108,3 +115,9 @@ def test_the_proxies_of_a_gateway_go_to_the_endpoints_for_the_zone_of_their_node
     eventually(lambda: {who(address) for _ in range(10)} == {"far"}, "the other one to be the near one")
     cluster.apply(slice_of({near: here, far: here}), namespace=place)
     eventually(lambda: {who(address) for _ in range(10)} == {"near", "far"}, "both to be near")
+
+    node = node_of(cluster, place)
+    cluster.apply(slice_of({near: node, far: "elsewhere"}, "forNodes"), namespace=place)
+    eventually(lambda: {who(address) for _ in range(10)} == {"near"}, "the one for the node to be the near one")
+    cluster.apply(slice_of({near: "elsewhere", far: node}, "forNodes"), namespace=place)
+    eventually(lambda: {who(address) for _ in range(10)} == {"far"}, "the other one to be for the node")

@@ -48,6 +48,7 @@ def slices(draw: st.DrawFn) -> EndpointSlice:
             pod=draw(st.sampled_from(["", "a", "b"])),
             node=draw(st.sampled_from([None, "n1", "n2"])),
             zone=draw(st.sampled_from([None, "z"])),
+            for_nodes=draw(st.sampled_from([(), ("n1",), ("n2", "n1")])),
             **draw(conditions),
         )
         for _ in range(draw(st.integers(0, 3)))

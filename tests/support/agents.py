@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from fairlead.processes import Child, Children, free_port
@@ -17,7 +18,7 @@ ROOT = "/api/v1/authority"
 class Mesh:
     """A server with a built-in authority; leaves live for `life` seconds."""
 
-    def __init__(self, children: Children, config: str, *, life: int = 3_600) -> None:
+    def __init__(self, children: Children, config: str, *, life: int = 3_600, arguments: Sequence[str] = ()) -> None:
         self._children = children
         folder = children.folder / "config"
         folder.mkdir(exist_ok=True)
@@ -25,7 +26,7 @@ class Mesh:
         self.file.write_text(config)
         self.xds, self.join, self.api = free_port(), free_port(), free_port()
         self._arguments = ["--files", str(folder), "--ca", "store", "--xds-tokens", f"127.0.0.1:{self.join}"]
-        self._arguments += [*SHORT, str(life)]
+        self._arguments += [*SHORT, str(life), *arguments]
         self.serving = self.serve()
 
     def serve(self, name: str = "serve") -> Serving:

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 import yaml
 
+_TURNS = 10
+"""Of the loop, after which what had been accepted is served."""
+
 
 class Line:
     """Forwards TCP connections to a server. `url` is where to connect to."""
@@ -19,6 +22,7 @@ class Line:
         self._to = host, port
         self._server: asyncio.Server | None = None
         self._port = 0
+        self._is_cut = True
         self._open: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.connections = 0
@@ -39,12 +43,20 @@ class Line:
 
     async def restore(self) -> None:
         """Let connections through."""
+        self._is_cut = False
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """End all connections and take no new ones."""
+        self._is_cut = True
+        await self.drop()
         if self._server is not None:
+            # A server that is closed leaves open, for good, what it has accepted and not yet begun to serve.
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         await self.drop()
@@ -58,6 +70,9 @@ class Line:
         await asyncio.gather(*self._serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
         self.connections += 1
         self._open.add(writer)  # now: it may be cut before it leads anywhere
         task = asyncio.current_task()

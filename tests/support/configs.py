@@ -17,6 +17,7 @@ from mesh.model import (
     KEY_SETS,
     MESH,
     PROVISIONED,
+    ROLLOUT_STATES,
     Audience,
     Connected,
     Declared,
@@ -28,8 +29,10 @@ from mesh.model import (
     Endpoint,
     KeySetRow,
     MeshSettings,
+    ObjectKey,
     Provisioned,
     ProvisionedKey,
+    RolloutState,
     ServicePort,
 )
 from mesh.tables import Change
@@ -309,12 +312,19 @@ route_policies = st.builds(
         st.fixed_dictionaries(
             {"group": st.just(GATEWAY_API), "kind": st.just("HTTPRoute"), "name": st.sampled_from(("r", "q"))}
         ),
+        st.builds(
+            lambda kind, name, part: {"group": GATEWAY_API, "kind": kind, "name": name, **part},
+            st.sampled_from(("Gateway", "ListenerSet")),
+            names,
+            _some(sectionName=st.sampled_from(("l0", "l1"))),
+        ),
         st.fixed_dictionaries({"kind": st.just("Namespace"), "name": namespaces}),
     ),
     _some(
         grpcWeb=st.booleans(),
         compression=st.just({"algorithms": ["gzip"]}),
         directResponse=st.just({"status": 503}),
+        extensions=st.just([{"extProc": {"backend": {"name": "s", "port": 80}}}]),
         faultInjection=_some(delay=st.just({"fixed": "1s"}), abort=st.just({"httpStatus": 500})),
     ),
 )
@@ -451,6 +461,46 @@ key_sets = st.builds(
     st.sampled_from((None, KeySetRow(problem="away"), KeySetRow(NOBODYS_KEYS), KeySetRow(NOBODYS_KEYS, "away"))),
 )
 
+_rollout_backends = st.fixed_dictionaries({"name": services}, optional={"port": st.sampled_from((80, 81))})
+rollouts = st.builds(
+    lambda target, section, stable, canary, more: {
+        "targetRef": {**target, **section},
+        "stable": stable,
+        "canary": canary,
+        "steps": [{"weight": 25}],
+        **more,
+    },
+    st.sampled_from(tuple({"kind": kind, "name": name} for kind in ("HTTPRoute", "GRPCRoute") for name in "rq")),
+    st.sampled_from(({}, {"sectionName": "0"}, {"sectionName": "1"})),
+    _rollout_backends,
+    _rollout_backends,
+    _some(
+        version=st.just("2"),
+        cohort=st.lists(
+            st.sampled_from(
+                (
+                    {"header": {"name": "h", "value": "1"}},
+                    {"header": {"name": "k", "value": "[12]", "type": "RegularExpression"}},
+                    {"cookie": {"name": "c", "value": "1"}},
+                )
+            ),
+            max_size=2,
+        ),
+    ),
+)
+_rollout_states = st.builds(
+    lambda namespace, name, row: Change(ROLLOUT_STATES, ObjectKey("Rollout", namespace, name), row),
+    namespaces,
+    names,
+    st.none()
+    | st.builds(
+        RolloutState,
+        moves=st.sampled_from(("a", "b")),
+        phase=st.sampled_from(("Pending", "Progressing", "Promoted", "RolledBack")),
+        step=st.integers(0, 1),
+        weight=st.sampled_from((0, 25, 100)),
+    ),
+)
 envoy_patches = st.builds(
     lambda targets, patch: {"targetRefs": targets, "patch": [patch]},
     st.one_of(
@@ -490,6 +540,7 @@ declarations = st.one_of(
     _kind("TelemetryPolicy", names, _spec(telemetry_policies)),
     _kind("BackendTLSPolicy", names, _spec(backend_tls_policies)),
     _kind("RoutePolicy", names, _spec(route_policies)),
+    _kind("Rollout", names, _spec(rollouts)),
     _kind("TrafficPolicy", names, _spec(traffic_policies)),
     _kind("EnvoyPatch", names, _spec(envoy_patches)),
     _kind("Secret", st.just("cert"), secrets),
@@ -568,6 +619,7 @@ changes = st.one_of(
     _provisioned,
     _mesh,
     key_sets,
+    _rollout_states,
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from fairlead.client import Client
 from fairlead.errors import CommandError
-from fairlead.processes import Child, Children
+from fairlead.processes import Child, Children, free_port
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fairlead" / "consul-1.8.7"
 _SUITE = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bullseye main\n"
@@ -65,7 +64,7 @@ class ConsulAgent:
     @property
     def client(self) -> Client:
         """Its API."""
-        return Client(self.url, timeout=10, token=self.token)
+        return Client(self.url, timeout=30, token=self.token)
 
     def put(self, path: str, body: object = None) -> Any:
         """PUT; what it answers."""
@@ -96,7 +95,7 @@ class ConsulAgent:
 
 def start_agent(children: Children, binary: Path, name: str = "consul", *arguments: str, port: int = 0) -> ConsulAgent:
     """Run a dev agent on free ports (its HTTP API on `port`, if given) and wait until it leads itself."""
-    http, dns, serf, server = _free_ports(4)
+    http, dns, serf, server = free_ports(4, but=port)
     http = port or http
     ports = ["-http-port", http, "-dns-port", dns, "-serf-lan-port", serf, "-serf-wan-port", "-1"]
     command = [str(binary), "agent", "-dev", "-bind", "127.0.0.1", *map(str, ports), "-server-port", str(server)]
@@ -104,21 +103,20 @@ def start_agent(children: Children, binary: Path, name: str = "consul", *argumen
 
     def leads() -> bool:
         try:
-            answer = agent.client.request("GET", "/v1/catalog/service/consul")
+            return bool(agent.client.request("GET", "/v1/catalog/service/consul").json())
         except CommandError:
             return False
-        return bool(answer)
 
     children.wait_until(leads, what=f"{name} to have a leader")
     return agent
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+def free_ports(count: int, *, but: int = 0) -> list[int]:
+    """So many different ports, none of them `but`."""
+    found: set[int] = set()
+    while len(found) < count:
+        found |= {free_port()} - {but}
+    return list(found)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 from fairlead.errors import CommandError
-from fairlead.processes import Children, free_port
-from tests.support.consul import ConsulAgent
+from fairlead.processes import Children
+from tests.support.consul import ConsulAgent, free_ports
 
 _KINDS = ("http", "dns", "serf-lan", "serf-wan", "server")
 
@@ -22,9 +22,7 @@ class Member(ConsulAgent):
         self.children = children
         self.name = name
         self.folder = children.folder / f"consul-{name}"
-        self.ports: dict[str, int] = {}
-        while len(set(self.ports.values())) < len(_KINDS):
-            self.ports = {kind: free_port() for kind in _KINDS}
+        self.ports = dict(zip(_KINDS, free_ports(len(_KINDS)), strict=True))
         self.arguments = arguments
         self.joined: tuple[str, ...] = ()
         self.port = self.ports["http"]
@@ -53,7 +51,7 @@ class Member(ConsulAgent):
         """End it without mercy."""
         self.children.started.remove(self.child)
         self.child.signal_group(signal.SIGKILL)
-        self.child.process.wait(20)
+        self.child.process.wait(60)
 
     def wait_leader(self, *, of: str = "") -> Member:
         """Wait until it knows a leader, of its own datacenter or of another one."""
@@ -65,7 +63,7 @@ class Member(ConsulAgent):
             except CommandError:
                 return False
 
-        self.children.wait_until(leads, what=f"{self.name} to know a leader of {of or 'its own'}", timeout=60)
+        self.children.wait_until(leads, what=f"{self.name} to know a leader of {of or 'its own'}", timeout=120)
         return self
 
     def leads(self) -> bool:

@@ -91,7 +91,7 @@ class ConsulMesh:
         """Wait until nobody answers for a host."""
         self.wait(lambda: self.status(host) >= 500, f"{host} to be gone")
 
-    def wait(self, condition: Any, what: str, *, timeout: float = 30.0) -> None:
+    def wait(self, condition: Any, what: str, *, timeout: float = 90.0) -> None:
         """Wait for a condition."""
         self.children.wait_until(condition, what=what, timeout=timeout)
 
@@ -102,6 +102,18 @@ class ConsulMesh:
             return Counter(str(visitor.ask(host).body.get("instance", "none")) for _ in range(requests))
         finally:
             visitor.close()
+
+    def is_stale(self, name: str) -> bool:
+        """Whether the API says that a service is only what was last known."""
+        return bool(self.services().get(name, {}).get("stale"))
+
+    def is_fresh(self, name: str) -> bool:
+        """Whether the API knows a service as it is now."""
+        return self.services().get(name, {}).get("stale") is False
+
+    def sources(self, name: str) -> int:
+        """From how many sources a service is known."""
+        return len(self.services().get(name, {}).get("sources", ()))
 
     def services(self) -> dict[str, dict[str, Any]]:
         """The services as the API tells them, by name."""

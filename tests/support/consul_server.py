@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 from pathlib import Path
 from typing import Any
 
-from fairlead.client import Client
+from fairlead.client import Client, RefusedError
 from fairlead.errors import CommandError
-from fairlead.processes import Child, Children, free_port
+from fairlead.processes import Child, Children
+from tests.support.consul import free_ports
 
 MANAGEMENT = "11111111-2222-3333-4444-555555555555"
 
@@ -25,10 +27,8 @@ class ConsulServer:
         self.name = name
         self.folder = children.folder / name
         self.folder.mkdir()
-        self.port = free_port()
-        ports = {"http": self.port, "dns": -1, "grpc": -1, "serf_wan": -1, "server": free_port(), "serf_lan": 0}
-        while ports["serf_lan"] in {0, ports["server"], self.port}:
-            ports["serf_lan"] = free_port()
+        self.port, self.https_port, server, serf = free_ports(4)
+        ports = {"http": self.port, "dns": -1, "grpc": -1, "serf_wan": -1, "server": server, "serf_lan": serf}
         whole = {
             "server": True,
             "bootstrap_expect": 1,
@@ -50,26 +50,28 @@ class ConsulServer:
     @property
     def client(self) -> Client:
         """Its API; where there are ACLs, as one who may do all."""
-        return Client(self.url, timeout=10)
+        return Client(self.url, timeout=30)
 
     def start(self, *, leads: bool = True) -> ConsulServer:
-        """Run it, also again, and wait until it answers; `leads`: and leads itself."""
+        """Run it, also again, and wait until it answers; `leads`: and leads itself, and its KV can be asked."""
         self.child = self._children.start(self.name, [str(self._binary), "agent", "-config-file", str(self.config)])
 
         def up() -> bool:
             try:
-                leader = self.client.request("GET", "/v1/status/leader").body.strip(b'"\n ')
+                self.client.request("GET", "/v1/kv/none?consistent" if leads else "/v1/status/leader")
+            except RefusedError as refused:  # no such key, or one that not everybody may read
+                return leads and refused.status in (http.client.NOT_FOUND, http.client.FORBIDDEN)
             except CommandError:
                 return False
-            return bool(leader) or not leads
+            return not leads
 
-        self._children.wait_until(up, what=f"{self.name} to have a leader", timeout=60)
+        self._children.wait_until(up, what=f"{self.name} to answer", timeout=120)
         return self
 
     def kill(self) -> None:
         """As a power cut does it."""
         assert self.child is not None
         self.child.signal_group(signal.SIGKILL)
-        self.child.process.wait(30)
+        self.child.process.wait(60)
         self._children.started.remove(self.child)
         self.child = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from tests.support.kubernetes import INSTALL, ROOT, Cluster, eventually, kubectl
 
 NAMESPACE = "fairlead-system"
 CLASS = "fairlead"
+Assembled = Callable[[str], tuple[Path, list[str]]]
+"""An image's name → the folder with its files, and its command."""
 
 
 class Installed:
@@ -93,6 +95,16 @@ def watches_everything(cluster: Cluster) -> bool:
 
 def load_images() -> None:
     """Put the images of this checkout into the local node."""
+    _images()
+
+
+def assemble(name: str, root: Path) -> list[str]:
+    """Write the files of an image of this checkout into a folder; its command."""
+    return _images("--root", str(root), name).split()
+
+
+def _images(*words: str) -> str:
     script = ROOT / "kind-cluster" / "images"
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

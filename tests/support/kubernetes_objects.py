@@ -50,14 +50,16 @@ def endpoint(
     node: str | None = None,
     zone: str | None = None,
     for_zones: tuple[str, ...] = (),
+    for_nodes: tuple[str, ...] = (),
     **conditions: Any,
 ) -> JSON:
     """An endpoint of a slice; ready where nothing else is said."""
-    hints = {"hints": {"forZones": [{"name": name} for name in for_zones]}} if for_zones else {}
+    named = {"forZones": for_zones, "forNodes": for_nodes}
+    hints = {what: [{"name": name} for name in names] for what, names in named.items() if names}
     target = {"kind": "Pod", "namespace": "default", "name": pod, "uid": f"uid-{pod}"} if pod else None
     conditions = conditions or {"ready": True, "serving": True, "terminating": False}
     body = {"addresses": [address], "conditions": conditions, "targetRef": target, "nodeName": node, "zone": zone}
-    return {**body, **hints}
+    return {**body, **({"hints": hints} if hints else {})}
 
 
 def endpoint_slice(

@@ -45,6 +45,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._talk()
         elif self.server.failing:
             self._answer(500, request)
+        elif self.server.delay:
+            time.sleep(self.server.delay)
+            self._answer(200, request)
         elif self.path.startswith("/slow"):
             self.server.released.wait(10)
             self._answer(200, request)
@@ -93,7 +96,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     `/slow` answers once `released` is set; the first request to `/reset…` has its connection reset; `/fail/503` answers
     503 to its first request (`/fail/503/always`: to every one); a WebSocket upgrade is granted, and what is sent comes
-    back. All else is 200. While `failing` everything is 500. `seen` are the requests that arrived.
+    back. All else is 200, after `delay` seconds. While `failing` everything is 500. `seen` are the requests that came.
     """
 
     daemon_threads = True
@@ -102,6 +105,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, name: str = "echo") -> None:
         self.name = name
         self.failing = False
+        self.delay = 0.0
         self.seen: list[dict[str, Any]] = []
         self.released = threading.Event()
         self._lock = threading.Lock()

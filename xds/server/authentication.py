@@ -38,23 +38,25 @@ class CannotReviewError(Exception):
 class Proof:
     """An identity and how long it is proved: `expires_at` in seconds since the epoch, None for as long as it lasts.
 
-    `zone` is where the proxy runs, as far as who vouches for it knows.
+    `zone` and `node` are where the proxy runs, as far as who vouches for it knows.
     """
 
     identity: SpiffeId
     expires_at: float | None = None
     by_token: bool = False
     zone: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """What a platform says of a good token, and of the zone of who shows it. The trust domain is not its to say."""
+    """What a platform says of a good token, and of where it is shown. The trust domain is not its to say."""
 
     namespace: str
     service_account: str
     expires_at: float
     zone: str = ""
+    node: str = ""
 
 
 class Reviewer(Protocol):
@@ -149,7 +151,8 @@ class Authentication:
         if not token:
             raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
         vouched = await self.reviewer.review(token, caller=caller)
-        return Proof(self.named(vouched), expires_at=vouched.expires_at, by_token=True, zone=vouched.zone)
+        where = {"zone": vouched.zone, "node": vouched.node}
+        return Proof(self.named(vouched), expires_at=vouched.expires_at, by_token=True, **where)
 
     def named(self, vouched: Vouched) -> SpiffeId:
         """The identity, in our trust domain, of an account that a platform vouches for.

@@ -132,7 +132,8 @@ class Gatekeeper:
     def proxy(self, node: Any, proof: Proof | None, *, sotw: bool = False) -> Proxy:
         """The proxy that a node says it is, if it may be (S1); `sotw` if its stream is a state-of-the-world one.
 
-        A proxy that does not say in which zone it runs is where its platform says.
+        A proxy that does not say in which zone it runs is where its platform says. A Gateway's proxies go by their node
+        too; sidecars would be an audience each.
 
         Raises `RefusedError`.
         """
@@ -142,6 +143,8 @@ class Gatekeeper:
                 self._authentication.check(proof.identity, proxy)
                 if proof.zone and not proxy.audience.zone:
                     proxy = replace(proxy, audience=proxy.audience._replace(zone=proof.zone))
+                if proof.node and proxy.audience.kind == "gateway":
+                    proxy = replace(proxy, audience=proxy.audience._replace(node=proof.node))
         except InvalidNodeError as error:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error), "invalid") from error
         except NotAuthenticatedError as error:

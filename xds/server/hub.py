@@ -9,7 +9,7 @@ Everything runs on the event loop, nothing here waits, and callbacks must not ei
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from mesh.model import Audience
@@ -186,15 +186,22 @@ class Hub:
 
     def heard(self, member: Member, request: DeltaRequest | SotwRequest, heard: Heard) -> None:
         """A stream took a request: does it show that the client has taken a version which is in doubt?"""
-        doubted = self.doubted.get((member.proxy.audience, request.type_url))
+        audience = member.proxy.audience.kin
+        doubted = self.doubted.get((audience, request.type_url))
         if doubted and (taken := doubts.taken(doubted, member.stream, request, heard)):
-            self.on_taken(member.proxy.audience, request.type_url, taken)
+            self.on_taken(audience, request.type_url, taken)
 
     def done(self, round_number: int) -> None:
         """A stream that was told of a round has sent what it could."""
         self._pacer.done(round_number)
 
     # -- questions (about everything that is published, whether the streams were told or not) -----------------------
+
+    def _kin(self, audience: Audience) -> Iterator[Member]:
+        """The streams of an audience, on whatever node."""
+        for found, members in self._members.items():
+            if found.kin == audience:
+                yield from members
 
     def members(self) -> list[Member]:
         """Every stream."""
@@ -242,7 +249,7 @@ class Hub:
         The content is empty where a proxy came back with a version that the server no longer has.
         """
         found = {}
-        for member in self._members.get(audience, ()):
+        for member in self._kin(audience):
             state = member.stream.types.get(type_url)
             entry = state.acked.get(name) if state is not None else None
             if entry is not None and entry is not ABSENT:
@@ -286,7 +293,7 @@ class Hub:
         """The node ids of the connected proxies of an audience that refused a version."""
         return {
             member.proxy.node_id
-            for member in self._members.get(audience, ())
+            for member in self._kin(audience)
             if (state := member.stream.types.get(type_url)) is not None and state.rejected.get(name) == version
         }
 

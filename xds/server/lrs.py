@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -20,7 +20,7 @@ from xds.server.rpc import END, stream_method
 
 SERVICE: Final = "envoy.service.load_stats.v3.LoadReportingService"
 
-_INTERVAL_SECONDS: Final = 10
+INTERVAL_SECONDS: Final = 10.0
 # Envoy's name for a client that can be told "all clusters" (docs/root/api/client_features.rst).
 _ALL_CLUSTERS: Final = "envoy.lrs.supports_send_all_clusters"
 # What is kept of a report, at most.
@@ -42,9 +42,15 @@ class Load:
 
 
 class Loads:
-    """The last report of every stream, so that no stream touches what another told, whatever node it says it is."""
+    """The last report of every stream, so that no stream touches what another told, whatever node it says it is.
 
-    def __init__(self) -> None:
+    Proxies are asked to report every `interval` seconds.
+    """
+
+    def __init__(self, interval: float = INTERVAL_SECONDS) -> None:
+        self.interval = interval
+        self.on_report: Callable[[Iterable[Load]], None] = lambda _: None
+        """Told of each report once: what it counts is since the proxy's last one."""
         self._of: dict[Hashable, tuple[str, dict[str, Load]]] = {}
 
     def of(self, node_id: str) -> tuple[Load, ...]:
@@ -72,6 +78,7 @@ class Loads:
         }
         self._of.pop(stream, None)
         self._of[stream] = node_id, loads
+        self.on_report(loads.values())
 
     def forget(self, stream: Hashable) -> None:
         """A stream has ended."""
@@ -104,7 +111,7 @@ async def _serve(loads: Loads, gate: Gatekeeper, context: Any, proof: Proof | No
     stream = object()
     first = _read(await gate.first_message(context))
     node_id = gate.proxy(first.node, proof).node_id
-    await context.write(_instructions(first))
+    await context.write(_instructions(first, loads.interval))
     try:
         loads.take(stream, node_id, first.cluster_stats)
         del first
@@ -122,14 +129,14 @@ def _read(raw: bytes) -> Any:
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, said, "invalid") from error
 
 
-def _instructions(request: Any) -> bytes:
+def _instructions(request: Any, interval: float) -> bytes:
     """What the proxy shall report, and how often: the first message of the stream is ours (T6)."""
     response = LoadStatsResponse()
     if _ALL_CLUSTERS in request.node.client_features:
         response.send_all_clusters = True
     else:
         response.clusters.extend(stats.cluster_name for stats in request.cluster_stats)
-    response.load_reporting_interval.seconds = _INTERVAL_SECONDS
+    response.load_reporting_interval.FromMilliseconds(round(interval * 1_000))
     message: bytes = response.SerializeToString()
     return message
 

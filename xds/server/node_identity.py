@@ -1,9 +1,10 @@
 """Who a proxy says it is: `node.id` and `node.metadata.fairlead` → the audience it belongs to.
 
 `node.id` is `gateway|sidecar|grpc~<namespace>~<name>~<instance>`; the metadata holds `kind`, `namespace`, `name`,
-`service`, `agent` (one beside it gives it a workload's certificate), and for sidecars `port`, `ingress_port` and
-`egress_port`. Whether it may say so is for `authentication`. Anybody may send anything here, and what is kept of it is
-kept for as long as the stream lives, becomes part of names and is written to logs; so everything has a form and a size.
+`service`, `agent` (one beside it gives it a workload's certificate), and for sidecars `port`, `ingress_port`,
+`egress_port` and `upstreams` (texts, see `mesh/upstreams.py`). Whether it may say so is for `authentication`.
+Anybody may send anything here, and what is kept of it is kept for as long as the stream lives, becomes part of names
+and is written to logs; so everything has a form and a size.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mesh.model import Audience
+from mesh.model import Audience, Upstream
+from mesh.upstreams import FORM, MOST, read_upstream
 from xds.schema.types import Node
 
 _KINDS: Final = ("gateway", "sidecar", "grpc")
@@ -24,7 +26,7 @@ _ID_LENGTH: Final = 1_024
 _NODE_BYTES: Final = 8_192
 # What `node.metadata.fairlead` may say; nothing else of it is kept.
 _PORTS: Final = ("port", "ingress_port", "egress_port")
-_CLAIMS: Final = ("kind", "namespace", "name", "service", "service_account", *_PORTS, "agent")
+_CLAIMS: Final = ("kind", "namespace", "name", "service", "service_account", *_PORTS, "agent", "upstreams")
 _FORM: Final = "gateway|sidecar|grpc~<namespace>~<name>~<instance>"
 
 
@@ -99,7 +101,21 @@ def _audience(kind: str, namespace: str, name: str, claims: _Claims, *, sotw: bo
         egress_port=claims.port("egress_port"),
         zone=zone,
         mesh_tls=claims.flag("agent"),
+        upstreams=_upstreams(claims, namespace),
     )
+
+
+def _upstreams(claims: _Claims, namespace: str) -> tuple[Upstream, ...]:
+    found: dict[int, Upstream] = {}
+    taken = {claims.port(name) for name in _PORTS} - {0}
+    for text in claims.texts("upstreams", most=MOST):
+        upstream = read_upstream(text, namespace)
+        if upstream is None:
+            raise InvalidNodeError(f"node.metadata.fairlead.upstreams holds {text[:200]!r}; each must be {FORM}")
+        if upstream.listen in found or upstream.listen in taken:
+            raise InvalidNodeError(f"node.metadata.fairlead.upstreams: two want to listen at port {upstream.listen}")
+        found[upstream.listen] = upstream
+    return tuple(upstream for _, upstream in sorted(found.items()))
 
 
 class _Claims:
@@ -124,6 +140,17 @@ class _Claims:
                 f"node.metadata.fairlead.{name} is {shown}: at most {_NAME_LENGTH} printable characters are taken"
             )
         return text
+
+    def texts(self, name: str, *, most: int) -> tuple[str, ...]:
+        if name not in self._fields:
+            return ()
+        value = self._fields[name]
+        items = value.list_value.values if value.HasField("list_value") else ()
+        if not value.HasField("list_value") or not all(item.HasField("string_value") for item in items):
+            raise InvalidNodeError(f"node.metadata.fairlead.{name} must be a list of strings")
+        if len(items) > most:
+            raise InvalidNodeError(f"node.metadata.fairlead.{name} has {len(items)} entries; at most {most} are taken")
+        return tuple(item.string_value for item in items)
 
     def flag(self, name: str) -> bool:
         if name not in self._fields:

@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from mesh.model import Audience
-from xds.server import ads, csds, lrs, per_type
+from xds.server import ads, csds, lrs, metrics_sink, per_type
 from xds.server.admission import Admission, Rate
 from xds.server.authentication import TRUST_DOMAIN, Authentication, Reviewer, named_alike
 from xds.server.gatekeeper import Gatekeeper
@@ -82,6 +82,7 @@ class XdsServer:
         limits: Limits | None = None,
         jitter: Callable[[], float] = random.random,
         more: Callable[[Gatekeeper], Mapping[str, Mapping[str, Any]]] | None = None,
+        load_interval: float = lrs.INTERVAL_SECONDS,
     ) -> None:
         """`more` makes further services, by name, which let nobody in by themselves either."""
         tokens_here = tokens is not None and not tokens.address
@@ -100,7 +101,8 @@ class XdsServer:
         self.port = 0
         self.tokens_port = 0
         self.limits = limits if limits is not None else Limits()
-        self.loads = lrs.Loads()
+        self.loads = lrs.Loads(load_interval)
+        self.times = metrics_sink.Times()
         authentication = Authentication(trust_domain, accounts, tokens.reviewer if tokens is not None else None)
         self.gate = Gatekeeper(hub, Admission(self.limits.rate), authentication=authentication, plaintext=plaintext)
         self.streams = ads.Streams(hub, self.gate)
@@ -165,6 +167,7 @@ class XdsServer:
             **per_type.services(self.streams),
             csds.SERVICE: csds.methods(self.hub, self.gate),
             lrs.SERVICE: lrs.methods(self.loads, self.gate),
+            metrics_sink.SERVICE: metrics_sink.methods(self.times, self.gate),
             **self._more,
         }
         services.update(reflection_methods(self.hub, list(services)))

@@ -131,7 +131,7 @@ class Session:
             self._hub.telemetry.nacks[request.type_url] += 1
             nacked = heard.nacked
             self._hub.on_nack(
-                NackReport(self.proxy.audience, self.proxy.node_id, nacked.type_url, nacked.versions, nacked.detail)
+                NackReport(self.proxy.audience.kin, self.proxy.node_id, nacked.type_url, nacked.versions, nacked.detail)
             )
         self._hub.on_heard(self.proxy.audience, request.type_url)
 

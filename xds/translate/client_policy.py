@@ -108,6 +108,8 @@ def set_manager(manager: Any, settings: ClientSettings) -> None:
         _set_http1(manager.http_protocol_options, settings.http1)
     if settings.http2 is not None:
         set_http2(manager.http2_protocol_options, settings.http2)
+        if settings.http2.extended_connect:
+            manager.http2_protocol_options.allow_connect = True
     if settings.timeouts is not None:
         _set_timeouts(manager, settings.timeouts)
     connections = settings.connections

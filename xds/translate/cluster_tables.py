@@ -21,8 +21,8 @@ from mesh.client_validation import CLIENT_AUTHORITIES
 from mesh.envoy_patches import Patched
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
-from mesh.model import SYSTEM_TRUST, Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
-from mesh.nearness import nearest_first, zones_apart
+from mesh.model import AUDIENCES_BY_NODE, SYSTEM_TRUST, Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
+from mesh.nearness import nearest_first, nearest_to_node, nodes_apart, zones_apart
 from mesh.outside import find_outside
 from mesh.peer_authentication import has_identity, peer_modes
 from mesh.results import Results
@@ -50,6 +50,8 @@ from xds.translate.names import (
     cluster_name,
     gateway_of,
     gateway_scope,
+    node_of,
+    node_scope,
     route_of,
     zone_of,
     zone_scope,
@@ -62,6 +64,7 @@ from xds.translate.sidecar import LOOPBACK
 from xds.translate.stream_tables import STREAMS, Stream
 from xds.translate.traffic import traffic_settings
 from xds.translate.udp_proxy import BY_WEIGHT, UdpShare, shared_assignment
+from xds.translate.upstream_tables import UPSTREAMS, Reached, UpstreamKey
 from xds.translate.virtual_host import BuiltVirtualHost
 
 
@@ -111,6 +114,14 @@ def _collector_uses(key: GatewayKey, row: TelemetryRules) -> Iterable[UseKey]:
     return _uses(gateway_scope(*key), _collectors(key, row))
 
 
+def _upstream_clusters(_key: UpstreamKey, row: Reached) -> Iterable[ResourceKey]:
+    return [ResourceKey(TYPE_CLUSTER, row.cluster)]
+
+
+def _upstream_uses(key: UpstreamKey, row: Reached) -> Iterable[UseKey]:
+    return _uses(clients_scope(key.clients.namespace, grpc=False), _upstream_clusters(key, row))
+
+
 def _uses(scope: str, clusters: Iterable[ResourceKey]) -> Iterable[UseKey]:
     for cluster in clusters:
         yield UseKey(scope, cluster)
@@ -134,6 +145,7 @@ def ADDRESSINGS(key: ServiceKey, look: Look) -> Addressing | None:  # noqa: N802
     each(SERVICE_HOSTS, _client_clusters),
     each(STREAMS, _gateway_clusters),
     each(TELEMETRY_RULES, _collectors),
+    each(UPSTREAMS, _upstream_clusters),
 )
 def CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """Each cluster that some route names."""
@@ -183,9 +195,10 @@ def _patched(
 
 
 class Near(msgspec.Struct, frozen=True):
-    """The zones whose clients see the endpoints of a cluster in an order of their own, sorted."""
+    """The zones and the nodes whose clients see the endpoints of a cluster in an order of their own, sorted."""
 
-    zones: tuple[str, ...]
+    zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
 
 
 @derived(
@@ -193,32 +206,36 @@ class Near(msgspec.Struct, frozen=True):
     each(CLUSTERS, lambda _, row: (ResourceKey(TYPE_ENDPOINT, row.eds),) if row.eds else ()),
 )
 def NEARNESS(key: ResourceKey, look: Look) -> Near | None:  # noqa: N802
-    """The clusters whose endpoints are not the same for all zones; a moved endpoint seldom changes which zones."""
+    """The clusters whose endpoints are not the same for all; a moved endpoint seldom changes for whom."""
     named = _named(look, key.name)
     if named is None:
         return None
     backend, port = named
     endpoints, places = _arranged(look, backend, port)
     serving = [one for one in endpoints if one.weight and any(name == port.name for name, _ in one.ports)]
-    zones = zones_apart(serving, same_zone=_same_zone(places))
-    return Near(tuple(sorted(zones))) if zones else None
+    zones, nodes = zones_apart(serving, same_zone=_same_zone(places)), nodes_apart(serving)
+    return Near(tuple(sorted(zones)), tuple(sorted(nodes))) if zones or nodes else None
 
 
 def _near(key: ResourceKey, row: Near) -> Iterable[ResourceKey]:
-    return (key._replace(scope=zone_scope(zone)) for zone in row.zones)
+    return (key._replace(scope=scope) for scope in (*map(zone_scope, row.zones), *map(node_scope, row.nodes)))
 
 
 @derived("zonal_assignments", each(NEARNESS, _near))
 def ZONAL_ASSIGNMENTS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
-    """The endpoints of such clusters as clients of a zone see them, under the cluster's own name."""
+    """The endpoints of such clusters as clients of a zone or on a node see them, under the cluster's own name.
+
+    For a node only where proxies run on it: there may be as many as endpoints.
+    """
     named = _named(look, key.name)
-    if named is None:
+    node = node_of(key.scope)
+    if named is None or (node and not look.keys(AUDIENCES_BY_NODE, node)):
         return None
     backend, port = named
-    return resource(key.type_url, key.name, encode(_assignment(look, key.name, backend, port, zone_of(key.scope))))
+    return resource(key.type_url, key.name, encode(_assignment(look, key.name, backend, port, key.scope)))
 
 
-ZONAL_ASSIGNMENTS_BY_ZONE = ZONAL_ASSIGNMENTS.index("zone", lambda key, _: (zone_of(key.scope),))
+ZONAL_ASSIGNMENTS_BY_SCOPE = ZONAL_ASSIGNMENTS.index("scope", lambda key, _: (key.scope,))
 
 
 @derived(
@@ -250,10 +267,13 @@ def _udp_shares(look: Look, key: ObjectKey) -> Iterable[UdpShare]:
             yield UdpShare(ref.weight, _endpoints(look, backend, port, fallback=False), port.name)
 
 
-def _assignment(look: Look, name: str, backend: Backend, port: ServicePort, zone: str = "") -> Any:
+def _assignment(look: Look, name: str, backend: Backend, port: ServicePort, scope: str = "") -> Any:
+    """The endpoints; `scope` is that of a zone or of a node whose clients see them in an order of their own."""
     endpoints, places = _arranged(look, backend, port)
-    if zone:
+    if zone := zone_of(scope):
         endpoints = nearest_first(endpoints, zone, same_zone=_same_zone(places))
+    elif node := node_of(scope):
+        endpoints = nearest_to_node(endpoints, node, same_zone=_same_zone(places))
     modes = peer_modes(look, backend.service)
 
     def mutual(endpoint: Endpoint, number: int) -> bool:
@@ -333,6 +353,7 @@ def WORKLOAD_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     each(SERVICE_HOSTS, _client_uses),
     each(STREAMS, _stream_uses),
     each(TELEMETRY_RULES, _collector_uses),
+    each(UPSTREAMS, _upstream_uses),
 )
 def USES(key: UseKey, look: Look) -> Use | None:  # noqa: N802
     """Which scope's routes name which clusters, and so need which endpoints."""

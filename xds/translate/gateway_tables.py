@@ -22,6 +22,7 @@ from mesh.hostnames import ANY, best
 from mesh.listeners import GatewayListener
 from mesh.model import AUDIENCES, Audience, Connected, ObjectKey
 from mesh.request_authentication import section
+from mesh.route_places import NOWHERE, place_of
 from mesh.tables import Look, derived, each
 from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SCOPED_ROUTE
@@ -48,11 +49,15 @@ class ChainKey(NamedTuple):
 
 
 class ListenerEntrance(msgspec.Struct, frozen=True):
-    """Where a listener's requests come in, its hostname, and those of the other listeners on its port."""
+    """Where a listener's requests come in, its hostname, and those of the other listeners on its port.
+
+    `place` is from where its routes inherit RoutePolicies, if from anywhere (`mesh.route_places`).
+    """
 
     chain: ChainKey
     hostname: str
     others: tuple[str, ...]
+    place: ListenerKey = NOWHERE
 
     @property
     def scheme(self) -> str:
@@ -68,7 +73,8 @@ class Host(msgspec.Struct, frozen=True):
     """A hostname on a chain: its route objects (sorted) and the scope in which its virtual host stands.
 
     `misdirected` says that it is another listener's, and that requests for it are answered 421. `section` names the
-    listener where that makes a difference to whose tokens requests need (`mesh.request_authentication`).
+    listener where that makes a difference to whose tokens requests need (`mesh.request_authentication`), `place` from
+    where its routes inherit RoutePolicies, if from anywhere.
     """
 
     chain: ChainKey
@@ -77,6 +83,7 @@ class Host(msgspec.Struct, frozen=True):
     resource: ResourceKey
     misdirected: bool = False
     section: str = ""
+    place: ListenerKey = NOWHERE
 
 
 def chain_key(gateway: GatewayKey, listener: GatewayListener) -> ChainKey:
@@ -118,7 +125,12 @@ def ENTRANCES(key: ListenerKey, look: Look) -> ListenerEntrance | None:  # noqa:
         for each in gateway.listeners
         if each.programmed and each.place == listener.place and each.name != listener.name
     )
-    return ListenerEntrance(chain=chain_key(key.gateway, listener), hostname=listener.hostname, others=tuple(others))
+    return ListenerEntrance(
+        chain=chain_key(key.gateway, listener),
+        hostname=listener.hostname,
+        others=tuple(others),
+        place=place_of(look, key.gateway, listener),
+    )
 
 
 @derived("hosts", each(GATEWAYS, _own_hosts), each(ATTACHMENTS, _attached_hosts))
@@ -135,7 +147,8 @@ def HOSTS(key: HostKey, look: Look) -> Host | None:  # noqa: N802
     resource = ResourceKey(TYPE_SCOPED_ROUTE, scope_name(chain.name, key.hostname), chain.scope)
     if entrance.owns(key.hostname):
         listener = section(look, key.gateway, key.listener)
-        return Host(chain, entrance.scheme, look.keys(ROUTES_BY_HOST, key), resource, section=listener)
+        routes = look.keys(ROUTES_BY_HOST, key)
+        return Host(chain, entrance.scheme, routes, resource, section=listener, place=entrance.place)
     if entrance.scheme == "https" and key.hostname in entrance.others:
         return Host(chain, entrance.scheme, (), resource, misdirected=True)
     return None

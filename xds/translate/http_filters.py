@@ -38,7 +38,12 @@ ORDER: tuple[Row, ...] = (
     Row("fairlead.zstd", "the same"),
     Row("envoy.filters.http.custom_response", "sees the answers of all filters behind it, and may replace them"),
     Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done"),
+    *(
+        Row(f"fairlead.extension_{number}", "users' code sees what a client sent, once nobody refused it; in its order")
+        for number in range(4)
+    ),
     Row("envoy.filters.http.grpc_web", "turns gRPC-Web into gRPC before a filter looks at the body"),
+    Row("envoy.filters.http.grpc_json_transcoder", "turns JSON into gRPC, before what looks at whole bodies"),
     Row("fairlead.buffer", "keeps the whole request only of those that nobody before refused"),
     Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would"),
     Row("fairlead.backend_rewrite", "the path is another's from here on, so that all others have seen the client's"),
@@ -64,7 +69,9 @@ EXT_AUTHZ = known("fairlead.ext_authz")
 COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "zstd")}
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
 FAULT = known("envoy.filters.http.fault")
+EXTENSIONS = tuple(known(f"fairlead.extension_{number}") for number in range(4))
 GRPC_WEB = known("envoy.filters.http.grpc_web")
+GRPC_JSON = known("envoy.filters.http.grpc_json_transcoder")
 BUFFER = known("fairlead.buffer")
 STATEFUL_SESSION = known("envoy.filters.http.stateful_session")
 BACKEND_REWRITE = known("fairlead.backend_rewrite")

@@ -14,16 +14,19 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mesh import external_auth, unsupported
+from mesh.attachments import ListenerKey
 from mesh.backends import Backend, Invalid, resolve
 from mesh.envoy_patches import Patched
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
-from mesh.kinds.httproute import HTTPRouteRule
+from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
 from mesh.kinds.references import BackendObjectReference
 from mesh.model import ObjectKey
+from mesh.policies import Effective
 from mesh.precedence import RouteOrder
 from mesh.request_authentication import ROUTE_GUARDS
 from mesh.request_routes import RequestRoute
 from mesh.results import Results
+from mesh.route_places import NOWHERE, policies_at
 from mesh.tables import Reader
 from xds.schema.types import Route
 from xds.translate.envoy_patch import patch_message
@@ -34,11 +37,11 @@ from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
-from xds.translate.route_policy import apply_policy
+from xds.translate.route_policy import apply_more, apply_policy, set_connect
 from xds.translate.session_affinity import set_session_persistence
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream, request_limit
-from xds.translate.traffic import request_timeout, route_settings, traced, traffic_settings
+from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -47,13 +50,15 @@ _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
 class RouteAt(NamedTuple):
     """A route object where it is used: behind what entrance, and by what kind of client.
 
-    `section` is the listener, where that makes a difference to whose tokens requests need.
+    `section` is the listener, where that makes a difference to whose tokens requests need; `place` is from where the
+    route inherits RoutePolicies, if from anywhere.
     """
 
     route: ObjectKey
     entrance: Entrance
     grpc: bool = False
     section: str = ""
+    place: ListenerKey = NOWHERE
 
 
 class OrderedRoute(msgspec.Struct, frozen=True):
@@ -98,7 +103,7 @@ def _routes(
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc)) or isinstance(judge, Invalid)
         shares = tuple(_shares(look, at, rule)) if not refused else ()
         timeout = _policy_timeout(look, at.route, rule)
-        settings = route_settings(look, at.route, rule.name)
+        policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
         mirrors = dict(_mirrors(look, at, rule)) if not refused else {}
@@ -108,7 +113,7 @@ def _routes(
             clusters.add(cluster_name(judge))
         for index, match in enumerate(rule.matches):
             made = Route()
-            made.name = f"{at.route.kind}/{at.route.namespace}/{at.route.name}/{rule.name or number}/{index}"
+            made.name = f"{at.route.kind}/{at.route.namespace}/{at.route.name}/{route.label(number)}/{index}"
             set_match(made.match, match, grpc=at.grpc)
             if refused:
                 refuse(made, route.unable)
@@ -127,8 +132,8 @@ def _routes(
                 set_external_auth(made, asked, cluster_name(judge), within=request_limit(rule.timeouts))
             if at.grpc and made.HasField("route"):
                 limit_stream(made.route)
-            if settings is not None and not refused and not at.grpc:
-                apply_policy(made, settings)
+            if policies is not None:
+                clusters |= _apply(look, policies, match, made, results)
             if rule.session_persistence is not None and not at.grpc and made.HasField("route"):
                 set_session_persistence(made, rule.session_persistence, rule.matches)
             if not at.grpc:
@@ -142,12 +147,36 @@ def _routes(
             )
 
 
+def _policies(look: Reader, at: RouteAt, rule: str | None) -> Effective | None:
+    if at.place == NOWHERE:
+        return route_policies(look, at.route, rule)
+    return policies_at(look, at.place, at.route, rule)
+
+
+def _apply(
+    look: Reader, policies: Effective, match: HTTPRouteMatch, made: Any, results: dict[ObjectKey, str]
+) -> set[str]:
+    """Do what policies say; the clusters that are asked for it."""
+    apply_policy(made, policies.settings)
+    if match.method == "CONNECT":
+        set_connect(made, policies.settings)
+    clusters: set[str] = set()
+    for part in apply_more(look, made, policies):
+        _note(results, part.said_by, made.name, part.problem)
+        clusters |= part.clusters
+    return clusters
+
+
+def _note(results: dict[ObjectKey, str], of: ObjectKey, route: str, problem: str) -> None:
+    if not results.get(of):
+        results[of] = f"{route}: {problem}" if problem else ""
+
+
 def _patched(look: Reader, at: RouteAt, rule: HTTPRouteRule, made: Any, results: dict[ObjectKey, str]) -> Any:
     sections = frozenset({rule.name}) if rule.name is not None else frozenset[str]()
     made, outcomes = patch_message(look, made, Patched(*at.route), sections)
     for patch, problem in outcomes:
-        if not results.get(patch):
-            results[patch] = f"{made.name}: {problem}" if problem else ""
+        _note(results, patch, made.name, problem)
     return made
 
 
@@ -174,8 +203,17 @@ def _mirrors(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[tuple[H
 
 
 def _cluster(look: Reader, at: RouteAt, ref: BackendObjectReference, rule: HTTPRouteRule | None = None) -> str | None:
-    backend = resolve(look, route=at.route, ref=ref)
-    if not isinstance(backend, Backend) or (at.grpc and backend.outside):
+    if at.grpc and ref.kind == "Backend":
+        return None
+    return cluster_of(look, at.route, ref, rule)
+
+
+def cluster_of(
+    look: Reader, route: ObjectKey, ref: BackendObjectReference, rule: HTTPRouteRule | None = None
+) -> str | None:
+    """The cluster to which requests for a backend of a route's rule go; None where it leads nowhere."""
+    backend = resolve(look, route=route, ref=ref)
+    if not isinstance(backend, Backend):
         return None
     if rule is not None and rule.retry is not None:
         settings = traffic_settings(look, backend)

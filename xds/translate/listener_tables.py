@@ -32,6 +32,7 @@ from xds.translate.route_tables import (
 from xds.translate.sidecar import LOOPBACK, egress_listener
 from xds.translate.stream_tables import STREAMS, Stream
 from xds.translate.tls import ClientTrust
+from xds.translate.upstream_tables import UPSTREAMS, upstream_key, upstream_listener, wanted_at
 from xds.translate.virtual_host import BuiltVirtualHost
 
 EGRESS_SCOPE = "egress"
@@ -147,6 +148,8 @@ def _sidecar_listeners(key: Audience, _row: Sight) -> Iterable[ResourceKey]:
         yield egress_key(key)
     if key.ingress_port and key.port:
         yield ingress_key(key)
+    for upstream in key.upstreams:
+        yield upstream_key(key, upstream)
 
 
 def egress_key(audience: Audience) -> ResourceKey:
@@ -166,6 +169,11 @@ def SIDECAR_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     if key.scope == EGRESS_SCOPE:
         port = int(key.name.rpartition(":")[2])
         return resource(key.type_url, key.name, encode_checked(egress_listener(port)))
+    wanted = wanted_at(key)
+    if wanted is not None:
+        reached = look(UPSTREAMS, wanted)
+        needs = {reached.cluster} if reached is not None else set()
+        return resource(key.type_url, key.name, encode_checked(upstream_listener(key, reached)), needs=needs)
     audience = names.audience_of(key.scope)
     sight = look(SIGHTS, audience)
     fronted = sight.fronted_port if sight is not None else None

@@ -169,6 +169,17 @@ def zone_of(scope: str) -> str:
     return zone if kind == "zone" else ""
 
 
+def node_scope(node: str) -> str:
+    """The scope of what proxies on a node see otherwise than all others."""
+    return f"node/{node}"
+
+
+def node_of(scope: str) -> str:
+    """The node that `node_scope` made a scope from; empty for another scope."""
+    kind, _, node = scope.partition("/")
+    return node if kind == "node" else ""
+
+
 def clients_scope(namespace: str, *, grpc: bool) -> str:
     """The scope of what all sidecars, or all gRPC clients, of a namespace share."""
     return f"{'grpc-clients' if grpc else 'sidecars'}/{namespace}"

@@ -6,14 +6,23 @@ policy never touches a listener. A proxyless gRPC client has no filters and gets
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RouteSettings
+from mesh.kinds.extensions import Extension
+from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RoutePolicy, RouteSettings
+from mesh.model import ObjectKey
+from mesh.objects import find
+from mesh.policies import Effective
+from mesh.quarantine import quarantined
+from mesh.tables import Reader
 from xds.schema import message, pack
-from xds.translate import compression
+from xds.translate import compression, extensions, grpc_json
 from xds.translate.composite import filled, place
 from xds.translate.compression import set_compression
+from xds.translate.extensions import UNABLE, ExtensionError, set_extensions
 from xds.translate.fault import set_fault
+from xds.translate.grpc_json import set_grpc_json
 from xds.translate.header_modifier import APPEND, OVERWRITE
 from xds.translate.http_filters import (
     BACKEND_REWRITE,
@@ -50,6 +59,8 @@ FILTERS = (
     http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault")),
     # It touches nothing but requests that say they are gRPC-Web, so that no route needs to ask for it.
     http_filter(GRPC_WEB, pack(_GrpcWeb())),
+    *extensions.FILTERS,
+    grpc_json.FILTER,
     place(BUFFER),
     http_filter(STATEFUL_SESSION, _empty("envoy.extensions.filters.http.stateful_session.v3.StatefulSession")),
 )
@@ -75,6 +86,55 @@ def apply_policy(route: Any, settings: RouteSettings) -> None:
             _modify(route.request_headers_to_add, route.request_headers_to_remove, request)
         if response is not None:
             _modify(route.response_headers_to_add, route.response_headers_to_remove, response)
+
+
+class Made(NamedTuple):
+    """What became of a part of policies on a route: who said it, what is wrong if anything is, and whom it asks."""
+
+    said_by: ObjectKey
+    problem: str = ""
+    clusters: frozenset[str] = frozenset()
+
+
+def apply_more(look: Reader, route: Any, effective: Effective) -> Iterator[Made]:
+    """Add what needs more than the policy itself."""
+    settings: RouteSettings = effective.settings
+    if settings.grpc_json is not None and route.HasField("route"):
+        said_by = effective.said_by("grpcJSON")
+        yield Made(said_by, _out(look, said_by) or set_grpc_json(look, route, settings.grpc_json, said_by))
+    if settings.extensions:
+        yield _extend(look, route, settings.extensions, effective.said_by("extensions"))
+
+
+def _extend(look: Reader, route: Any, wanted: tuple[Extension, ...], said_by: ObjectKey) -> Made:
+    problem = _out(look, said_by)
+    try:
+        if not problem:
+            return Made(said_by, "", frozenset(set_extensions(look, route, wanted, said_by)))
+    except ExtensionError as error:
+        problem = str(error)
+    # Perhaps they were to refuse requests: none may pass without them.
+    route.direct_response.status = UNABLE
+    route.direct_response.ClearField("body")
+    return Made(said_by, f"{problem}; its requests are answered {UNABLE}")
+
+
+def _out(look: Reader, said_by: ObjectKey) -> str:
+    """Why an Envoy would not take what a policy says; empty where none refused it."""
+    policy = find(look, RoutePolicy, said_by)
+    out = quarantined(look, said_by, policy) if policy is not None else None
+    return f"{out.words} Fix: change the policy; it is then tried again" if out is not None else ""
+
+
+def set_connect(route: Any, settings: RouteSettings) -> None:
+    """Let a `Route` that matches requests by CONNECT take them, in the way that policies say."""
+    if settings.connect not in ("Terminate", "Forward") or not route.HasField("route"):
+        return
+    route.match.connect_matcher.SetInParent()  # they have no path that could match
+    upgrade = route.route.upgrade_configs.add()
+    upgrade.upgrade_type = "CONNECT"
+    if settings.connect == "Terminate":
+        upgrade.connect_config.SetInParent()
 
 
 def _answer(route: Any, wanted: DirectResponse) -> None:

@@ -95,7 +95,7 @@ def SEEN_PORTS(key: SeenPortKey, look: Look) -> SeenPort | None:  # noqa: N802
 
 def _at_gateway(_key: HostKey, row: Host) -> Iterable[RouteAt]:
     entrance = Entrance(row.scheme, row.chain.port)
-    return (RouteAt(route, entrance, section=row.section) for route in row.routes)
+    return (RouteAt(route, entrance, section=row.section, place=row.place) for route in row.routes)
 
 
 def _at_service(key: SeenPortKey, row: SeenPort) -> Iterable[RouteAt]:

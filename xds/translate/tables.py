@@ -33,6 +33,7 @@ from xds.translate.route_configuration_tables import (
 )
 from xds.translate.route_tables import CLIENTS, ROUTES, SEEN, SEEN_PORTS, SERVICE_HOSTS, VIRTUAL_HOSTS
 from xds.translate.stream_tables import STREAMS
+from xds.translate.upstream_tables import UPSTREAMS
 from xds.translate.views import MESH_TLS_VIEWS, RESOURCE_TABLES, SHARED_VIEWS, VIEWS, ZONAL_VIEWS
 
 __all__ = ["RESOURCE_TABLES", "TABLES", "VIEWS"]
@@ -43,6 +44,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     HOSTS,
     SOTW_GATEWAYS,
     STREAMS,
+    UPSTREAMS,
     CLIENTS,
     SEEN,
     SEEN_PORTS,

@@ -8,11 +8,10 @@ import msgspec
 
 from mesh.backends import Backend
 from mesh.kinds.duration import milliseconds
-from mesh.kinds.routepolicy import RouteSettings
 from mesh.kinds.telemetrypolicy import TelemetrySettings
 from mesh.kinds.trafficpolicy import TrafficSettings
 from mesh.model import ObjectKey
-from mesh.policies import ROUTE_RULES, TRAFFIC, BackendKey
+from mesh.policies import ROUTE_RULES, TRAFFIC, BackendKey, Effective
 from mesh.tables import Reader
 from mesh.telemetry_policies import ROUTE_TELEMETRY
 
@@ -27,12 +26,10 @@ def traffic_settings(look: Reader, backend: Backend) -> TrafficSettings | None:
     return settings
 
 
-def route_settings(look: Reader, route: ObjectKey, rule: str | None) -> RouteSettings | None:
+def route_policies(look: Reader, route: ObjectKey, rule: str | None) -> Effective | None:
     """What RoutePolicies say of a rule of a route; None where they say nothing."""
     row = look(ROUTE_RULES, route)
-    effective = row.of_rule(rule) if row is not None else None
-    settings: RouteSettings | None = effective.settings if effective is not None else None
-    return settings
+    return row.of_rule(rule) if row is not None else None
 
 
 def traced(look: Reader, route: ObjectKey, rule: str | None) -> TelemetrySettings | None:

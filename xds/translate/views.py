@@ -42,7 +42,7 @@ from xds.translate.cluster_tables import (
     USES_BY_SCOPE,
     WORKLOAD_CLUSTERS,
     ZONAL_ASSIGNMENTS,
-    ZONAL_ASSIGNMENTS_BY_ZONE,
+    ZONAL_ASSIGNMENTS_BY_SCOPE,
     policy_secret,
     secret_keys,
 )
@@ -65,6 +65,7 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS
+from xds.translate.upstream_tables import upstream_key
 
 RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
     TYPE_CLUSTER: (CLUSTERS, WORKLOAD_CLUSTERS, MESH_TLS_CLUSTERS, GATEWAY_CLUSTERS),
@@ -98,10 +99,11 @@ class SharedKey(NamedTuple):
 
 
 class ZonalKey(NamedTuple):
-    """The endpoints that audiences of a zone see which follow the routes of a scope."""
+    """The endpoints that audiences of a zone, or on one of its nodes, see which follow the routes of a scope."""
 
     scope: str
     zone: str
+    node: str = ""
 
 
 def _shared(key: Audience, _row: Sight) -> Iterable[SharedKey]:
@@ -110,7 +112,7 @@ def _shared(key: Audience, _row: Sight) -> Iterable[SharedKey]:
 
 
 def _zonal(key: Audience, _row: Sight) -> tuple[ZonalKey, ...]:
-    return (ZonalKey(routes_scope(key), key.zone),) if key.zone else ()
+    return (ZonalKey(routes_scope(key), key.zone, key.node),) if key.zone or key.node else ()
 
 
 class MeshTlsKey(NamedTuple):
@@ -130,9 +132,11 @@ def SHARED_VIEWS(key: SharedKey, look: Look) -> View | None:  # noqa: N802
 
 @derived("zonal_views", each(SIGHTS, _zonal))
 def ZONAL_VIEWS(key: ZonalKey, look: Look) -> View:  # noqa: N802
-    """The endpoints that all zones see alike, as the very same row, or with those of the zone in their places."""
+    """The endpoints that all see alike, as the very same row, or with those of the zone or the node in their places."""
     everywhere = look(SHARED_VIEWS, SharedKey(key.scope, TYPE_ENDPOINT)) or _NOTHING
-    apart = {at.name: at for at in look.keys(ZONAL_ASSIGNMENTS_BY_ZONE, key.zone)}
+    scopes = [names.zone_scope(key.zone)] if key.zone else []
+    scopes += [names.node_scope(key.node)] if key.node else []
+    apart = {at.name: at for scope in scopes for at in look.keys(ZONAL_ASSIGNMENTS_BY_SCOPE, scope)}
     if not any(at.name in apart for at in everywhere.keys):
         return everywhere
     return View(tuple(apart.get(at.name, at) for at in everywhere.keys))
@@ -167,8 +171,8 @@ def VIEWS(key: ViewKey, look: Look) -> View | None:  # noqa: N802
 def _of_audience(look: Look, audience: Audience, type_url: str) -> View:
     """What is shared, as the very same row where there is nothing else: a view of thousands is then compared once."""
     scope = routes_scope(audience)
-    if audience.zone and type_url == TYPE_ENDPOINT:
-        return look(ZONAL_VIEWS, ZonalKey(scope, audience.zone)) or _NOTHING
+    if (audience.zone or audience.node) and type_url == TYPE_ENDPOINT:
+        return look(ZONAL_VIEWS, ZonalKey(scope, audience.zone, audience.node)) or _NOTHING
     shared = look(SHARED_VIEWS, SharedKey(scope, type_url)) or _NOTHING
     if audience.mesh_tls and type_url == TYPE_CLUSTER:
         shared = look(MESH_TLS_VIEWS, MeshTlsKey(scope)) or _NOTHING
@@ -217,7 +221,7 @@ def _listeners(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
         return look.keys(_GATEWAY_LISTENERS_BY_SCOPE, scope)
     egress = (egress_key(audience),) if audience.egress_port else ()
     ingress = (ingress_key(audience),) if audience.ingress_port and audience.port else ()
-    return egress + ingress
+    return egress + ingress + tuple(upstream_key(audience, each) for each in audience.upstreams)
 
 
 def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
@@ -241,7 +245,7 @@ _OWN: dict[str, Callable[[Look, Audience], tuple[ResourceKey, ...]]] = {
 def _overrides(
     look: Look, key: ViewKey, keys: tuple[ResourceKey, ...]
 ) -> tuple[tuple[ResourceKey, Resource | None], ...]:
-    rejected = [at for at in look.keys(REJECTIONS_BY_AUDIENCE, key.audience) if at.type_url == key.type_url]
+    rejected = [at for at in look.keys(REJECTIONS_BY_AUDIENCE, key.audience.kin) if at.type_url == key.type_url]
     if not rejected:
         return ()
     by_name = {at.name: at for at in keys}

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -19,6 +20,7 @@ from fairlead.bootstrap import (
     token_files,
 )
 from fairlead.envoy_binary import envoy_command, find_envoy
+from mesh.model import Upstream
 from tests.support.certificates import Authority
 
 XDS = Address("127.0.0.1", 18000)
@@ -96,6 +98,11 @@ def test_a_sidecar_says_which_service_it_stands_beside_and_where() -> None:
             }
         },
     }
+
+
+def test_a_sidecar_says_which_ports_on_loopback_stand_for_which_of_services() -> None:
+    cart = msgspec.structs.replace(CART, upstreams=(Upstream(5432, "shop", "db", 5433),))
+    assert cart.node()["metadata"]["fairlead"]["upstreams"] == ["5432=shop/db:5433"]
 
 
 def test_the_admin_listener_is_on_loopback_only() -> None:

@@ -47,3 +47,9 @@ def test_a_heap_may_be_most_of_the_memory_that_the_pods_have() -> None:
 
     assert heap(memory="1Gi") == [2**30 * 8 // 10]
     assert heap(cpu="1") == []
+
+
+def test_metrics_are_pushed_only_where_parameters_ask_for_it() -> None:
+    assert "stats_sinks" not in documents()[BOOTSTRAP]
+    [sink] = documents(GatewayParametersSpec(report_times=True))[BOOTSTRAP]["stats_sinks"]
+    assert sink["name"] == "envoy.stat_sinks.metrics_service"

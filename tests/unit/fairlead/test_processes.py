@@ -61,6 +61,17 @@ def test_a_busy_port_is_not_chosen() -> None:
     assert free_port(port) == port
 
 
+def test_a_port_that_another_process_was_told_of_is_not_chosen_though_nobody_listens_there_yet() -> None:
+    script = "from fairlead.processes import free_port; print(free_port(), flush=True); input()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        assert free_port(port) not in (0, port)
+        other.communicate("\n")
+    assert free_port(port) == port
+
+
 def test_a_free_port_is_none_that_the_system_gives_to_connections() -> None:
     assert all(16_384 <= free_port() < 32_000 for _ in range(20))
 

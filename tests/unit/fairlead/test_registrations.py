@@ -42,11 +42,11 @@ class Kept:
         return [one.address for row in self.engine.rows(DISCOVERED_ENDPOINTS).values() for one in row.endpoints]
 
 
-def test_it_leaves_when_nothing_is_heard_of_it_and_not_before() -> None:
+async def test_it_leaves_when_nothing_is_heard_of_it_and_not_before() -> None:
     kept = Kept()
-    assert kept.here.put(KEY, ONE).created
+    assert (await kept.here.put(KEY, ONE)).created
     kept.now += 9
-    assert not kept.here.put(KEY, ONE).created
+    assert not (await kept.here.put(KEY, ONE)).created
     kept.now += 9
     kept.here.expire()
     assert kept.addresses() == ["192.0.2.7"]
@@ -56,18 +56,18 @@ def test_it_leaves_when_nothing_is_heard_of_it_and_not_before() -> None:
     assert kept.here.numbers() == {"now": 0, "expired": 1}
 
 
-def test_a_heartbeat_writes_nothing_and_a_change_does() -> None:
+async def test_a_heartbeat_writes_nothing_and_a_change_does() -> None:
     kept = Kept()
-    kept.here.put(KEY, ONE)
-    kept.here.put(KEY, ONE)
+    await kept.here.put(KEY, ONE)
+    await kept.here.put(KEY, ONE)
     assert kept.writes == 1
-    kept.here.put(KEY, Registration(address="192.0.2.8", ports={"http": 8080}))
+    await kept.here.put(KEY, Registration(address="192.0.2.8", ports={"http": 8080}))
     assert (kept.writes, kept.addresses()) == (2, ["192.0.2.8"])
 
 
-def test_after_a_restart_it_has_its_whole_time_anew() -> None:
+async def test_after_a_restart_it_has_its_whole_time_anew() -> None:
     first = Kept()
-    first.here.put(KEY, ONE)
+    await first.here.put(KEY, ONE)
     second = Kept({**first.documents, "torn": b"{", "default/reviews/two": b"{"})
     assert second.addresses() == ["192.0.2.7"]
     assert list(second.documents) == [str(KEY)]
@@ -79,9 +79,9 @@ def test_after_a_restart_it_has_its_whole_time_anew() -> None:
     assert second.addresses() == []
 
 
-def test_time_in_which_the_process_stood_still_does_not_count() -> None:
+async def test_time_in_which_the_process_stood_still_does_not_count() -> None:
     kept = Kept()
-    kept.here.put(KEY, ONE)
+    await kept.here.put(KEY, ONE)
     kept.now += 500
     kept.here.expire(planned=110)
     assert kept.addresses() == ["192.0.2.7"]
@@ -90,18 +90,18 @@ def test_time_in_which_the_process_stood_still_does_not_count() -> None:
     assert kept.addresses() == []
 
 
-def test_so_many_are_taken_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_so_many_are_taken_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registrations, "MOST", 3)
     monkeypatch.setattr(registrations, "MOST_OF_A_SERVICE", 2)
     kept = Kept()
     for name in "ab":
-        kept.here.put(KEY._replace(id=name), ONE)
+        await kept.here.put(KEY._replace(id=name), ONE)
     with pytest.raises(Refused):
-        kept.here.put(KEY._replace(id="c"), ONE)
-    kept.here.put(KEY._replace(service="other"), ONE)
+        await kept.here.put(KEY._replace(id="c"), ONE)
+    await kept.here.put(KEY._replace(service="other"), ONE)
     with pytest.raises(Refused):
-        kept.here.put(KEY._replace(service="third"), ONE)
-    kept.here.put(KEY._replace(id="a"), ONE)  # a heartbeat is always taken
-    assert kept.here.delete(KEY._replace(id="a"))
-    assert not kept.here.delete(KEY._replace(id="a"))
-    kept.here.put(KEY._replace(id="c"), ONE)
+        await kept.here.put(KEY._replace(service="third"), ONE)
+    await kept.here.put(KEY._replace(id="a"), ONE)  # a heartbeat is always taken
+    assert await kept.here.delete(KEY._replace(id="a"))
+    assert not await kept.here.delete(KEY._replace(id="a"))
+    await kept.here.put(KEY._replace(id="c"), ONE)

@@ -35,6 +35,7 @@ def test_an_optional_consul_that_is_not_there_keeps_nobody_waiting(children: Chi
         (["--consul", "http://u:p@127.0.0.1:8500"], "is no agent's address"),
         (["--consul", "http://127.0.0.1:99999"], "is no agent's address"),
         (["--consul-datacenters", "east"], "there is no Consul that it is for"),
+        (["--registrations", "consul"], "there is no agent to register with"),
         (["--consul-optional"], "there is no Consul that it is for"),
         (["--consul", "http://h:1", "--consul-ca", "/dev/null"], "not asked over TLS"),
         (["--consul", "https://h:1", "--consul-cert", "/dev/null"], "goes with --consul-key"),

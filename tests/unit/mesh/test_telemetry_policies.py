@@ -88,7 +88,7 @@ def test_a_collector_is_a_service_of_the_policys_namespace_and_asked_by_http2_wh
 def test_a_collector_that_is_not_there_is_left_out_and_told() -> None:
     made = model(policy("p", GATEWAY, accessLogs=[otlp(81)], tracing={"provider": otlp(name="gone")}))
     assert rules(made).backends == ()
-    said = told(made, "p")["Accepted"][1]
+    said = told(made, "p")["ResolvedRefs"][1]
     assert "Service default/otel has no port 81; it has: 80." in said
     assert "Service default/gone does not exist." in said
     made.apply(service("gone", 4317).rstrip().removesuffix("---"))

@@ -63,6 +63,14 @@ MINIMAL: dict[str, dict[str, Any]] = {
             "accessLogs": [{"stdout": True}],
         }
     },
+    "Rollout": {
+        "spec": {
+            "targetRef": {"kind": "HTTPRoute", "name": "reviews"},
+            "stable": {"name": "reviews"},
+            "canary": {"name": "reviews-v2"},
+            "steps": [{"weight": 10, "pause": "5m"}],
+        }
+    },
     "EnvoyPatch": {
         "spec": {"targetRefs": [{"kind": "Service", "name": "reviews"}], "patch": [{"op": "remove", "path": "/a"}]}
     },

@@ -32,6 +32,58 @@ VALUE = "spec.headers.request.set[0].value"
     ("spec", "problem"),
     [
         ({"targetRefs": [{"kind": "Service", "name": "x"}]}, "UnsupportedKind spec.targetRefs[0]"),
+        ({"extensions": [{}]}, "InvalidCombination spec.extensions[0]"),
+        (
+            {"extensions": [{"lua": {"inline": "a"}, "wasm": {"file": "/a"}}]},
+            "InvalidCombination spec.extensions[0]",
+        ),
+        ({"extensions": [{"lua": {}}]}, "InvalidCombination spec.extensions[0].lua"),
+        ({"extensions": [{"lua": {"inline": "a\0"}}]}, "InvalidFormat spec.extensions[0].lua.inline"),
+        ({"extensions": [{"lua": {"inline": "a" * 65_537}}]}, "TooLong spec.extensions[0].lua.inline"),
+        ({"extensions": [{"wasm": {}}]}, "InvalidCombination spec.extensions[0].wasm"),
+        ({"extensions": [{"wasm": {"file": "a.wasm"}}]}, "InvalidFormat spec.extensions[0].wasm.file"),
+        ({"extensions": [{"extProc": {}}]}, "MissingField spec.extensions[0].extProc.backend"),
+        (
+            {"extensions": [{"extProc": {"backend": {"name": "a", "port": 1}, "messageTimeout": "0s"}}]},
+            "OutOfRange spec.extensions[0].extProc.messageTimeout",
+        ),
+        (
+            {"extensions": [{"extProc": {"backend": {"name": "a", "port": 1}, "messageTimeout": "2m"}}]},
+            "OutOfRange spec.extensions[0].extProc.messageTimeout",
+        ),
+        (
+            {"extensions": [{"extProc": {"backend": {"name": "a", "port": 1}, "requestHeaders": False}}]},
+            "InvalidCombination spec.extensions[0].extProc",
+        ),
+        ({"extensions": [{"lua": {"inline": "a"}}] * 5}, "TooMany spec.extensions"),
+        ({"connect": "Perhaps"}, "UnknownValue spec.connect"),
+        ({"grpcJSON": {"descriptor": {}, "services": ["a.B"]}}, "InvalidCombination spec.grpcJSON.descriptor"),
+        (
+            {
+                "grpcJSON": {
+                    "descriptor": {"inline": "AAAA", "configMap": {"name": "a", "key": "b"}},
+                    "services": ["a.B"],
+                }
+            },
+            "InvalidCombination spec.grpcJSON.descriptor",
+        ),
+        (
+            {"grpcJSON": {"descriptor": {"inline": "no base64"}, "services": ["a.B"]}},
+            "InvalidFormat spec.grpcJSON.descriptor.inline",
+        ),
+        ({"grpcJSON": {"descriptor": {"inline": "AAAA"}, "services": []}}, "TooFew spec.grpcJSON.services"),
+        (
+            {"grpcJSON": {"descriptor": {"inline": "AAAA"}, "services": ["a.B", "a.B"]}},
+            "Duplicate spec.grpcJSON.services[1]",
+        ),
+        (
+            {"grpcJSON": {"descriptor": {"inline": "AAAA"}, "services": ["a/B"]}},
+            "InvalidFormat spec.grpcJSON.services[0]",
+        ),
+        (
+            {"grpcJSON": {"descriptor": {"inline": "A" * 349_532}, "services": ["a.B"]}},
+            "TooLong spec.grpcJSON.descriptor.inline",
+        ),
         ({"faultInjection": {"delay": {}}}, "InvalidCombination spec.faultInjection.delay"),
         (
             {"faultInjection": {"delay": {"fixed": "1s", "fromHeader": True}}},

@@ -6,6 +6,8 @@ import asyncio
 import datetime as dt
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,11 +39,19 @@ PASSPHRASE = b"a passphrase for tests"
 SEALER = Sealer(PASSPHRASE)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "ca"
-    made.mkdir(mode=0o700)
-    return made
+@pytest.fixture(params=["disk", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder on disk, and one on a memory file system, as keys may be kept that must not outlive the machine."""
+    if request.param == "disk":
+        made = tmp_path / "ca"
+        made.mkdir(mode=0o700)
+        yield made
+        return
+    mounts = (line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines())
+    if ["/dev/shm", "tmpfs"] not in mounts:
+        pytest.skip("/dev/shm is no memory file system here")
+    with tempfile.TemporaryDirectory(prefix="fairlead-", dir="/dev/shm") as name:
+        yield Path(name)
 
 
 def test_a_book_reads_back_as_it_was_written() -> None:

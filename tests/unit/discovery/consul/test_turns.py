@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 
-from discovery.consul.turns import RELAX_SECONDS, START_SECONDS, Turns
-from discovery.consul.watch_state import WAIT_SECONDS
+import pytest
+
+from discovery.consul.turns import IDLE_WAIT_SECONDS, RELAX_SECONDS, START_SECONDS, Turns
 
 
 def turns(needed: int, others: int = 0, *, most: int) -> Turns[str]:
@@ -36,13 +37,22 @@ def asked(made: Turns[str], *, seconds: float) -> tuple[Counter[str], int]:
 
 def test_all_are_open_all_the_time_while_they_fit() -> None:
     made = turns(5, 3, most=8)
-    assert len(made.begin(0.0)) == 8
-    for key, step in made.begin(0.0):
-        assert step.wait < WAIT_SECONDS, "it is not known yet whether the agent takes as many"
+    begun = made.begin(0.0)
+    assert len(begun) == 8
+    for key, step in begun:
+        assert step.wait < IDLE_WAIT_SECONDS, "it is not known yet whether the agent takes as many"
         made.end(key)
-    assert {step.wait for _, step in made.begin(START_SECONDS)} <= {WAIT_SECONDS}
+    assert {step.wait for _, step in made.begin(START_SECONDS)} == {IDLE_WAIT_SECONDS}
     assert not made.crowded
     assert made.cycle == 0.0
+
+
+@pytest.mark.parametrize(("services", "seconds"), [(10, 20.0), (150, 30.0), (1_000, 60.0)])
+def test_many_wait_longer_so_that_they_ask_no_more_often_than_few(services: int, seconds: float) -> None:
+    made = turns(services, most=2_000)
+    for key, _ in made.begin(0.0):
+        made.end(key)
+    assert {step.wait for _, step in made.begin(START_SECONDS)} == {seconds}
 
 
 def test_above_the_cap_each_has_its_turn_as_often_as_any_other() -> None:
@@ -55,7 +65,7 @@ def test_above_the_cap_each_has_its_turn_as_often_as_any_other() -> None:
 
 def test_needed_ones_are_open_all_the_time_and_the_others_share_what_is_left() -> None:
     counts, _ = asked(turns(5, 50, most=10), seconds=60)
-    assert max(count for key, count in counts.items() if key[0] == "n") <= 7, "after the start once a minute"
+    assert max(count for key, count in counts.items() if key[0] == "n") <= 8, "after the start at the pace of the idle"
     assert min(count for key, count in counts.items() if key[0] == "o") >= 4
 
 
@@ -94,12 +104,12 @@ def test_agent_that_says_too_many_is_obeyed_and_tried_again_later() -> None:
         made.state(key).failed(0.0, 1.0, retry_after=1.0)
         made.end(key)
     assert len(made.begin(2.0)) == 7
-    made.begin(WAIT_SECONDS - 1)
+    made.begin(IDLE_WAIT_SECONDS - 1)
     assert made.limit == 7
-    made.begin(WAIT_SECONDS)
+    made.begin(IDLE_WAIT_SECONDS)
     assert made.limit == 8
     for more in (1, 2):
-        made.begin(WAIT_SECONDS + more * RELAX_SECONDS)
+        made.begin(IDLE_WAIT_SECONDS + more * RELAX_SECONDS)
     assert made.limit == 10
     for _ in range(30):
         made.too_many(200.0)

@@ -189,6 +189,15 @@ def test_hints_say_for_which_zones_an_endpoint_is() -> None:
     assert [item.for_zones for item in cluster.endpoints()] == [("eu-a", "eu-b"), ()]
 
 
+def test_hints_say_for_which_nodes_an_endpoint_is() -> None:
+    hinted = endpoint("10.0.0.1", for_zones=("eu-a",), for_nodes=("n2", "n1"))
+    cluster = Cluster(service(), endpoint_slice("reviews-a", hinted, endpoint("10.0.0.2", for_nodes=("n2",))))
+    assert [(item.for_zones, item.for_nodes) for item in cluster.endpoints()] == [
+        (("eu-a",), ("n1", "n2")),
+        ((), ("n2",)),
+    ]
+
+
 def test_the_zone_of_a_node_is_what_its_label_says() -> None:
     cluster = Cluster(node("n1", region="eu", zone="eu-a"), node("n2"))
     assert [cluster.catalog.zone_of_node(name) for name in ("n1", "n2", "unheard-of")] == ["eu-a", "", ""]

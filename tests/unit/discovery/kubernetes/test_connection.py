@@ -284,34 +284,6 @@ async def test_a_connection_on_which_a_token_was_refused_waits_for_no_goodbye(tm
             await server
 
 
-async def test_closing_ends_the_connection_of_a_request_that_was_cancelled_before_its_answer(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    listening = socket.create_server(("127.0.0.1", 0))
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def say_nothing() -> None:
-        """Read a request, answer neither it nor the goodbye, and wait for the end of the connection."""
-        accepted, _ = listening.accept()
-        with server_tls(authority).wrap_socket(accepted, server_side=True) as line:
-            line.recv(65536)
-            loop.call_soon_threadsafe(asked.set)
-            raw = socket.socket(fileno=os.dup(line.fileno()))
-            raw.settimeout(DEADLINE / 2)
-            with raw, contextlib.suppress(ConnectionResetError):
-                while raw.recv(65536):
-                    pass
-
-    url = f"https://127.0.0.1:{listening.getsockname()[1]}"
-    with listening:
-        server = loop.run_in_executor(None, say_nothing)
-        async with connected(Access(url, ca=authority.ca.read_bytes())) as api, asyncio.TaskGroup() as tasks:
-            request = tasks.create_task(api.request("GET", "/x"))
-            await asked.wait()
-            request.cancel()
-        await server
-
-
 async def test_the_name_in_the_certificate_may_be_another_than_the_address_where_the_kubeconfig_says_so(
     tmp_path: Path,
 ) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from mesh.model import Audience
+from mesh.model import Audience, Upstream
 from mesh.tables import Input
 from tests.support.xds_client import node, until
 from xds.server.admission import Admission, Rate
@@ -34,6 +36,37 @@ def test_a_sidecars_audience_is_its_service_with_its_ports() -> None:
     metadata = {"kind": "sidecar", "service": "reviews", "port": 80, "ingress_port": "15006", "egress_port": 15001}
     proxy = identify(node("sidecar~default~reviews-1~x", metadata=metadata))
     assert proxy.audience == Audience("sidecar", "default", "reviews", 80, 15006, 15001)
+
+
+def test_a_sidecars_audience_has_its_upstreams_sorted_by_where_they_listen() -> None:
+    metadata = {"kind": "sidecar", "port": 80}
+    made = node("sidecar~default~cart~1", metadata=metadata)
+    made.metadata.fields["fairlead"].struct_value["upstreams"] = ["6379=cache:6379", "5432=shop/db:5433"]
+    proxy = identify(made)
+    assert proxy.audience.upstreams == (Upstream(5432, "shop", "db", 5433), Upstream(6379, "default", "cache", 6379))
+    assert "upstreams" in proxy.node.metadata.fields["fairlead"].struct_value.fields
+
+
+@pytest.mark.parametrize(
+    ("upstreams", "words"),
+    [
+        ("5432=db:5432", "must be a list of strings"),
+        ([1], "must be a list of strings"),
+        (["5432=db"], "each must be LISTEN="),
+        (["0=db:1"], "each must be"),
+        (["99999=db:1"], "each must be"),
+        (["1=a/b/c:1"], "each must be"),
+        (["1=Db:1"], "each must be"),
+        (["1=db:1", "1=other:1"], "two want to listen at port 1"),
+        (["80=db:1"], "two want to listen at port 80"),
+        ([f"{n}=db:1" for n in range(1, 66)], "at most 64"),
+    ],
+)
+def test_upstreams_of_another_form_are_refused(upstreams: Any, words: str) -> None:
+    made = node("sidecar~default~cart~1", metadata={"kind": "sidecar", "port": 80})
+    made.metadata.fields["fairlead"].struct_value["upstreams"] = upstreams
+    with pytest.raises(InvalidNodeError, match=words):
+        identify(made)
 
 
 def test_envoys_version_is_read_and_its_extensions_are_not_kept() -> None:

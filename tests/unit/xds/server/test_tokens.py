@@ -42,6 +42,7 @@ class Platform:
             "pod": Vouched("default", "some-pod", time.time() + 3600),
             "elsewhere": Vouched("other", "edge", time.time() + 3600),
             "short": Vouched("default", "edge", time.time() + 2),
+            "placed": Vouched("default", "edge", time.time() + 3600, "eu-a", "n1"),
         }
         self.away = False
         self.asked: list[str] = []
@@ -116,6 +117,22 @@ async def test_a_proxy_with_a_good_token_is_served(authority: Authority, platfor
         await connection.send(TYPE_CLUSTER, node=node())
         assert names(await connection.receive_and_ack()) == ["c0"]
         assert platform.asked == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("node_id", "where"), [("gateway~default~edge~1", ("eu-a", "n1")), ("sidecar~default~edge~1", ("eu-a", ""))]
+)
+async def test_a_proxy_is_where_its_platform_says_a_gateway_s_on_its_node_and_a_sidecar_in_its_zone(
+    authority: Authority, platform: Platform, mesh: TinyMesh, node_id: str, where: tuple[str, str]
+) -> None:
+    async with (
+        serving(mesh, tokens(authority, platform)) as server,
+        client(server.port, authority, "placed") as connection,
+    ):
+        await connection.send(TYPE_CLUSTER, node=node(node_id))
+        await until(mesh.hub.audiences)
+        [audience] = mesh.hub.audiences()
+        assert (audience.zone, audience.node) == where
 
 
 @pytest.mark.parametrize("token", [SECRET, None])

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from mesh.model import AUDIENCES, REJECTIONS, Audience, Connected, Rejection, RejectionKey
+from mesh.model import (
+    AUDIENCES,
+    DISCOVERED_ENDPOINTS,
+    DISCOVERED_SERVICES,
+    REJECTIONS,
+    Audience,
+    Connected,
+    DiscoveredEndpoints,
+    DiscoveredEndpointsKey,
+    DiscoveredService,
+    DiscoveredServiceKey,
+    Endpoint,
+    Locality,
+    Rejection,
+    RejectionKey,
+    ServicePort,
+)
 from mesh.tables import Change, Engine
 from tests.support.model import declared, objects
 from xds.resources import View, ViewKey
@@ -200,3 +216,67 @@ def test_hints_that_come_and_go_change_endpoints_and_nothing_else() -> None:
     assert first_of(engine, "a") == {"10.0.0.1"}
     engine.commit(in_zones("", "b"))
     assert first_of(engine, "a") == {"10.0.0.1", "10.0.0.2"}
+
+
+ON_N1, ON_N2 = (EDGE._replace(zone="a", node=node) for node in ("n1", "n2"))
+
+
+def on_nodes(*hints: str) -> list[Change]:
+    """The service as a platform tells of it, with an endpoint in the zone a for each node, and proxies on n1 and n2."""
+    [own] = [declared(each) for each in objects(CONFIG) if each.kind == "Service"]
+    endpoints = tuple(
+        Endpoint(f"10.0.0.{number}", (("http", 80),), locality=Locality(zone="a"), for_nodes=(node,) if node else ())
+        for number, node in enumerate(hints, 1)
+    )
+    service = DiscoveredService((ServicePort("http", 80, "HTTP"),), export_to=("*",))
+    return [
+        Change(own.table, own.key, None),
+        Change(DISCOVERED_SERVICES, DiscoveredServiceKey("k", "default", "reviews"), service),
+        Change(
+            DISCOVERED_ENDPOINTS,
+            DiscoveredEndpointsKey("k", "default", "reviews", "1"),
+            DiscoveredEndpoints(tuple(sorted(endpoints))),
+        ),
+        *(Change(AUDIENCES, audience, Connected()) for audience in (ON_N1, ON_N2)),
+    ]
+
+
+def first_for(engine: Engine, audience: Audience) -> set[str]:
+    [assignment] = translated(engine, audience)[TYPE_ENDPOINT]
+    return {
+        endpoint["endpoint"]["address"]["socket_address"]["address"]
+        for group in assignment.get("endpoints", ())
+        if not group.get("priority")
+        for endpoint in group["lb_endpoints"]
+    }
+
+
+def test_proxies_of_a_gateway_see_those_endpoints_first_that_are_for_their_node() -> None:
+    engine = engine_with(*on_nodes("n1", "n2", "n3"))
+    assert first_for(engine, ON_N1) == {"10.0.0.1"}
+    assert first_for(engine, ON_N2) == {"10.0.0.2"}
+    assert first_for(engine, ON_N1.kin) == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+
+
+def test_what_is_for_nodes_is_made_only_where_proxies_run() -> None:
+    engine = engine_with(*on_nodes("n1", "n2", "n3", "n4"))
+    scopes = {key.scope for table in RESOURCE_TABLES[TYPE_ENDPOINT] for key in engine.rows(table)}
+    assert {scope for scope in scopes if scope.startswith("node/")} == {"node/n1", "node/n2"}
+
+
+def test_a_node_without_endpoints_of_its_own_sees_what_all_see() -> None:
+    engine = engine_with(*on_nodes("n1", "n1"))
+    assert view(engine, ON_N2, TYPE_ENDPOINT) is view(engine, EDGE, TYPE_ENDPOINT)
+    engine.commit(on_nodes("n1", ""))
+    assert view(engine, ON_N1, TYPE_ENDPOINT) is view(engine, EDGE, TYPE_ENDPOINT), (
+        "half a set of hints counts for nobody"
+    )
+
+
+def test_what_a_proxy_on_one_node_refused_is_withheld_on_all() -> None:
+    engine = engine_with(*(Change(AUDIENCES, audience, Connected()) for audience in (ON_N1, ON_N2)))
+    [resource] = [each for each in resources(engine, EDGE, TYPE_SCOPED_ROUTE) if each.name == SCOPE]
+    key = RejectionKey(ON_N1.kin, TYPE_SCOPED_ROUTE, SCOPE, resource.version)
+    engine.commit([Change(REJECTIONS, key, Rejection(node="n", detail="no", everywhere=True))])
+    for audience in (ON_N1, ON_N2):
+        assert [at.name for at, _ in view(engine, audience, TYPE_SCOPED_ROUTE).overrides] == [SCOPE]

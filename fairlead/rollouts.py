@@ -1,0 +1,258 @@
+"""Moves Rollouts: the loop around `mesh.rollout_machine`, what it is shown, and where their states are kept.
+
+A step forward is written down before it takes effect, so that a process which is killed at any moment goes on where it
+was. All else takes effect at once and is written when that can be done: a store that is away must not keep users on a
+bad version.
+
+Of several replicas one acts (`leads`). All of them see the others' states: in a store that they share, or in the
+status of an object in Kubernetes (`observed`); of two states the one of the higher revision holds. What a replica knows
+from elsewhere it keeps for itself too, for a start at which neither can be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from discovery.stores.store import Store, StoreUnavailable, TooLarge
+from fairlead.rollout_sights import Sights
+from mesh.kinds.rollout import Rollout
+from mesh.model import ROLLOUT_STATES, ObjectKey, RolloutState
+from mesh.objects import OBJECTS, find, source_of
+from mesh.rollout_json import rollout_from_json
+from mesh.rollout_machine import Command, RefusedError, advance, order
+from mesh.tables import Change, Commit, Engine, Present
+
+COLLECTION = "rollouts"  # of the store's documents
+TICK_SECONDS: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class NotLeadingError(Exception):
+    """Another replica moves it."""
+
+
+class NotKnownError(Exception):
+    """There is no such Rollout."""
+
+
+class NotKeptError(Exception):
+    """The store cannot be written, and so nothing was done; says why, and `fix` what to do."""
+
+    def __init__(self, problem: str, *, fix: str) -> None:
+        self.fix = fix
+        super().__init__(problem)
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A state as a document of the store."""
+
+    key: ObjectKey
+    state: RolloutState
+
+
+class Rollouts:
+    """All Rollouts. `load` before the first build, `run` after it, `committed` at each commit.
+
+    `shared` says that other replicas use the same `store`; `save` keeps documents in this replica's own. `leads` tells
+    of a source whether this replica acts on its objects. `busy` says that the engine's indexes may not be read now.
+    `clock` is in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        sights: Sights,
+        *,
+        submit: Callable[[Iterable[Change]], None],
+        save: Callable[[Mapping[str, bytes | None]], None],
+        leads: Callable[[str], bool],
+        busy: Callable[[], bool],
+        shared: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._sights = sights
+        self._submit = submit
+        self._save = save
+        self._leads = leads
+        self._busy = busy
+        self._shared = shared
+        self._clock = clock
+        self._known: set[ObjectKey] = set()
+        self._states: dict[ObjectKey, RolloutState] = {}
+        self._unsaved: dict[ObjectKey, RolloutState | None] = {}
+        self._turn = asyncio.Lock()
+        self.ended: Counter[str] = Counter()
+
+    async def load(self, copies: Mapping[str, bytes]) -> None:
+        """Take back the states of an earlier run, or of other replicas. A store that is away is asked again later."""
+        self._adopt(copies)
+        try:
+            self._adopt(await self._store.documents(COLLECTION))
+        except StoreUnavailable as error:
+            _log.warning("states of rollouts cannot be read for now: %s", error)
+
+    def _adopt(self, documents: Mapping[str, bytes]) -> None:
+        for name, content in sorted(documents.items()):
+            try:
+                kept = msgspec.json.decode(content, type=Kept)
+            except msgspec.DecodeError:
+                _log.warning("the state of rollout %s cannot be read; it begins anew", name)
+                continue
+            self._take(kept.key, kept.state)
+
+    def observed(self, key: ObjectKey, raw: Mapping[str, Any] | None) -> None:
+        """An object as an API server holds it: what the leader wrote into its status is how far it is."""
+        if key.kind != Rollout.__name__ or raw is None:
+            return
+        status = raw.get("status")
+        state = rollout_from_json(status.get("rollout")) if isinstance(status, dict) else None
+        if state is not None:
+            self._take(key, state)
+
+    def _take(self, key: ObjectKey, state: RolloutState) -> None:
+        known = self._states.get(key)
+        if known is None or state.revision > known.revision:
+            self._put(key, state)
+            self._save({_name(key): _document(key, state)})
+
+    def _put(self, key: ObjectKey, state: RolloutState) -> None:
+        known = self._states.get(key)
+        self._states[key] = state
+        self._sights.mark(key, state)
+        self._submit([Change(ROLLOUT_STATES, key, state)])
+        if known is not None and (known.phase, known.step) == (state.phase, state.step):
+            return
+        _log.info("%s: %s, step %d, %d %%: %s", key, state.phase, state.step, state.weight, state.message)
+        if known is not None and known.phase != state.phase:
+            self.ended[state.phase] += 1
+
+    def numbers(self) -> Mapping[str, Mapping[str, int]]:
+        """For the metrics page: how many are in each phase, and how many came to it."""
+        return {
+            "phases": Counter(self._states[key].phase for key in self._known if key in self._states),
+            "transitions": self.ended,
+        }
+
+    def committed(self, commit: Commit) -> None:
+        """Hear of a commit: which Rollouts there are. With an object its state goes."""
+        for key, (_, new) in commit.of(OBJECTS).items():
+            if key.kind != Rollout.__name__:
+                continue
+            if new is not None:
+                self._known.add(key)
+                continue
+            self._known.discard(key)
+            if self._states.pop(key, None) is not None:
+                self._unsaved[key] = None
+                self._save({_name(key): None})
+                self._submit([Change(ROLLOUT_STATES, key, None)])
+
+    async def run(self) -> None:
+        """Look, decide and move, without end."""
+        while True:
+            await self.tick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def tick(self) -> None:
+        """One round."""
+        if not (self._known or self._unsaved) or self._busy():
+            return
+        if self._shared:
+            try:
+                self._adopt(await self._store.documents(COLLECTION))
+            except StoreUnavailable:
+                return  # whoever leads by now may have moved on: nothing is decided on an old state
+        look = Present(self._engine)
+        mine = [key for key in sorted(self._known) if self._leads(source_of(look, key))]
+        sights = await self._sights.of({key: self._states.get(key) for key in mine}, self._clock())
+        async with self._turn:
+            await self._move(sights)
+
+    async def _move(self, sights: Mapping[ObjectKey, Any]) -> None:
+        look, now = Present(self._engine), self._clock()
+        after: dict[ObjectKey, RolloutState] = {}
+        for key, (seen, sight) in sights.items():
+            rollout, state = find(look, Rollout, key), self._states.get(key)
+            if rollout is None or state is not seen:
+                continue  # changed while its sight was taken: the next round sees it as it is
+            moved = advance(rollout, state, sight, now)
+            if moved != state:
+                after[key] = moved
+        await self._apply(after, unwritten=True)
+
+    async def _apply(self, after: Mapping[ObjectKey, RolloutState], *, unwritten: bool = False) -> str:
+        """Write states down and put them in force; why not, where that cannot be done.
+
+        The way back is put in force all the same; with `unwritten` all that gives the canary no more than it has.
+        """
+        waiting: dict[ObjectKey, RolloutState | None] = {**self._unsaved, **after}
+        if not waiting:
+            return ""
+        try:
+            await self._store.write_documents(
+                COLLECTION, {_name(key): _document(key, state) for key, state in waiting.items()}
+            )
+        except (StoreUnavailable, TooLarge) as error:
+            _log.warning("states of rollouts cannot be written for now: %s", error)
+            for key, state in after.items():
+                known = self._states.get(key)
+                if state.phase == "RolledBack" or (unwritten and known is not None and state.weight <= known.weight):
+                    self._put(key, state)
+                    self._unsaved[key] = state
+            return str(error)
+        for key, written in waiting.items():
+            if self._unsaved.get(key) is written:
+                self._unsaved.pop(key, None)
+        for key, state in after.items():
+            if key in self._known:
+                self._put(key, state)
+                if self._shared:
+                    self._save({_name(key): _document(key, state)})
+        return ""
+
+    async def order(self, key: ObjectKey, command: Command) -> None:
+        """Follow a person's command.
+
+        Raises:
+            NotKnownError: there is no such Rollout.
+            NotLeadingError: another replica moves it.
+            RefusedError: it cannot be followed as things are.
+            NotKeptError: it could not be written down.
+        """
+        async with self._turn:
+            look = Present(self._engine)
+            rollout = find(look, Rollout, key)
+            if rollout is None:
+                raise NotKnownError(f"{key} does not exist.")
+            if not self._leads(source_of(look, key)):
+                raise NotLeadingError("Another replica moves it.")
+            state = self._states.get(key)
+            after = order(rollout, state, command, self._clock())
+            if after == state:
+                return
+            why = await self._apply({key: after})
+            if why and after.phase != "RolledBack":
+                raise NotKeptError(f"It cannot be written down: {why}", fix="Try again when the store is back.")
+            _log.info("%s: %s, by hand", key, command)
+
+
+def _name(key: ObjectKey) -> str:
+    return "/".join(key)
+
+
+def _document(key: ObjectKey, state: RolloutState | None) -> bytes | None:
+    return msgspec.json.encode(Kept(key, state)) if state is not None else None
+
+
+__all__ = ["COLLECTION", "NotKeptError", "NotKnownError", "NotLeadingError", "RefusedError", "Rollouts"]

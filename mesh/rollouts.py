@@ -1,0 +1,235 @@
+"""What Rollouts make of the rules of routes: the shares of stable and canary are those of the present step.
+
+No object is changed for it. How far a Rollout has come is an input row; whoever reads a route by
+`mesh.request_routes.find_request_route` gets the rule as it is by now, whoever declared it. Of several Rollouts for one
+rule the oldest moves it (Gateway API's precedence), and the others are told so. Where the target is not as the Rollout
+says (the route, the rule or the stable backend is gone) the route counts as written.
+
+A cohort is a copy of the rule's matches with one match more, ahead of the original and nothing else: it takes
+requests from its own rule only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from msgspec.structs import replace
+
+from mesh.kinds.grpcroute import GRPCBackendRef, GRPCRoute
+from mesh.kinds.httproute import HTTPBackendRef, HTTPHeaderMatch, HTTPRoute, HTTPRouteRule
+from mesh.kinds.references import BackendObjectReference
+from mesh.kinds.rollout import CohortMatch, Rollout
+from mesh.model import ROLLOUT_STATES, Declared, ObjectKey
+from mesh.objects import OBJECTS, find
+from mesh.precedence import RouteOrder, age
+from mesh.tables import Look, Reader, derived, each
+
+Orders = tuple[RouteOrder, ...]
+
+
+class Share(msgspec.Struct, frozen=True):
+    """The canary's part of the requests in percent; `cohort` says whether its cohort goes there too."""
+
+    weight: int
+    cohort: bool
+
+
+class Move(msgspec.Struct, frozen=True):
+    """What a Rollout moves: the rule by its number, and the place of `stable` among its backends.
+
+    `canary` is the place of the canary there, None where the rule does not name it yet and `ref` joins them.
+    """
+
+    rollout: ObjectKey
+    rule: int
+    stable: int
+    canary: int | None
+    ref: HTTPBackendRef
+    cohort: tuple[HTTPHeaderMatch, ...] = ()
+
+
+class NotMoved(msgspec.Struct, frozen=True):
+    """Why a Rollout moves nothing; `reason` is a word for conditions."""
+
+    rollout: ObjectKey
+    reason: str
+    message: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What Rollouts do to a route."""
+
+    moves: tuple[Move, ...] = ()
+    others: tuple[NotMoved, ...] = ()
+
+    def of(self, rollout: ObjectKey) -> Move | NotMoved | None:
+        """What becomes of one of them."""
+        found: tuple[Move | NotMoved, ...] = (*self.moves, *self.others)
+        return next((one for one in found if one.rollout == rollout), None)
+
+
+def target(rollout: Rollout) -> ObjectKey:
+    """The route that a Rollout is about."""
+    ref = rollout.spec.target_ref
+    return ObjectKey(ref.kind, rollout.metadata.namespace, ref.name)
+
+
+def _target(_key: ObjectKey, row: Declared) -> Iterable[ObjectKey]:
+    return (target(row.object),) if isinstance(row.object, Rollout) else ()
+
+
+ROLLOUTS_BY_ROUTE = OBJECTS.index("rollout target", _target)
+
+
+@derived("rollout_shares", each(ROLLOUT_STATES))
+def ROLLOUT_SHARES(key: ObjectKey, look: Look) -> Share | None:  # noqa: N802
+    """What of a Rollout's state routes depend on, so that its counts move nothing."""
+    state = look(ROLLOUT_STATES, key)
+    if state is None:
+        return None
+    return Share(state.weight, cohort=state.step > 0 and state.phase in ("Progressing", "Paused"))
+
+
+@derived("rollout_plans", each(OBJECTS, _target))
+def ROLLOUT_PLANS(key: ObjectKey, look: Look) -> Plan | None:  # noqa: N802
+    """Which Rollout moves which rule of a route."""
+    found = [rollout for at in look.keys(ROLLOUTS_BY_ROUTE, key) if (rollout := find(look, Rollout, at)) is not None]
+    moves: dict[int, Move] = {}
+    others: list[NotMoved] = []
+    for rollout in sorted(found, key=lambda one: age(one.metadata)):
+        at = ObjectKey(rollout.kind, rollout.metadata.namespace, rollout.metadata.name)
+        made = _move(look, key, at, rollout)
+        if isinstance(made, Move) and (first := moves.get(made.rule)) is not None:
+            said = f"{first.rollout} is older and moves rule {made.rule} of {key} already. Delete one of them."
+            made = NotMoved(at, "Conflicted", said)
+        if isinstance(made, Move):
+            moves[made.rule] = made
+        else:
+            others.append(made)
+    return Plan(tuple(moves[rule] for rule in sorted(moves)), tuple(others)) if found else None
+
+
+def _move(look: Reader, route: ObjectKey, at: ObjectKey, rollout: Rollout) -> Move | NotMoved:
+    found = find(look, HTTPRoute, route) or find(look, GRPCRoute, route)
+    if found is None:
+        return NotMoved(at, "TargetNotFound", f"{route} does not exist.")
+    rules = found.spec.rules
+    names = [rule.name for rule in rules]
+    number = _rule(names, rollout.spec.target_ref.section_name)
+    if number is None:
+        there = ", ".join(name or str(place) for place, name in enumerate(names)) or "none"
+        section = rollout.spec.target_ref.section_name
+        what = f"has no rule {section}" if section is not None else "has several rules or none; name one by sectionName"
+        return NotMoved(at, "TargetNotFound", f"{route} {what}; it has: {there}.")
+    refs = rules[number].backend_refs
+    stable, canary = (_place(route, refs, ref) for ref in (rollout.spec.stable, rollout.spec.canary))
+    if stable is None:
+        there = ", ".join(f"{ref.kind} {ref.name}" for ref in refs) or "none"
+        said = f"Rule {number} of {route} has no backend {rollout.spec.stable.name}; it has: {there}."
+        return NotMoved(at, "TargetNotFound", said)
+    if refs[stable].weight + (refs[canary].weight if canary is not None else 0) == 0:
+        return NotMoved(at, "NoEffect", f"Both backends have weight 0 in rule {number} of {route}: nothing can move.")
+    cohort = tuple(_header(one) for one in rollout.spec.cohort)
+    taken = {match.name.lower() for one in rules[number].matches for match in one.headers}
+    if clash := sorted({one.name.lower() for one in cohort} & taken):
+        said = f"Rule {number} of {route} matches header {clash[0]} itself, so that a cohort cannot be known by it."
+        return NotMoved(at, "Invalid", said)
+    return Move(at, number, stable, canary, _joining(rollout.spec.canary), cohort)
+
+
+def _rule(names: list[str | None], section: str | None) -> int | None:
+    """The rule that is meant: by its name, else by its number, or the only one."""
+    if section is None:
+        return 0 if len(names) == 1 else None
+    if section in names:
+        return names.index(section)
+    return int(section) if section.isdecimal() and len(section) < 3 and int(section) < len(names) else None
+
+
+def _place(
+    route: ObjectKey, refs: tuple[HTTPBackendRef, ...] | tuple[GRPCBackendRef, ...], wanted: BackendObjectReference
+) -> int | None:
+    for place, ref in enumerate(refs):
+        alike = (ref.group, ref.kind, ref.name) == (wanted.group, wanted.kind, wanted.name)
+        near = (ref.namespace or route.namespace) == (wanted.namespace or route.namespace)
+        if alike and near and wanted.port in (None, ref.port):
+            return place
+    return None
+
+
+def _joining(ref: BackendObjectReference) -> HTTPBackendRef:
+    return HTTPBackendRef(
+        group=ref.group, kind=ref.kind, name=ref.name, namespace=ref.namespace, port=ref.port, weight=0
+    )
+
+
+def _header(match: CohortMatch) -> HTTPHeaderMatch:
+    if match.header is not None:
+        return HTTPHeaderMatch(type=match.header.type, name=match.header.name, value=match.header.value)
+    assert match.cookie is not None, "validation lets nothing else through"
+    pair = f"{re.escape(match.cookie.name)}={re.escape(match.cookie.value)}"
+    return HTTPHeaderMatch(type="RegularExpression", name="cookie", value=f"(?:.*;\\s*)?{pair}(?:\\s*;.*)?")
+
+
+# -- what readers of routes get ---------------------------------------------------------------------------------------
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """The rules of a route by now; `origins` has for each rule after the declared ones the number of its original."""
+
+    rules: tuple[HTTPRouteRule, ...]
+    orders: tuple[Orders, ...]
+    origins: tuple[int, ...] = ()
+
+
+def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders: tuple[Orders, ...]) -> Moved:
+    """The rules of a route with what Rollouts make of them."""
+    plan = look(ROLLOUT_PLANS, key)
+    if plan is None:
+        return Moved(rules, orders)
+    now, places = list(rules), list(orders)
+    cohorts: list[tuple[int, HTTPRouteRule, Orders]] = []
+    for move in plan.moves:
+        share = look(ROLLOUT_SHARES, move.rollout)
+        if share is None:
+            continue
+        rule = now[move.rule]
+        refs = _shared(rule.backend_refs, move, share.weight)
+        now[move.rule] = replace(rule, backend_refs=refs)
+        if share.cohort and move.cohort:
+            places[move.rule], ahead = _room(places[move.rule], len(move.cohort))
+            cohorts.append((move.rule, _of_cohort(now[move.rule], move), ahead))
+    return Moved(
+        (*now, *(rule for _, rule, _ in cohorts)),
+        (*places, *(ahead for _, _, ahead in cohorts)),
+        tuple(origin for origin, _, _ in cohorts),
+    )
+
+
+def _shared(refs: tuple[HTTPBackendRef, ...], move: Move, weight: int) -> tuple[HTTPBackendRef, ...]:
+    """The backends of a rule, stable and canary sharing what both have together; the others keep their part."""
+    found = list(refs) if move.canary is not None else [*refs, move.ref]
+    canary = move.canary if move.canary is not None else len(refs)
+    both = found[move.stable].weight + found[canary].weight
+    parts = {move.stable: both * (100 - weight), canary: both * weight}
+    return tuple(replace(ref, weight=parts.get(at, ref.weight * 100)) for at, ref in enumerate(found))
+
+
+def _of_cohort(rule: HTTPRouteRule, move: Move) -> HTTPRouteRule:
+    canary = move.canary if move.canary is not None else len(rule.backend_refs) - 1
+    matches = tuple(
+        replace(match, headers=(header, *match.headers)) for match in rule.matches for header in move.cohort
+    )
+    return replace(rule, matches=matches, backend_refs=(replace(rule.backend_refs[canary], weight=1),))
+
+
+def _room(orders: Orders, more: int) -> tuple[Orders, Orders]:
+    """The places of a rule's matches, and just ahead of each of them those of so many more."""
+
+    def ahead() -> Iterator[RouteOrder]:
+        for order in orders:
+            yield from (order._replace(match=order.match * (more + 1) + number) for number in range(more))
+
+    return tuple(order._replace(match=order.match * (more + 1) + more) for order in orders), tuple(ahead())

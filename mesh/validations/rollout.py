@@ -1,0 +1,103 @@
+"""Rollout: what could not work or would surprise, said with the path and the way out."""
+
+from __future__ import annotations
+
+import math
+
+from mesh.kinds.duration import milliseconds
+from mesh.kinds.references import GATEWAY_API, BackendObjectReference
+from mesh.kinds.rollout import CohortMatch, PrometheusQuery, Rollout, RolloutAnalysis, RolloutSpec
+from mesh.problems import Report
+from mesh.validations.headers import check_control_characters
+from mesh.validations.regexes import check_regex
+
+_SECOND = 1_000
+_DAYS_30 = 30 * 24 * 3_600 * _SECOND
+_COOKIE_ENDS = frozenset(' ",;\\')
+
+
+def check_rollout(rollout: Rollout, report: Report) -> None:
+    """Judge a Rollout."""
+    spec = rollout.spec
+    if spec.target_ref.group != GATEWAY_API:
+        message = f"{spec.target_ref.kind} is of group {GATEWAY_API}"
+        report.error("NotAllowed", "spec.targetRef.group", message, "leave it out")
+    if _same(spec.stable, spec.canary):
+        message = "it names the same backend as `stable`, so that nothing would move"
+        report.error("Duplicate", "spec.canary", message, "name the backend of the new version")
+    _check_steps(spec, report)
+    for number, match in enumerate(spec.cohort):
+        _check_cohort(match, f"spec.cohort[{number}]", report)
+    if spec.analysis is not None:
+        _check_analysis(spec.analysis, report)
+
+
+def _same(one: BackendObjectReference, other: BackendObjectReference) -> bool:
+    places = ((ref.group, ref.kind, ref.name, ref.namespace) for ref in (one, other))
+    return len(set(places)) == 1 and (one.port == other.port or None in (one.port, other.port))
+
+
+def _check_steps(spec: RolloutSpec, report: Report) -> None:
+    before = -1
+    for number, step in enumerate(spec.steps):
+        path = f"spec.steps[{number}]"
+        if step.weight <= before:
+            message = f"the canary has {before} % by then, and a step gives it more"
+            report.error("OutOfRange", f"{path}.weight", message, f"write more than {before}, or remove the step")
+        elif step.weight == 0 and not spec.cohort:
+            message = "a step of weight 0 gives the canary nothing, without a cohort"
+            report.error("NoEffect", f"{path}.weight", message, "write more than 0, or add `cohort`")
+        before = max(before, step.weight)
+        _check_duration(step.pause, f"{path}.pause", report, least=0)
+
+
+def _check_cohort(match: CohortMatch, path: str, report: Report) -> None:
+    if (match.header is None) == (match.cookie is None):
+        message = "a cohort is known by a header or by a cookie"
+        report.error("InvalidCombination", path, message, "write one of `header` and `cookie`")
+    if match.header is not None:
+        check_control_characters(match.header.value, f"{path}.header.value", report)
+        if match.header.type == "RegularExpression":
+            check_regex(match.header.value, f"{path}.header.value", report)
+    if match.cookie is not None:
+        value = match.cookie.value
+        if not value.isascii() or not value.isprintable() or not _COOKIE_ENDS.isdisjoint(value):
+            message = "it has characters that the value of a cookie cannot have (RFC 6265)"
+            report.error("InvalidFormat", f"{path}.cookie.value", message, "write letters, digits and '-'")
+
+
+def _check_analysis(analysis: RolloutAnalysis, report: Report) -> None:
+    path = "spec.analysis"
+    _check_duration(analysis.interval, f"{path}.interval", report, least=_SECOND)
+    _check_duration(analysis.deadline, f"{path}.deadline", report, least=_SECOND)
+    if not analysis.counts and not analysis.queries:
+        message = "it says nothing that the canary must satisfy"
+        report.error("NoEffect", path, message, "add `successRate`, `latency` or `queries`, or remove it")
+    if analysis.latency is not None:
+        _check_duration(analysis.latency.max, f"{path}.latency.max", report, least=1)
+    for number, query in enumerate(analysis.queries):
+        _check_query(query, f"{path}.queries[{number}]", report)
+
+
+def _check_query(query: PrometheusQuery, path: str, report: Report) -> None:
+    given = {"min": query.min, "max": query.max}
+    if query.min is None and query.max is None:
+        report.error("MissingField", path, "a query needs a bound", "add `min` or `max`")
+    for name, bound in given.items():
+        if bound is not None and not math.isfinite(bound):
+            report.error("OutOfRange", f"{path}.{name}", "it is no number to compare with", "write a finite number")
+    if query.min is not None and query.max is not None and query.min > query.max:
+        message = f"no value is at least {query.min:g} and at most {query.max:g}"
+        report.error("InvalidCombination", f"{path}.min", message, "write less than `max`")
+    try:
+        query.query.encode()
+    except UnicodeEncodeError:
+        message = "it has characters that UTF-8 cannot carry"
+        report.error("InvalidFormat", f"{path}.query", message, "remove them")
+
+
+def _check_duration(text: str, path: str, report: Report, *, least: int) -> None:
+    if not least <= milliseconds(text) <= _DAYS_30:
+        bound = f"{least // _SECOND}s" if least % _SECOND == 0 else f"{least}ms"
+        message = f"it must be between {bound} and 720h"
+        report.error("OutOfRange", path, message, "write it as in `5m`")

@@ -1,0 +1,190 @@
+"""Users' own code on a route: what it does, what it cannot reach, and that nothing passes where it cannot be had."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead.processes import Children
+from fairlead.processes import free_port as port_of
+from mesh.model import AUDIENCES, MESH, Connected, MeshSettings
+from mesh.tables import Change, Engine
+from tests.envoy.test_envoy_patch import put, put_shop
+from tests.envoy.test_route_policy import policy, raw, rules
+from tests.support.ext_proc import processor
+from tests.support.model import declared, objects
+from tests.support.programs import Serving, ask, reached, start_backend, start_envoy, start_serve
+from tests.support.routing import EDGE, Server, document, gateway, get, route, service, serving
+from tests.support.static_bootstrap import static_bootstrap
+from tests.support.static_envoy import free_port, running
+from tests.support.wasm import module
+from xds.translate.offline import translated
+from xds.translate.tables import TABLES
+
+pytestmark = pytest.mark.envoy
+
+HOST = "shop.example.com"
+MARK = "function envoy_on_response(handle) handle:headers():add('x-lua', '{0}') end"
+
+
+def with_code(text: str) -> dict[str, Any]:
+    engine = Engine(TABLES)
+    changes = [declared(each) for each in objects(text.rstrip().removesuffix("---"))]
+    code = Change(MESH, "", MeshSettings(route_code=True))
+    engine.commit([*changes, code, Change(AUDIENCES, EDGE, Connected())])
+    assert engine.faults == {}
+    return static_bootstrap(translated(engine, EDGE), admin_port=0)
+
+
+def test_scripts_of_a_route_run_in_order_for_that_route_alone(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("scripted", "plain"))
+    text += document("ConfigMap", "scripts", {}).replace('"spec": {}', f'"data": {{"a.lua": "{MARK.format("two")}"}}')
+    scripts = [{"lua": {"inline": MARK.format("one")}}, {"lua": {"configMap": {"name": "scripts", "key": "a.lua"}}}]
+    with running(with_code(text + policy("scripted", extensions=scripts)), tmp_path):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/", headers={"host": "a.example.com", "rule": "scripted"})
+        answer = connection.getresponse()
+        # An answer passes them in the opposite order.
+        assert (answer.status, answer.headers.get_all("x-lua")) == (200, ["two", "one"])
+        connection.close()
+        assert "x-lua" not in get(port, "/", rule="plain")[1]
+
+
+def test_a_script_reaches_nothing_of_the_proxys_machine(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    names = "io os package require module debug load loadstring loadfile dofile ffi jit getfenv setfenv newproxy"
+    tried = " ".join(f"tell('{name}', {name})" for name in names.split())
+    script = f"""
+        local found = ''
+        local function tell(name, value) if value ~= nil then found = found .. name .. ' ' end end
+        {tried}
+        tell('dump', string.dump)
+        tell('dump too', ('').dump)
+        tell('loaded', _G['package'])
+        function envoy_on_response(handle) handle:headers():add('x-found', found) end
+    """
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("scripted"))
+    with running(with_code(text + policy("scripted", extensions=[{"lua": {"inline": script}}])), tmp_path):
+        status, headers, _ = get(port, "/", rule="scripted")
+        assert (status, headers["x-found"].strip()) == (200, "")
+
+
+def test_without_the_setting_a_scripted_route_answers_500_and_others_serve(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("scripted", "plain"))
+    with serving(text + policy("scripted", extensions=[{"lua": {"inline": MARK}}]), tmp_path):
+        assert get(port, "/", rule="scripted")[0] == 500
+        assert get(port, "/", rule="plain")[0] == 200
+    assert len(backend.seen) == 1
+
+
+def test_a_processor_changes_requests_and_answers_and_refuses(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    with processor() as beside:
+        text = gateway(port) + service("echo", backend.server_port) + service("beside", beside.port)
+        text += route(rules("processed", "bodies", "patient", "plain"))
+        asked = {"backend": {"name": "beside", "port": 80}, "responseHeaders": True}
+        text += policy("processed", extensions=[{"extProc": {**asked, "messageTimeout": "5s"}}])
+        bodies = {"backend": {"name": "beside", "port": 80}, "requestBody": "Buffered", "messageTimeout": "5s"}
+        text += policy("bodies", extensions=[{"extProc": bodies}])
+        text += policy("patient", extensions=[{"extProc": {**asked, "messageTimeout": "100ms"}}])
+        with serving(text, tmp_path):
+            status, headers, echoed = get(port, "/here", rule="processed")
+            assert (status, headers["x-answered"], echoed["headers"]["x-processed"]) == (200, "yes", "/here")
+            status, _, body = raw(port, "/refused", rule="processed")
+            assert (status, body) == (403, b"not here")
+            _, headers, echoed = get(port, "/here", rule="plain")
+            assert "x-answered" not in headers
+            assert "x-processed" not in echoed["headers"]
+            assert raw(port, "/x", "POST", b"small", rule="bodies")[0] == 200
+            assert get(port, "/slow", rule="patient")[0] == 504
+            beside.released.set()
+
+
+def test_a_module_runs_from_a_config_map_or_a_file_and_a_crash_lets_nothing_pass_unless_it_may(
+    tmp_path: Path, backend: Server
+) -> None:
+    port, file = free_port(), tmp_path / "module.wasm"
+    file.write_bytes(module())
+    held = {"good.wasm": base64.b64encode(module()).decode()}
+    held["bad.wasm"] = base64.b64encode(module(crashing=True)).decode()
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("held", "filed", "closed", "open"))
+    text += document("ConfigMap", "code", {}).replace('"spec": {}', f'"binaryData": {json.dumps(held)}')
+    bad = {"configMap": {"name": "code", "key": "bad.wasm"}}
+    text += policy("held", extensions=[{"wasm": {"configMap": {"name": "code", "key": "good.wasm"}}}])
+    text += policy("filed", extensions=[{"wasm": {"file": str(file), "config": "x"}}])
+    text += policy("closed", extensions=[{"wasm": bad}])
+    text += policy("open", extensions=[{"wasm": {**bad, "failOpen": True}}])
+    with running(with_code(text), tmp_path):
+        for rule in ("held", "filed"):
+            status, headers, _ = get(port, "/", rule=rule)
+            assert (status, headers["x-wasm"]) == (200, "yes")
+        get(port, "/", rule="open")  # the one during which it crashes
+        assert get(port, "/", rule="open")[0] == 200
+        for _ in range(2):
+            assert get(port, "/", rule="closed")[0] in (500, 503)
+
+
+def test_what_follows_an_extension_that_held_a_request_back_is_not_passed_by(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    with processor() as beside:
+        text = gateway(port) + service("echo", backend.server_port) + service("beside", beside.port)
+        text += route(rules("all"), hosts="['*.example.com']")
+        asked = {"backend": {"name": "beside", "port": 80}, "messageTimeout": "5s"}
+        script = "function envoy_on_request(handle) handle:headers():add('x-lua', 'after') end"
+        extensions = [{"extProc": asked}, {"lua": {"inline": script}}, {"extProc": asked}]
+        fault = {"delay": {"fixed": "20ms"}}
+        with running(with_code(text + policy("all", extensions=extensions, faultInjection=fault)), tmp_path):
+            _, _, echoed = get(port, "/here", rule="all")
+            assert (echoed["headers"]["x-processed"], echoed["headers"]["x-lua"]) == ("/here", "after")
+
+
+def test_where_a_processor_is_away_requests_fail_unless_they_may_pass(tmp_path: Path, backend: Server) -> None:
+    port, nobody = free_port(), free_port()
+    text = gateway(port) + service("echo", backend.server_port) + service("beside", nobody)
+    text += route(rules("closed", "open", "absent"))
+    asked = {"backend": {"name": "beside", "port": 80}}
+    text += policy("closed", extensions=[{"extProc": asked}])
+    text += policy("open", extensions=[{"extProc": {**asked, "failOpen": True}}])
+    text += policy("absent", extensions=[{"extProc": {"backend": {"name": "nowhere", "port": 80}}}])
+    with serving(text, tmp_path):
+        assert get(port, "/", rule="closed")[0] == 500
+        assert get(port, "/", rule="open")[0] == 200
+        assert get(port, "/", rule="absent")[0] == 500
+    assert len(backend.seen) == 1
+
+
+def test_code_that_envoy_refuses_stops_its_own_route_and_nothing_else(children: Children) -> None:
+    port = port_of()
+    serving = start_serve(children, "--route-code")
+    put_shop(serving, start_backend(children, "shop"), port)
+    both = [
+        {"name": "coded", "matches": [{"path": {"value": "/coded"}}], "backendRefs": [{"name": "shop", "port": 80}]},
+        {"name": "plain", "backendRefs": [{"name": "shop", "port": 80}]},
+    ]
+    put(serving, "HTTPRoute", "httproutes", "shop", {"parentRefs": [{"name": "edge"}], "rules": both})
+    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "shop", "sectionName": "coded"}
+    wrong = {"targetRefs": [target], "extensions": [{"lua": {"inline": "this is no Lua"}}]}
+    put(serving, "RoutePolicy", "routepolicies", "code", wrong)
+    start_envoy(children, "gateway", "edge", xds=serving.xds)
+    children.wait_until(lambda: reached(port, HOST), what="the other rule")
+    assert ask(port, HOST, "/coded").status == 500
+    children.wait_until(lambda: "refused" in _programmed(serving), what="the verdict")
+    good = {"targetRefs": [target], "extensions": [{"lua": {"inline": MARK.format("good")}}]}
+    put(serving, "RoutePolicy", "routepolicies", "code", good)
+    children.wait_until(lambda: get(port, "/coded", HOST)[1].get("x-lua") == "good", what="the mended code")
+    bad = {"targetRefs": [target], "extensions": [{"wasm": {"file": "/nowhere/x.wasm"}}]}
+    put(serving, "RoutePolicy", "routepolicies", "code", bad)
+    children.wait_until(lambda: ask(port, HOST, "/coded").status == 500, what="the absent module", timeout=30)
+    assert ask(port, HOST).status == 200
+
+
+def _programmed(serving: Serving) -> str:
+    found = serving.client.get("/api/v1/namespaces/default/routepolicies/code")["status"]["conditions"]
+    return next((json.dumps(each["message"]) for each in found if each["type"] == "Programmed"), "")

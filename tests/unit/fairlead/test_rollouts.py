@@ -1,0 +1,390 @@
+"""The loop that moves Rollouts: what survives an end at any moment, and what happens while the store is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from discovery.kubernetes.status_writer import StatusWriter
+from discovery.stores.sqlite import SqliteStore
+from discovery.stores.store import StoreFull, StoreUnavailable
+from fairlead.rollouts import COLLECTION, NotKeptError, NotKnownError, NotLeadingError, Rollouts
+from mesh.all_tables import TABLES
+from mesh.model import DECLARED, ROLLOUT_STATES, DeclaredKey, ObjectKey, RolloutState, Tally
+from mesh.rollout_json import rollout_to_json
+from mesh.rollout_machine import RefusedError, Sight
+from mesh.tables import Change, Engine
+from tests.support.model import declared, objects
+
+KEY = ObjectKey("Rollout", "default", "reviews")
+ROLLOUT = """
+kind: Rollout
+metadata: {name: reviews}
+spec:
+  targetRef: {kind: HTTPRoute, name: reviews}
+  stable: {name: reviews}
+  canary: {name: reviews-v2}
+  steps: [{weight: 10, pause: 3s}, {weight: 50, pause: 3s}]
+  analysis: {interval: 1s, minRequests: 10, successRate: 90, failures: 2}
+"""
+GOOD = Sight(canary=Tally(10, 0), stable=Tally(90, 0))
+BAD = Sight(canary=Tally(5, 5))
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Documents:
+    """What a store keeps of documents; it may be away, and the process may be killed as it writes."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.away: StoreUnavailable | None = None
+        self.kill_in = -1
+        self.before = False
+
+    async def documents(self, collection: str) -> Mapping[str, bytes]:
+        assert collection == COLLECTION
+        if self.away is not None:
+            raise self.away
+        return dict(self.kept)
+
+    async def write_documents(self, _collection: str, changes: Mapping[str, bytes | None]) -> None:
+        if self.away is not None:
+            raise self.away
+        self.kill_in -= 1
+        if self.kill_in == 0 and self.before:
+            raise Killed
+        for name, content in changes.items():
+            if content is None:
+                self.kept.pop(name, None)
+            else:
+                self.kept[name] = content
+        if self.kill_in == 0:
+            raise Killed
+
+
+class Looking:
+    """In the place of `Sights`: everything is seen alike."""
+
+    def __init__(self) -> None:
+        self.sight = GOOD
+
+    async def of(self, states: Mapping[ObjectKey, RolloutState | None], _now: float) -> Mapping[ObjectKey, Any]:
+        return {key: (state, self.sight) for key, state in states.items()}
+
+    def mark(self, _key: ObjectKey, _state: RolloutState) -> None:
+        """Nothing is measured here."""
+
+
+class Replica:
+    """A process that moves Rollouts, one tick a second."""
+
+    def __init__(self, store: Any, *, now: float = 1_000.0, shared: bool = False, source: str = "files") -> None:
+        self.engine = Engine(TABLES)
+        self.now = now
+        self.leading = True
+        self.looking = Looking()
+        self.writer: StatusWriter | None = None
+        self.rollouts = Rollouts(
+            self.engine,
+            store,
+            self.looking,  # type: ignore[arg-type]
+            submit=self._commit,
+            save=self._keep,
+            leads=lambda _: self.leading,
+            busy=lambda: False,
+            shared=shared,
+            clock=lambda: self.now,
+        )
+        self.source = source
+        self.copies: dict[str, bytes] = {}
+
+    def _keep(self, changes: Mapping[str, bytes | None]) -> None:
+        for name, content in changes.items():
+            if content is None:
+                self.copies.pop(name, None)
+            else:
+                self.copies[name] = content
+
+    def _commit(self, changes: Iterable[Change]) -> None:
+        commit = self.engine.commit(changes)
+        self.rollouts.committed(commit)
+        if self.writer is not None:
+            self.writer.note(commit)
+
+    async def begin(self, text: str = ROLLOUT, *, copies: Mapping[str, bytes] | None = None) -> None:
+        await self.rollouts.load(copies or {})
+        self.declare(text)
+
+    def declare(self, text: str) -> None:
+        self._commit([declared(one, source=self.source) for one in objects(text)])
+
+    def delete(self) -> None:
+        self._commit([Change(DECLARED, DeclaredKey(*KEY, self.source), None)])
+
+    async def run(self, ticks: int) -> RolloutState:
+        for _ in range(ticks):
+            await self.rollouts.tick()
+            self.now += 1
+        return self.state
+
+    @property
+    def state(self) -> RolloutState:
+        state = self.engine.get(ROLLOUT_STATES, KEY)
+        assert state is not None
+        return state
+
+
+def essence(state: RolloutState) -> tuple[Any, ...]:
+    return state.phase, state.step, state.weight, state.reason
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the write", "after the write"])
+@pytest.mark.parametrize("sight", [GOOD, BAD], ids=["good", "bad"])
+async def test_killed_at_any_write_it_goes_on_and_comes_to_the_same_end(sight: Sight, before: bool) -> None:
+    whole = Replica(Documents())
+    await whole.begin()
+    whole.looking.sight = sight
+    end = await whole.run(30)
+    assert end.phase == ("Promoted" if sight is GOOD else "RolledBack")
+    for moment in range(1, 30):
+        store = Documents()
+        store.kill_in, store.before = moment, before
+        first = Replica(store)
+        await first.begin()
+        first.looking.sight = sight
+        weights = []
+        try:
+            for _ in range(30):
+                await first.run(1)
+                weights.append(first.state.weight)
+        except Killed:
+            pass
+        else:
+            assert moment > 3, "it was never killed"
+            break
+        second = Replica(store, now=first.now)
+        await second.begin()
+        second.looking.sight = sight
+        now = await second.run(1)
+        if now.phase != "RolledBack":
+            assert now.weight >= max(weights, default=0), "users would go back and forth between versions"
+        assert essence(await second.run(30)) == essence(end)
+
+
+@pytest.mark.parametrize("ticks", range(1, 10))
+async def test_with_a_real_store_a_process_that_ends_at_any_second_is_taken_over(ticks: int, tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "f.db")
+    first = Replica(store)
+    await first.begin()
+    held = await first.run(ticks)
+    await store.close()
+    store = await SqliteStore.open(tmp_path / "f.db")
+    second = Replica(store, now=first.now)
+    await second.begin()
+    assert second.state == held
+    assert (await second.run(20)).phase == "Promoted"
+    await store.close()
+
+
+@pytest.mark.parametrize(("command", "phase"), [("pause", "Paused"), ("promote", "Promoted"), ("abort", "RolledBack")])
+async def test_a_command_that_was_answered_survives_a_kill(command: Any, phase: str) -> None:
+    store = Documents()
+    first = Replica(store)
+    await first.begin()
+    await first.run(2)
+    await first.rollouts.order(KEY, command)
+    second = Replica(store)
+    await second.begin()
+    assert (await second.run(30)).phase == phase
+
+
+async def test_while_the_store_is_away_nothing_moves_on_but_a_bad_version_goes_back() -> None:
+    store = Documents()
+    one = Replica(store)
+    await one.begin()
+    await one.run(2)
+    store.away = StoreFull("The disk is full", fix="Make room.")
+    assert essence(await one.run(20))[:3] == ("Progressing", 1, 10)
+    with pytest.raises(NotKeptError, match="disk is full"):
+        await one.rollouts.order(KEY, "promote")
+    one.looking.sight = BAD
+    assert essence(await one.run(5)) == ("RolledBack", 1, 0, "CheckFailed")
+    store.away = None
+    await one.run(1)
+    again = Replica(store)
+    await again.begin()
+    assert again.state.phase == "RolledBack"
+
+
+async def test_while_the_store_is_away_a_person_can_take_it_back() -> None:
+    store = Documents()
+    one = Replica(store)
+    await one.begin()
+    await one.run(2)
+    store.away = StoreFull("The disk is full", fix="Make room.")
+    await one.rollouts.order(KEY, "abort")
+    assert one.state.weight == 0
+
+
+async def test_a_store_that_is_away_at_the_start_begins_nothing_anew_that_it_held() -> None:
+    store = Documents()
+    first = Replica(store, shared=True)
+    await first.begin()
+    await first.run(5)
+    assert first.state.step == 2
+    store.away = StoreFull("away", fix="")
+    second = Replica(store, shared=True)
+    await second.begin()
+    await second.rollouts.tick()
+    assert second.engine.get(ROLLOUT_STATES, KEY) is None
+    store.away = None
+    assert (await second.run(1)).step == 2
+
+
+async def test_what_a_replica_knows_from_elsewhere_holds_at_a_start_without_it() -> None:
+    store = Documents()
+    one, two = Replica(store, shared=True), Replica(store, shared=True)
+    two.leading = False
+    await one.begin()
+    await two.begin()
+    assert (await one.run(20)).phase == "Promoted"
+    await two.run(1)
+    store.away = StoreFull("away", fix="")
+    for replica in (one, two):
+        again = Replica(store, shared=True)
+        await again.begin(copies=replica.copies)
+        assert (await again.run(1)).weight == 100
+    one.delete()
+    two.delete()
+    assert one.copies == two.copies == {}
+
+
+async def test_only_the_leader_acts_and_the_next_leader_goes_on_where_it_was() -> None:
+    store = Documents()
+    one, two = Replica(store, shared=True), Replica(store, shared=True)
+    two.leading = False
+    await one.begin()
+    await two.begin()
+    await one.run(5)
+    await two.run(1)
+    assert two.state == one.state
+    with pytest.raises(NotLeadingError):
+        await two.rollouts.order(KEY, "abort")
+    one.leading, two.leading, two.now = False, True, one.now
+    assert (await two.run(10)).phase == "Promoted"
+    assert (await one.run(1)) == two.state
+
+
+async def test_what_a_leader_wrote_into_the_status_of_an_object_is_how_far_it_is() -> None:
+    one, two = Replica(Documents()), Replica(Documents())
+    two.leading = False
+    await one.begin()
+    await two.begin()
+    state = await one.run(5)
+    told = {"status": {"rollout": rollout_to_json(state)}}
+    two.rollouts.observed(KEY, told)
+    assert essence(two.state) == essence(state)
+    earlier = msgspec.structs.replace(state, revision=state.revision - 1, weight=1)
+    two.rollouts.observed(KEY, {"status": {"rollout": rollout_to_json(earlier)}})
+    for garbage in (None, {}, {"status": 1}, {"status": {"rollout": {"phase": 7}}}):
+        two.rollouts.observed(KEY, garbage)  # type: ignore[arg-type]
+    assert essence(two.state) == essence(state)
+    two.leading, two.now = True, one.now
+    assert (await two.run(10)).phase == "Promoted"
+
+
+class ApiServer:
+    """Takes every patch of a status, and tells whoever looks."""
+
+    def __init__(self) -> None:
+        self.status: dict[str, Any] = {}
+        self.version = 1
+
+    async def request(self, _method: str, path: str, *, body: bytes | None = None, **_: Any) -> bytes:
+        assert path.endswith("/namespaces/default/rollouts/reviews/status")
+        self.status |= msgspec.json.decode(body or b"{}").get("status", {})
+        self.version += 1
+        return msgspec.json.encode(self.object)
+
+    @property
+    def object(self) -> dict[str, Any]:
+        return {"metadata": {"resourceVersion": str(self.version)}, "status": self.status}
+
+    def lines(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+async def test_in_kubernetes_the_next_leader_goes_on_from_the_status_that_the_last_one_wrote() -> None:
+    api, source = ApiServer(), "kubernetes:one"
+    one, two = Replica(Documents(), source=source), Replica(Documents(), source=source)
+    one.writer = StatusWriter(api, source=source)
+    one.writer.lead(leading=True)
+    one.writer.observe(KEY, api.object)
+    two.leading = False
+    await one.begin()
+    await two.begin()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        writing = group.create_task(one.writer.run())
+        held = await one.run(5)
+        while api.status.get("rollout", {}).get("revision") != held.revision:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        writing.cancel()
+    assert (held.step, held.weight) == (2, 50)
+    progressing = next(each for each in api.status["conditions"] if each["type"] == "Progressing")
+    assert progressing["status"] == "True"
+    two.rollouts.observed(KEY, api.object)
+    assert essence(two.state) == essence(held)
+    assert two.state.canary == held.canary
+    two.leading, two.now = True, one.now
+    assert (await two.run(10)).phase == "Promoted"
+
+
+async def test_with_its_object_a_state_goes_and_the_next_of_that_name_begins_anew() -> None:
+    store = Documents()
+    one = Replica(store)
+    await one.begin()
+    await one.run(5)
+    one.delete()
+    assert one.engine.get(ROLLOUT_STATES, KEY) is None
+    await one.rollouts.tick()
+    assert store.kept == {}
+    one.declare(ROLLOUT)
+    assert (await one.run(1)).step == 1
+
+
+async def test_a_document_that_cannot_be_read_costs_its_own_rollout_its_state_and_nothing_else() -> None:
+    store = Documents()
+    store.kept = {"Rollout/default/reviews": b"\xff{", "Rollout/default/other": b"[]"}
+    one = Replica(store)
+    await one.begin()
+    assert (await one.run(1)).step == 1
+
+
+async def test_commands_for_nothing_or_at_the_wrong_time_are_refused() -> None:
+    one = Replica(Documents())
+    with pytest.raises(NotKnownError):
+        await one.rollouts.order(KEY, "pause")
+    await one.begin()
+    with pytest.raises(RefusedError, match="not begun"):
+        await one.rollouts.order(KEY, "pause")
+    await one.run(1)
+    with pytest.raises(RefusedError, match="nothing to resume"):
+        await one.rollouts.order(KEY, "resume")
+
+
+async def test_numbers_tell_of_phases_and_how_often_they_were_come_to() -> None:
+    one = Replica(Documents())
+    await one.begin()
+    await one.run(1)
+    assert one.rollouts.numbers()["phases"] == {"Progressing": 1}
+    await one.rollouts.order(KEY, "pause")
+    await one.rollouts.order(KEY, "abort")
+    assert one.rollouts.numbers() == {"phases": {"RolledBack": 1}, "transitions": {"Paused": 1, "RolledBack": 1}}
