@@ -17,7 +17,7 @@ import pytest
 from fairlead.processes import Children
 from tests.envoy.test_backend_tls import NAME, put_authority, tls_backend
 from tests.envoy.test_https import API, put
-from tests.envoy.test_stream_routes import udp_backend
+from tests.envoy.test_stream_routes import said, said_plainly, tcp_backend, udp_backend
 from tests.support.certificates import Authority
 from tests.support.dns_server import name_server
 from tests.support.programs import Serving, start_envoy, start_serve
@@ -198,6 +198,32 @@ def test_datagrams_go_to_an_address_outside(children: Children) -> None:
                     return False
 
         children.wait_until(answered, what="an answer")
+
+
+def test_connections_of_tcp_and_tls_routes_go_to_an_address_outside(tmp_path: Path, children: Children) -> None:
+    plain, tls = free_port(), free_port()
+    pair = Authority(tmp_path).server("outside")
+    serving = start_serve(children)
+    listeners = [
+        {"name": "tcp", "port": plain, "protocol": "TCP"},
+        {"name": "tls", "port": tls, "protocol": "TLS", "tls": {"mode": "Passthrough"}},
+    ]
+    put(serving, "Gateway", "gateways", "edge", spec={"gatewayClassName": "fairlead", "listeners": listeners})
+    address = own_address()
+    with tcp_backend("bytes", address=address) as bytes_at, tcp_backend("sealed", pair, address) as sealed_at:
+        for name, at, kind in (("bytes", bytes_at, "TCPRoute"), ("sealed", sealed_at, "TLSRoute")):
+            put_backend(serving, name, {"ip": {"address": address, "port": at}}, protocol="TCP")
+            spec: dict[str, Any] = {
+                "parentRefs": [{"name": "edge", "sectionName": kind[:3].lower()}],
+                "rules": [{"backendRefs": [{**REF, "name": name}]}],
+            }
+            if kind == "TLSRoute":
+                spec["hostnames"] = ["a.example.com"]
+            put(serving, kind, f"{kind.lower()}s", name, spec=spec)
+        start_envoy(children, "gateway", "edge", xds=serving.xds)
+        children.wait_until(lambda: said_plainly(plain) == "bytes", what="the TCP destination")
+        children.wait_until(lambda: said(tls, "a.example.com")[1] == "sealed", what="the TLS destination")
+        assert said(tls, "b.example.com") == ("", "")
 
 
 @pytest.fixture

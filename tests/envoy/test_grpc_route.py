@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.envoy.test_backends import own_address
 from tests.support.issuers import Issuer
 from tests.support.routing import document, gateway, get, route, service, serving
 from tests.support.static_envoy import free_port
@@ -43,11 +44,11 @@ class GrpcBackend(grpc.GenericRpcHandler):
 
 
 @contextlib.contextmanager
-def grpc_backend(name: str) -> Iterator[GrpcBackend]:
+def grpc_backend(name: str, address: str = "127.0.0.1") -> Iterator[GrpcBackend]:
     """A gRPC server that serves until the block ends."""
     backend = GrpcBackend(name)
     server = grpc.server(ThreadPoolExecutor(4), handlers=[backend])
-    backend.port = server.add_insecure_port("127.0.0.1:0")
+    backend.port = server.add_insecure_port(f"{address}:0")
     server.start()
     try:
         yield backend
@@ -246,3 +247,14 @@ def test_calls_of_a_grpc_route_need_the_tokens_that_a_policy_of_it_or_of_its_rul
             assert one.seen[-1][1]["x-sub"] == "alice"
             assert [call("/shop.Public/Get"), call("/shop.Public/Get", bad)] == ["one", "UNAUTHENTICATED"]
             assert [other("/shop.Private/Get"), other("/shop.Private/Get", bad)] == ["one", "one"]
+
+
+def test_calls_go_to_an_address_outside_the_catalog(tmp_path: Path) -> None:
+    port, address = free_port(), own_address()
+    with grpc_backend("outside", address) as outside:
+        text = gateway(port) + document(
+            "Backend", "far", {"endpoints": [{"ip": {"address": address, "port": outside.port}}]}
+        )
+        text += grpc_route("\n  - backendRefs: [{group: fairlead.dev, kind: Backend, name: far}]")
+        with serving(text, tmp_path), calling(port) as call:
+            assert call("/shop.Reviews/Get") == "outside"

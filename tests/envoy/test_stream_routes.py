@@ -30,7 +30,7 @@ class _Named(socketserver.ThreadingTCPServer):
 
 
 @contextlib.contextmanager
-def tcp_backend(name: str, pair: Pair | None = None) -> Iterator[int]:
+def tcp_backend(name: str, pair: Pair | None = None, address: str = "127.0.0.1") -> Iterator[int]:
     """A server that says its name, then repeats what it is told; over TLS where it has a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if pair is not None else None
     if context is not None and pair is not None:
@@ -45,7 +45,7 @@ def tcp_backend(name: str, pair: Pair | None = None) -> Iterator[int]:
                     while data := talk.recv(1024):
                         talk.sendall(data)
 
-    with _served(_Named(("127.0.0.1", 0), Handler)) as port:
+    with _served(_Named((address, 0), Handler)) as port:
         yield port
 
 
