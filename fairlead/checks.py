@@ -18,7 +18,7 @@ from fairlead.addresses import parse_address
 from fairlead.client import Client
 from fairlead.envoy_binary import find_envoy
 from fairlead.errors import CommandError, oserror_words
-from fairlead.processes import free_port
+from fairlead.processes import is_taken
 from fairlead.settings import Settings
 from fairlead.store_place import consul_place, in_consul, store_path
 
@@ -191,7 +191,7 @@ def check_address(what: str, text: str, *, flag: str) -> Finding:
     """The address can be bound, as far as another process is concerned."""
     try:
         address = parse_address(text, what=flag)
-        taken = address.port != 0 and free_port(address.port, host=address.host) != address.port
+        taken = address.port != 0 and is_taken(address.port, host=address.host)
     except CommandError as failure:
         return Finding(what, "failed", str(failure))
     if taken:

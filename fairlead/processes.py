@@ -142,14 +142,26 @@ def free_port(preferred: int = 0, *, host: str = "127.0.0.1") -> int:
     """
     rolled = (random.SystemRandom().randrange(16_384, 32_000) for _ in range(_ROLLS))
     for port in (*([preferred] if preferred else []), *rolled, 0):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((host, port))
-                found = int(probe.getsockname()[1])
-                if _claim(found, again=port == preferred):
-                    return found
+        found = _bindable(port, host)
+        if found and _claim(found, again=port == preferred):
+            return found
     raise CommandError(f"no free port on {host}")
+
+
+def is_taken(port: int, *, host: str = "127.0.0.1") -> bool:
+    """Whether the port cannot be bound now."""
+    return not _bindable(port, host)
+
+
+def _bindable(port: int, host: str) -> int:
+    """The port, for 0 the one that the system gives; 0 if it cannot be bound."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return 0
+        return int(probe.getsockname()[1])
 
 
 # What we told somebody of, oldest first, each held by a name among abstract Unix sockets, of which the kernel gives

@@ -43,7 +43,7 @@ def envoy(
 ) -> None:
     """Run Envoy. This process becomes Envoy: signals and the exit code are its own."""
     from fairlead.envoy_binary import envoy_command, find_envoy
-    from fairlead.processes import free_port
+    from fairlead.processes import is_taken
 
     if kind is ProxyKind.grpc:
         raise UsageError("a gRPC client needs no Envoy. Fix: fairlead bootstrap grpc --name NAME")
@@ -59,7 +59,7 @@ def envoy(
     admin = document["admin"]["address"]["socket_address"]
     port = admin["port_value"]
     where = f"{admin['address']}:{port}"
-    if port and _LOOKS_ONLY.isdisjoint(arguments or ()) and free_port(port) != port:
+    if port and _LOOKS_ONLY.isdisjoint(arguments or ()) and is_taken(port):
         raise CommandError(f"{where} is in use by another process. Fix: --admin-port 0 takes a free port")
     if warning := in_plaintext(flags):
         note(warning)

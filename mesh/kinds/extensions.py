@@ -40,7 +40,9 @@ class WasmExtension(Atomic, frozen=True, kw_only=True):
     """
 
     config_map: ConfigMapEntry | None = None
-    file: Annotated[str, Meta(pattern=r"^/[^\x00]{1,4095}$(?!\n)", description="an absolute path")] | None = None
+    file: Annotated[str, Meta(pattern=r"^/[^\x00]+$(?!\n)", max_length=4095, description="an absolute path")] | None = (
+        None
+    )
     root_id: Annotated[str, Meta(max_length=256)] = ""
     config: Annotated[str, Meta(max_length=65_536)] = ""
     fail_open: bool = False

@@ -9,7 +9,7 @@ from mesh.model import AUDIENCES, Audience, Connected
 from mesh.tables import Change
 
 EDGE = Audience("gateway", "default", "edge")
-NAME = '["gateway","default","edge",0,0,0,false,"",false,[]]'
+NAME = '["gateway","default","edge",0,0,0,false,"",false,"",[]]'
 THERE, GONE = Change(AUDIENCES, EDGE, Connected()), Change(AUDIENCES, EDGE, None)
 
 

@@ -370,8 +370,8 @@ def test_a_rejection_that_an_older_version_kept_is_kept_under_its_present_name()
     before = World(None, declared("a", "1"))
     before.nack("a", "v-1")
     [(name, content)] = before.documents.items()
-    older = name.replace(',"",false,""]', "]")
-    world = World({older: content.replace(b',"",false,""]', b"]")}, declared("a", "1"))
+    older = name.replace(',"",false,"",[]]', "]")
+    world = World({older: content.replace(b',"",false,"",[]]', b"]")}, declared("a", "1"))
     assert older != name
     assert world.superfluous == [older]
     assert world.documents[name] == content
