@@ -6,6 +6,7 @@ kernel for SIGKILL when we die (`PR_SET_PDEATHSIG`, prctl(2)), so that not even 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import random
@@ -180,7 +181,15 @@ def _claim(port: int, *, again: bool) -> bool:
     except OSError:
         claim.close()
         return False
+    if not _CLAIMS:
+        atexit.register(_release)
     _CLAIMS[port] = claim
     if len(_CLAIMS) > _MOST_CLAIMS:
         _CLAIMS.pop(next(iter(_CLAIMS))).close()
     return True
+
+
+def _release() -> None:
+    for claim in _CLAIMS.values():
+        claim.close()
+    _CLAIMS.clear()
