@@ -18,7 +18,6 @@ from starlette.routing import Route
 from api import queries
 from api.kind_routing import PREFIX, KindRoutes
 from api.object_routes import JSON_TYPE, Doors, Handler
-from api.objects import key_of
 from api.ports import NotFound, Rollouts
 from api.rendering import encoded, shown_object
 from mesh.model import ObjectKey
@@ -47,7 +46,7 @@ def _handler(doors: Doors, rollouts: Rollouts | None, command: Command) -> Handl
         item = await doors.objects.read(key)
         if rollouts is None:
             raise NotFound("Nothing moves Rollouts here.")
-        before = doors.world.status(key_of(item))
+        before = doors.world.status(key)
         await rollouts.order(key, command)
         left = _SEEN_WITHIN
         while (status := doors.world.status(key)) == before and left > 0:

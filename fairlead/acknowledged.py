@@ -123,12 +123,13 @@ class Acknowledgements:
         for audience in self._proxies.audiences():
             if audience.kind == "gateway":
                 audiences.setdefault(_named(audience), []).append(audience)
+        lingering = {_named(at) for at in self._engine.rows(AUDIENCES) if at.kind == "gateway"}
         for key in sorted(news):
-            self._look_at(key, audiences.get(key, []))
+            self._look_at(key, audiences.get(key, []), lingers=key in lingering)
 
-    def _look_at(self, key: GatewayKey, audiences: list[Audience]) -> None:
+    def _look_at(self, key: GatewayKey, audiences: list[Audience], *, lingers: bool) -> None:
         wanted = self._wanted(key)
-        if wanted is None or (not audiences and not self._lingers(key)):
+        if wanted is None or (not audiences and not lingers):
             self._put(key, None)
             return
         if self._rows.get(key) == wanted:
@@ -149,9 +150,6 @@ class Acknowledgements:
             tuple((at, each.object.metadata.generation) for at, each in found if each is not None),
             tuple(sorted(listener.name for listener in row.listeners if listener.programmed)),
         )
-
-    def _lingers(self, key: GatewayKey) -> bool:
-        return any(at.kind == "gateway" and _named(at) == key for at in self._engine.rows(AUDIENCES))
 
     def _put(self, key: GatewayKey, row: Acknowledged | None) -> None:
         if self._rows.get(key) == row:

@@ -1,4 +1,5 @@
-"""What is wrong in the sources, said in the log: each problem once when it appears, each place once when it is mended.
+"""What is wrong in the sources and in what is made of them, said in the log: each problem once when it appears, each
+place once when it is mended.
 
 Who watches the log of a server must see that a file was not taken, and why. A program that writes broken files all day
 must not fill the disk with that, so lines are bounded; what is wrong at present is always at `fairlead problems`.
@@ -7,10 +8,11 @@ must not fill the disk with that, so lines are bounded; what is wrong at present
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final
 
 from api.ports import SourceProblem
+from mesh.tables import Fault
 
 # As many lines in as many seconds, then a last one that says where the rest is.
 _LINES: Final = 20
@@ -52,6 +54,22 @@ class ProblemLog:
                 _LINES,
                 _SECONDS,
             )
+
+
+class FaultLog:
+    """Says of each row of the model that failed to derive that it did, once."""
+
+    def __init__(self) -> None:
+        self._known: Mapping[tuple[str, Hashable], Fault] = {}
+
+    def note(self, faults: Mapping[tuple[str, Hashable], Fault]) -> None:
+        """Take what cannot be derived at present."""
+        for at, fault in faults.items():
+            if self._known.get(at) != fault:
+                _log.error(
+                    "%s %s cannot be derived; its last good value stands: %s", fault.table, fault.key, fault.error
+                )
+        self._known = dict(faults)
 
 
 def _words(found: SourceProblem) -> str:

@@ -26,7 +26,7 @@ from mesh.kinds.rollout import Rollout
 from mesh.model import ROLLOUT_STATES, ObjectKey, RolloutState
 from mesh.objects import OBJECTS, find, source_of
 from mesh.rollout_json import rollout_from_json
-from mesh.rollout_machine import Command, RefusedError, advance, order
+from mesh.rollout_machine import Command, advance, order
 from mesh.tables import Change, Commit, Engine, Present
 
 COLLECTION = "rollouts"  # of the store's documents
@@ -253,6 +253,3 @@ def _name(key: ObjectKey) -> str:
 
 def _document(key: ObjectKey, state: RolloutState | None) -> bytes | None:
     return msgspec.json.encode(Kept(key, state)) if state is not None else None
-
-
-__all__ = ["COLLECTION", "NotKeptError", "NotKnownError", "NotLeadingError", "RefusedError", "Rollouts"]

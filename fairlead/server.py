@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +45,7 @@ from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen, stream_limits
 from fairlead.mesh_row import mesh_row
 from fairlead.metrics import Builds, Numbers, metrics_page
-from fairlead.problem_log import ProblemLog
+from fairlead.problem_log import FaultLog, ProblemLog
 from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
 from fairlead.rollout_way import RolloutWay
@@ -64,7 +64,7 @@ from mesh.model import MESH, SYSTEM_TRUST, Audience
 from mesh.objects import OBJECTS
 from mesh.services import SERVICES
 from mesh.statuses import STATUSES
-from mesh.tables import Change, Commit, Engine, Fault
+from mesh.tables import Change, Commit, Engine
 from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
 from xds.resources import ResourceKey
@@ -156,9 +156,14 @@ class Server:
         self._documents = DocumentWriter(store, rejections.COLLECTION)
         self._key_sets = KeySets(settings, store, self._engine, submit=self._builder.submit)
         self._rejections = Rejections(
-            self._engine, self._hub, tables=RESOURCE_TABLES, views=VIEWS,
-            submit=self._builder.submit, save=self._documents.save, clock=time.monotonic,
-        )  # fmt: skip
+            self._engine,
+            self._hub,
+            tables=RESOURCE_TABLES,
+            views=VIEWS,
+            submit=self._builder.submit,
+            save=self._documents.save,
+            clock=time.monotonic,
+        )
         self._acknowledgements = Acknowledgements(
             self._engine, self._hub, store, submit=self._builder.submit, building=lambda: self._builder.building
         )
@@ -177,9 +182,10 @@ class Server:
         self._waiting_for = ["the first build"]
         self._ended = asyncio.Event()
         self._failure = ""
-        self._faults: dict[tuple[str, Hashable], Fault] = {}
+        self._fault_log = FaultLog()
         self._http = self._api(access)
-        self._hub.on_audience, self._hub.on_nack = self._audiences.present, self._refused
+        self._hub.on_audience = self._audiences.present
+        self._hub.on_nack = self._refused
         self._hub.on_taken = self._rejections.took
         self._builder.listen(self._committed)
 
@@ -425,16 +431,7 @@ class Server:
         if self._identities is not None and self._identity_way is not None:
             self._identities.committed(commit)
             self._identity_way.committed(commit)
-        self._log_faults()
-
-    def _log_faults(self) -> None:
-        """Say of each row that failed to derive that it did, once."""
-        for at, fault in self._engine.faults.items():
-            if self._faults.get(at) != fault:
-                _log.error(
-                    "%s %s cannot be derived; its last good value stands: %s", fault.table, fault.key, fault.error
-                )
-        self._faults = dict(self._engine.faults)
+        self._fault_log.note(self._engine.faults)
 
     def _refused(self, report: NackReport) -> None:
         _log.warning("%s", refusal_words(report))

@@ -17,7 +17,7 @@ from mesh.objects import OBJECTS, find
 from mesh.precedence import age
 from mesh.problems import sentence, shown
 from mesh.quarantine import LONGEST, quarantined
-from mesh.results import RESULTS, RESULTS_BY_OBJECT
+from mesh.results import problems_of
 from mesh.tables import Look, Reader
 
 _SHOWN = 4
@@ -86,8 +86,8 @@ def _programmed(look: Look, key: ObjectKey, patch: EnvoyPatch) -> Condition:
     if out is not None:
         then = "Everything stands without the patch. Fix: change it; it is then tried again."
         return Condition("Programmed", False, "Rejected", f"{out.words} {then}")
-    rows = [(at.resource, row) for at in look.keys(RESULTS_BY_OBJECT, key) if (row := look(RESULTS, at))]
-    failed = [f"{resource}: {sentence(shown(row.problem, LONGEST))}" for resource, row in rows if row.problem]
+    rows = problems_of(look, key)
+    failed = [f"{resource}: {sentence(shown(problem, LONGEST))}" for resource, problem in rows if problem]
     if failed:
         more = f" So do {len(failed) - _SHOWN} more." if len(failed) > _SHOWN else ""
         said = f"{' '.join(failed[:_SHOWN])} These stand without the patch.{more}"

@@ -27,7 +27,7 @@ from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
 from mesh.problems import sentence
 from mesh.request_authentication import key_conditions, missing_target, without_effect
 from mesh.request_routes import REQUEST_KINDS, find_request_route
-from mesh.results import RESULTS, RESULTS_BY_OBJECT
+from mesh.results import problems_of
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look
 from mesh.telemetry_policies import missing_collectors, unwritable
@@ -54,8 +54,7 @@ def route_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]
 
 def _made_without(look: Look, key: ObjectKey) -> Iterator[Condition]:
     """What of a policy was left out where routes were made, and why."""
-    rows = ((at.resource, look(RESULTS, at)) for at in look.keys(RESULTS_BY_OBJECT, key))
-    wrong = [f"{resource}: {sentence(row.problem)}" for resource, row in rows if row is not None and row.problem]
+    wrong = [f"{resource}: {sentence(problem)}" for resource, problem in problems_of(look, key) if problem]
     if wrong:
         more = f" So it is in {len(wrong) - _SHOWN} more." if len(wrong) > _SHOWN else ""
         yield Condition("Programmed", False, "Invalid", f"{' '.join(wrong[:_SHOWN])}{more}")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.model import ObjectKey
-from mesh.tables import Input
+from mesh.tables import Input, Look
 
 Results = tuple[tuple[ObjectKey, str], ...]
 """What became of objects in one resource: empty, or why it was made without them."""
@@ -34,3 +34,8 @@ class Result(msgspec.Struct, frozen=True):
 RESULTS: Input[ResultKey, Result] = Input("results")
 
 RESULTS_BY_OBJECT = RESULTS.index("object", lambda key, _: (key.object,))
+
+
+def problems_of(look: Look, key: ObjectKey) -> list[tuple[str, str]]:
+    """The resources that an object has a part in, each with why it was made without it, empty where it was not."""
+    return [(at.resource, row.problem) for at in look.keys(RESULTS_BY_OBJECT, key) if (row := look(RESULTS, at))]

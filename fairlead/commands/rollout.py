@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -78,49 +79,23 @@ def _ordered(command: str, name: str, namespace: str, server: str, token: str, o
     emit(answer, output=output, table=told)
 
 
-@app.command(epilog=examples("fairlead rollout pause reviews"))
-def pause(
-    name: NameArgument,
-    namespace: NamespaceOption = "default",
-    server: ServerOption = DEFAULT_SERVER,
-    token: TokenOption = "",
-    output: OutputOption = Format.table,
-) -> None:
-    """Hold a Rollout where it is: it neither moves on nor goes back by itself."""
-    _ordered("pause", name, namespace, server, token, output)
+def _taking(command: str) -> Callable[..., None]:
+    def take(
+        name: NameArgument,
+        namespace: NamespaceOption = "default",
+        server: ServerOption = DEFAULT_SERVER,
+        token: TokenOption = "",
+        output: OutputOption = Format.table,
+    ) -> None:
+        _ordered(command, name, namespace, server, token, output)
+
+    return take
 
 
-@app.command(epilog=examples("fairlead rollout resume reviews"))
-def resume(
-    name: NameArgument,
-    namespace: NamespaceOption = "default",
-    server: ServerOption = DEFAULT_SERVER,
-    token: TokenOption = "",
-    output: OutputOption = Format.table,
-) -> None:
-    """Let a paused Rollout begin its step again, or approve a step that waits for it."""
-    _ordered("resume", name, namespace, server, token, output)
-
-
-@app.command(epilog=examples("fairlead rollout promote reviews"))
-def promote(
-    name: NameArgument,
-    namespace: NamespaceOption = "default",
-    server: ServerOption = DEFAULT_SERVER,
-    token: TokenOption = "",
-    output: OutputOption = Format.table,
-) -> None:
-    """Give the canary all requests at once, whatever its checks say."""
-    _ordered("promote", name, namespace, server, token, output)
-
-
-@app.command(epilog=examples("fairlead rollout abort reviews"))
-def abort(
-    name: NameArgument,
-    namespace: NamespaceOption = "default",
-    server: ServerOption = DEFAULT_SERVER,
-    token: TokenOption = "",
-    output: OutputOption = Format.table,
-) -> None:
-    """Give the stable backend all requests at once. Another `spec.version` begins the Rollout again."""
-    _ordered("abort", name, namespace, server, token, output)
+for _command, _help in {
+    "pause": "Hold a Rollout where it is: it neither moves on nor goes back by itself.",
+    "resume": "Let a paused Rollout begin its step again, or approve a step that waits for it.",
+    "promote": "Give the canary all requests at once, whatever its checks say.",
+    "abort": "Give the stable backend all requests at once. Another `spec.version` begins the Rollout again.",
+}.items():
+    app.command(_command, help=_help, epilog=examples(f"fairlead rollout {_command} reviews"))(_taking(_command))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from fairlead.processes import Children
 from tests.support.consul import ConsulAgent, consul_binary, start_agent
-from tests.support.loops import everything_is_closed
+from tests.support.loops import nothing_left_open  # noqa: F401 - a fixture
 
 _HERE = Path(__file__).parent
 _LIMIT = 400
@@ -22,13 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("consul")
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(_LIMIT))
-
-
-@pytest.fixture(autouse=True)
-async def nothing_left_open() -> AsyncIterator[None]:
-    """A test that leaves a connection open fails itself, and not the one that runs when it is noticed."""
-    yield
-    await everything_is_closed()
 
 
 @pytest.fixture(scope="session")

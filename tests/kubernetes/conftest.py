@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.installed import Assembled, Installed, assemble, load_images, watches_everything
 from tests.support.kubernetes import INSTALL, Cluster, eventually, kubectl, local_kubeconfig, why_no_node
-from tests.support.loops import everything_is_closed
+from tests.support.loops import nothing_left_open  # noqa: F401 - a fixture
 
 _HERE = Path(__file__).parent
 _LIMIT = 400
@@ -30,13 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("kubernetes")
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(_LIMIT))
-
-
-@pytest.fixture(autouse=True)
-async def nothing_left_open() -> AsyncIterator[None]:
-    """A test that leaves a connection open fails itself, and not the one that runs when it is noticed."""
-    yield
-    await everything_is_closed()
 
 
 @pytest.fixture(scope="session")

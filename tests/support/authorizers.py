@@ -6,11 +6,11 @@ import contextlib
 import http.server
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import grpc
 
+from tests.support.servers import GrpcServer, HttpServer, served
 from xds.schema import message
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
@@ -52,41 +52,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class HttpAuthorizer(http.server.ThreadingHTTPServer):
+class HttpAuthorizer(HttpServer):
     """Answers with `status`, `headers` and `body` while `released`; `asked` are the requests, oldest first."""
-
-    daemon_threads = True
-    request_queue_size = 128
 
     def __init__(self) -> None:
         self.status = 200
         self.headers: dict[str, str] = {}
         self.body = b""
         self.asked: list[Asked] = []
-        self.released = threading.Event()
+        super().__init__(_Handler)
         self.released.set()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def handle_error(self, *args: Any) -> None:
-        """Say nothing of connections that end in the middle."""
 
 
 @contextlib.contextmanager
 def http_authorizer() -> Iterator[HttpAuthorizer]:
     """An authorizer over HTTP that serves until the block ends."""
-    server = HttpAuthorizer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(HttpAuthorizer()) as server:
         yield server
-    finally:
-        server.released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class GrpcAuthorizer(grpc.GenericRpcHandler):
+class GrpcAuthorizer(GrpcServer):
     """Serves on `port` while the block runs, and answers with the bytes of `answer` while `released`."""
 
     def __init__(self) -> None:
@@ -94,18 +79,11 @@ class GrpcAuthorizer(grpc.GenericRpcHandler):
         self.asked: list[Any] = []
         self.released = threading.Event()
         self.released.set()
-        self._pool = ThreadPoolExecutor(4)
-        self._server = grpc.server(self._pool, handlers=[self])
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
-
-    def __enter__(self) -> Self:
-        self._server.start()
-        return self
+        super().__init__()
 
     def __exit__(self, *_: object) -> None:
         self.released.set()
-        self._server.stop(0).wait()
-        self._pool.shutdown()
+        super().__exit__()
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """The one method there is."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
+from tests.support.servers import GrpcServer
 from xds.schema import message
 
 LOGS = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
@@ -82,7 +82,7 @@ class Record:
         self.attributes = _texts(fields.get(6, []))
 
 
-class Collector(grpc.GenericRpcHandler):
+class Collector(GrpcServer):
     """Serves on `port` while the block runs; `spans`, `logs` and `entries` are what came, oldest first."""
 
     def __init__(self) -> None:
@@ -90,17 +90,7 @@ class Collector(grpc.GenericRpcHandler):
         self.logs: list[Record] = []
         self.entries: list[Any] = []
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(4)
-        self._server = grpc.server(self._pool, handlers=[self])
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
-
-    def __enter__(self) -> Self:
-        self._server.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop(0).wait()
-        self._pool.shutdown()
+        super().__init__()
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """The three methods that Envoy asks for."""

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
+
+import pytest
 
 PATIENCE = 60.0
 """Longer than asyncio waits for TLS's goodbye."""
@@ -30,3 +33,12 @@ def _open() -> list[str]:
     own = loop._ssock.fileno()
     left = [key.data for key in list(loop._selector.get_map().values()) if key.fd != own]
     return [", ".join(repr(handle) for handle in handles if handle is not None) for handles in left]
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_open() -> AsyncIterator[None]:
+    """For a `conftest.py`: a test that leaves a connection open fails itself, and not the one that runs when that is
+    noticed.
+    """
+    yield
+    await everything_is_closed()

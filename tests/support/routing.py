@@ -23,6 +23,7 @@ from typing import Any
 from mesh.model import AUDIENCES, Audience, Connected
 from mesh.tables import Change, Engine
 from tests.support.model import declared, objects
+from tests.support.servers import HttpServer, served
 from tests.support.static_bootstrap import static_bootstrap
 from tests.support.static_envoy import running
 from xds.translate.offline import translated
@@ -91,7 +92,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(HttpServer):
     """A backend on a port of its own.
 
     `/slow` answers once `released` is set; the first request to `/reset…` has its connection reset; `/fail/503` answers
@@ -99,17 +100,13 @@ class Server(http.server.ThreadingHTTPServer):
     back. All else is 200, after `delay` seconds. While `failing` everything is 500. `seen` are the requests that came.
     """
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, name: str = "echo") -> None:
         self.name = name
         self.failing = False
         self.delay = 0.0
         self.seen: list[dict[str, Any]] = []
-        self.released = threading.Event()
         self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
 
     def note(self, request: dict[str, Any]) -> bool:
         """Remember a request; whether it is the first for its path."""
@@ -118,23 +115,12 @@ class Server(http.server.ThreadingHTTPServer):
             self.seen.append(request)
             return first
 
-    def handle_error(self, *args: Any) -> None:
-        """Say nothing of connections that end in the middle."""
-
 
 @contextlib.contextmanager
 def backend_server(name: str = "echo") -> Iterator[Server]:
     """A backend that serves until the block ends."""
-    server = Server(name)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(Server(name)) as server:
         yield server
-    finally:
-        server.released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def gateway(port: int, *hostnames: str) -> str:

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from xds.protocol.contents import ABSENT, Entry
 from xds.protocol.typed import Typed
 from xds.schema.type_urls import TYPE_SECRET
 from xds.schema.types import ClientStatusRequest, ClientStatusResponse, ConfigStatus
 from xds.server.authentication import Proof
-from xds.server.gatekeeper import Gatekeeper, RefusedError
+from xds.server.gatekeeper import Gatekeeper, RefusedError, read_message
 from xds.server.hub import Hub, Member
 from xds.server.node_matchers import UnusableMatcherError, compiled
 from xds.server.rpc import END, stream_method
@@ -78,10 +77,7 @@ class Answers:
     async def _answer(self, raw: bytes, proof: Proof | None) -> bytes:
         namespace = proof.identity.namespace if proof is not None else None
         try:
-            answer = await status(self._hub, ClientStatusRequest.FromString(raw), namespace=namespace)
-        except DecodeError as error:
-            said = "the message is not a ClientStatusRequest"
-            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, said, "invalid") from error
+            answer = await status(self._hub, read_message(ClientStatusRequest, raw), namespace=namespace)
         except UnusableMatcherError as error:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error), "invalid") from error
         except TooLargeError as error:

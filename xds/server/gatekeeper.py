@@ -8,14 +8,16 @@ there first.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from xds.server.admission import Admission
 from xds.server.authentication import Authentication, CannotReviewError, NotAuthenticatedError, Proof, over_tls
@@ -90,6 +92,20 @@ class Gatekeeper:
             )
         if wait:
             await asyncio.sleep(wait)
+
+    async def hear(self, context: Any, reports: Callable[[Proof | None], Awaitable[None]]) -> None:
+        """Let in a stream of reports, and read them for as long as what its client proved its identity with is proof: a
+        report is as much a claim to be somebody as a subscription. What raises `RefusedError` ends the stream by it.
+        """
+        try:
+            await self.admit()
+            proof = await self.proof(context)
+            lasts = self.lasts(proof)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(lasts if lasts < math.inf else None):
+                    await reports(proof)
+        except RefusedError as refusal:
+            await self.refuse(refusal, context)
 
     async def first_message(self, context: Any) -> bytes:
         """The first message of a stream.
@@ -193,3 +209,12 @@ class RefusalLog:
             return
         self._told.add(text)
         _log.warning("refused a stream from %s: %s", peer, text)
+
+
+def read_message(kind: Any, raw: bytes) -> Any:
+    """A message of a type. Raises `RefusedError`."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        said = f"the message is not a {kind.DESCRIPTOR.name}"
+        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, said, "invalid") from error

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-import grpc
-from google.protobuf.message import DecodeError
-
 from xds.schema.types import LoadStatsRequest, LoadStatsResponse
 from xds.server.authentication import Proof
-from xds.server.gatekeeper import Gatekeeper, RefusedError
+from xds.server.gatekeeper import Gatekeeper, read_message
 from xds.server.rpc import END, stream_method
 
 SERVICE: Final = "envoy.service.load_stats.v3.LoadReportingService"
@@ -93,40 +87,23 @@ def methods(loads: Loads, gate: Gatekeeper) -> Mapping[str, Any]:
     """The method of the service."""
 
     async def stream_load_stats(_: Any, context: Any) -> None:
-        try:
-            await gate.admit()
-            proof = await gate.proof(context)
-            lasts = gate.lasts(proof)
-            # A report is as much a claim to be somebody as a subscription: it ends with what proved it.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(lasts if lasts < math.inf else None):
-                    await _serve(loads, gate, context, proof)
-        except RefusedError as refusal:
-            await gate.refuse(refusal, context)
+        await gate.hear(context, lambda proof: _serve(loads, gate, context, proof))
 
     return {"StreamLoadStats": stream_method(stream_load_stats)}
 
 
 async def _serve(loads: Loads, gate: Gatekeeper, context: Any, proof: Proof | None) -> None:
     stream = object()
-    first = _read(await gate.first_message(context))
+    first = read_message(LoadStatsRequest, await gate.first_message(context))
     node_id = gate.proxy(first.node, proof).node_id
     await context.write(_instructions(first, loads.interval))
     try:
         loads.take(stream, node_id, first.cluster_stats)
         del first
         while (raw := await context.read()) is not END:
-            loads.take(stream, node_id, _read(raw).cluster_stats)
+            loads.take(stream, node_id, read_message(LoadStatsRequest, raw).cluster_stats)
     finally:
         loads.forget(stream)
-
-
-def _read(raw: bytes) -> Any:
-    try:
-        return LoadStatsRequest.FromString(raw)
-    except DecodeError as error:
-        said = "the message is not a LoadStatsRequest"
-        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, said, "invalid") from error
 
 
 def _instructions(request: Any, interval: float) -> bytes:

@@ -6,17 +6,13 @@ answers took, they are not even decoded.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import grpc
-from google.protobuf.message import DecodeError
-
 from xds.schema.types import StreamMetricsMessage
-from xds.server.gatekeeper import Gatekeeper, RefusedError
+from xds.server.authentication import Proof
+from xds.server.gatekeeper import Gatekeeper, read_message
 from xds.server.rpc import END, stream_method
 
 SERVICE: Final = "envoy.service.metrics.v3.MetricsService"
@@ -42,7 +38,7 @@ class Times:
         wanted = self.wanted()
         if not wanted:
             return
-        for family in read(raw).envoy_metrics:
+        for family in read_message(StreamMetricsMessage, raw).envoy_metrics:
             if family.name != _TIME:
                 continue
             for metric in family.metric:
@@ -60,32 +56,18 @@ def _buckets(histogram: Any) -> dict[float, int]:
     return found if sound and counts[-1] else {}
 
 
-def read(raw: bytes) -> Any:
-    """A message. Raises `RefusedError`."""
-    try:
-        return StreamMetricsMessage.FromString(raw)
-    except DecodeError as error:
-        said = "the message is not a StreamMetricsMessage"
-        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, said, "invalid") from error
-
-
 def methods(times: Times, gate: Gatekeeper) -> Mapping[str, Any]:
     """The method of the service."""
 
     async def stream_metrics(_: Any, context: Any) -> None:
-        try:
-            await gate.admit()
-            proof = await gate.proof(context)
-            lasts = gate.lasts(proof)
-            # Who it is was proved for so long.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(lasts if lasts < math.inf else None):
-                    first = await gate.first_message(context)
-                    gate.proxy(read(first).identifier.node, proof)
-                    times.take(first)
-                    while (raw := await context.read()) is not END:
-                        times.take(raw)
-        except RefusedError as refusal:
-            await gate.refuse(refusal, context)
+        await gate.hear(context, lambda proof: _serve(times, gate, context, proof))
 
     return {"StreamMetrics": stream_method(stream_metrics)}
+
+
+async def _serve(times: Times, gate: Gatekeeper, context: Any, proof: Proof | None) -> None:
+    first = await gate.first_message(context)
+    gate.proxy(read_message(StreamMetricsMessage, first).identifier.node, proof)
+    times.take(first)
+    while (raw := await context.read()) is not END:
+        times.take(raw)
