@@ -84,6 +84,7 @@ class Identities:
         self._rows: dict[str, TrustBundleRow] = {}
         self._endpoint: OwnCertificate | None = None
         self._server: BundleServer | None = None
+        self._listeners: list[Callable[[bytes], None]] = []
         self.alarms = 0
         self.gate = RootGate(settings.ca_settle_time, monotonic())
         self.federation = Federation(settings, store, put=self.put, own=self._own_bundles)
@@ -101,6 +102,10 @@ class Identities:
     def now(self) -> dt.datetime:
         """The time by which certificates are judged."""
         return self._clock()
+
+    def listen(self, told: Callable[[bytes], None]) -> None:
+        """Have `told` called with what is to be trusted for our trust domain (PEM), from `open` on at each change."""
+        self._listeners.append(told)
 
     def ring(self) -> None:
         """Look at once at what is due: somebody took a step."""
@@ -205,6 +210,8 @@ class Identities:
         assert self.authority is not None
         bundle = self.authority.bundle()
         self.put(bundle, own=True)
+        for told in self._listeners:
+            told(bundle.pem())
         self._bell.set()
 
     def put(self, bundle: TrustBundle, *, own: bool = False) -> None:

@@ -308,6 +308,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds,
         _about("How long it waits for proxies that are not connected: after a start, and for one that went away."),
     ] = 60.0
+    ca_mount_time: Annotated[
+        Seconds,
+        _about(
+            "How long pods take to see a changed ConfigMap: a new root waits so long, after `fairlead-ca` tells of it,"
+            " before it signs."
+        ),
+    ] = 120.0
     bundle_endpoint: Annotated[
         str, _about("Address on which other trust domains get the trust bundle over HTTPS. Empty: nowhere.")
     ] = ""

@@ -51,17 +51,19 @@ class Mesh:
         token: str = self.serving.client.request("POST", f"{ROOT}/join-tokens", body=body).json()["token"]
         return token
 
-    def agent(self, account: str, *, token: str = "", name: str = "", roots: str = "") -> tuple[Child, Path]:
-        """An agent with its first certificate, and its socket. `roots` are believed beside those of the authority."""
+    def agent(
+        self, account: str, *, token: str = "", name: str = "", token_file: str = "", ca: str = ""
+    ) -> tuple[Child, Path]:
+        """An agent, and its socket. `token_file` and `ca` are files that others keep, in place of ones of its own."""
         label = name or f"agent-{account}"
-        token_file = self._children.folder / f"{label}.token"
-        token_file.write_text(token or self.join_token(account))
-        token_file.chmod(0o600)
+        if not token_file:
+            own = self._children.folder / f"{label}.token"
+            own.write_text(token or self.join_token(account))
+            own.chmod(0o600)
+            token_file = str(own)
         path = self._children.folder / label / "sds.sock"
         command = [*FAIRLEAD, "agent", "--server", f"127.0.0.1:{self.xds}", "--join", f"127.0.0.1:{self.join}"]
-        believed = self._children.folder / f"{label}.pem"
-        believed.write_text(self.roots().read_text() + roots)
-        command += ["--ca", str(believed), "--token-file", str(token_file), "--socket", str(path)]
+        command += ["--ca", ca or str(self.roots()), "--token-file", token_file, "--socket", str(path)]
         return self._children.start(label, command), path
 
     def has_identity(self, agent: Child) -> bool:
