@@ -256,11 +256,15 @@ class Agent:
         """Hear of every change of what to trust, without end."""
         await self._have.wait()
         while True:
+            told = False
             try:
                 async with self._channel(renewing=True) as (channel, metadata):
                     call = channel.stream_stream(f"/{SERVICE}/FollowBundles")(metadata=metadata)
                     await self._acknowledge(call)
                     async for content in call:
+                        if not told:
+                            told = True
+                            _log.info("following what to trust")
                         self._believe(Bundles.FromString(content))
                         await self._taken()
                         await self._acknowledge(call)

@@ -226,7 +226,8 @@ class Server:
             return None
         from fairlead.identities import Identities  # as heavy as what judges tokens
 
-        made = Identities(self._settings, self._store, submit=self._builder.submit, apis=self._clusters.apis)
+        kv = self._shared.store.kv if self._shared is not None else None
+        made = Identities(self._settings, self._store, submit=self._builder.submit, apis=self._clusters.apis, kv=kv)
         made.gate.ask_too(self._who_trusts)
         return made
 

@@ -18,8 +18,18 @@ ROOT = "/api/v1/authority"
 class Mesh:
     """A server with a built-in authority; leaves live for `life` seconds."""
 
-    def __init__(self, children: Children, config: str, *, life: int = 3_600, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        children: Children,
+        config: str,
+        *,
+        life: int = 3_600,
+        arguments: Sequence[str] = (),
+        name: str = "serve",
+    ) -> None:
+        """`name` tells several of them apart."""
         self._children = children
+        self._name = name
         folder = children.folder / "config"
         folder.mkdir(exist_ok=True)
         self.file = folder / "config.yaml"
@@ -29,8 +39,9 @@ class Mesh:
         self._arguments += [*SHORT, str(life), *arguments]
         self.serving = self.serve()
 
-    def serve(self, name: str = "serve") -> Serving:
+    def serve(self, name: str = "") -> Serving:
         """Start the server, again."""
+        name = name or self._name
         env = {"FAIRLEAD_CA_PASSPHRASE": "a passphrase of some length"}
         self.serving = start_serve(
             self._children, *self._arguments, name=name, xds=self.xds, api=self.api, env=env, secure=True
@@ -39,7 +50,7 @@ class Mesh:
 
     def roots(self) -> Path:
         """The roots to believe, as a file."""
-        path = self._children.folder / "roots.pem"
+        path = self._children.folder / f"{self._name}-roots.pem"
         keys = json.loads(self.serving.client.request("GET", f"{ROOT}/bundle").body)["keys"]
         pems = (_pem(certificate) for key in keys for certificate in key.get("x5c", ()))
         path.write_text("".join(pems))
