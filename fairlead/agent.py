@@ -33,6 +33,7 @@ from mesh.model import Audience
 from mesh.spiffe import SpiffeId
 from mesh.tables import Change, Engine, Input
 from sds.builtin import utc_now
+from sds.join_tokens import is_join_token
 from sds.keys import SigningKey, new_key, request_for
 from sds.lint import lint_svid
 from sds.renewal import renew_at, retry_after
@@ -61,13 +62,15 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the control plane is, how to prove who we are the first time, and where Envoy asks.
 
     `server` is for renewals (mutual TLS), `join` for the first certificate (`--xds-tokens` of the server); `ca` are the
-    roots to believe at first (PEM). `token_file` is read anew for every attempt. `users` may ask beside our own.
+    roots to believe at first (PEM), from `ca_file`. `token_file` is read anew for every attempt, and so is `ca_file`
+    for those with a token: in a pod both are kept by others. `users` may ask beside our own.
     """
 
     server: str
     join: str
     ca: bytes
     socket: Path
+    ca_file: Path | None = None
     token_file: Path | None = None
     server_name: str = ""
     lifetime: int = 0
@@ -182,7 +185,7 @@ class Agent:
         failures = 0
         while True:
             try:
-                await self._obtain()
+                await self._obtain(again=failures)
                 failures = 0
             except (grpc.aio.AioRpcError, CommandError, OSError, ValueError) as error:
                 failures += 1
@@ -201,8 +204,11 @@ class Agent:
             async with asyncio.timeout(min(max(pause.total_seconds(), 0.05), _LONGEST_SLEEP)):
                 await self._renew.wait()
 
-    async def _obtain(self) -> None:
-        """Get a certificate for a new key.
+    async def _obtain(self, *, again: int = 0) -> None:
+        """Get a certificate for a new key; `again`: so many attempts have failed.
+
+        Every other attempt after a failure is with the platform's token, where there is one: it gets a certificate too
+        for whose own one is refused, since its authority is revoked.
 
         Raises:
             grpc.aio.AioRpcError: the control plane cannot be reached, or refuses.
@@ -210,7 +216,7 @@ class Agent:
         """
         key = new_key()
         request = IssueRequest(csr=request_for(key, None), lifetime_seconds=self._settings.lifetime)
-        async with self._channel() as (channel, metadata):
+        async with self._channel(by_token=again % 2 == 1 and self._has_lasting_token()) as (channel, metadata):
             call = channel.unary_unary(f"/{SERVICE}/Issue")
             answer = await call(request.SerializeToString(), metadata=metadata, timeout=_CALL_SECONDS)
         self._take(key, IssueResponse.FromString(answer))
@@ -250,11 +256,15 @@ class Agent:
         """Hear of every change of what to trust, without end."""
         await self._have.wait()
         while True:
+            told = False
             try:
                 async with self._channel(renewing=True) as (channel, metadata):
                     call = channel.stream_stream(f"/{SERVICE}/FollowBundles")(metadata=metadata)
                     await self._acknowledge(call)
                     async for content in call:
+                        if not told:
+                            told = True
+                            _log.info("following what to trust")
                         self._believe(Bundles.FromString(content))
                         await self._taken()
                         await self._acknowledge(call)
@@ -277,23 +287,40 @@ class Agent:
     # -- the way to the control plane -------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _channel(self, *, renewing: bool = False) -> AsyncIterator[tuple[Any, tuple[tuple[str, str], ...]]]:
+    async def _channel(
+        self, *, renewing: bool = False, by_token: bool = False
+    ) -> AsyncIterator[tuple[Any, tuple[tuple[str, str], ...]]]:
         """A channel as who we are: by our certificate while it is valid, by the token otherwise."""
         settings, leaf = self._settings, self._leaf
         options = [("grpc.ssl_target_name_override", settings.server_name)] if settings.server_name else []
         valid = leaf is not None and self._key is not None and self._clock() < leaf.not_valid_after_utc
-        if valid or renewing:
+        if (valid and not by_token) or renewing:
             assert self._key is not None
             credentials = grpc.ssl_channel_credentials(self._roots, self._key.pem().pem, self._chain)
             address, metadata = settings.server, _NO_METADATA
         else:
-            credentials = grpc.ssl_channel_credentials(self._roots)
+            credentials = grpc.ssl_channel_credentials(self._roots + self._roots_of_file())
             address, metadata = settings.join, (("authorization", f"Bearer {self._token()}"),)
         channel = grpc.aio.secure_channel(address, credentials, options=options)
         try:
             yield channel, metadata
         finally:
             await channel.close(0.1)
+
+    def _roots_of_file(self) -> bytes:
+        """What the file of roots holds by now, where it can be read."""
+        path = self._settings.ca_file
+        try:
+            return b"\n" + path.read_bytes() if path is not None else b""
+        except OSError:
+            return b""
+
+    def _has_lasting_token(self) -> bool:
+        """Whether there is a token that may be shown more than once: a platform's, no join token."""
+        try:
+            return bool(token := self._token()) and not is_join_token(token)
+        except CommandError:
+            return False
 
     def _token(self) -> str:
         path = self._settings.token_file

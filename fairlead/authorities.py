@@ -7,13 +7,16 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from discovery.kubernetes.api import ApiError, UnreachableError
 from discovery.stores.store import Store, StoreUnavailable
+from fairlead.authority_places import Place, in_kv, in_secret
+from fairlead.clusters import home_namespace
 from fairlead.errors import UsageError
 from fairlead.federation import read_settings as read_federated
 from fairlead.settings import Settings
+from fairlead.store_place import consul_place
 from mesh.spiffe import TrustDomain
 from sds.builtin import BuiltinAuthority, Making, in_memory, utc_now
 from sds.keepers import BookUnavailable, FolderKeeper, Keeper, MemoryKeeper
@@ -23,10 +26,14 @@ from sds.rotation import Policy
 from sds.sealing import Sealer, SealError, read_passphrase
 from sds.vault import VaultAuthority
 
+if TYPE_CHECKING:
+    from discovery.stores.consul_kv import Kv
+
 COLLECTION = "authorities"
 _VAULT = re.compile(r"https?://[^#]+#[A-Za-z0-9_./-]+/[A-Za-z0-9_.-]+")
 _DOCUMENT = "book"
-_FORMS = "store, folder:DIR, memory, files:DIR, vault:URL#MOUNT/ROLE or kubernetes:SIGNER"
+_FORMS = "store, secret:NAME, folder:DIR, memory, files:DIR, vault:URL#MOUNT/ROLE or kubernetes:SIGNER"
+_SECRET = re.compile(r"[a-z0-9]([-a-z0-9.]{0,200}[a-z0-9])?")
 
 Outer = VaultAuthority | KubernetesAuthority
 
@@ -72,8 +79,13 @@ def check(settings: Settings) -> None:
     if kind in {"folder", "files"} and not Path(rest).is_dir():
         fix = f"fairlead ca init --dir {rest}" if kind == "folder" else "mount the authority's files there"
         raise UsageError(f"--ca: there is no folder {rest}. Fix: {fix}")
-    if kind in {"store", "folder"}:
+    if kind in {"store", "folder", "secret"}:
         sealer(settings)
+    if kind == "secret" and (not settings.kubernetes or not _SECRET.fullmatch(rest)):
+        raise UsageError(
+            f"--ca: {settings.ca!r} names no Secret of a cluster. Fix: secret:NAME, like secret:fairlead-authority, and"
+            " --kubernetes"
+        )
     if kind == "vault" and (not settings.ca_token_file or not _VAULT.fullmatch(rest)):
         raise UsageError("--ca: Vault is named as vault:URL#MOUNT/ROLE, and --ca-token-file has the token for it")
     if kind == "kubernetes" and (not settings.ca_roots or not settings.kubernetes):
@@ -83,7 +95,25 @@ def check(settings: Settings) -> None:
         )
 
 
-def builtin(settings: Settings, store: Store, *, clock: Clock = utc_now) -> BuiltinAuthority | None:
+def shared_place(
+    settings: Settings, store: Store, *, kv: Kv | None, apis: Callable[[], Mapping[str, Any]]
+) -> Place | None:
+    """Where replicas keep the authority of the settings together; None where each has its own, or none.
+
+    `kv` is that of a store in Consul, `apis` the clusters' API servers by name, the first of which is where Fairlead
+    keeps what is its own. What is known of the place is copied to the (local) `store`.
+    """
+    kind, rest = _named(settings)
+    if kind == "secret":
+        return in_secret(lambda: next(iter(apis().values())), home_namespace(settings), rest, store)
+    if kind == "store" and kv is not None:
+        return in_kv(kv, consul_place(settings)[1], store)
+    return None
+
+
+def builtin(
+    settings: Settings, store: Store, *, place: Place | None = None, clock: Clock = utc_now
+) -> BuiltinAuthority | None:
     """The built-in authority of the settings, not yet opened; None where there is none."""
     kind, rest = _named(settings)
     trust_domain = TrustDomain(settings.trust_domain)
@@ -101,7 +131,9 @@ def builtin(settings: Settings, store: Store, *, clock: Clock = utc_now) -> Buil
     if kind == "memory":
         return in_memory(trust_domain, making=making, lifetimes=lifetimes(settings), clock=clock)
     keeper: Keeper
-    if kind == "store":
+    if place is not None:
+        keeper = place.keeper
+    elif kind == "store":
         keeper = StoreKeeper(store)
     elif kind == "folder":
         folder = FolderKeeper(Path(rest))
@@ -201,7 +233,7 @@ def _named(settings: Settings) -> tuple[str, str]:
         "": False,
         "memory": False,
         "store": False,
-        **dict.fromkeys(("folder", "files", "vault", "kubernetes"), True),
+        **dict.fromkeys(("folder", "files", "vault", "kubernetes", "secret"), True),
     }
     if kind not in known or bool(colon) != known[kind] or bool(rest) != known[kind]:
         raise UsageError(f"--ca: {settings.ca!r} is no authority. Fix: {_FORMS}")

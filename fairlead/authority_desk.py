@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -89,20 +89,20 @@ class AuthorityDesk:
 
     async def prepare(self, chain: str) -> Mapping[str, Any]:
         """See `CertificateAuthority.prepare`."""
-        return await self._step(self._builtin().prepare(chain.encode() or None))
+        return await self._step(lambda: self._builtin().prepare(chain.encode() or None))
 
     async def activate(self, name: str, *, override: bool, by: str) -> Mapping[str, Any]:  # noqa: ARG002 - on record
         """See `CertificateAuthority.activate`."""
         authority = self._builtin()
-        return await self._step(authority.activate(name, self._identities.look(), override=override))
+        return await self._step(lambda: authority.activate(name, self._identities.look(), override=override))
 
     async def taint(self, name: str, *, by: str) -> Mapping[str, Any]:  # noqa: ARG002 - on record
         """See `CertificateAuthority.taint`."""
-        return await self._step(self._builtin().taint(name))
+        return await self._step(lambda: self._builtin().taint(name))
 
     async def revoke(self, name: str, *, override: bool, by: str) -> Mapping[str, Any]:  # noqa: ARG002 - on record
         """See `CertificateAuthority.revoke`."""
-        return await self._step(self._builtin().revoke(name, override=override))
+        return await self._step(lambda: self._builtin().revoke(name, override=override))
 
     def _builtin(self) -> BuiltinAuthority:
         found = self._identities.builtin
@@ -110,9 +110,11 @@ class AuthorityDesk:
             raise NotFound("The keys of the authority are not here: it is not built in, or there is none (--ca).")
         return found
 
-    async def _step(self, taking: Awaitable[Slot]) -> Mapping[str, Any]:
+    async def _step(self, taking: Callable[[], Awaitable[Slot]]) -> Mapping[str, Any]:
+        self._builtin()
         with _told():
-            slot = await taking
+            await self._identities.hear()
+            slot = await taking()
         self._identities.ring()
         return slot_wire(slot, self._identities.now())
 

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 
@@ -28,6 +28,7 @@ from fairlead.federation import COLLECTION as BUNDLES
 from fairlead.federation import Federation
 from fairlead.listening import bind
 from fairlead.own_certificate import OwnCertificate
+from fairlead.replica_gate import ReplicaGate
 from fairlead.root_gate import RootGate
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
@@ -45,10 +46,15 @@ from sds.keepers import BookUnavailable, UnreadableBook
 from sds.mounted import read_mounted, stamp
 from sds.rotation import Gate, RefusedStep
 
+if TYPE_CHECKING:
+    from discovery.stores.consul_kv import Kv
+
 SOURCE: Final = "ca"
 # While an authority waits for proxies; else only the calendar moves it.
 _LOOK_SECONDS: Final = 0.5
 _IDLE_SECONDS: Final = 30.0
+# Where other replicas move it too.
+_SHARED_SECONDS: Final = 2.0
 _FILES_SECONDS: Final = 2.0
 
 _log = logging.getLogger(__name__)
@@ -64,6 +70,7 @@ class Identities:
         *,
         submit: Callable[[Iterable[Change]], None],
         apis: Callable[[], Mapping[str, Any]] = dict,
+        kv: Kv | None = None,
         clock: Callable[[], dt.datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -84,8 +91,13 @@ class Identities:
         self._rows: dict[str, TrustBundleRow] = {}
         self._endpoint: OwnCertificate | None = None
         self._server: BundleServer | None = None
+        self._listeners: list[Callable[[bytes], None]] = []
         self.alarms = 0
         self.gate = RootGate(settings.ca_settle_time, monotonic())
+        self._place = authorities.shared_place(settings, store, kv=kv, apis=apis)
+        self._replicas: ReplicaGate | None = None
+        if self._place is not None:
+            self._replicas = ReplicaGate(self._place.board, settings.ca_settle_time, monotonic=monotonic)
         self.federation = Federation(settings, store, put=self.put, own=self._own_bundles)
 
     @property
@@ -102,6 +114,10 @@ class Identities:
         """The time by which certificates are judged."""
         return self._clock()
 
+    def listen(self, told: Callable[[bytes], None]) -> None:
+        """Have `told` called with what is to be trusted for our trust domain (PEM), from `open` on at each change."""
+        self._listeners.append(told)
+
     def ring(self) -> None:
         """Look at once at what is due: somebody took a step."""
         self._bell.set()
@@ -113,7 +129,7 @@ class Identities:
             CommandError: what is kept of it cannot be used; says why and how to mend it.
         """
         try:
-            self._builtin = authorities.builtin(self._settings, self._store, clock=self._clock)
+            self._builtin = authorities.builtin(self._settings, self._store, place=self._place, clock=self._clock)
             if self._folder is not None and self._builtin is not None:
                 self._stamp = stamp(self._folder)
                 await self._builtin.adopt(*read_mounted(self._folder, TrustDomain(self._settings.trust_domain)))
@@ -136,6 +152,10 @@ class Identities:
             return
         self.authority.listen(self._changed)
         self._changed()
+        if self._replicas is not None:
+            # Before a proxy can come: until it is known that those who came have the present roots, all replicas wait.
+            with contextlib.suppress(BookUnavailable):
+                await self._replicas.exchange(Gate(known=False), self.authority.bundle().pem())
         if self._settings.bundle_endpoint:
             await self._prepare_endpoint(self.authority)
 
@@ -205,6 +225,8 @@ class Identities:
         assert self.authority is not None
         bundle = self.authority.bundle()
         self.put(bundle, own=True)
+        for told in self._listeners:
+            told(bundle.pem())
         self._bell.set()
 
     def put(self, bundle: TrustBundle, *, own: bool = False) -> None:
@@ -226,7 +248,12 @@ class Identities:
     # -- rotation -------------------------------------------------------------------------------------------------
 
     def look(self) -> Gate:
-        """What is known of the proxies now."""
+        """What is known of the proxies now, those of other replicas too."""
+        assert self._builtin is not None
+        own, roots = self._look_here(), self._builtin.bundle().pem()
+        return self._replicas.gate(own, roots) if self._replicas is not None else own
+
+    def _look_here(self) -> Gate:
         assert self._builtin is not None
         return self.gate.look(self._builtin.bundle().pem(), self._monotonic())
 
@@ -235,8 +262,9 @@ class Identities:
         while True:
             await self._take_steps(authority)
             waiting = authority.book.prepared is not None
+            idle = _IDLE_SECONDS if self._replicas is None else _SHARED_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS if waiting else _IDLE_SECONDS):
+                async with asyncio.timeout(_LOOK_SECONDS if waiting else idle):
                     await self._bell.wait()
             self._bell.clear()
 
@@ -254,8 +282,19 @@ class Identities:
             except (UnusableAuthority, RefusedStep, BookUnavailable) as error:
                 self._file_trouble = str(error)  # it may be half written: it is looked at again
 
+    async def hear(self) -> None:
+        """Hear of what other replicas did and see, where there are any that share the authority.
+
+        Raises:
+            BookUnavailable, UnreadableBook: that cannot be told now; what was known stands.
+        """
+        if self._replicas is not None and self._builtin is not None:
+            await self._builtin.refresh()
+            await self._replicas.exchange(self._look_here(), self._builtin.bundle().pem())
+
     async def _take_steps(self, authority: BuiltinAuthority) -> None:
         try:
+            await self.hear()
             while step := await authority.tick(self.look()):
                 self.alarms += bool(step.alarm)
             self._trouble = ""

@@ -12,12 +12,15 @@ from typing import Any, Final
 
 from discovery.stores.store import Store
 from fairlead.addresses import parse_address
+from fairlead.clusters import home_namespace
 from fairlead.errors import CommandError
 from fairlead.identities import Identities
 from fairlead.issuance import Issuance
 from fairlead.own_certificate import OwnCertificate
+from fairlead.security import tokens_address
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
+from fairlead.tokens import server_names as names_for_pods
 from fairlead.tokens import with_oidc
 from mesh.certificates import KeyPair
 from mesh.model import TRUST_BUNDLES, Audience
@@ -96,11 +99,11 @@ class IdentityWay:
             CommandError: the authority cannot give one.
         """
         authority, settings = self._identities.authority, self._settings
-        if authority is None or settings.xds_cert:
+        if authority is None:
             return
-        if not settings.insecure_xds:
+        if not (settings.insecure_xds or settings.xds_cert) or token_door(settings):
             self._own = await self._obtained(authority, "/fairlead/xds", server_names(settings))
-        if settings.api_tls:
+        if settings.api_tls and not settings.xds_cert:
             self._api = await self._obtained(authority, "/fairlead/api", api_names(settings))
 
     async def _obtained(self, authority: Authority, path: str, names: tuple[str, ...]) -> OwnCertificate:
@@ -137,14 +140,14 @@ class IdentityWay:
         pair = self._own.current()
         return ServerCertificate(pair.chain, pair.key.pem, client_ca=authority.bundle().pem())
 
+    def door_certificate(self) -> ServerCertificate:
+        """The same where tokens are shown, and no certificates demanded."""
+        whole = self.certificate()
+        return ServerCertificate(whole.chain, whole.key)
+
     def tokens(self) -> Tokens:
         """The way in for agents that have no certificate yet, at an address of its own."""
-
-        def certificate() -> ServerCertificate:
-            whole = self.certificate()
-            return ServerCertificate(whole.chain, whole.key)
-
-        return Tokens(certificate=certificate, reviewer=self._reviewer, address=self._settings.xds_tokens)
+        return Tokens(certificate=self.door_certificate, reviewer=self._reviewer, address=self._settings.xds_tokens)
 
     def _bundles(self) -> Mapping[str, tuple[bytes, bool]]:
         rows = dict(self._engine.rows(TRUST_BUNDLES))
@@ -160,8 +163,14 @@ def api_names(settings: Settings) -> tuple[str, ...]:
 
 
 def server_names(settings: Settings) -> tuple[str, ...]:
-    """What proxies may call the xDS server: what the settings say, and where it listens."""
+    """What proxies may call the xDS server: what the settings say, and where it listens; for pods, its Service too."""
     addresses = (settings.xds, settings.xds_tokens)
     hosts = [parse_address(address, what="--xds").host for address in addresses if address]
     reachable = [host for host in hosts if host not in ("0.0.0.0", "::")]  # noqa: S104 - compared, not bound
-    return tuple(dict.fromkeys((*settings.xds_names, *reachable)))
+    in_cluster = names_for_pods(settings, settings.xds_tokens, home_namespace(settings)) if token_door(settings) else ()
+    return tuple(dict.fromkeys((*in_cluster, *settings.xds_names, *reachable)))
+
+
+def token_door(settings: Settings) -> bool:
+    """Whether proxies in clusters come in with tokens."""
+    return bool(settings.kubernetes) and tokens_address(settings) is not None

@@ -14,7 +14,9 @@ from mesh.certificates import KeyPair
 from mesh.spiffe import SpiffeId
 from sds.authority import Authority, AuthorityError, Issued
 from sds.builtin import utc_now
+from sds.certificates import general_names
 from sds.keys import new_key, request_for
+from sds.outer import leads_to
 from sds.renewal import renew_at, retry_after
 
 _SHORTEST_SLEEP: Final = 0.5  # whatever an authority at its end still grants
@@ -55,17 +57,17 @@ class OwnCertificate:
             AuthorityError: not now, or not at all.
         """
         key, now = new_key(), self._clock()
-        request = request_for(key, self._identity)
+        request = request_for(key, self._identity, general_names(self._names))
         issued = await self._authority.issue(key.public_key, self._identity, dns_names=self._names, request=request)
         self._pair, self._issued = KeyPair(issued.chain, key.pem()), issued
         self._renew_at = renew_at(now, issued.not_after, draw=random.random())  # noqa: S311 - a spread
 
     async def run(self) -> None:
-        """Renew it in time, and at once where its signer is tainted, without end."""
+        """Renew it in time, and at once where its signer is tainted or trusted no more, without end."""
         failures = 0
         while True:
             now = self._clock()
-            if now >= self._renew_at or self._tainted():
+            if now >= self._renew_at or self._doubted():
                 try:
                     await self.obtain()
                     failures = 0
@@ -74,8 +76,11 @@ class OwnCertificate:
                     _log.warning("the certificate of %s cannot be renewed: %s", self._identity, error)
             await self._sleep(failures)
 
-    def _tainted(self) -> bool:
-        return self._issued is not None and self._issued.authority in self._authority.bundle().tainted
+    def _doubted(self) -> bool:
+        bundle = self._authority.bundle()
+        if self._issued is None or self._issued.authority in bundle.tainted:
+            return True
+        return not leads_to(self._issued.chain, bundle.roots)
 
     async def _sleep(self, failures: int) -> None:
         assert self._issued is not None

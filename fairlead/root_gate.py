@@ -1,7 +1,8 @@
 """Which proxies do not trust a new root yet: the gate of `sds.rotation`, kept by what streams and agents say.
 
-Pure; handed the time. Three things are no consent: that the bundle with the root has not gone out yet, that the server
-has just started and its proxies are still coming back, and that a proxy which lacked the root is away for a moment.
+Pure; handed the time. Four things are no consent: that the bundle with the root has not gone out yet, or not by another
+way that carries it too (`wait_for`), that the server has just started and its proxies are still coming back, and that a
+proxy which lacked the root is away for a moment.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class RootGate:
         self._settle = settle
         self._ready_at = now + settle
         self._witnesses: list[Witness] = []
+        self._ways: list[Callable[[bytes], bool]] = []
         self._published = b""
         # Who lacked the bundle when last seen, and since when they are away.
         self._away: dict[str, float] = {}
@@ -44,6 +46,10 @@ class RootGate:
     def ask_too(self, witness: Witness) -> None:
         """Ask somebody else as well."""
         self._witnesses.append(witness)
+
+    def wait_for(self, spread: Callable[[bytes], bool]) -> None:
+        """Know nothing as long as `spread` says of a bundle (PEM) that another way has not carried it everywhere."""
+        self._ways.append(spread)
 
     def published(self, roots: bytes) -> None:
         """The bundle that streams are told of from now on."""
@@ -61,4 +67,5 @@ class RootGate:
         }
         self._lacked = lacking
         known = bool(roots) and roots == self._published and now >= self._ready_at
+        known = known and all(spread(roots) for spread in self._ways)
         return Gate(tuple(sorted({*lacking, *self._away})), known)

@@ -35,7 +35,7 @@ from fairlead.addresses import Address, parse_address
 from fairlead.api_tls import api_tls
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
-from fairlead.clusters import Clusters, home_namespace
+from fairlead.clusters import Clusters
 from fairlead.consul import ConsulWay
 from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError, UsageError, oserror_words
@@ -71,7 +71,7 @@ from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SECRET
 from xds.server.hub import Hub
 from xds.server.serve import InsecureAddressError, Tokens, XdsServer
-from xds.server.server_certificates import Tls
+from xds.server.server_certificates import ServerCertificate, Tls
 from xds.translate.names import ROOTCA
 from xds.translate.root_certificates import ROOT_CERTIFICATES
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
@@ -193,10 +193,13 @@ class Server:
         address = tokens_address(self._settings)
         if address is None or not self._settings.kubernetes:
             return None
-        namespace = home_namespace(self._settings)
         from fairlead.tokens import TokenWay  # what it needs takes 9 MB, which a server without a cluster need not pay
 
-        return TokenWay(self._settings, address, self._clusters, namespace=namespace, store=self._store)
+        return TokenWay(self._settings, address, self._clusters, self._store, self._identities, self._own_certificate)
+
+    def _own_certificate(self) -> ServerCertificate:
+        assert self._identity_way is not None
+        return self._identity_way.door_certificate()
 
     def _way_by_identities(
         self, accounts: Callable[[Audience], frozenset[str]], tokens: Tokens | None
@@ -223,7 +226,8 @@ class Server:
             return None
         from fairlead.identities import Identities  # as heavy as what judges tokens
 
-        made = Identities(self._settings, self._store, submit=self._builder.submit, apis=self._clusters.apis)
+        kv = self._shared.store.kv if self._shared is not None else None
+        made = Identities(self._settings, self._store, submit=self._builder.submit, apis=self._clusters.apis, kv=kv)
         made.gate.ask_too(self._who_trusts)
         return made
 
@@ -449,6 +453,8 @@ class Server:
         found += [SourceProblem(name, problem) for name, problem in self._key_sets.problems()]
         if self._identities is not None:
             found += [SourceProblem(name, problem) for name, problem in self._identities.problems()]
+        if self._token_way is not None:
+            found += [SourceProblem(name, problem) for name, problem in self._token_way.problems()]
         return [*self._store_source.problems(), *found]
 
     def _note_problems(self) -> None:

@@ -260,8 +260,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ca: Annotated[
         str,
         _about(
-            "Who signs workloads' certificates: `store` (built in, its keys sealed in the store), `folder:DIR` (built"
-            " in, in a folder that `fairlead ca init` made), `memory` (built in, forgotten at the end: for a laptop),"
+            "Who signs workloads' certificates: `store` (built in, its keys sealed in the store), `secret:NAME` (built"
+            " in, in a Secret of the first cluster, which replicas share), `folder:DIR` (built in, in a folder that"
+            " `fairlead ca init` made), `memory` (built in, forgotten at the end: for a laptop),"
             " `files:DIR` (an authority's `tls.crt`, `tls.key` and `ca.crt`, which somebody else renews),"
             " `vault:URL#MOUNT/ROLE` (Vault's PKI engine), `kubernetes:SIGNER` (a signer of certificate requests in the"
             " first cluster). Empty: nobody."
@@ -308,6 +309,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds,
         _about("How long it waits for proxies that are not connected: after a start, and for one that went away."),
     ] = 60.0
+    ca_mount_time: Annotated[
+        Seconds,
+        _about(
+            "How long pods take to see a changed ConfigMap: a new root waits so long, after `fairlead-ca` tells of it,"
+            " before it signs."
+        ),
+    ] = 120.0
     bundle_endpoint: Annotated[
         str, _about("Address on which other trust domains get the trust bundle over HTTPS. Empty: nowhere.")
     ] = ""

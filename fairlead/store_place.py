@@ -97,12 +97,6 @@ def consul_place(settings: Settings) -> tuple[Target, str]:
 
 
 def _check_beside(settings: Settings, at: SplitResult) -> None:
-    if settings.ca == "store":
-        raise UsageError(
-            "--ca store: its keys would be in what this replica keeps for itself, and each replica another authority;"
-            " shared in KV, none would know whether the others' proxies trust a new root."
-            " Fix: files:DIR, vault:URL#MOUNT/ROLE or kubernetes:SIGNER, which replicas can share"
-        )
     if bool(settings.store_cert) != bool(settings.store_key):
         raise UsageError("--store-cert and --store-key belong together. Fix: both, or neither")
     files = {"ca": settings.store_ca, "cert": settings.store_cert, "key": settings.store_key}

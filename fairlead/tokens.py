@@ -1,27 +1,32 @@
 """The way in for proxies that show a service account token: who reviews it, with which certificate the server answers.
 
-Wires `discovery/kubernetes/token_review.py`, `key_ring.py` beside it and `fairlead/xds_authority.py` to what the xDS
-server asks for.
+Wires `discovery/kubernetes/token_review.py`, `key_ring.py` beside it and a door (`fairlead/token_door.py` where there
+is an authority, else `fairlead/xds_authority.py`) to what the xDS server asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from discovery.stores.store import Store
 from fairlead.addresses import parse_address
-from fairlead.clusters import Clusters
+from fairlead.clusters import Clusters, home_namespace
 from fairlead.documents import DocumentWriter
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
+from fairlead.token_door import Door, OwnDoor
+from fairlead.trust_config_maps import BundleCopies
 from fairlead.xds_authority import XdsAuthority
+from mesh.problems import Problem
 from xds.server.authentication import CannotReviewError, NotAuthenticatedError, Reviewer, Vouched
 from xds.server.serve import Tokens
+from xds.server.server_certificates import ServerCertificate
 
 if TYPE_CHECKING:
     from discovery.kubernetes.token_review import TokenReviews
+    from fairlead.identities import Identities
 
 
 class Reviews:
@@ -60,10 +65,19 @@ CERTIFICATES = "xds-certificates"
 class TokenWay:
     """The way in, for the server to open: `tokens`. `load` what an earlier run knew, `start`, and `flush` at the end.
 
-    The first of `clusters` is the one in which Fairlead keeps what is its own.
+    The first of `clusters` is the one in which Fairlead keeps what is its own. `certificate` is of our own authority,
+    where `identities` have one.
     """
 
-    def __init__(self, settings: Settings, address: str, clusters: Clusters, *, namespace: str, store: Store) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        address: str,
+        clusters: Clusters,
+        store: Store,
+        identities: Identities | None,
+        certificate: Callable[[], ServerCertificate],
+    ) -> None:
         from discovery.kubernetes.key_ring import KeyRing
         from discovery.kubernetes.token_review import TokenReviews
 
@@ -71,12 +85,22 @@ class TokenWay:
         self._stored = {name: DocumentWriter(store, name) for name in (TOKEN_KEYS, CERTIFICATES)}
         self._keys = KeyRing(clusters.places(), clusters.apis, self._stored[TOKEN_KEYS].save)
         [home, *_] = clusters.apis().values()
-        self.authority = XdsAuthority(
-            home,
-            namespace=namespace,
-            names=server_names(settings, address, namespace),
-            keep=self._stored[CERTIFICATES].save,
-        )
+        namespace = home_namespace(settings)
+        self.authority: Door
+        if settings.ca and identities is not None:
+            own = OwnDoor(home, certificate, namespace=namespace, mount_time=settings.ca_mount_time)
+            identities.listen(own.changed)
+            identities.gate.wait_for(own.spread)
+            self.authority = own
+        else:
+            self.authority = XdsAuthority(
+                home,
+                namespace=namespace,
+                names=server_names(settings, address, namespace),
+                keep=self._stored[CERTIFICATES].save,
+            )
+        self._copies = BundleCopies(clusters.apis, settings.kubernetes_namespaces)
+        self.authority.listen(self._copies.note)
         self.tokens = Tokens(
             certificate=self.authority.certificate,
             reviewer=with_oidc(
@@ -101,8 +125,13 @@ class TokenWay:
         """Keep certificate and keys fresh."""
         tasks.start("xds authority", self.authority.run())
         tasks.start("token keys", self._keys.run())
+        tasks.start("copies of the trust bundle", self._copies.run())
         for name, writer in self._stored.items():
             tasks.start(f"{name} in the store", writer.run())
+
+    def problems(self) -> Sequence[tuple[str, Problem]]:
+        """What an operator should look after."""
+        return [("ca", one) for one in self.authority.problems]
 
     async def flush(self) -> None:
         """Store what waits."""

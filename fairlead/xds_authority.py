@@ -1,4 +1,4 @@
-"""Where the xDS server's certificate comes from in Kubernetes: an authority that replicas share through a Secret.
+"""Where the xDS server's certificate comes from in Kubernetes without `--ca`: an authority that replicas share.
 
 `sds/bootstrap_authority.py` makes and rotates it, this module keeps it: Secret `fairlead-xds-authority` in Fairlead's
 namespace (its key is read and written, and shown to nobody), ConfigMap `fairlead-ca` beside it with what proxies must
@@ -22,7 +22,9 @@ from typing import Any, Final
 
 import msgspec
 
-from discovery.kubernetes.api import APPLY, MANAGER, Api, ApiError, UnreachableError
+from discovery.kubernetes.api import Api, ApiError, UnreachableError
+from fairlead.trust_config_maps import publish
+from mesh.problems import Problem
 from sds.bootstrap_authority import (
     Authorities,
     ServerLeaf,
@@ -35,8 +37,6 @@ from sds.bootstrap_authority import (
 from xds.server.server_certificates import ServerCertificate
 
 SECRET: Final = "fairlead-xds-authority"  # noqa: S105 - its name
-CONFIG_MAP: Final = "fairlead-ca"
-CA_KEY: Final = "ca.crt"
 
 _LEAF: Final = "server"
 _LOOK_SECONDS: Final = 60.0
@@ -56,10 +56,6 @@ class _Secret(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "_Secret([redacted])"
-
-
-class _ConfigMap(msgspec.Struct, frozen=True):
-    data: dict[str, str] | None = None
 
 
 def _utc_now() -> dt.datetime:
@@ -85,7 +81,6 @@ class XdsAuthority:
         self._keep = keep
         self._stored = b""
         self._secrets = f"/api/v1/namespaces/{namespace}/secrets"
-        self._config_maps = f"/api/v1/namespaces/{namespace}/configmaps"
         self._namespace = namespace
         self._clock = clock
         self._leaf = ServerLeaf(names, clock=clock)
@@ -97,6 +92,11 @@ class XdsAuthority:
     def bundle(self) -> bytes:
         """The authorities that proxies must trust (PEM); empty as long as the Secret could not be read."""
         return self._kept.bundle() if self._kept is not None else b""
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """None but what is logged: proxies go on with what they have."""
+        return ()
 
     def listen(self, told: Callable[[bytes], None]) -> None:
         """Have `told` called with the bundle at every change of it, and now if there is one."""
@@ -162,7 +162,7 @@ class XdsAuthority:
         if (pem := self._leaf.current().to_pem()) != self._stored:
             self._stored = pem
             self._keep({_LEAF: pem})
-        await self._publish()
+        await publish(self._api, self._namespace, self.bundle)
         if self.bundle != before:
             for told in self._listeners:
                 told(self.bundle)
@@ -191,26 +191,6 @@ class XdsAuthority:
         return msgspec.json.encode(
             {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
         )
-
-    async def _publish(self) -> None:
-        path = f"{self._config_maps}/{CONFIG_MAP}"
-        wanted = {CA_KEY: self.bundle.decode()}
-        try:
-            published = msgspec.json.decode(await self._api.request("GET", path), type=_ConfigMap)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-        else:
-            if published.data == wanted:
-                return
-        body = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": CONFIG_MAP, "namespace": self._namespace, "labels": _LABELS},
-            "data": wanted,
-        }
-        query = {"fieldManager": MANAGER, "force": "true"}
-        await self._api.request("PATCH", path, query=query, body=msgspec.json.encode(body), content_type=APPLY)
 
     def _note(self, trouble: str) -> None:
         """Log a trouble, once per change of it."""

@@ -31,13 +31,14 @@ from sds.certificates import (
     to_pem,
 )
 from sds.jwt_svid import DEFAULT_LIFE, sign
-from sds.keepers import BookUnavailable, Keeper, MemoryKeeper, UnreadableBook, read_book, write_book
+from sds.keepers import BookChanged, BookUnavailable, Keeper, MemoryKeeper, UnreadableBook, read_book, write_book
 from sds.keys import KeyType, SigningKey, UnusableKey, new_key, read_key
 from sds.lifetimes import Lifetimes, check_identity
 from sds.rotation import Book, Gate, Policy, RefusedStep, Slot
 from sds.sealing import Sealer, SealError
 
 ROOT_LIFE: Final = dt.timedelta(days=365)
+_ATTEMPTS: Final = 20
 _log = logging.getLogger(__name__)
 
 
@@ -117,14 +118,39 @@ class BuiltinAuthority:
         """
         document = await self._keeper.load()
         now = self._clock()
-        if document is not None:
-            self._take(read_book(document, self._keeper.where, self._trust_domain))
-        elif may_begin:
-            await self._keep(rotation.first(self._self_signed(now), self._trust_domain.name, now))
-        else:
+        if document is None and may_begin:
+            try:
+                await self._keep(rotation.first(self._self_signed(now), self._trust_domain.name, now))
+            except BookChanged:
+                document = await self._keeper.load()  # another replica was first, and its authority is everybody's
+                self._unsure = False
+            else:
+                return
+        if document is None:
             raise UnreadableBook(
                 f"{self._keeper.where}: no authority is kept there. Fix: make one with `fairlead ca init`"
             )
+        self._take(read_book(document, self._keeper.where, self._trust_domain))
+
+    async def refresh(self) -> None:
+        """Take what another replica has kept since; put back what somebody removed.
+
+        Raises:
+            UnreadableBook: it was damaged; what was known stands.
+            BookUnavailable: the place is away.
+        """
+        async with self._lock:
+            self._unsure = True
+            document = await self._keeper.load()
+            if document is None:
+                with contextlib.suppress(BookChanged):
+                    await self._keeper.save(write_book(self.book))
+                    _log.warning("%s: the authorities kept there were removed, and are put back", self._keeper.where)
+                return
+            book = read_book(document, self._keeper.where, self._trust_domain)
+            if book != self._book:
+                self._take(book)
+            self._unsure = False
 
     def begin(self) -> None:
         """Make the first authority without keeping it."""
@@ -187,8 +213,7 @@ class BuiltinAuthority:
         self._refuse_outside()
         key = new_key(self._making.key_type)
         sealed = self._sealer.seal(key.pem().pem, _purpose(self._trust_domain, "request"))
-        async with self._step():
-            await self._keep(msgspec.structs.replace(self.book, request_key=sealed))
+        await self._change(lambda book: msgspec.structs.replace(book, request_key=sealed))
         return intermediate_request(self._trust_domain, key)
 
     async def prepare(self, chain: bytes | None = None) -> Slot:
@@ -199,20 +224,22 @@ class BuiltinAuthority:
             BookUnavailable: it cannot be kept.
         """
         self._refuse_outside()
-        async with self._step():
-            now = self._clock()
-            if chain is not None:
-                slot = self._from_chain(chain, now)
-            elif self.book.active.self_signed:
-                slot = await asyncio.to_thread(self._self_signed, now)
-            else:
+        now = self._clock()
+        made = await asyncio.to_thread(self._self_signed, now) if chain is None else None
+
+        def prepared(book: Book) -> Book:
+            if made is not None and not book.active.self_signed:
                 raise RefusedStep(
                     "the root's key is not here, so a new authority needs a chain that it signed:"
                     " `fairlead ca request`, `fairlead ca sign`, then `fairlead ca prepare --chain FILE`"
                 )
-            await self._keep(rotation.prepare(self.book, slot, now))
-            _log.info("authority %s is prepared, root %s", slot.id, slot.root)
-            return self.book.slot(slot.id)
+            return rotation.prepare(book, made or self._from_chain(book, chain or b"", now), now)
+
+        await self._change(prepared)
+        slot = self.book.prepared
+        assert slot is not None
+        _log.info("authority %s is prepared, root %s", slot.id, slot.root)
+        return slot
 
     def _refuse_outside(self) -> None:
         if self._making.outside:
@@ -247,58 +274,66 @@ class BuiltinAuthority:
 
         `sds.rotation` says what is refused; what is returned says by its state whether it signs.
         """
-        async with self._step():
-            now = self._clock()
-            slot = self.book.slot(name)
-            if slot.state == "prepared" and not override and not gate.open and not rotation.same_root(self.book, slot):
-                await self._keep(rotation.ask(self.book, name, now))
-            else:
-                await self._keep(rotation.activate(self.book, name, now, gate, override=override))
-                if override and not gate.open:
-                    _log.warning("authority %s signs now, by override, although %s", slot.id, rotation.waits_for(gate))
-            return self.book.slot(slot.id)
+
+        def turned(book: Book) -> Book:
+            slot = book.slot(name)
+            if slot.state == "prepared" and not override and not gate.open and not rotation.same_root(book, slot):
+                return rotation.ask(book, name, self._clock())
+            return rotation.activate(book, name, self._clock(), gate, override=override)
+
+        whole = self.book.slot(name).id
+        await self._change(turned)
+        slot = self.book.slot(whole)
+        if slot.state == "active" and override and not gate.open:
+            _log.warning("authority %s signs now, by override, although %s", slot.id, rotation.waits_for(gate))
+        return slot
 
     async def taint(self, name: str) -> Slot:
         """See `sds.rotation.taint`."""
-        async with self._step():
-            await self._keep(rotation.taint(self.book, name, self._clock()))
-            return self.book.slot(name)
+        await self._change(lambda book: rotation.taint(book, name, self._clock()))
+        return self.book.slot(name)
 
     async def revoke(self, name: str, *, override: bool = False) -> Slot:
         """See `sds.rotation.revoke`."""
-        async with self._step():
-            slot = self.book.slot(name)
-            await self._keep(rotation.revoke(self.book, slot.id, self._clock(), override=override))
-            _log.info("authority %s is revoked", slot.id)
-            return self.book.slot(slot.id)
+        whole = self.book.slot(name).id
+        await self._change(lambda book: rotation.revoke(book, whole, self._clock(), override=override))
+        _log.info("authority %s is revoked", whole)
+        return self.book.slot(whole)
 
     async def tick(self, gate: Gate) -> rotation.Step | None:
         """Do what is due by itself: one step. Gives what was done."""
-        step = rotation.due(self.book, self._clock(), gate, self.policy)
+        book = self.book
+        step = rotation.due(book, self._clock(), gate, self.policy)
         if step is None:
             return None
+        try:
+            await self._take_step(step, gate)
+        except RefusedStep:
+            if self.book == book:
+                raise
+            # Another replica took it, or another one, meanwhile: what is due now is asked anew.
+        return step
+
+    async def _take_step(self, step: rotation.Step, gate: Gate) -> None:
         match step.kind:
             case "prepare":
                 await self.prepare()
             case "ask":
-                async with self._step():
-                    await self._keep(rotation.ask(self.book, step.id, self._clock()))
+                await self._change(lambda book: rotation.ask(book, step.id, self._clock()))
             case "activate":
                 if step.alarm:
                     _log.error("authority %s signs now although %s: it has waited long enough", step.id, step.alarm)
                 await self.activate(step.id, gate, override=bool(step.alarm))
             case "revoke":
                 await self.revoke(step.id)
-        return step
 
     # -- what is kept ---------------------------------------------------------------------------------------------
 
     async def _reserve(self, end: dt.datetime) -> None:
         """Keep note that a certificate lives until `end`, before it is signed."""
-        while rotation.reserve(self.book, end) is not self.book:
+        if rotation.reserve(self.book, end) is not self.book:
             try:
-                async with self._step():
-                    await self._keep(rotation.reserve(self.book, end))
+                await self._change(lambda book: rotation.reserve(book, end))
             except (BookUnavailable, UnreadableBook) as error:
                 raise AuthorityUnavailable(f"what is signed has to be noted, and cannot be: {error}") from None
 
@@ -312,6 +347,20 @@ class BuiltinAuthority:
                     self._take(read_book(document, self._keeper.where, self._trust_domain))
                 self._unsure = False
             yield
+
+    async def _change(self, step: Callable[[Book], Book]) -> None:
+        """Take a step from the present book; where another replica was first, from the one that it made.
+
+        Raises:
+            RefusedStep: as the step.
+            BookUnavailable, UnreadableBook: it cannot be kept.
+        """
+        for _ in range(_ATTEMPTS):
+            async with self._step():
+                with contextlib.suppress(BookChanged):
+                    await self._keep(step(self.book))
+                    return
+        raise BookUnavailable(f"{self._keeper.where}: others change the authorities faster than this one can")
 
     async def _keep(self, book: Book) -> None:
         """Keep a book, and from then on do as it says."""
@@ -353,11 +402,11 @@ class BuiltinAuthority:
         root = new_root(self._trust_domain, new_key(self._making.key_type), now=now, lifetime=self._making.root_life)
         return new_slot(root, self._trust_domain, self._sealer, now)
 
-    def _from_chain(self, chain: bytes, now: dt.datetime) -> Slot:
-        if not self.book.request_key:
+    def _from_chain(self, book: Book, chain: bytes, now: dt.datetime) -> Slot:
+        if not book.request_key:
             raise RefusedStep("no intermediate was asked for. First, `fairlead ca request`")
         try:
-            key = read_key(self._sealer.open(self.book.request_key, _purpose(self._trust_domain, "request")))
+            key = read_key(self._sealer.open(book.request_key, _purpose(self._trust_domain, "request")))
             return new_slot(read_signer(chain, key, self._trust_domain), self._trust_domain, self._sealer, now)
         except (SealError, UnusableKey, UnusableAuthority) as error:
             raise RefusedStep(f"the chain cannot be used: {error}") from None

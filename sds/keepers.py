@@ -32,8 +32,15 @@ class BookUnavailable(Exception):  # noqa: N818 - errors are named by what is tr
     """The book cannot be kept now; nothing was changed."""
 
 
+class BookChanged(Exception):  # noqa: N818 - errors are named by what is true
+    """Another replica has written the book since it was loaded here; nothing was changed. Load it, and do it again."""
+
+
 class Keeper(Protocol):
-    """A place for one document, written whole or not at all."""
+    """A place for one document, written whole or not at all.
+
+    One that replicas share writes over nothing but what was loaded or saved here last (check-and-set).
+    """
 
     @property
     def where(self) -> str:
@@ -45,7 +52,7 @@ class Keeper(Protocol):
         ...
 
     async def save(self, document: bytes) -> None:
-        """Keep it, durably once this returns. Raises BookUnavailable."""
+        """Keep it, durably once this returns. Raises BookUnavailable, or BookChanged in a place that is shared."""
         ...
 
 

@@ -5,6 +5,7 @@ Keeping them is for `sds/sealing.py` and what uses it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal, get_args
 
 from cryptography import x509
@@ -66,12 +67,15 @@ class SigningKey:
         return "[redacted]"
 
 
-def request_for(key: SigningKey, identity: SpiffeId | None) -> bytes:
-    """A certificate request (PKCS #10, DER) that asks for an identity and nothing else; None: for whatever is given."""
+def request_for(key: SigningKey, identity: SpiffeId | None, names: Sequence[x509.GeneralName] = ()) -> bytes:
+    """A certificate request (PKCS #10, DER) that asks for an identity and nothing else; None: for whatever is given.
+
+    `names` are a server's, beside its identity.
+    """
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     if identity is not None:
-        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
-        builder = builder.add_extension(names, critical=True)
+        asked = [x509.UniformResourceIdentifier(str(identity)), *names]
+        builder = builder.add_extension(x509.SubjectAlternativeName(asked), critical=True)
     return builder.sign(key.key, key.digest).public_bytes(serialization.Encoding.DER)
 
 

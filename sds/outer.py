@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.authority import AuthorityUnavailable, Issued, RefusedIssue
 from sds.bundle import TrustBundle
-from sds.certificates import checked, fingerprint, to_pem
+from sds.certificates import checked, fingerprint, general_names, to_pem
 from sds.issuing import MAX_REQUEST
 from sds.keys import UnusableKey, check_public_key
 from sds.lint import MALFORMED, lint_authority
@@ -88,10 +88,18 @@ class OuterAuthority(ABC):
         self._listeners.append(changed)
 
 
-def request_pem(request: bytes | None, public_key: Any, identity: SpiffeId, *, names_needed: bool) -> bytes:
+def request_pem(
+    request: bytes | None,
+    public_key: Any,
+    identity: SpiffeId,
+    *,
+    names_needed: bool,
+    dns_names: tuple[str, ...] = (),
+) -> bytes:
     """The caller's request (DER) as PEM.
 
-    `names_needed`: this authority takes the names from the request, so it must ask for the identity and nothing else.
+    `names_needed`: this authority takes the names from the request, so it must ask for the identity, a server's
+    `dns_names`, and nothing else.
 
     Raises:
         RefusedIssue: there is none, it is of another key, or it asks for something else.
@@ -102,7 +110,7 @@ def request_pem(request: bytes | None, public_key: Any, identity: SpiffeId, *, n
         raise RefusedIssue(f"the certificate request has {len(request)} bytes; at most {MAX_REQUEST} are taken")
     try:
         asked = x509.load_der_x509_csr(request)
-        key, valid, uris, others = asked.public_key(), asked.is_signature_valid, *_names(asked)
+        key, valid, names, others = asked.public_key(), asked.is_signature_valid, *_names(asked)
         check_public_key(key)
     except UnusableKey as error:
         raise RefusedIssue(f"the public key cannot be certified: {error}") from None
@@ -110,23 +118,24 @@ def request_pem(request: bytes | None, public_key: Any, identity: SpiffeId, *, n
         raise RefusedIssue("the certificate request cannot be read") from None
     if not valid or key != public_key:
         raise RefusedIssue("the certificate request is not signed with the key that is to be certified")
-    if names_needed and (uris != [str(identity)] or others):
+    wanted = [x509.UniformResourceIdentifier(str(identity)), *general_names(dns_names)]
+    if names_needed and (len(names) != len(wanted) or set(names) != set(wanted) or others):
+        also = f", {', '.join(dns_names)}" if dns_names else ""
         raise RefusedIssue(
-            f"this authority takes names from the request, which must ask for {identity} and nothing else"
+            f"this authority takes names from the request, which must ask for {identity}{also} and nothing else"
         )
     return asked.public_bytes(serialization.Encoding.PEM)
 
 
-def _names(asked: x509.CertificateSigningRequest) -> tuple[list[str], bool]:
-    """The URIs that a request asks for, and whether it asks for anything else."""
-    uris, others = list[str](), bool(asked.subject.rdns)
+def _names(asked: x509.CertificateSigningRequest) -> tuple[list[x509.GeneralName], bool]:
+    """The names that a request asks for, and whether it asks for anything else."""
+    names, others = list[x509.GeneralName](), bool(asked.subject.rdns)
     for extension in asked.extensions:
         if isinstance(extension.value, x509.SubjectAlternativeName):
-            uris += extension.value.get_values_for_type(x509.UniformResourceIdentifier)
-            others |= len(uris) != len(list(extension.value))
+            names += extension.value
         else:
             others = True
-    return uris, others
+    return names, others
 
 
 def read_roots(pem: bytes, trust_domain: TrustDomain) -> tuple[bytes, ...]:
@@ -174,6 +183,27 @@ def answered(
         raise AuthorityUnavailable(f"the authority's answer for {identity} lives longer than was asked for")
     signer = path[0] if path else None
     return checked(to_pem(leaf), b"".join(to_pem(one) for one in path if one not in anchors), identity, signer)
+
+
+def leads_to(chain: bytes, roots: Iterable[bytes]) -> bool:
+    """Whether a certificate (PEM, with what is above it) leads to one of the roots."""
+    leaf, *above = x509.load_pem_x509_certificates(chain)
+    return _path(leaf, above, [x509.load_pem_x509_certificate(root) for root in roots]) is not None
+
+
+def check_names(chain: bytes, dns_names: tuple[str, ...]) -> None:
+    """Judge whether an answer (PEM, the leaf first) has a server's names.
+
+    Raises:
+        AuthorityUnavailable: one is missing, and nobody could connect by it.
+    """
+    wanted = set(general_names(dns_names))
+    if not wanted:
+        return
+    names = x509.load_pem_x509_certificates(chain)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    if missing := wanted - set(names.value):
+        told = ", ".join(sorted(str(name.value) for name in missing))
+        raise AuthorityUnavailable(f"the authority left names out that were asked for: {told}")
 
 
 def _path(

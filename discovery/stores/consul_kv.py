@@ -97,6 +97,21 @@ class Kv:
         with self._explained(writing=True):
             await self.consul.put(_path(key), value, {"cas": "0"})
 
+    async def swap(self, key: str, value: bytes, *, index: int) -> bool:
+        """Write a key that is at an index still, or is not there (0); False where it is not so."""
+        with self._explained(writing=True):
+            return (await self.consul.put(_path(key), value, {"cas": str(index)})).body.strip() == b"true"
+
+    async def write(self, key: str, value: bytes) -> None:
+        """Write a key, whatever is there."""
+        with self._explained(writing=True):
+            await self.consul.put(_path(key), value)
+
+    async def remove(self, key: str) -> None:
+        """Remove a key."""
+        with self._explained(writing=True):
+            await self.consul.delete(_path(key))
+
     async def transact(self, body: bytes) -> bytes | None:
         """Do a whole transaction; None where something in it was not as expected, and nothing was done."""
         with self._explained(writing=True):

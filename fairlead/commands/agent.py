@@ -74,6 +74,7 @@ def agent(
         server=server,
         join=join,
         ca=roots,
+        ca_file=ca,
         socket=socket,
         token_file=token_file,
         server_name=server_name,

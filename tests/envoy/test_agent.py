@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import json
+import os
 import re
 import signal
 import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,3 +109,55 @@ def test_a_join_token_is_good_once_and_an_identity_for_its_own_proxy_alone(child
     assert mesh.serving.client.get("/api/v1/proxies")["items"] == []
     assert token not in mesh.serving.child.log.read_text() + agent.log.read_text() + second.log.read_text()
     assert "PRIVATE KEY" not in mesh.serving.child.log.read_text() + agent.log.read_text()
+
+
+# How PKCS #8 and SEC 1 begin for a P-256 key, which is what an agent makes.
+_DER = (bytes.fromhex("308187020100301306072a8648ce3d0201"), bytes.fromhex("30770201010420"))
+
+
+@pytest.mark.faults
+def test_envoy_reaches_its_control_plane_by_renewed_certificates_of_the_socket_and_no_key_is_in_a_file(
+    children: Children,
+) -> None:
+    port = free_port()
+    mesh = Mesh(children, config(port, start_backend(children, "web")), life=60)
+    agent, socket = mesh.agent("edge")
+    envoy = start_envoy(children, "gateway", "edge", "--agent", str(socket), xds=mesh.xds)
+    children.wait_until(lambda: ask(port, "web").status == 200, what="the route")
+    [first] = {one["serial_number"] for one in _leaves(envoy)}
+    children.wait_until(lambda: first not in str(_leaves(envoy)), what="Envoy to use another certificate", timeout=60)
+    ends = agent.log.read_text().split("until ")[1][:25]
+    children.wait_until(
+        lambda: dt.datetime.now(dt.UTC) > dt.datetime.fromisoformat(ends),
+        what="the first certificate to end",
+        timeout=90,
+    )
+    mesh.serving.child.stop()
+    children.started.remove(mesh.serving.child)
+    mesh.serve("again")
+    # Whoever connects now shows what it has now: the first certificate would be refused.
+    children.wait_until(lambda: len(mesh.serving.client.get("/api/v1/proxies")["items"]) == 1, what="Envoy to return")
+    for running in (agent, envoy.child):
+        written = [path for path in _open_files(running.process.pid) if path.suffix != ".log"]
+        assert written == [], "a file is open for writing that is no log"
+    for path in children.folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        assert b"PRIVATE KEY" not in content, path
+        assert not any(begin in content for begin in _DER), path
+    assert "PRIVATE KEY" not in envoy.get("/config_dump?include_eds")
+
+
+def _leaves(envoy: Any) -> list[Any]:
+    """The certificates that Envoy shows."""
+    return [shown for one in json.loads(envoy.get("/certs"))["certificates"] for shown in one.get("cert_chain", ())]
+
+
+def _open_files(pid: int) -> list[Path]:
+    """The regular files that a process has open for writing, on whatever file system."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            flags = int(Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text().split("flags:")[1].split()[0], 8)
+            if entry.is_file() and flags & os.O_ACCMODE != os.O_RDONLY:
+                found.append(entry.resolve())
+    return found

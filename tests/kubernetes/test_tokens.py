@@ -15,12 +15,13 @@ from discovery.kubernetes.credentials import KubeConfig
 from discovery.kubernetes.token_review import BadTokenError, TokenReviews
 from fairlead.processes import Children, free_port
 from fairlead.tokens import TOKEN_KEYS
-from fairlead.xds_authority import CA_KEY, CONFIG_MAP, SECRET, XdsAuthority
+from fairlead.trust_config_maps import CONFIG_MAP
+from fairlead.xds_authority import SECRET, XdsAuthority
 from sds.bootstrap_authority import AUTHORITY_LIFE, OVERLAP, UnreadableAuthorityError
-from tests.support.agents import Mesh
 from tests.support.api_line import line_to
 from tests.support.kubernetes import PATIENCE, Cluster, eventually
 from tests.support.kubernetes_api import until
+from tests.support.pod_tokens import Mounted, account, bound_token, bundle, token_of
 from tests.support.programs import FAIRLEAD, RunningEnvoy, Serving, answers, ask, start_envoy
 
 ALLOWED = PATIENCE
@@ -31,70 +32,6 @@ async def api(kubeconfig: Path) -> AsyncIterator[Connection]:
     connection = Connection(KubeConfig(str(kubeconfig)))
     yield connection
     await connection.close()
-
-
-def account(cluster: Cluster, namespace: str, name: str) -> None:
-    cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}, namespace=namespace)
-
-
-def token_of(cluster: Cluster, namespace: str, name: str, *, audience: str = "fairlead", **spec: object) -> str:
-    """What the kubelet would put into a pod of that account."""
-    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-    request = {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"audiences": [audience], "expirationSeconds": 600, **spec},
-    }
-    made = cluster.request("POST", path, request)["status"]["token"]
-    assert isinstance(made, str)
-    return made
-
-
-def bound_token(cluster: Cluster, namespace: str) -> str:
-    """A token of the account `edge` as in a pod `edge-1`, which never runs."""
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "edge-1"},
-        "spec": {
-            "serviceAccountName": "edge",
-            "nodeSelector": {"no-such": "node"},
-            "containers": [{"name": "envoy", "image": "none"}],
-        },
-    }
-    [made] = cluster.apply(pod, namespace=namespace)
-    reference = {"kind": "Pod", "apiVersion": "v1", "name": "edge-1", "uid": made["metadata"]["uid"]}
-    return token_of(cluster, namespace, "edge", boundObjectRef=reference)
-
-
-def bundle(cluster: Cluster, namespace: str) -> str:
-    found = cluster.find(f"/api/v1/namespaces/{namespace}/configmaps/{CONFIG_MAP}")
-    return str(found["data"][CA_KEY]) if found is not None else ""
-
-
-class Mounted:
-    """A folder whose files are replaced all at once, as the kubelet replaces those of projected volumes."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._folder.mkdir()
-        self._files: dict[str, str] = {}
-        self._generation = 0
-
-    def put(self, **files: str) -> None:
-        self._generation += 1
-        self._files |= files
-        version = self._folder / f"..{self._generation}"
-        version.mkdir()
-        for name, text in self._files.items():
-            (version / name).write_text(text)
-            if not (self._folder / name).is_symlink():
-                (self._folder / name).symlink_to(f"..data/{name}")
-        (self._folder / "..tmp").symlink_to(version.name)
-        (self._folder / "..tmp").rename(self._folder / "..data")
-
-    def __getitem__(self, name: str) -> str:
-        return str(self._folder / name)
 
 
 class World:
@@ -348,23 +285,3 @@ async def test_a_review_says_which_pod_the_token_is_bound_to_and_ends_with_the_p
     async with asyncio.timeout(ALLOWED):
         while not await refused():  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.2)
-
-
-# -- agents ------------------------------------------------------------------------------------------------------------
-
-
-def test_an_agent_with_a_pods_token_gets_the_identity_of_its_account_and_with_another_token_none(
-    children: Children, cluster: Cluster, namespace: str
-) -> None:
-    account(cluster, namespace, "edge")
-    watched = ["--kubernetes", str(cluster.kubeconfig), "--kubernetes-namespaces", namespace]
-    mesh = Mesh(children, "", arguments=[*watched, "--kubernetes-lease", f"{namespace}/fairlead"])
-    # Where tokens are taken, the server shows a certificate of the authority that the ConfigMap tells of.
-    roots = eventually(lambda: bundle(cluster, namespace) or None, "the ConfigMap")
-    agent, _ = mesh.agent("edge", token=bound_token(cluster, namespace), roots=roots)
-    eventually(lambda: mesh.has_identity(agent), "the agent's certificate")
-    assert f"spiffe://cluster.local/ns/{namespace}/sa/edge" in agent.log.read_text()
-    other = token_of(cluster, namespace, "edge", audience="another")
-    stranger, _ = mesh.agent("edge", token=other, name="stranger", roots=roots)
-    eventually(lambda: "refused: the control plane's log says why" in stranger.log.read_text(), "its refusal")
-    assert not mesh.has_identity(stranger)

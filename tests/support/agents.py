@@ -18,8 +18,18 @@ ROOT = "/api/v1/authority"
 class Mesh:
     """A server with a built-in authority; leaves live for `life` seconds."""
 
-    def __init__(self, children: Children, config: str, *, life: int = 3_600, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        children: Children,
+        config: str,
+        *,
+        life: int = 3_600,
+        arguments: Sequence[str] = (),
+        name: str = "serve",
+    ) -> None:
+        """`name` tells several of them apart."""
         self._children = children
+        self._name = name
         folder = children.folder / "config"
         folder.mkdir(exist_ok=True)
         self.file = folder / "config.yaml"
@@ -29,8 +39,9 @@ class Mesh:
         self._arguments += [*SHORT, str(life), *arguments]
         self.serving = self.serve()
 
-    def serve(self, name: str = "serve") -> Serving:
+    def serve(self, name: str = "") -> Serving:
         """Start the server, again."""
+        name = name or self._name
         env = {"FAIRLEAD_CA_PASSPHRASE": "a passphrase of some length"}
         self.serving = start_serve(
             self._children, *self._arguments, name=name, xds=self.xds, api=self.api, env=env, secure=True
@@ -39,7 +50,7 @@ class Mesh:
 
     def roots(self) -> Path:
         """The roots to believe, as a file."""
-        path = self._children.folder / "roots.pem"
+        path = self._children.folder / f"{self._name}-roots.pem"
         keys = json.loads(self.serving.client.request("GET", f"{ROOT}/bundle").body)["keys"]
         pems = (_pem(certificate) for key in keys for certificate in key.get("x5c", ()))
         path.write_text("".join(pems))
@@ -51,17 +62,19 @@ class Mesh:
         token: str = self.serving.client.request("POST", f"{ROOT}/join-tokens", body=body).json()["token"]
         return token
 
-    def agent(self, account: str, *, token: str = "", name: str = "", roots: str = "") -> tuple[Child, Path]:
-        """An agent with its first certificate, and its socket. `roots` are believed beside those of the authority."""
+    def agent(
+        self, account: str, *, token: str = "", name: str = "", token_file: str = "", ca: str = ""
+    ) -> tuple[Child, Path]:
+        """An agent, and its socket. `token_file` and `ca` are files that others keep, in place of ones of its own."""
         label = name or f"agent-{account}"
-        token_file = self._children.folder / f"{label}.token"
-        token_file.write_text(token or self.join_token(account))
-        token_file.chmod(0o600)
+        if not token_file:
+            own = self._children.folder / f"{label}.token"
+            own.write_text(token or self.join_token(account))
+            own.chmod(0o600)
+            token_file = str(own)
         path = self._children.folder / label / "sds.sock"
         command = [*FAIRLEAD, "agent", "--server", f"127.0.0.1:{self.xds}", "--join", f"127.0.0.1:{self.join}"]
-        believed = self._children.folder / f"{label}.pem"
-        believed.write_text(self.roots().read_text() + roots)
-        command += ["--ca", str(believed), "--token-file", str(token_file), "--socket", str(path)]
+        command += ["--ca", ca or str(self.roots()), "--token-file", token_file, "--socket", str(path)]
         return self._children.start(label, command), path
 
     def has_identity(self, agent: Child) -> bool:

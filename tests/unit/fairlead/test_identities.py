@@ -133,3 +133,16 @@ async def test_it_is_renewed_at_once_when_its_signer_is_tainted() -> None:
     await authority.taint(old)
     await until(lambda: shown(own) != first)
     task.cancel()
+
+
+async def test_it_is_renewed_at_once_when_its_root_is_trusted_no_more_though_nobody_tainted_it() -> None:
+    authority = in_memory(TD, making=Making())
+    own = OwnCertificate(authority, SpiffeId(TD, "/fairlead"))
+    task = await running(own)
+    old = authority.book.active.id
+    first = shown(own)
+    await authority.activate((await authority.prepare()).id, Gate())
+    assert shown(own) == first
+    await authority.revoke(old, override=True)
+    await until(lambda: shown(own) != first)
+    task.cancel()

@@ -35,6 +35,16 @@ def test_it_is_open_when_every_proxy_has_the_bundle() -> None:
     assert found.look(BOTH, 21.0).open
 
 
+def test_a_bundle_that_another_way_has_not_carried_everywhere_is_no_consent() -> None:
+    found, spread = gate(Proxies("a")), set[bytes]()
+    found.wait_for(lambda roots: roots in spread)
+    assert not found.look(BOTH, 20.0).open
+    spread.add(OLD)
+    assert not found.look(BOTH, 21.0).open
+    spread.add(BOTH)
+    assert found.look(BOTH, 22.0).open
+
+
 def test_a_bundle_that_is_not_out_yet_is_no_consent() -> None:
     found = gate(Proxies("a"))
     assert not found.look(b"newer", 20.0).open

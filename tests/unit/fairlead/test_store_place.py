@@ -45,7 +45,6 @@ def test_what_names_no_prefix_is_refused_with_the_form(store: str) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"ca": "store"}, "each replica another authority"),
         ({"store_cert": "c.pem"}, "belong together"),
         ({"store_ca": "ca.pem"}, r"consul\+https"),
         ({"store_token_file": "/nowhere/token"}, "cannot be read"),

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.authority import AuthorityUnavailable, RefusedIssue
-from sds.certificates import Signer, to_pem
+from sds.certificates import Signer, general_names, to_pem
 from sds.keys import new_key, request_for
 from sds.kubernetes_csr import PATH, KubernetesAuthority
 from sds.lifetimes import Lifetimes
@@ -200,7 +200,9 @@ def test_a_request_of_a_version_that_does_not_exist_is_refused() -> None:
 
 
 class _ApiError(Exception):
-    pass
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        self.status = int(words.partition(":")[0])
 
 
 class Api:
@@ -211,6 +213,9 @@ class Api:
         self.signer = signer
         self.denies = ""
         self.fails = False
+        self.leaves_names_out = False
+        self.writes_between = 0
+        """How many approvals find that somebody else has written to the request since it was read."""
         self.seen: list[Any] = []
 
     async def request(self, method: str, path: str, *, body: bytes | None = None) -> bytes:
@@ -226,6 +231,12 @@ class Api:
                 self.seen.append(value)
             case "PUT":
                 assert path.endswith("/approval")
+                present = self.objects[name]["metadata"]
+                if self.writes_between:
+                    self.writes_between -= 1
+                    present["resourceVersion"] = str(int(present["resourceVersion"]) + 1)
+                if value["metadata"]["resourceVersion"] != present["resourceVersion"]:
+                    raise _ApiError("409: the object has been modified")
                 self.objects[name] = value
                 self._sign(value)
             case "DELETE":
@@ -240,7 +251,9 @@ class Api:
         names = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         [uri] = names.get_values_for_type(x509.UniformResourceIdentifier)
         life = dt.timedelta(seconds=value["spec"]["expirationSeconds"])
-        chain = self.signer.issue(asked.public_key(), SpiffeId.parse(uri), now=clock(), lifetime=life).chain
+        dns = () if self.leaves_names_out else tuple(names.get_values_for_type(x509.DNSName))
+        identity = SpiffeId.parse(uri)
+        chain = self.signer.issue(asked.public_key(), identity, now=clock(), lifetime=life, dns_names=dns).chain
         value["status"]["certificate"] = base64.b64encode(chain).decode()
 
 
@@ -294,9 +307,38 @@ async def test_a_request_for_somebody_else_never_reaches_the_cluster(tmp_path: P
     with pytest.raises(RefusedIssue):
         await authority.issue(asks.public_key, REVIEWS, request=asks.request)
     good = caller(REVIEWS)
-    with pytest.raises(RefusedIssue, match="beside it"):
+    with pytest.raises(RefusedIssue, match=r"must ask for .*, a\.b and nothing else"):
         await authority.issue(good.public_key, REVIEWS, dns_names=("a.b",), request=good.request)
     assert api.seen == []
+
+
+async def test_a_request_that_others_write_to_meanwhile_is_approved_as_what_it_has_become(tmp_path: Path) -> None:
+    api = Api()
+    authority = await signed_in(api, tmp_path)
+    api.writes_between = 3
+    asks = caller(REVIEWS)
+    issued = await authority.issue(asks.public_key, REVIEWS, request=asks.request)
+    assert x509.load_pem_x509_certificates(issued.chain)[0].public_key() == asks.public_key
+    api.writes_between = 1_000
+    with pytest.raises(AuthorityUnavailable, match="written to faster than it can be approved"):
+        await authority.issue(asks.public_key, REVIEWS, request=asks.request)
+    assert api.objects == {}
+
+
+async def test_a_server_of_ours_gets_its_names_where_its_request_asks_for_them(tmp_path: Path) -> None:
+    api = Api()
+    authority = await signed_in(api, tmp_path)
+    key, names = new_key(), ("fairlead.home.svc",)
+    request = request_for(key, REVIEWS, general_names(names))
+    issued = await authority.issue(key.public_key, REVIEWS, dns_names=names, request=request)
+    leaf = x509.load_pem_x509_certificates(issued.chain)[0]
+    found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert found.get_values_for_type(x509.DNSName) == ["fairlead.home.svc"]
+    with pytest.raises(RefusedIssue, match="and nothing else"):
+        await authority.issue(key.public_key, REVIEWS, request=request)
+    api.leaves_names_out = True
+    with pytest.raises(AuthorityUnavailable, match=r"left names out that were asked for: fairlead\.home\.svc"):
+        await authority.issue(key.public_key, REVIEWS, dns_names=names, request=request)
 
 
 async def test_new_roots_in_the_file_are_trusted(tmp_path: Path) -> None:
