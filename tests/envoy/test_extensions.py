@@ -145,6 +145,45 @@ def test_what_follows_an_extension_that_held_a_request_back_is_not_passed_by(tmp
             assert (echoed["headers"]["x-processed"], echoed["headers"]["x-lua"]) == ("/here", "after")
 
 
+def test_a_body_is_counted_and_kept_whole_while_a_processor_holds_the_request_back(
+    tmp_path: Path, backend: Server
+) -> None:
+    port, most = free_port(), 2_000_000
+    with processor() as beside:
+        text = gateway(port) + service("echo", backend.server_port) + service("beside", beside.port)
+        text += route(rules("all"), hosts="['*.example.com', a.example.org]")
+        asked = {"backend": {"name": "beside", "port": 80}, "messageTimeout": "5s"}
+        override = [{"statuses": ["413"], "body": "too much"}]
+        text += policy(
+            "all", extensions=[{"extProc": asked}], requestBuffer={"maxBytes": most}, responseOverrides=override
+        )
+        with serving(text, tmp_path):
+            for host in ("a.example.com", "a.example.org"):
+                assert raw(port, "/", "POST", b"x" * most, host=host, rule="all")[0] == 200
+                status, _, body = raw(port, "/", "POST", b"x" * (most + 1), host=host, rule="all")
+                assert (status, body) == (413, b"too much")
+    assert [one["headers"]["content-length"] for one in backend.seen] == [str(most)] * 2
+    assert all(one["headers"]["x-processed"] == "/" for one in backend.seen)
+
+
+def test_a_wildcards_host_has_its_scripts_and_modules_and_goes_without_grpc_web(
+    tmp_path: Path, backend: Server
+) -> None:
+    port, file = free_port(), tmp_path / "module.wasm"
+    file.write_bytes(module())
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(rules("coded", "plain"), hosts="['*.example.com', a.example.org]")
+    code = [{"lua": {"inline": MARK.format("yes")}}, {"wasm": {"file": str(file)}}]
+    text += policy("coded", extensions=code, grpcWeb=False)
+    with running(with_code(text), tmp_path):
+        for host in ("a.example.com", "A.Example.com", "a.example.org"):
+            for rule, found, arrives in (("coded", ("yes", "yes"), "grpc-web+proto"), ("plain", (None, None), "grpc")):
+                sent = {"host": host, "rule": rule, "content_type": "application/grpc-web+proto"}
+                _, headers, _ = raw(port, "/", "POST", b"12345", **sent)
+                assert (headers.get("x-lua"), headers.get("x-wasm")) == found
+                assert backend.seen[-1]["headers"]["content-type"] == f"application/{arrives}"
+
+
 def test_where_a_processor_is_away_requests_fail_unless_they_may_pass(tmp_path: Path, backend: Server) -> None:
     port, nobody = free_port(), free_port()
     text = gateway(port) + service("echo", backend.server_port) + service("beside", nobody)
