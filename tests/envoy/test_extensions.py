@@ -16,6 +16,7 @@ from mesh.model import AUDIENCES, MESH, Connected, MeshSettings
 from mesh.tables import Change, Engine
 from tests.envoy.test_envoy_patch import put, put_shop
 from tests.envoy.test_route_policy import policy, raw, rules
+from tests.support.dynamic_module import SEARCH_PATH, built
 from tests.support.ext_proc import processor
 from tests.support.model import declared, objects
 from tests.support.programs import Serving, ask, reached, start_backend, start_envoy, start_serve
@@ -221,6 +222,53 @@ def test_code_that_envoy_refuses_stops_its_own_route_and_nothing_else(children: 
     bad = {"targetRefs": [target], "extensions": [{"wasm": {"file": "/nowhere/x.wasm"}}]}
     put(serving, "RoutePolicy", "routepolicies", "code", bad)
     children.wait_until(lambda: ask(port, HOST, "/coded").status == 500, what="the absent module", timeout=30)
+    assert ask(port, HOST).status == 200
+
+
+def test_a_dynamic_module_runs_for_its_route_however_its_host_is_found(
+    tmp_path: Path, backend: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SEARCH_PATH, str(built(tmp_path / "modules")))
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(rules("marked", "named", "plain"), hosts="['*.example.com', a.example.org]")
+    text += policy("marked", extensions=[{"dynamicModule": {"name": "mark", "filter": "f", "config": "yes"}}])
+    text += policy("named", extensions=[{"dynamicModule": {"name": "mark", "filter": "f"}}])
+    with running(with_code(text), tmp_path):
+        for host in ("a.example.com", "A.Example.com", "a.example.org"):
+            for rule, found in (("marked", "yes"), ("named", "f"), ("plain", None)):
+                _, headers, arrived = get(port, "/", host, rule=rule)
+                assert (headers.get("x-module"), arrived["headers"].get("x-module")) == (found, found)
+
+
+def test_a_dynamic_module_that_cannot_be_had_stops_its_own_route_and_nothing_else(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SEARCH_PATH, str(built(tmp_path / "modules")))
+    port = port_of()
+    serving = start_serve(children, "--route-code")
+    put_shop(serving, start_backend(children, "shop"), port)
+    both = [
+        {"name": "coded", "matches": [{"path": {"value": "/coded"}}], "backendRefs": [{"name": "shop", "port": 80}]},
+        {"name": "plain", "backendRefs": [{"name": "shop", "port": 80}]},
+    ]
+    put(serving, "HTTPRoute", "httproutes", "shop", {"parentRefs": [{"name": "edge"}], "rules": both})
+    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "shop", "sectionName": "coded"}
+
+    def put_module(**module: str) -> None:
+        spec = {"targetRefs": [target], "extensions": [{"dynamicModule": module}]}
+        put(serving, "RoutePolicy", "routepolicies", "code", spec)
+
+    put_module(name="nowhere")
+    start_envoy(children, "gateway", "edge", xds=serving.xds)
+    children.wait_until(lambda: "libnowhere.so" in _programmed(serving), what="the absent module", timeout=30)
+    children.wait_until(lambda: reached(port, HOST), what="the other rule")
+    assert ask(port, HOST, "/coded").status == 500
+    put_module(name="mark", config="good")
+    children.wait_until(lambda: get(port, "/coded", HOST)[1].get("x-module") == "good", what="the module")
+    put_module(name="mark", config="bad")
+    children.wait_until(lambda: "initialize" in _programmed(serving), what="the refused configuration", timeout=30)
+    children.wait_until(lambda: ask(port, HOST, "/coded").status == 500, what="the route to stop")
     assert ask(port, HOST).status == 200
 
 
