@@ -130,6 +130,8 @@ def _check_hash_on(item: HashOn, path: str, report: Report) -> None:
     if len([value for value in given if value is not None]) != 1:
         message = "it must have exactly one of header, cookie, queryParameter and sourceIp"
         report.error("InvalidCombination", path, message, "write one item for each thing to hash by")
+    if item.cookie is not None:
+        check_not_endless(item.cookie.ttl, f"{path}.cookie.ttl", report)
 
 
 def _check_locality(locality: LocalityPolicy, path: str, report: Report) -> None:
@@ -167,6 +169,7 @@ def _check_circuit_breaker(breaker: CircuitBreaker, path: str, report: Report) -
 def _check_outlier_detection(outlier: OutlierDetection, path: str, report: Report) -> None:
     for name in ("interval", "base_ejection_time", "max_ejection_time"):
         check_positive(getattr(outlier, name), f"{path}.{camel(name)}", report)
+    check_not_endless(outlier.max_ejection_time_jitter, f"{path}.maxEjectionTimeJitter", report)
     base, longest = outlier.base_ejection_time, outlier.max_ejection_time
     if base is not None and longest is not None and milliseconds(base) > milliseconds(longest):
         message = "the first ejection is longer than the longest"
@@ -183,6 +186,7 @@ def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
         report.error("InvalidCombination", path, message, "write one; for another add a second health check")
     for name in ("interval", "timeout", "unhealthy_interval", "no_traffic_interval"):
         check_positive(getattr(check, name), f"{path}.{camel(name)}", report)
+    check_not_endless(check.initial_jitter, f"{path}.initialJitter", report)
     if check.http is not None:
         if not check.http.path.startswith("/"):
             report.error("InvalidFormat", f"{path}.http.path", "a path begins with '/'", "write it as in `/healthz`")
@@ -211,6 +215,7 @@ def _check_timeouts(timeouts: TrafficTimeouts, path: str, report: Report) -> Non
 def _check_retry(retry: TrafficRetry, timeouts: TrafficTimeouts | None, path: str, report: Report) -> None:
     if retry.backoff is not None:
         check_positive(retry.backoff.base, f"{path}.backoff.base", report)
+        check_not_endless(retry.backoff.max, f"{path}.backoff.max", report)
         longest = retry.backoff.max
         if longest is not None and milliseconds(longest) < milliseconds(retry.backoff.base):
             report.error("OutOfRange", f"{path}.backoff.max", "it is shorter than `base`", "make it at least `base`")
