@@ -14,6 +14,9 @@ WORKERS ?= 3
 KEEP ?=
 ROW ?=
 TIME ?= 60
+NODE ?=
+# What is said on make's command line; that of the shell may be of a cluster that no demo should be shown in.
+ASKED_KUBECONFIG := $(if $(filter command,$(origin KUBECONFIG)),$(KUBECONFIG))
 
 .PHONY: help
 help: ## list the targets
@@ -35,8 +38,10 @@ demo-rollout: $(READY) ## rollouts: a good version promoted, a bad one taken bac
 	@exec $(BIN)/fairlead demo --rollout $(if $(KEEP),--keep)
 
 .PHONY: demo-consul
-demo-consul: $(READY) ## the same for Consul: health, drain, canary by tag, failover; the consul on PATH, or Debian's
-	@exec $(BIN)/fairlead demo --consul "$$($(BIN)/python -m tests.support.consul)" $(if $(KEEP),--keep)
+demo-consul: $(READY) ## the same for Consul: health, drain, canary by tag, move, failover; KUBECONFIG=… or NODE=1: out of pods
+	@kubeconfig="$$($(BIN)/python -m tests.support.demo_cluster "$(ASKED_KUBECONFIG)" "$(NODE)")"; \
+	exec $(BIN)/fairlead demo --consul "$$($(BIN)/python -m tests.support.consul)" \
+		$${kubeconfig:+--kubeconfig "$$kubeconfig"} $(if $(KEEP),--keep)
 
 .PHONY: test
 test: $(READY) ## all tests that need no root, in under 10 minutes on 2 cores

@@ -18,6 +18,7 @@ from fairlead.errors import UsageError
 from fairlead.settings import Settings
 from mesh.needs import Needs
 from mesh.tables import Commit
+from mesh.validations.regexes import fault
 
 if TYPE_CHECKING:
     from discovery.consul.http import Target
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from fairlead.consul_registrations import ConsulRegistrations
 
 _FILES = ("consul_token_file", "consul_ca", "consul_cert", "consul_key")
-_MORE = (*_FILES, "consul_datacenters", "consul_partition", "consul_query_namespace")
+_MORE = (*_FILES, "consul_datacenters", "consul_exclude", "consul_partition", "consul_query_namespace")
 
 
 def check(settings: Settings) -> None:
@@ -53,10 +54,21 @@ def check(settings: Settings) -> None:
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             raise UsageError(f"{_flag(name)}: there is no file {path}. Fix: name a file that exists")
+    _check_choice(settings)
+    _need_client("--consul")
+
+
+def _check_choice(settings: Settings) -> None:
+    """See that what is to be read can be named so."""
     for name in settings.consul_datacenters:
         if settings.consul_datacenters.count(name) > 1 or not name or not name.isprintable():
             raise UsageError(f"--consul-datacenters: {name!r} is empty or stands twice. Fix: name each once")
-    _need_client("--consul")
+    for expression in settings.consul_exclude:
+        if why := fault(expression):
+            raise UsageError(f"--consul-exclude: {expression!r}: {why}. Fix: write it in RE2's syntax")
+    if "*" in (settings.consul_query_namespace, settings.consul_partition):
+        flag = _flag("consul_query_namespace" if settings.consul_query_namespace == "*" else "consul_partition")
+        raise UsageError(f"{flag}: Consul's catalog is asked for one at a time, and not for '*'. Fix: name one")
 
 
 def check_url(url: str, flag: str) -> None:
@@ -96,6 +108,7 @@ def plan(settings: Settings) -> Plan:
         datacenters=settings.consul_datacenters,
         namespace=settings.consul_namespace,
         unhealthy=settings.consul_unhealthy,
+        exclude=settings.consul_exclude,
         polls=settings.consul_polls,
         reads=settings.consul_reads,
         max_stale=settings.consul_max_stale,

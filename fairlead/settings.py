@@ -95,9 +95,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     consul_cert: Annotated[str, _about("PEM file with the certificate that such an agent asks for.")] = ""
     consul_key: Annotated[str, _about("PEM file with the key of `consul_cert`.")] = ""
     consul_partition: Annotated[str, _about("The admin partition to read, where Consul has them.")] = ""
-    consul_query_namespace: Annotated[
-        str, _about("The namespace of Consul's own to read, where Consul has them; `*`: all.")
-    ] = ""
+    consul_query_namespace: Annotated[str, _about("The namespace of Consul's own to read, where Consul has them.")] = ""
+    consul_exclude: Annotated[
+        tuple[str, ...],
+        _about(
+            "Services to leave out: an expression of RE2 for the whole name, like `.*-test`; may be given several"
+            " times."
+        ),
+    ] = ()
     consul_reads: Annotated[
         Literal["default", "stale", "consistent", "cached"],
         _about(

@@ -12,6 +12,8 @@
   Consul, where Consul has them, else the configured one.
 - The address is the instance's, else the node's; of another datacenter that of the WAN, where one is told. A host name
   is left out, for Envoy takes addresses only.
+- A service whose whole name matches one of the expressions to leave out is not looked at. `consul` always is: that it
+  is there tells that our token sees all.
 - The region is the node's meta key `region`, else its datacenter; the zone is its meta key `zone`.
 """
 
@@ -22,6 +24,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 import msgspec
+import re2
 
 from discovery.consul.wire import Entry, Weights
 from mesh.model import DiscoveredEndpoints, DiscoveredService, Endpoint, Locality, Protocol, ServicePort
@@ -31,6 +34,7 @@ from mesh.validations.metadata import is_dns_label
 PORT_KEY = "fairlead-port"
 PROTOCOL_KEY = "fairlead-protocol"
 NAMESPACE_KEY = "fairlead-namespace"
+CONSULS_OWN = "consul"
 DEFAULT_PORT = 80
 PROTOCOLS: dict[str, Protocol] = {"http": "HTTP", "http2": "HTTP2", "grpc": "GRPC", "tls": "TLS", "tcp": "TCP"}
 _HIGHEST = 65535
@@ -40,16 +44,25 @@ _CONSULS_DEFAULT = "default"
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """How a datacenter's instances are taken. `remote`: it is another one than the agent's; `priority` as in Envoy."""
+    """How a datacenter's services are taken. `remote`: it is another one than the agent's; `priority` as in Envoy.
+
+    `exclude`: expressions of RE2, for the whole name of services to leave out.
+    """
 
     namespace: str = "default"
     priority: int = 0
     remote: bool = False
     unhealthy: bool = False
+    exclude: tuple[str, ...] = ()
 
 
 _PLAIN = Rule()
 Rows = tuple[DiscoveredService, DiscoveredEndpoints]
+
+
+def is_left_out(name: str, rule: Rule) -> bool:
+    """Whether a service is not wanted."""
+    return name != CONSULS_OWN and any(re2.fullmatch(expression, name) for expression in rule.exclude)
 
 
 def rows(entries: Iterable[Entry], rule: Rule = _PLAIN) -> Mapping[str, Rows]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from discovery.consul.catalog import Rows, Rule
+from discovery.consul.catalog import CONSULS_OWN, Rows, Rule, is_left_out
 from mesh.model import (
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
@@ -32,7 +32,6 @@ from mesh.tables import Change
 from mesh.validations.metadata import is_dns_label
 
 DOUBT_SECONDS = 30.0
-CONSULS_OWN = "consul"
 
 
 class Datacenter:
@@ -106,7 +105,7 @@ class Datacenter:
 
     def listed(self, names: Iterable[str], now: float, *, went_back: bool = False, same_index: bool = False) -> None:
         """These are all services that there are; `same_index`: nothing has changed in Consul since it was last told."""
-        listed = frozenset(names)
+        listed = frozenset(name for name in names if not is_left_out(name, self.rule))
         found = {sys.intern(name) for name in listed if is_dns_label(name)}
         self.odd_names = tuple(sorted(listed - found))
         self._listed = found

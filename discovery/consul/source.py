@@ -48,14 +48,15 @@ _FORBIDDEN = 403
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be read, and how. `datacenters`: others than the agent's own, in order, or `all`.
 
-    `namespace` is that of services which say nothing; `unhealthy` keeps critical instances (see `catalog`). `polls` is
-    how many queries may be open at once; `reads` and `max_stale` see `Reading`. `optional`: the program may start
-    though nothing was ever seen.
+    `namespace` is that of services which say nothing; `unhealthy` keeps critical instances, `exclude` leaves services
+    out (see `catalog`). `polls` is how many queries may be open at once; `reads` and `max_stale` see `Reading`.
+    `optional`: the program may start though nothing was ever seen.
     """
 
     datacenters: tuple[str, ...] = ()
     namespace: str = "default"
     unhealthy: bool = False
+    exclude: tuple[str, ...] = ()
     polls: int = 150
     reads: Reads = "default"
     max_stale: float = 30.0
@@ -154,7 +155,9 @@ class ConsulSource:
 
     def _rule(self, name: str, priority: int) -> Rule:
         plan = self._plan
-        return Rule(plan.namespace, priority=priority, remote=bool(name), unhealthy=plan.unhealthy)
+        return Rule(
+            plan.namespace, priority=priority, remote=bool(name), unhealthy=plan.unhealthy, exclude=plan.exclude
+        )
 
     async def _add(self, name: str, priority: int) -> None:
         source = f"{SOURCE}:{name}" if name else SOURCE

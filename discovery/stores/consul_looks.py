@@ -2,7 +2,9 @@
 
 It waits for the objects' prefix to stir, a question with a short answer, and reads what the writers' pages
 (`consul_journal.py`) name. All objects are read at the start, after every failure, where the pages do not account for
-what stirred, and once more `VERIFY_SECONDS` after a change: a person's write may have been hidden behind one of ours.
+what stirred, and once more some time after a change: a person's write may have been hidden behind one of ours. Consul
+tells no more of a prefix than its newest index, so reading all is the only way to see that; how soon it is done is in
+proportion to how much that is.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ from discovery.stores.consul_values import Layout, Pair
 from discovery.stores.store import Event
 
 VERIFY_SECONDS = 15.0
+"""So long after a change all is read at the latest."""
+VERIFY_BYTES_PER_SECOND = 250_000
+"""How much may be read for that while changes do not end: 100 kB are read every half second, 4 MB every 15."""
+_VERIFY_SOONEST = 0.5
 MOST_READ = 250
 """Objects read one by one; more are not worth it."""
 _DECODE_IN_THREAD = 128 * 1024  # bytes of values that are too many to decode between two requests
@@ -47,6 +53,7 @@ class Looks:
         self._feed = Feed(layout, after=after)
         self._journal = Reading()
         self._verify_at = math.inf
+        self._verify_after = VERIFY_SECONDS
 
     def patience(self, now: float) -> float:
         """How long a look may wait for news."""
@@ -65,7 +72,7 @@ class Looks:
                 found = await self._named(marker, stirred)
                 if found is not None:
                     state.answered(stirred, loop.time())
-                    self._verify_at = min(self._verify_at, loop.time() + VERIFY_SECONDS)
+                    self._verify_at = min(self._verify_at, loop.time() + self._verify_after)
                     return await self._events(found, whole=False)
         return await self._whole(state)
 
@@ -82,7 +89,9 @@ class Looks:
         index, found = await self._kv.whole(self._layout.objects)
         self._believe(next((pair for pair in found if pair.key == self._layout.marker), None))
         self._journal.whole(pages)
+        size = sum(len(pair.key) + len(pair.value or b"") for pair in found)
         self._verify_at = math.inf
+        self._verify_after = min(VERIFY_SECONDS, max(_VERIFY_SOONEST, size / VERIFY_BYTES_PER_SECOND))
         state.answered(index, asyncio.get_running_loop().time())
         return await self._events(found, whole=True)
 

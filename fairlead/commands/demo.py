@@ -15,6 +15,7 @@ from fairlead.errors import CommandError, UsageError
 from fairlead.output import Format, OutputOption, emit
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
     from pathlib import Path
 
     from fairlead.demo.scene import Ports
@@ -31,12 +32,17 @@ app = command_app()
         "fairlead demo --rollout",
         "fairlead demo -o json",
         "fairlead demo --consul consul",
+        "fairlead demo --consul consul --kubeconfig ~/.kube/config",
     )
 )
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
     consul: Annotated[
         str, typer.Option(metavar="PROGRAM", help="Show discovery in Consul instead, with this `consul` program.")
+    ] = "",
+    kubeconfig: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="With --consul: a service moves out of this real Kubernetes, not of a file."),
     ] = "",
     rollout: Annotated[
         bool, typer.Option("--rollout", help="Show rollouts instead: a good version promoted, a bad one taken back.")
@@ -49,6 +55,7 @@ def demo(
     """
     import tempfile
     import time
+    from contextlib import ExitStack
     from pathlib import Path
 
     from fairlead.demo.scene import choose_ports
@@ -56,16 +63,29 @@ def demo(
 
     if consul and rollout:
         raise UsageError("--consul and --rollout are two demos. Fix: one after the other")
+    if kubeconfig and not consul:
+        raise UsageError("--kubeconfig is for --consul. Fix: give both, or neither")
     for ending in (signal.SIGTERM, signal.SIGHUP):  # a terminal that closes says SIGHUP
         signal.signal(ending, _ended)
     tell = _teller(to_stdout=output is Format.table)
     started = time.monotonic()
     claims: list[Claim] = []
-    with tempfile.TemporaryDirectory(prefix="fairlead-demo-") as name, Children(Path(name)) as children:
+    with (
+        tempfile.TemporaryDirectory(prefix="fairlead-demo-") as name,
+        Children(Path(name)) as children,
+        ExitStack() as stack,
+    ):
         ports = choose_ports()
         cast = "sample backends, Consul, Fairlead, and Envoy" if consul else "sample backends, Fairlead, and Envoy"
         tell(f"Starting {cast} as the gateway …", "")
-        for number, chapter in enumerate(_chapters(Path(name), children, ports, consul=consul, rollout=rollout), 1):
+        chapters = (
+            _consul_chapters(Path(name), children, ports, stack, consul=consul, kubeconfig=kubeconfig)
+            if consul
+            else _chapters(Path(name), children, ports, rollout=rollout)
+        )
+        if consul and not kubeconfig:
+            tell("A service moves to Consul from a file. --kubeconfig FILE moves it out of a real Kubernetes.", "")
+        for number, chapter in enumerate(chapters, 1):
             claim = chapter()
             claims.append(claim)
             tell(f"\n{number}. {claim.title}: {'yes' if claim.ok else 'NO'}", "bold green" if claim.ok else "bold red")
@@ -83,23 +103,28 @@ def demo(
         raise CommandError("the demo's claims are not all true; what is not is marked NO above")
 
 
-def _chapters(
-    folder: Path, children: Children, ports: Ports, *, consul: str, rollout: bool
+def _consul_chapters(
+    folder: Path, children: Children, ports: Ports, stack: ExitStack, *, consul: str, kubeconfig: str
 ) -> Iterator[Callable[[], Claim]]:
+    """Raise the curtain of the demo with Consul, and give its chapters; `stack` takes away what it made elsewhere."""
+    import shutil
+
+    from fairlead.demo import consul_story
+    from fairlead.demo.consul_homes import FileHome, KubernetesHome
+    from fairlead.demo.consul_scene import ConsulScene
+
+    binary = shutil.which(consul)
+    if binary is None:
+        raise UsageError(f"--consul: there is no program {consul!r}. Fix: name one, or install Consul")
+    home = KubernetesHome(kubeconfig) if kubeconfig else FileHome()
+    stack.callback(home.close)
+    stage = ConsulScene(folder, children, ports, binary=binary, home=home)
+    stage.raise_curtain()
+    yield from (partial(chapter, stage) for chapter in consul_story.CHAPTERS)
+
+
+def _chapters(folder: Path, children: Children, ports: Ports, *, rollout: bool) -> Iterator[Callable[[], Claim]]:
     """Raise the curtain, and give the chapters of the story one after the other."""
-    if consul:
-        import shutil
-
-        from fairlead.demo import consul_story
-        from fairlead.demo.consul_scene import ConsulScene
-
-        binary = shutil.which(consul)
-        if binary is None:
-            raise UsageError(f"--consul: there is no program {consul!r}. Fix: name one, or install Consul")
-        stage = ConsulScene(folder, children, ports, binary=binary)
-        stage.raise_curtain()
-        yield from (partial(chapter, stage) for chapter in consul_story.CHAPTERS)
-        return
     if rollout:
         from fairlead.demo import rollout_story
 

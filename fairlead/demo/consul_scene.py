@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from fairlead.client import Client
+from fairlead.demo.consul_homes import Home
 from fairlead.demo.scene import Ports
 from fairlead.demo.traffic import Visitor
 from fairlead.errors import CommandError
@@ -27,6 +28,7 @@ SUBSETS: Mapping[str, Mapping[str, str]] = {
     "stable": {"version": "v1"},
     "canary": {"canary": "true"},
     "in-file": {"home": "file"},
+    "in-kubernetes": {"home": "kubernetes"},
     "in-consul": {"home": "consul"},
 }
 _KINDS = ("http", "dns", "serf-lan", "serf-wan", "server")
@@ -92,7 +94,9 @@ class Datacenter:
 class ConsulScene:
     """Everything that runs, and how to talk to it."""
 
-    def __init__(self, folder: Path, children: Children, ports: Ports, *, binary: str) -> None:
+    def __init__(self, folder: Path, children: Children, ports: Ports, *, binary: str, home: Home) -> None:
+        """`home` is where the service lives before it moves to Consul."""
+        self.home = home
         self.folder = folder
         self.config = folder / "config"
         self.children = children
@@ -108,6 +112,7 @@ class ConsulScene:
     def raise_curtain(self) -> None:
         """Start everything, and wait until a request through Envoy is answered."""
         self.config.mkdir()
+        self.home.prepare()
         self.east = Datacenter(self.children, self.binary, "east")
         self.west = Datacenter(self.children, self.binary, "west", join=self.east)
         for asked in ("east", "west"):
@@ -149,27 +154,27 @@ class ConsulScene:
     def publish(self) -> None:
         """Write the config objects: a new file in the old one's place, as editors do."""
         subsets = [
-            _object("ServiceSubset", name, {"service": "reviews", "labels": dict(labels)})
+            self._object("ServiceSubset", name, {"service": "reviews", "labels": dict(labels)})
             for name, labels in SUBSETS.items()
         ]
-        documents = [_gateway(self.ports.gateway), _route(self._backends), *subsets]
+        documents = [self._gateway(), self._route(), *subsets]
         if self._in_file:
             ends = [
                 {"address": "127.0.0.1", "ports": {"http": each.port}, "labels": {"home": "file", "version": "v1"}}
                 for each in self._in_file
             ]
             spec = {"ports": [{"name": "http", "port": 80, "protocol": "HTTP"}], "endpoints": ends}
-            documents.append(_object("Service", "reviews", spec))
+            documents.append(self._object("Service", "reviews", spec))
         new = self.config / ".config.yaml.new"
         new.write_text("\n---\n".join(map(json.dumps, documents)))
         new.replace(self.config / "config.yaml")
 
     def _is_routed(self) -> bool:
         try:
-            shown = self.client.get("/api/v1/namespaces/default/httproutes/reviews")
+            shown = self.client.get(f"/api/v1/namespaces/{self.home.namespace}/httproutes/reviews")
         except CommandError:
             return False
-        done = self.client.get("/api/v1/distribution/HTTPRoute/default/reviews")["done"]
+        done = self.client.get(f"/api/v1/distribution/HTTPRoute/{self.home.namespace}/reviews")["done"]
         named = [(one["name"], one.get("weight", 1)) for one in shown["spec"]["rules"][0]["backendRefs"]]
         return bool(done) and named == [(one["name"], one.get("weight", 1)) for one in self._backends]
 
@@ -178,7 +183,7 @@ class ConsulScene:
             "fairlead",
             [
                 *(sys.executable, "-m", "fairlead", "serve", "--insecure-xds", "--files", str(self.config)),
-                *("--consul", self.east.client.server, "--consul-datacenters", "west"),
+                *("--consul", self.east.client.server, "--consul-datacenters", "west", *self.home.flags),
                 *("--store", f"sqlite:{self.folder / 'fairlead.db'}", "--drain-time", "1"),
                 *("--xds", f"127.0.0.1:{self.ports.xds}", "--api", f"127.0.0.1:{self.ports.api}"),
             ],
@@ -197,6 +202,7 @@ class ConsulScene:
             "envoy",
             [
                 *(sys.executable, "-m", "fairlead", "envoy", "gateway", "--name", "edge", "--instance", "demo"),
+                *("--namespace", self.home.namespace),
                 *("--xds", f"127.0.0.1:{self.ports.xds}", "--admin-port", str(self.ports.admin)),
                 *("--", "--concurrency", "2", "--log-level", "warning"),
             ],
@@ -209,18 +215,16 @@ class ConsulScene:
         except OSError:
             return False
 
+    def _object(self, kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        ours = kind in ("Service", "ServiceSubset")
+        version = "fairlead.dev/v1alpha1" if ours else "gateway.networking.k8s.io/v1"
+        metadata = {"name": name, "namespace": self.home.namespace}
+        return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
 
-def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    ours = kind in ("Service", "ServiceSubset")
-    version = "fairlead.dev/v1alpha1" if ours else "gateway.networking.k8s.io/v1"
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+    def _gateway(self) -> dict[str, Any]:
+        listeners = [{"name": "http", "port": self.ports.gateway, "protocol": "HTTP"}]
+        return self._object("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
 
-
-def _gateway(port: int) -> dict[str, Any]:
-    listeners = [{"name": "http", "port": port, "protocol": "HTTP"}]
-    return _object("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
-
-
-def _route(backends: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    rules = [{"backendRefs": list(backends)}]
-    return _object("HTTPRoute", "reviews", {"parentRefs": [{"name": "edge"}], "hostnames": [HOST], "rules": rules})
+    def _route(self) -> dict[str, Any]:
+        spec = {"parentRefs": [{"name": "edge"}], "hostnames": [HOST], "rules": [{"backendRefs": self._backends}]}
+        return self._object("HTTPRoute", "reviews", spec)

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from fairlead.demo.consul_scene import HOST, ConsulScene
 from fairlead.demo.story import Claim, judged
 from fairlead.demo.traffic import Background
@@ -72,22 +74,25 @@ def canary(scene: ConsulScene) -> Claim:
 
 
 def moved(scene: ConsulScene) -> Claim:
-    """The service moves from a file's instances to Consul's by weights."""
+    """The service moves from the instances that a file or Kubernetes tells of to Consul's, by weights."""
     scene.route([{"name": "reviews", "port": 80}])
-    old = scene.start_backend("v1", "old")
+    home = scene.home
+    there: set[str] = set()
 
     def act(visitors: Background) -> None:
-        scene.tell_by_file(old)
-        _until(scene, lambda: visitors.answered(old.id), "both to be one service")
+        there.update(home.move_in(scene))
+        _until(scene, lambda: all(map(visitors.answered, there)), "both to be one service")
         for weight in (0, 50, 100):
-            scene.split({"in-file": 100 - weight, "in-consul": weight})
+            scene.split({f"in-{home.name}": 100 - weight, "in-consul": weight})
             seen = visitors.requests
             _until(scene, lambda seen=seen: visitors.requests > seen + 100, "requests")  # type: ignore[misc]
-        scene.tell_by_file()
+        home.move_out(scene)
 
-    title = "One service from a file and from Consul, moved to Consul by weights"
+    whence = {"file": "a file", "kubernetes": "Kubernetes"}[home.name]
+    title = f"One service from {whence} and from Consul, moved to Consul by weights"
     share = {"reviews-v1-1": 1, "reviews-v1-2": 1, "reviews-v2-1": 1}
-    return _claim(scene, "move", title, act, share)
+    claim = _claim(scene, "move", title, act, share)
+    return msgspec.structs.replace(claim, facts={**claim.facts, "from": home.name, "instances": sorted(there)})
 
 
 def failover(scene: ConsulScene) -> Claim:

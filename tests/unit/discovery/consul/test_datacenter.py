@@ -174,3 +174,12 @@ def test_datacenter_that_is_let_go_leaves_nothing() -> None:
     model.datacenter.clear()
     assert model.endpoints() == {}
     assert (DISCOVERED_SERVICES, DiscoveredServiceKey("consul", "default", "web")) not in model.rows
+
+
+def test_what_is_to_be_left_out_has_no_rows_and_consul_itself_stays_for_it_tells_what_the_token_sees() -> None:
+    datacenter = Datacenter("consul", Rule(exclude=("web-.*", "consul", "gone|away")))
+    datacenter.listed(["web", "web-test", "my-web-test", "gone", "consul"], 0.0)
+    assert datacenter.names == {"web", "my-web-test", "consul"}
+    assert datacenter.odd_names == ()
+    datacenter.listed(["web", "web-test"], 1.0)
+    assert not datacenter.rights_lost, "nothing was told of, so nothing is held"
