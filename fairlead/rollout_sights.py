@@ -57,13 +57,20 @@ class Sights:
         if clusters is not None:
             self._since(key, state.checked, clusters)
 
-    async def of(self, states: Mapping[ObjectKey, RolloutState | None], now: float) -> Mapping[ObjectKey, Seen]:
-        """The sight of each Rollout, with the state that it goes with."""
+    async def of(
+        self,
+        states: Mapping[ObjectKey, RolloutState | None],
+        others: Mapping[ObjectKey, RolloutState | None],
+        now: float,
+    ) -> Mapping[ObjectKey, Seen]:
+        """The sight of each Rollout, with the state that it goes with. `others` are those that another replica moves:
+        what proxies report of them here is counted for it.
+        """
         look = Present(self._engine)
-        clusters = self._clusters = {key: _clusters(look, key) for key in states}
-        watched = {name for one in clusters.values() for name in (one.stable, one.canary) if name}
-        timed = {stat_name(one.canary) for key, one in clusters.items() if one.canary and _asks_times(look, key)}
-        self._measures.watch(watched, timed)
+        clusters = self._clusters = {key: _clusters(look, key) for key in (*states, *others)}
+        going = {key for key, state in others.items() if state is None or state.phase not in ENDED}
+        self._measures.watch(*_names(look, clusters))
+        self._measures.share(*_names(look, {key: one for key, one in clusters.items() if key in going}))
         self._before = {key: before for key, before in self._before.items() if key in states}
         taken = await asyncio.gather(
             *(self._one(look, key, state, clusters[key], now) for key, state in states.items())
@@ -129,6 +136,13 @@ class Sights:
 
 def _more(now: Tally, before: Tally) -> Tally:
     return Tally(now.succeeded - before.succeeded, now.failed - before.failed)
+
+
+def _names(look: Reader, clusters: Mapping[ObjectKey, Clusters]) -> tuple[set[str], set[str]]:
+    """The clusters whose requests are asked for, and the statistics' names of those whose times are."""
+    counted = {name for one in clusters.values() for name in (one.stable, one.canary) if name}
+    timed = {stat_name(one.canary) for key, one in clusters.items() if one.canary and _asks_times(look, key)}
+    return counted, timed
 
 
 def _asks_times(look: Reader, key: ObjectKey) -> bool:

@@ -39,6 +39,7 @@ from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
 from xds.translate.route_policy import apply_more, apply_policy, set_connect
 from xds.translate.session_affinity import set_session_persistence
+from xds.translate.stickiness import set_stickiness
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream, request_limit
 from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings
@@ -107,6 +108,7 @@ def _routes(
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
         mirrors = dict(_mirrors(look, at, rule)) if not refused else {}
+        stays = route.stays(number, grpc=at.grpc)
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
         if isinstance(judge, Backend) and not refused:
@@ -128,6 +130,7 @@ def _routes(
                     timeout=timeout,
                     unable=route.unable,
                 )
+            set_stickiness(made, stays, secure=at.entrance.scheme == "https")
             if asked is not None and isinstance(judge, Backend) and not refused:
                 set_external_auth(made, asked, cluster_name(judge), within=request_limit(rule.timeouts))
             if at.grpc and made.HasField("route"):
