@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fairlead.processes import Child, Children, free_port
@@ -18,8 +18,17 @@ ROOT = "/api/v1/authority"
 class Mesh:
     """A server with a built-in authority; leaves live for `life` seconds."""
 
-    def __init__(self, children: Children, config: str, *, life: int = 3_600, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        children: Children,
+        config: str,
+        *,
+        life: int = 3_600,
+        arguments: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._children = children
+        self._env = env or {}
         folder = children.folder / "config"
         folder.mkdir(exist_ok=True)
         self.file = folder / "config.yaml"
@@ -31,7 +40,7 @@ class Mesh:
 
     def serve(self, name: str = "serve") -> Serving:
         """Start the server, again."""
-        env = {"FAIRLEAD_CA_PASSPHRASE": "a passphrase of some length"}
+        env = {"FAIRLEAD_CA_PASSPHRASE": "a passphrase of some length", **self._env}
         self.serving = start_serve(
             self._children, *self._arguments, name=name, xds=self.xds, api=self.api, env=env, secure=True
         )
@@ -51,7 +60,15 @@ class Mesh:
         token: str = self.serving.client.request("POST", f"{ROOT}/join-tokens", body=body).json()["token"]
         return token
 
-    def agent(self, account: str, *, token: str = "", name: str = "", roots: str = "") -> tuple[Child, Path]:
+    def agent(
+        self,
+        account: str,
+        *,
+        token: str = "",
+        name: str = "",
+        roots: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> tuple[Child, Path]:
         """An agent with its first certificate, and its socket. `roots` are believed beside those of the authority."""
         label = name or f"agent-{account}"
         token_file = self._children.folder / f"{label}.token"
@@ -62,7 +79,7 @@ class Mesh:
         believed = self._children.folder / f"{label}.pem"
         believed.write_text(self.roots().read_text() + roots)
         command += ["--ca", str(believed), "--token-file", str(token_file), "--socket", str(path)]
-        return self._children.start(label, command), path
+        return self._children.start(label, command, env=env), path
 
     def has_identity(self, agent: Child) -> bool:
         """Whether an agent said that it has a certificate."""
