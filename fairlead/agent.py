@@ -54,6 +54,7 @@ _LONGEST_SLEEP: Final = 3_600.0
 _RECONNECT_SECONDS: Final = 5.0
 _ACK_SECONDS: Final = 10.0
 _ACK_LOOK: Final = 0.05
+_EARLY_LOOK: Final = 1.0
 _NO_METADATA: Final[tuple[tuple[str, str], ...]] = ()
 _log = logging.getLogger(__name__)
 
@@ -136,6 +137,8 @@ class Agent:
         self._have = asyncio.Event()
         self._renew = asyncio.Event()
         self._version = ""
+        self._early: list[tuple[SigningKey, Any]] = []
+        self._came_early = asyncio.Event()
 
     # -- the life of the agent --------------------------------------------------------------------------------------
 
@@ -150,6 +153,7 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep())
                 tasks.create_task(self._follow())
+                tasks.create_task(self._await_early())
                 await self._have.wait()
                 self._secrets.hub.open()
                 ready(self._identity)
@@ -222,11 +226,44 @@ class Agent:
         self._take(key, IssueResponse.FromString(answer))
 
     def _take(self, key: SigningKey, answer: Any) -> None:
+        """Put a certificate in force that is valid now; keep one that is not valid yet until it is.
+
+        Raises:
+            ValueError: it is no certificate of ours, or not of this time. What was in force before stays.
+        """
         leaf = x509.load_pem_x509_certificate(answer.chain)
         identity = SpiffeId.parse(answer.spiffe_id)
         problems = lint_svid(leaf, identity, None)
         if problems or leaf.public_key() != key.public_key:
             raise ValueError(f"what came is no certificate of ours: {'; '.join(problems) or 'another key'}")
+        now = self._clock()
+        early = leaf.not_valid_before_utc > now
+        if early and not self._early:  # not the newest, which begins last
+            self._early.append((key, answer))
+            self._came_early.set()
+        if early or leaf.not_valid_after_utc <= now:
+            raise ValueError(
+                f"the certificate that came is valid from {leaf.not_valid_before_utc.isoformat()} until"
+                f" {leaf.not_valid_after_utc.isoformat()}, and here it is {now.isoformat(timespec='seconds')}: the"
+                " control plane's clock or this machine's is off. What is in force stays. Fix: set the clock (NTP)"
+            )
+        self._early.clear()
+        self._put_in_force(key, answer, leaf, identity)
+
+    async def _await_early(self) -> None:
+        """Put in force what came before its time, once that has come, without end."""
+        while True:
+            await self._came_early.wait()
+            for key, answer in self._early:
+                leaf = x509.load_pem_x509_certificate(answer.chain)
+                if leaf.not_valid_before_utc <= self._clock():
+                    self._put_in_force(key, answer, leaf, SpiffeId.parse(answer.spiffe_id))
+                    self._early.clear()
+            if not self._early:
+                self._came_early.clear()
+            await asyncio.sleep(_EARLY_LOOK)
+
+    def _put_in_force(self, key: SigningKey, answer: Any, leaf: x509.Certificate, identity: SpiffeId) -> None:
         self._key, self._chain, self._leaf = key, answer.chain, leaf
         self._identity = str(identity)
         self._renew_at = renew_at(self._clock(), leaf.not_valid_after_utc, draw=random.random())  # noqa: S311 - a spread

@@ -12,7 +12,6 @@ import datetime as dt
 import http.client
 import json
 import re
-import signal
 import subprocess
 import threading
 import time
@@ -25,16 +24,15 @@ import pytest
 from fairlead.addresses import Address
 from fairlead.agent import DEFAULT, Secrets
 from fairlead.bootstrap import ProxyIdentity, envoy_bootstrap
-from fairlead.processes import Child, Children, free_port
+from fairlead.processes import Children, free_port
 from mesh.certificates import KeyPair
 from mesh.spiffe import TrustDomain, workload
 from sds.builtin import BuiltinAuthority, in_memory, utc_now
 from sds.keys import new_key
-from tests.support.agents import Mesh
-from tests.support.programs import FAIRLEAD, Serving, ask, start_envoy, start_serve
+from tests.support.programs import FAIRLEAD, ask, start_serve
 from tests.support.routing import Server
 from tests.support.static_bootstrap import agent_cluster
-from tests.support.traffic import Traffic
+from tests.support.two_envoys import LIFE, Agents, config, pass_time, request, traffic, works
 from xds.server.serve import XdsServer
 from xds.translate.names import ROOTCA
 from xds.translate.root_certificates import root_secret
@@ -43,87 +41,9 @@ from xds.translate.secret import certificate_secret
 pytestmark = [pytest.mark.envoy, pytest.mark.faults, pytest.mark.timeout(600)]
 
 DOMAIN = TrustDomain("cluster.local")
-LIFE = 40
 
 
-def document(kind: str, name: str, spec: dict[str, Any]) -> str:
-    theirs = kind in ("Gateway", "HTTPRoute")
-    api = "gateway.networking.k8s.io/v1" if theirs else "fairlead.dev/v1alpha1"
-    return json.dumps(
-        {"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "default"}, "spec": spec}
-    )
-
-
-def config(port: int, ingress: int) -> str:
-    endpoint = {"address": "127.0.0.1", "ports": {"http": ingress}, "meshTls": True, "serviceAccount": "web"}
-    port_of = {"name": "http", "port": 80, "protocol": "HTTP"}
-    documents = [
-        document("PeerAuthentication", "strict", {"mtls": {"mode": "STRICT"}}),
-        document(
-            "Gateway",
-            "edge",
-            {
-                "gatewayClassName": "fairlead",
-                "listeners": [{"name": "http", "port": port, "protocol": "HTTP"}],
-                "addresses": [{"value": "127.0.0.1"}],
-            },
-        ),
-        document(
-            "TrafficPolicy",
-            "once",
-            {"targetRefs": [{"kind": "Service", "name": "once"}], "http": {"maxRequestsPerConnection": 1}},
-        ),
-    ]
-    for name, service in (("once", "once"), ("kept", "web")):
-        documents += [
-            document(
-                "Service",
-                service,
-                {"ports": [port_of], "endpoints": [endpoint]},
-            ),
-            document(
-                "HTTPRoute",
-                name,
-                {
-                    "parentRefs": [{"name": "edge"}],
-                    "hostnames": [f"{name}.test"],
-                    "rules": [{"backendRefs": [{"name": service, "port": 80}]}],
-                },
-            ),
-        ]
-    return "\n---\n".join(documents)
-
-
-def request(port: int, host: str) -> str:
-    """What is wrong with the answer, nothing where it is good."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", "/", headers={"host": host})
-        answer = connection.getresponse()
-        body = answer.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return repr(error)
-    finally:
-        connection.close()
-    return "" if answer.status == 200 else f"{answer.status}: {body}"
-
-
-def works(port: int, host: str) -> bool:
-    return request(port, host) == ""
-
-
-def traffic(port: int, host: str) -> Traffic:
-    """Some fifty requests a second."""
-    return Traffic(lambda: request(port, host), pause=0.02)
-
-
-def pass_time(children: Children, seconds: float) -> None:
-    """Let real time pass: what is under test is what happens in it."""
-    until = time.monotonic() + seconds
-    children.wait_until(lambda: time.monotonic() >= until, what="time to pass", timeout=seconds + 60)
-
-
-# -- clocks -----------------------------------------------------------------------------------------------------------
+# -- an authority whose clock is off ---------------------------------------------------------------------------------
 
 
 class LiveSecrets:
@@ -279,53 +199,6 @@ def test_a_clock_that_is_5_minutes_behind_fails_no_request(clocks: Clocks) -> No
 
 
 # -- the control plane and its authority ------------------------------------------------------------------------------
-
-
-class Agents(Mesh):
-    """Both Envoys with real agents, whose certificates live 40 seconds; `authority` is the server's `--ca`."""
-
-    def __init__(self, children: Children, backend: Server, *authority: str) -> None:
-        self.children = children
-        self.port, self.ingress = free_port(), free_port()
-        self.authority = authority
-        super().__init__(children, config(self.port, self.ingress), life=LIFE)
-        self.agents: dict[str, Child] = {}
-        sockets = {}
-        for name in ("web", "edge"):
-            self.agents[name], sockets[name] = self.agent(name)
-        for name, agent in self.agents.items():
-            children.wait_until(lambda agent=agent: self.has_identity(agent), what=f"the identity of {name}")
-        flags = (
-            "--port",
-            str(backend.server_port),
-            "--ingress-port",
-            str(self.ingress),
-            "--egress-port",
-            str(free_port()),
-        )
-        start_envoy(children, "sidecar", "web", *flags, "--agent", str(sockets["web"]), xds=self.xds)
-        start_envoy(children, "gateway", "edge", "--agent", str(sockets["edge"]), xds=self.xds)
-        children.wait_until(lambda: works(self.port, "once.test"), what="mutual TLS", timeout=60)
-
-    def serve(self, name: str = "serve") -> Serving:
-        if self.authority:
-            at = self._arguments.index("--ca")
-            self._arguments[at : at + 2] = ["--ca", *self.authority]
-            self.authority = ()
-        return super().serve(name)
-
-    def kill(self) -> None:
-        self.serving.child.signal_group(signal.SIGKILL)
-        self.serving.child.process.wait(20)
-        self.children.started.remove(self.serving.child)
-
-    def renewals(self) -> int:
-        """How many certificates both agents have had together."""
-        return sum(agent.log.read_text().count("certificate of spiffe") for agent in self.agents.values())
-
-    def wait_for_renewals(self, more: int) -> None:
-        had = self.renewals()
-        self.children.wait_until(lambda: self.renewals() >= had + more, what=f"{more} renewals", timeout=120)
 
 
 def test_a_control_plane_that_is_dead_for_35_percent_of_a_leafs_life_fails_no_request(

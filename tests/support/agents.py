@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fairlead.processes import Child, Children, free_port
@@ -26,10 +26,12 @@ class Mesh:
         life: int = 3_600,
         arguments: Sequence[str] = (),
         name: str = "serve",
+        env: Mapping[str, str] | None = None,
     ) -> None:
         """`name` tells several of them apart."""
         self._children = children
         self._name = name
+        self._env = env or {}
         folder = children.folder / "config"
         folder.mkdir(exist_ok=True)
         self.file = folder / "config.yaml"
@@ -42,7 +44,7 @@ class Mesh:
     def serve(self, name: str = "") -> Serving:
         """Start the server, again."""
         name = name or self._name
-        env = {"FAIRLEAD_CA_PASSPHRASE": "a passphrase of some length"}
+        env = {"FAIRLEAD_CA_PASSPHRASE": "a passphrase of some length", **self._env}
         self.serving = start_serve(
             self._children, *self._arguments, name=name, xds=self.xds, api=self.api, env=env, secure=True
         )
@@ -63,9 +65,21 @@ class Mesh:
         return token
 
     def agent(
-        self, account: str, *, token: str = "", name: str = "", token_file: str = "", ca: str = ""
+        self,
+        account: str,
+        *,
+        token: str = "",
+        name: str = "",
+        token_file: str = "",
+        ca: str = "",
+        roots: str = "",
+        env: Mapping[str, str] | None = None,
     ) -> tuple[Child, Path]:
-        """An agent, and its socket. `token_file` and `ca` are files that others keep, in place of ones of its own."""
+        """An agent, and its socket.
+
+        `token_file` and `ca` are files that others keep, in place of ones of its own; `roots` are believed beside those
+        of the authority.
+        """
         label = name or f"agent-{account}"
         if not token_file:
             own = self._children.folder / f"{label}.token"
@@ -74,8 +88,12 @@ class Mesh:
             token_file = str(own)
         path = self._children.folder / label / "sds.sock"
         command = [*FAIRLEAD, "agent", "--server", f"127.0.0.1:{self.xds}", "--join", f"127.0.0.1:{self.join}"]
+        if roots:
+            believed = self._children.folder / f"{label}.pem"
+            believed.write_text(self.roots().read_text() + roots)
+            ca = str(believed)
         command += ["--ca", ca or str(self.roots()), "--token-file", token_file, "--socket", str(path)]
-        return self._children.start(label, command), path
+        return self._children.start(label, command, env=env), path
 
     def has_identity(self, agent: Child) -> bool:
         """Whether an agent said that it has a certificate."""

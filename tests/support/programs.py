@@ -110,6 +110,11 @@ class RunningEnvoy:
         stats = json.loads(self.get(f"/stats?format=json&filter=^{re.escape(name)}$"))["stats"]
         return int(next((stat["value"] for stat in stats if stat.get("name") == name), 0))
 
+    def sum(self, ending: str) -> int:
+        """The sum of all counters and gauges whose names end so."""
+        found = re.findall(rf"^\S*{re.escape(ending)}: (\d+)$", self.get("/stats?usedonly"), re.MULTILINE)
+        return sum(map(int, found))
+
     def config(self, *, eds: bool = False) -> dict[str, Any]:
         """The configuration dump."""
         dump: dict[str, Any] = json.loads(self.get("/config_dump" + ("?include_eds" if eds else "")))
@@ -125,6 +130,7 @@ def start_envoy(
     arguments: Sequence[str] = ("--log-level", "warning", "--concurrency", "1"),
     ready: bool = True,
     binary: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> RunningEnvoy:
     """Run `fairlead envoy KIND --name NAME`; `ready` waits until Envoy has its configuration.
 
@@ -143,7 +149,7 @@ def start_envoy(
             subprocess.run([*FAIRLEAD, "bootstrap", *known], check=True, stdout=subprocess.PIPE).stdout
         )
         command = [str(binary), "-c", str(bootstrap), "--disable-hot-restart", *arguments]
-    child = children.start(label, command)
+    child = children.start(label, command, env=env)
     children.wait_until(lambda: admin_path.exists() and ":" in admin_path.read_text(), what="Envoy's admin listener")
     running = RunningEnvoy(child, int(admin_path.read_text().rpartition(":")[2]))
     if ready:

@@ -3,13 +3,17 @@
 At the edge a request without a trace is a request nobody can explain; between workloads the other side has logged it
 already, so sidecars do not. The name of the route says which config object matched, and Envoy's response flags, which
 say why a request failed (`NR` no route, `UH` no healthy endpoint, `UF` connection failed).
+
+One thing the other side cannot log is why a sidecar refused its certificate: with TLS 1.3 it sees a connection that
+ends. So sidecars log handshakes that failed, and nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from xds.schema import pack
+from xds.schema import message, pack
 from xds.schema.types import StdoutAccessLog
 
 FIELDS = {
@@ -31,6 +35,13 @@ FIELDS = {
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "endpoint": "%UPSTREAM_HOST%",
 }
+HANDSHAKE_FIELDS = {
+    "time": "%START_TIME%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "listener": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "handshake_failure": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+}
+_CelFilter = message("envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter")
 
 
 def add_access_log(manager: Any) -> None:
@@ -40,11 +51,22 @@ def add_access_log(manager: Any) -> None:
     log.typed_config.CopyFrom(_PACKED)
 
 
-def _stdout() -> Any:
+def add_handshake_log(listener: Any) -> None:
+    """Have a listener log each TLS handshake that failed, and why."""
+    log = listener.access_log.add()
+    log.name = "envoy.access_loggers.stdout"
+    log.filter.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
+    log.filter.extension_filter.typed_config.CopyFrom(_FAILED)
+    log.typed_config.CopyFrom(_PACKED_HANDSHAKE)
+
+
+def _stdout(fields: Mapping[str, str]) -> Any:
     config = StdoutAccessLog()
-    for name, command in sorted(FIELDS.items()):
+    for name, command in sorted(fields.items()):
         config.log_format.json_format.fields[name].string_value = command
     return pack(config)
 
 
-_PACKED = _stdout()
+_PACKED = _stdout(FIELDS)
+_PACKED_HANDSHAKE = _stdout(HANDSHAKE_FIELDS)
+_FAILED = pack(_CelFilter(expression="connection.transport_failure_reason != ''"))

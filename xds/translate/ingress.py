@@ -23,6 +23,7 @@ from mesh.model import HTTP2_PROTOCOLS, Audience, MeshSettings, ServicePort
 from mesh.peer_authentication import PeerMode
 from xds.schema import pack
 from xds.schema.types import HttpConnectionManager, Listener, TcpProxy, TlsInspector, TrafficDirection
+from xds.translate.access_log import add_handshake_log
 from xds.translate.http_connection_manager import ingress_manager
 from xds.translate.listener import EVERY_ADDRESS, add_manager, set_address
 from xds.translate.mutual_tls import MARKER, demand_mutual_tls
@@ -58,6 +59,7 @@ def ingress_listener(audience: Audience, fronted: ServicePort | None, mode: Peer
         fill(_chain(listener, INGRESS), audience, cluster)
         return listener
     _inspect(listener, mesh.first_bytes_wait if tcp else 0)
+    add_handshake_log(listener)
     mutual = _chain(listener, MUTUAL, "tls")
     if tcp:
         mutual.filter_chain_match.application_protocols.append(MARKER)
