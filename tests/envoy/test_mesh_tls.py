@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
 
 from fairlead.addresses import Address
 from fairlead.bootstrap import ProxyIdentity, envoy_bootstrap
@@ -24,6 +25,7 @@ from fairlead.processes import Children, free_port
 from mesh.model import Upstream
 from mesh.spiffe import TrustDomain, workload
 from sds.builtin import in_memory
+from tests.support.certificates import Authority
 from tests.support.programs import ask, start_serve
 from tests.support.routing import Server, backend_server
 from tests.support.sds_server import Issued, sds_server
@@ -47,6 +49,8 @@ class Mesh:
         self.ingress = {name: free_port() for name in self.backends}
         self.http, self.tcp, self.egress = free_port(), free_port(), free_port()
         self.authority = in_memory(DOMAIN)
+        # Believed by all, as an authority that signs what it should not: what its certificates open is up to Envoy.
+        self.careless = Authority(children.folder, "careless")
         self.folder = children.folder / "config"
         self.folder.mkdir()
         (self.folder / "services.yaml").write_text(self._services())
@@ -114,6 +118,7 @@ class Mesh:
 
     def _envoy(self, proxy: ProxyIdentity) -> None:
         issued = Issued(self.authority, workload(DOMAIN, "default", proxy.name))
+        issued.roots += self.careless.ca.read_bytes()
         path = self.children.folder / f"{proxy.name}.sock"
         self.stack.enter_context(sds_server(path, issued))
         bootstrap = envoy_bootstrap(proxy, xds=Address("127.0.0.1", self.serving.xds))
@@ -126,12 +131,18 @@ class Mesh:
 
     def strict(self, port: int, *alpn: str) -> ssl.SSLSocket:
         """A connection with a certificate of the mesh, as a client makes that insists on mutual TLS."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.load_cert_chain(self.chain, self.key)
-        context.set_alpn_protocols(list(alpn))
+        context = client_context(self.chain, self.key, *alpn)
         return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=10))
+
+
+def client_context(chain: Path, key: Path, *alpn: str) -> ssl.SSLContext:
+    """How a client that shows a certificate and verifies nothing speaks TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(chain, key)
+    context.set_alpn_protocols(list(alpn))
+    return context
 
 
 def document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -228,9 +239,13 @@ def tcp_plain(port: int, *, server_first: bool) -> bool:
 
 def http_strict(mesh: Mesh) -> bool:
     with contextlib.suppress(OSError), mesh.strict(mesh.ingress["web"], "fairlead") as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n")
-        return connection.makefile("rb").readline().startswith(b"HTTP/1.1 200")
+        return http_over(connection)
     return False
+
+
+def http_over(connection: ssl.SSLSocket) -> bool:
+    connection.sendall(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n")
+    return connection.makefile("rb").readline().startswith(b"HTTP/1.1 200")
 
 
 def h2_strict(mesh: Mesh) -> bool:
@@ -310,6 +325,7 @@ def upgraded(mesh: Mesh) -> None:
 
 
 def test_the_workload_is_told_who_calls_and_nobody_can_pretend(mesh: Mesh) -> None:
+    """As in CVE-2020-8843, who the caller is was in a header that the caller could send."""
     upgraded(mesh)
     edge = "spiffe://cluster.local/ns/default/sa/edge"
     mesh.children.wait_until(lambda: f"URI={edge}" in sees(mesh, mesh.http, "web.test"), what="mutual TLS")
@@ -317,6 +333,57 @@ def test_the_workload_is_told_who_calls_and_nobody_can_pretend(mesh: Mesh) -> No
     assert "sa/admin" not in sees(mesh, mesh.http, "web.test", forged)
     assert "sa/admin" not in sees(mesh, mesh.ingress["web"], "web", forged)
     assert "spiffe" not in sees(mesh, mesh.ingress["web"], "web")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_cve_2022_21654_no_session_is_resumed_past_a_certificate_that_was_taken_back(
+    mesh: Mesh, version: ssl.TLSVersion
+) -> None:
+    mesh.set_mode("STRICT")
+    mesh.children.wait_until(lambda: http_strict(mesh), what="mutual TLS")
+    context = client_context(mesh.chain, mesh.key, "fairlead")
+    context.minimum_version = context.maximum_version = version
+    to_web = ("127.0.0.1", mesh.ingress["web"])
+    with context.wrap_socket(socket.create_connection(to_web, timeout=10)) as first:
+        assert http_over(first)
+        session = first.session
+        assert session is None or not session.has_ticket
+    with context.wrap_socket(socket.create_connection(to_web, timeout=10), session=session) as second:
+        assert http_over(second)
+        assert not second.session_reused
+
+
+ADMIN = "spiffe://cluster.local/ns/default/sa/admin"
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        pytest.param(x509.UniformResourceIdentifier(ADMIN), True, id="its identity"),
+        pytest.param(x509.DNSName(ADMIN), False, id="a DNS name"),
+        pytest.param(
+            x509.OtherName(x509.ObjectIdentifier("1.2.3.4"), b"\x0c\x2a" + ADMIN.encode()), False, id="another"
+        ),
+        pytest.param(x509.UniformResourceIdentifier(ADMIN.replace(".local", ".local.evil.org")), False, id="longer"),
+        pytest.param(x509.UniformResourceIdentifier("x-" + ADMIN), False, id="within"),
+        pytest.param(x509.UniformResourceIdentifier(ADMIN.replace(".local", ".local\0")), False, id="NUL"),
+    ],
+)
+def test_cve_2022_21656_a_name_of_another_kind_than_a_uri_is_no_identity(
+    mesh: Mesh, name: x509.GeneralName, passes: bool
+) -> None:
+    """CVE-2025-66220, CVE-2026-47778, CVE-2022-21656: one kind of name was taken for another, a part for the whole."""
+    mesh.set_mode("STRICT")
+    mesh.children.wait_until(lambda: http_strict(mesh), what="mutual TLS")
+    pair = mesh.careless.odd("odd", name)
+    context = client_context(pair.cert, pair.key, "fairlead")
+    found = False
+    with (
+        contextlib.suppress(OSError),
+        context.wrap_socket(socket.create_connection(("127.0.0.1", mesh.ingress["web"]), timeout=10)) as connection,
+    ):
+        found = http_over(connection)
+    assert found is passes
 
 
 def test_only_plaintext_that_waits_for_the_server_waits_and_only_as_long_as_set(mesh: Mesh) -> None:

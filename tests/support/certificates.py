@@ -46,6 +46,10 @@ class Authority:
         """A proxy's certificate; `ended`: its life was over a minute ago."""
         return self._issue(name, [x509.UniformResourceIdentifier(spiffe_id)], ended=ended)
 
+    def odd(self, name: str, *names: x509.GeneralName) -> Pair:
+        """A certificate with names that no authority of ours gives."""
+        return self._issue(name, list(names))
+
     def _issue(self, name: str, names: list[x509.GeneralName], *, ended: bool = False) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
