@@ -1,8 +1,9 @@
 """Which features of Gateway API v1.6.3 are served: what a GatewayClass says in `status.supportedFeatures`.
 
-One row per feature, by its name in Gateway API's `pkg/features`, with what serves it and where that is shown. Users and
-the conformance suite take the list at its word, so a row comes in with the test that shows the whole of the feature,
-and what is served in part is not in it. Nothing here decides what is served.
+One row per feature, by its name in Gateway API's `pkg/features`, with what serves it and where a real Envoy shows
+that, or a real Kubernetes where it is the platform's. Users and the conformance suite take the list at its word, so a
+row comes in with the test that shows the whole of the feature, and what is served in part is not in it. Nothing here
+decides what is served.
 
 Not in it though they are served: session persistence and external authorization have no feature's name there, and
 the suite has no test of them.
@@ -33,7 +34,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("BackendTLSPolicySANValidation", "Names and URIs of a certificate", "tests/envoy/test_backend_tls.py"),
     Feature("GRPCRoute", "Envoy's routes by path and headers", "tests/envoy/test_grpc_route.py"),
     Feature("GRPCRouteNamedRouteRule", "Rules keep their names in Envoy's routes", "tests/envoy/test_grpc_route.py"),
-    Feature("Gateway", "Listeners with conditions, routes attached to them", "tests/unit/mesh/test_gateways.py"),
+    Feature("Gateway", "Listeners with conditions, routes attached to them", "tests/envoy/test_gateway_api.py"),
     Feature("GatewayAddressEmpty", "One is assigned, or all are bound", "tests/kubernetes/test_provision.py"),
     Feature(
         "GatewayBackendClientCertificate",
@@ -61,39 +62,37 @@ FEATURES: tuple[Feature, ...] = (
         "Labels, annotations and parameters of all that runs a Gateway",
         "tests/kubernetes/test_provision.py",
     ),
-    Feature("GatewayPort8080", "Any port is served", "tests/golden/two-gateways"),
+    Feature("GatewayPort8080", "Any port is served", "tests/envoy/test_gateway_api.py"),
     Feature(
         "GatewayStaticAddresses",
         "Asked of the Service, or bound; what cannot be had is told",
         "tests/kubernetes/test_provision.py",
     ),
     Feature("HTTPRoute", "Matches, backends, core filters", "tests/envoy/test_routing.py"),
-    Feature("HTTPRoute303RedirectStatusCode", "Envoy's redirect", "tests/golden/redirects"),
-    Feature("HTTPRoute307RedirectStatusCode", "Envoy's redirect", "tests/golden/redirects"),
-    Feature("HTTPRoute308RedirectStatusCode", "Envoy's redirect", "tests/golden/redirects"),
-    Feature("HTTPRouteBackendProtocolH2C", "appProtocol kubernetes.io/h2c is HTTP/2", "tests/golden/http2-backends"),
+    Feature("HTTPRoute303RedirectStatusCode", "Envoy's redirect", "tests/envoy/test_routing.py"),
+    Feature("HTTPRoute307RedirectStatusCode", "Envoy's redirect", "tests/envoy/test_routing.py"),
+    Feature("HTTPRoute308RedirectStatusCode", "Envoy's redirect", "tests/envoy/test_routing.py"),
+    Feature("HTTPRouteBackendProtocolH2C", "appProtocol kubernetes.io/h2c is HTTP/2", "tests/envoy/test_scopes.py"),
     Feature("HTTPRouteBackendProtocolWebSocket", "Upgrades are on for all routes", "tests/envoy/test_websocket.py"),
     Feature(
-        "HTTPRouteBackendRequestHeaderModification", "Headers of one weighted cluster", "tests/golden/header-modifiers"
+        "HTTPRouteBackendRequestHeaderModification", "Headers of one weighted cluster", "tests/envoy/test_routing.py"
     ),
     Feature("HTTPRouteBackendTimeout", "The lesser timeout, or that of each try", "tests/envoy/test_routing.py"),
-    Feature("HTTPRouteCORS", "Envoy's CORS filter, one policy per route", "tests/golden/cors"),
-    Feature(
-        "HTTPRouteDestinationPortMatching", "parentRef.port", "tests/unit/mesh/test_attachments.py", experimental=True
-    ),
+    Feature("HTTPRouteCORS", "Envoy's CORS filter, one policy per route", "tests/envoy/test_cors.py"),
+    Feature("HTTPRouteDestinationPortMatching", "parentRef.port", "tests/envoy/test_gateway_api.py", experimental=True),
     Feature("HTTPRouteHostRewrite", "A literal host", "tests/envoy/test_routing.py"),
-    Feature("HTTPRouteMethodMatching", "The pseudo-header :method", "tests/golden/header-query-method-matches"),
-    Feature("HTTPRouteNamedRouteRule", "Rules keep their names in Envoy's routes", "tests/golden/named-rules"),
-    Feature("HTTPRouteParentRefPort", "parentRef.port", "tests/unit/mesh/test_attachments.py"),
+    Feature("HTTPRouteMethodMatching", "The pseudo-header :method", "tests/property/test_route_matching.py"),
+    Feature("HTTPRouteNamedRouteRule", "Rules keep their names in Envoy's routes", "tests/envoy/test_route_policy.py"),
+    Feature("HTTPRouteParentRefPort", "parentRef.port", "tests/envoy/test_gateway_api.py"),
     Feature("HTTPRoutePathRedirect", "Whole paths and prefixes", "tests/envoy/test_routing.py"),
     Feature("HTTPRoutePathRewrite", "Whole paths and prefixes", "tests/envoy/test_routing.py"),
     Feature("HTTPRoutePortRedirect", "The port is always decided here", "tests/envoy/test_routing.py"),
-    Feature("HTTPRouteQueryParamMatching", "Query parameters", "tests/golden/header-query-method-matches"),
+    Feature("HTTPRouteQueryParamMatching", "Query parameters", "tests/property/test_route_matching.py"),
     Feature("HTTPRouteRequestMirror", "A mirror policy", "tests/envoy/test_routing.py"),
     Feature("HTTPRouteRequestMultipleMirrors", "A mirror policy for each", "tests/envoy/test_routing.py"),
     Feature("HTTPRouteRequestPercentageMirror", "A mirror policy's share", "tests/envoy/test_routing.py"),
     Feature("HTTPRouteRequestTimeout", "A route's timeout", "tests/envoy/test_routing.py"),
-    Feature("HTTPRouteResponseHeaderModification", "A route's response headers", "tests/golden/header-modifiers"),
+    Feature("HTTPRouteResponseHeaderModification", "A route's response headers", "tests/envoy/test_routing.py"),
     Feature(
         "HTTPRouteRetry", "Retry on codes, with attempts and backoff", "tests/envoy/test_routing.py", experimental=True
     ),
@@ -108,7 +107,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature("HTTPRouteSchemeRedirect", "Scheme, and the port that goes with it", "tests/envoy/test_routing.py"),
     Feature("ListenerSet", "Listeners of a Gateway that are written elsewhere", "tests/envoy/test_listener_sets.py"),
-    Feature("ReferenceGrant", "References across namespaces", "tests/golden/reference-grants"),
+    Feature("ReferenceGrant", "References across namespaces", "tests/envoy/test_gateway_api.py"),
     Feature("TCPRoute", "Envoy's TCP proxy, with weights", "tests/envoy/test_stream_routes.py"),
     Feature("TLSRoute", "A filter chain per server name, passed through", "tests/envoy/test_stream_routes.py"),
     Feature(

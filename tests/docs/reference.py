@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+import yaml
 from msgspec import inspect
 
 from tests.docs.pages import ROOT
@@ -266,6 +267,29 @@ def features(_old: str) -> str:
     )
 
 
+def behaviours(_old: str) -> str:
+    """Every behaviour that the conformance suite checks, and where it is tried here."""
+    table = yaml.safe_load((ROOT / "tests" / "conformance" / "behaviours.yaml").read_text())
+    lines = ["| behaviour | since | golden cases | tests |", "|---|---|---|---|"]
+    for name, row in table.items():
+        tests = [
+            test.rpartition("::")[2].removeprefix("test_") for test in (*row.get("envoy", ()), *row.get("also", ()))
+        ]
+        cases = ", ".join(f"`{case}`" for case in row.get("golden", ()))
+        lines.append(f"| `{name}` | {row.get('since', '')} | {cases} | {', '.join(f'`{test}`' for test in tests)} |")
+    return "\n".join(lines) + "\n"
+
+
+def constructs(_old: str) -> str:
+    """The hard parts, and the tests that try each at a real Envoy."""
+    table = yaml.safe_load((ROOT / "tests" / "conformance" / "constructs.yaml").read_text())
+    lines = ["| what | tried by real requests |", "|---|---|"]
+    for name, tests in table.items():
+        named = ", ".join(f"`{test.rpartition('::')[2].removeprefix('test_')}`" for test in tests)
+        lines.append(f"| {name} | {named} |")
+    return "\n".join(lines) + "\n"
+
+
 def rules_tested() -> dict[str, dict[str, bool]]:
     """The tests that carry a rule's id in their name: `S17` → their names, each with whether a real Envoy is asked."""
     found: dict[str, dict[str, bool]] = {}
@@ -296,6 +320,8 @@ MAKERS: dict[str, tuple[str, Callable[[str], str]]] = {
     "cli": ("cli.md", cli),
     "kinds": ("kinds.md", kinds),
     "features": ("gateway-api.md", features),
+    "behaviours": ("gateway-api-behaviours.md", behaviours),
+    "constructs": ("gateway-api-behaviours.md", constructs),
     "rest": ("rest.md", rest),
     "rules": ("xds-rules.md", rules),
 }

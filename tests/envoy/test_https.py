@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 from cryptography import x509
 
@@ -30,13 +33,18 @@ HOST = "shop.example.com"
 class Client:
     """One TLS connection to the gateway, for many requests; `server_name` is the server certificate's subject."""
 
-    def __init__(self, port: int, sni: str) -> None:
+    def __init__(self, port: int, sni: str, *, http2: bool = False) -> None:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"] if http2 else ["http/1.1"])
         self._socket = context.wrap_socket(
             socket.create_connection(("127.0.0.1", port), timeout=10), server_hostname=sni
         )
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8")) if http2 else None
+        if self._h2 is not None:
+            assert self._socket.selected_alpn_protocol() == "h2"
+            self._h2.initiate_connection()
         self._connection = http.client.HTTPConnection("gateway")
         self._connection.sock = self._socket
 
@@ -50,10 +58,29 @@ class Client:
 
     def ask(self, host: str) -> tuple[int, str | None]:
         """The status and Location of one GET."""
+        if self._h2 is not None:
+            return self._ask_by_http2(self._h2, host)
         self._connection.request("GET", "/", headers={"host": host})
         response = self._connection.getresponse()
         response.read()
         return response.status, response.headers["location"]
+
+    def _ask_by_http2(self, connection: h2.connection.H2Connection, host: str) -> tuple[int, str | None]:
+        """The same in a stream of its own; connections are shared by streams, which is how requests are misdirected."""
+        stream = connection.get_next_available_stream_id()
+        headers = [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", host)]
+        connection.send_headers(stream, headers, end_stream=True)
+        answer: dict[str, str] = {}
+        ended = False
+        while not ended:
+            self._socket.sendall(connection.data_to_send())
+            data = self._socket.recv(65536)
+            assert data, "the connection was closed"
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.ResponseReceived):
+                    answer = {str(name): str(value) for name, value in event.headers}
+                ended = ended or isinstance(event, h2.events.StreamEnded)
+        return int(answer[":status"]), answer.get("location")
 
     def close(self) -> None:
         """Close the connection."""
@@ -163,7 +190,8 @@ def connects(port: int) -> bool:
     return True
 
 
-def test_hosts_of_other_listeners_are_answered_421(tmp_path: Path) -> None:
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "h2"])
+def test_hosts_of_other_listeners_are_answered_421(tmp_path: Path, http2: bool) -> None:
     port = free_port()
     names = {"any": None, "wild": "*.example.com", "exact": "a.example.com", "org": "b.org"}
     tls = {"certificateRefs": [{"name": "cert"}]}
@@ -184,7 +212,8 @@ def test_hosts_of_other_listeners_are_answered_421(tmp_path: Path) -> None:
     text = "".join(f"{json.dumps(document)}\n---\n" for document in documents)
     for name in names:
         rule = f"\n  - filters: [{{type: RequestRedirect, requestRedirect: {{hostname: {name}.test}}}}]"
-        text += route(rule, name=name, hosts="[]", parent=f"{{name: edge, sectionName: {name}}}")
+        hosts = "['*.net']" if name == "any" else "[]"
+        text += route(rule, name=name, hosts=hosts, parent=f"{{name: edge, sectionName: {name}}}")
     expected = {
         ("a.example.com", "a.example.com"): "exact",
         ("a.example.com", "x.example.com"): 421,
@@ -195,16 +224,58 @@ def test_hosts_of_other_listeners_are_answered_421(tmp_path: Path) -> None:
         ("x.example.com", "b.org"): 421,
         ("b.org", "b.org"): "org",
         ("b.org", "c.net"): 421,
+        ("b.org", "a.example.com"): 421,
+        ("x.example.com", "deep.y.example.com"): "wild",
+        ("x.example.com", "c.net"): 421,
         ("c.net", "c.net"): "any",
+        ("c.net", "other.net"): "any",
+        ("c.net", "unknown.io"): 404,
+        ("unknown.io", "unknown.io"): 404,
         ("c.net", "b.org"): 421,
         ("c.net", "y.example.com"): 421,
     }
 
-    def answer(sni: str, host: str) -> int | str:
-        client = Client(port, sni)
+    def answer(client: Client, host: str) -> int | str:
         status, location = client.ask(host)
-        client.close()
         return status if location is None else location.removeprefix("https://").partition(".test")[0]
 
-    with serving(text, tmp_path):
-        assert {(sni, host): answer(sni, host) for sni, host in expected} == expected
+    with serving(text, tmp_path), contextlib.ExitStack() as stack:
+        # One connection per server name, whoever's hosts are asked for on it: so do browsers.
+        clients = {sni: Client(port, sni, http2=http2) for sni in {sni for sni, _ in expected}}
+        for client in clients.values():
+            stack.callback(client.close)
+        assert {(sni, host): answer(clients[sni], host) for sni, host in expected} == expected
+
+
+def test_each_server_name_gets_its_certificate_of_several(tmp_path: Path) -> None:
+    port = free_port()
+    authority = Authority(tmp_path)
+    pairs = {
+        "one": authority.named("one", "one.example.com"),
+        "wild": authority.named("wild", "*.example.com"),
+        "org": authority.named("org", "b.org"),
+    }
+    documents: list[dict[str, Any]] = [
+        {
+            "kind": "Secret",
+            "metadata": {"name": name},
+            "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": pair.cert.read_text(), "tls.key": pair.key.read_text()},
+        }
+        for name, pair in pairs.items()
+    ]
+    tls = {"certificateRefs": [{"name": name} for name in pairs]}
+    listeners = [{"name": "https", "port": port, "protocol": "HTTPS", "tls": tls}]
+    spec = {"gatewayClassName": "fairlead", "listeners": listeners}
+    documents.append({"kind": "Gateway", "metadata": {"name": "edge"}, "spec": spec})
+    expected = {"one.example.com": "one", "two.example.com": "wild", "b.org": "org", "unknown.net": "one"}
+
+    def name_shown(sni: str) -> str:
+        client = Client(port, sni)
+        try:
+            return client.server_name
+        finally:
+            client.close()
+
+    with serving("".join(f"{json.dumps(document)}\n---\n" for document in documents), tmp_path):
+        assert {sni: name_shown(sni) for sni in expected} == expected

@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.kubernetes.status import MOST_CONDITIONS, MOST_PARENTS, OWN_TYPES, changes
+from discovery.kubernetes.status import MOST_ANCESTORS, MOST_CONDITIONS, MOST_PARENTS, OWN_TYPES, changes
 from mesh.conditions import Condition
 from mesh.kinds.gatewayclass import CONTROLLER_NAME
 from mesh.kinds.references import ParentReference
-from mesh.status import ListenerStatus, ParentStatus, Status
+from mesh.status import AncestorStatus, ListenerStatus, ParentStatus, Status
 
 JSON = dict[str, Any]
 TYPES = st.sampled_from([*sorted(OWN_TYPES), "example.com/Audited", "Ready"])
@@ -59,9 +59,20 @@ HELD_PARENTS = st.lists(
     ),
     max_size=MOST_PARENTS,
 )
+HELD_ANCESTORS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "ancestorRef": REFS,
+            "controllerName": st.sampled_from([CONTROLLER_NAME, "example.com/x"]),
+            "conditions": HELD_CONDITIONS,
+        }
+    ),
+    max_size=MOST_ANCESTORS,
+)
 HELD = st.fixed_dictionaries(
     {},
     optional={
+        "ancestors": HELD_ANCESTORS,
         "conditions": HELD_CONDITIONS,
         "listeners": HELD_LISTENERS,
         "parents": HELD_PARENTS,
@@ -82,9 +93,10 @@ WANTED = st.builds(
         lambda items: tuple(unique(items, lambda item: item.name))
     ),
     parents=st.lists(st.builds(ParentStatus, st.builds(ParentReference, name=NAMES), OURS), max_size=3).map(tuple),
+    ancestors=st.lists(st.builds(AncestorStatus, st.builds(ParentReference, name=NAMES), OURS), max_size=3).map(tuple),
     supported_features=st.lists(NAMES, unique=True, max_size=2).map(lambda names: tuple(sorted(names))),
 )
-KINDS = st.sampled_from(["Gateway", "GatewayClass", "HTTPRoute", "Service"])
+KINDS = st.sampled_from(["Gateway", "GatewayClass", "HTTPRoute", "Service", "BackendTLSPolicy"])
 
 
 def foreign(conditions: list[JSON]) -> list[JSON]:
@@ -106,13 +118,15 @@ def test_what_others_wrote_stays_and_a_second_patch_is_none(
     assert changes(kind, "default", wanted, copy.deepcopy(after), now="2027-01-01T00:00:00Z", former=former) is None
     assert after.get("future") == before.get("future")
     assert foreign(after.get("conditions", [])) == foreign(before.get("conditions", []))
-    assert [one for one in after.get("parents", []) if one["controllerName"] != CONTROLLER_NAME] == [
-        one for one in before.get("parents", []) if one["controllerName"] != CONTROLLER_NAME
-    ]
+    for field in ("parents", "ancestors"):
+        assert [one for one in after.get(field, []) if one["controllerName"] != CONTROLLER_NAME] == [
+            one for one in before.get(field, []) if one["controllerName"] != CONTROLLER_NAME
+        ]
     held = {one["name"]: one for one in before.get("listeners", [])}
     for one in after.get("listeners", []):
         assert foreign(one["conditions"]) == foreign(held.get(one["name"], {"conditions": []})["conditions"])
     assert len(after.get("parents", [])) <= MOST_PARENTS
+    assert len(after.get("ancestors", [])) <= MOST_ANCESTORS
     assert all(len(one["conditions"]) <= MOST_CONDITIONS for one in after.get("listeners", []))
 
 
