@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 _CREDENTIALS: Final = struct.Struct("3i")
+# A socket's path has at most 107 bytes, of which `/.agent-xxxxxxxx/sds.sock` takes 25.
+_LONGEST_FOLDER: Final = 107 - 25
 _CHUNK: Final = 65_536
 _CONNECTIONS: Final = 64
 _SAY_AGAIN: Final = 60.0
@@ -45,7 +47,9 @@ class PeerGate:
     def __init__(self, path: Path, allowed: frozenset[int]) -> None:
         self._path = path
         self._allowed = allowed
-        self._folder = tempfile.TemporaryDirectory(prefix="fairlead-agent-")  # of mode 0700
+        # Of mode 0700. Beside the socket, where it can be written for sure: a pod's file system may be read-only.
+        beside = path.parent if len(os.fsencode(path.parent)) <= _LONGEST_FOLDER else None
+        self._folder = tempfile.TemporaryDirectory(prefix=".agent-", dir=beside)
         self.inner = Path(self._folder.name) / "sds.sock"
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()

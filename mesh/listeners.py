@@ -63,6 +63,12 @@ class Owner(NamedTuple):
     name: str
 
 
+def owner_of(name: str) -> tuple[ObjectKey | None, str]:
+    """The ListenerSet in which the listener of that name stands (None: the Gateway itself), and its name there."""
+    *owner, section = name.split("~")
+    return (ObjectKey("ListenerSet", *owner) if owner else None), section
+
+
 class GatewayListener(msgspec.Struct, frozen=True):
     """A listener as routes and translation see it.
 
@@ -92,7 +98,7 @@ class GatewayListener(msgspec.Struct, frozen=True):
     @property
     def section(self) -> str:
         """The name as it is written."""
-        return self.name.rpartition("~")[2]
+        return owner_of(self.name)[1]
 
     @property
     def place(self) -> tuple[int, bool]:

@@ -25,7 +25,7 @@ from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import OBJECTS, find
 from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
 from mesh.problems import sentence
-from mesh.request_authentication import key_conditions, missing_target, without_effect
+from mesh.request_authentication import key_conditions, missing_target, without_effect, without_http
 from mesh.request_routes import REQUEST_KINDS, find_request_route
 from mesh.results import problems_of
 from mesh.services import SERVICES, SUBSETS, SubsetKey
@@ -65,7 +65,11 @@ def request_authentication_conditions(look: Look, key: ObjectKey) -> tuple[Condi
     policy = find(look, RequestAuthentication, key)
     if policy is None:
         return ()
-    missing = {"Gateway": missing_target, **dict.fromkeys(REQUEST_KINDS, _missing_route)}
+    missing = {
+        "Gateway": missing_target,
+        "ListenerSet": lambda *at: _missing_listener_set(*at) or without_http(*at),
+        **dict.fromkeys(REQUEST_KINDS, _missing_route),
+    }
     idle = " ".join(without_effect(look, key, policy))
     told = _conditions(
         look,

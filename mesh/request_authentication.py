@@ -1,16 +1,18 @@
 """Which requests need whose tokens: what RequestAuthentications come to at gateways and in front of workloads.
 
-At a gateway a request meets, from the widest to the narrowest, the mesh, the Gateway's namespace, the Gateway, its
-listener, the route's namespace, the route and its rule; `mesh.policies` merges what they set. Envoy must find what
-holds without a changed listener, and a route object is built once for all gateways. So a part of a route that has
-policies of its own is only *named* on its routes (`Guarded`), and each gateway resolves the names for itself:
+At a gateway a request meets, from the widest to the narrowest, the mesh, the Gateway's namespace, the Gateway, the
+ListenerSet of its listener, that listener, the route's namespace, the route and its rule; `mesh.policies` merges what
+they set. Envoy must find what holds without a changed listener, and a route object is built once for all gateways. So a
+part of a route that has policies of its own is only *named* on its routes (`Guarded`), and each gateway resolves the
+names for itself:
 
     ROUTE_GUARDS          a route: the narrowest part of it, for each rule, that policies are for
     GUARDED               where such a route is attached: the requirements that it needs there
     REQUIREMENTS          a gateway's requirements: what holds where nothing is named, and for each name
     WORKLOAD_REQUIREMENTS a service: what holds in front of its workloads
 
-A listener counts by name (`section`) only where policies name it: several share a filter chain and their routes.
+A listener counts by name (`section`) only where policies name it or its ListenerSet: several share a filter chain and
+their routes.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from mesh.attachments import ATTACHMENTS
 from mesh.conditions import Condition
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.jwks import NOBODYS_KEYS, UnusableKeys, read_key_set
+from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.policy import PolicyTargetReference
 from mesh.kinds.requestauthentication import JWTRule, RequestAuthentication, RequestAuthenticationSettings
+from mesh.listeners import owner_of
 from mesh.model import KEY_SETS, SIDECARS_BY_SERVICE, Declared, ObjectKey, ServiceKey, mesh_settings
-from mesh.objects import OBJECTS
+from mesh.objects import OBJECTS, find
 from mesh.policies import (
     BackendKey,
     Effective,
@@ -140,12 +144,17 @@ def _namespace(name: str) -> Level:
 
 
 def section(look: Reader, gateway: GatewayKey, listener: str) -> str:
-    """The listener's name where policies name it, else nothing."""
-    return listener if reached(look, _listener(gateway, listener)) else ""
+    """The listener's name where policies name it, or the ListenerSet it stands in; else nothing."""
+    return listener if any(reached(look, level) for level in _parts(gateway, listener)) else ""
 
 
-def _listener(gateway: GatewayKey, name: str) -> Level:
-    return Level(Target(KIND, "Gateway", gateway.namespace, gateway.name), frozenset({name}))
+def _parts(gateway: GatewayKey, listener: str) -> list[Level]:
+    """The levels of a listener below its Gateway, the widest first."""
+    owner, name = owner_of(listener)
+    if owner is None:
+        return [Level(Target(KIND, "Gateway", gateway.namespace, gateway.name), frozenset({name}))]
+    target = Target(KIND, owner.kind, owner.namespace, owner.name)
+    return [Level(target), Level(target, frozenset({name}))]
 
 
 @derived("guarded", each(ROUTE_GUARDS))
@@ -189,7 +198,7 @@ def _levels(look: Reader, key: RequirementKey) -> list[Level]:
     levels = namespace_levels(look, KIND, gateway.namespace)
     levels.append(Level(Target(KIND, "Gateway", gateway.namespace, gateway.name)))
     if key.section:
-        levels.append(_listener(gateway, key.section))
+        levels += _parts(gateway, key.section)
     if guarded.namespace and _namespace(guarded.namespace) not in levels:
         levels.append(_namespace(guarded.namespace))
     if guarded.route:
@@ -282,6 +291,16 @@ def missing_target(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> st
     return "" if listener.http else f"Listener {ref.section_name} of {at} carries no HTTP, so no tokens."
 
 
+def without_http(look: Look, key: ObjectKey, ref: PolicyTargetReference) -> str:
+    """Why a policy for a listener of a ListenerSet can do nothing there; empty where it can."""
+    found = find(look, ListenerSet, ObjectKey(ref.kind, key.namespace, ref.name))
+    for listener in found.spec.listeners if found is not None else ():
+        if listener.name == ref.section_name and listener.protocol not in ("HTTP", "HTTPS"):
+            at = f"ListenerSet {key.namespace}/{ref.name}"
+            return f"Listener {ref.section_name} of {at} carries no HTTP, so no tokens."
+    return ""
+
+
 def without_effect(look: Look, key: ObjectKey, policy: RequestAuthentication) -> Iterator[str]:
     """Of which of its targets a policy says something that cannot be done."""
     spec = policy.spec
@@ -313,7 +332,9 @@ def told(
             continue
         gateway, guarded = key.gateway, key.guarded
         if not guarded.namespace:
-            yield Told(KIND, "Gateway", gateway.namespace, gateway.name, key.section, row.effective)
+            owner, section_name = owner_of(key.section)
+            of = owner or ObjectKey("Gateway", gateway.namespace, gateway.name)
+            yield Told(KIND, of.kind, of.namespace, of.name, section_name, row.effective)
             continue
         at = f"{gateway.namespace}/{gateway.name}{f':{key.section}' if key.section else ''}"
         kind, name = (guarded.kind, guarded.route) if guarded.route else ("Namespace", guarded.namespace)

@@ -1,9 +1,9 @@
 """RequestAuthentication of `fairlead.dev/v1alpha1`: whose tokens (JWT) requests may carry, and whether they need one.
 
-It is for a Gateway or a listener of it, an HTTPRoute or GRPCRoute or a named rule of it, a Service (at the sidecars in
-front of its workloads) or one of its ports, or a Namespace; in the root namespace for the mesh. A token that nobody
-listed here has signed is refused wherever the policy holds; a request without one passes unless `required` says
-otherwise.
+It is for a Gateway, a ListenerSet or a listener of either, an HTTPRoute or GRPCRoute or a named rule of it, a Service
+(at the sidecars in front of its workloads) or one of its ports, or a Namespace; in the root namespace for the mesh. A
+token that nobody listed here has signed is refused wherever the policy holds; a request without one passes unless
+`required` says otherwise.
 """
 
 from __future__ import annotations

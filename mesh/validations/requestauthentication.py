@@ -14,6 +14,7 @@ from mesh.validations.policy import Targets, check_both, check_targets
 TARGETS: Targets = MappingProxyType(
     {
         ("gateway.networking.k8s.io", "Gateway"): True,
+        ("gateway.networking.k8s.io", "ListenerSet"): True,
         ("gateway.networking.k8s.io", "HTTPRoute"): True,
         ("gateway.networking.k8s.io", "GRPCRoute"): True,
         ("", "Service"): True,

@@ -219,6 +219,33 @@ def test_listeners_of_one_port_may_differ(tmp_path: Path, backend: Server) -> No
         assert [get(port, "/public", f"{host}.example.com", authorization=bad)[0] for host in "ab"] == [200, 401]
 
 
+def test_a_listener_set_and_its_listeners_have_rules_of_their_own(tmp_path: Path, backend: Server) -> None:
+    """Also where the Gateway's own listeners have the same names and port."""
+    port = free_port()
+    listeners = [{"name": f"l{at}", "port": port, "protocol": "HTTP", "hostname": f"{host}.example.com"}
+                 for at, host in enumerate("cd")]  # fmt: skip
+    taking = {"allowedListeners": {"namespaces": {"from": "Same"}}}
+    edge_of = json.loads(gateway(port, "a.example.com", "b.example.com").rstrip().removesuffix("---"))
+    text = document("Gateway", "edge", {**edge_of["spec"], **taking}) + service("echo", backend.server_port)
+    text += document("ListenerSet", "set", {"parentRef": {"name": "edge"}, "listeners": listeners})
+    text += route(RULES, hosts="[]").replace("hostnames: []", "")
+    text += route(RULES, hosts="[]", name="of-set", parent="{kind: ListenerSet, name: set}").replace(
+        "hostnames: []", ""
+    )
+    whole = {"group": GATEWAY_API, "kind": "ListenerSet", "name": "set"}
+    text += policy(whole, "set", jwtRules=[rule()])
+    text += policy({**whole, "sectionName": "l1"}, "second", required=True)
+    text += policy({**ROUTE, "name": "of-set", "sectionName": "public"}, "open", required=False)
+    bad = f"Bearer {STRANGER.token()}"
+    with serving(text, tmp_path):
+        assert [get(port, "/", f"{host}.example.com")[0] for host in "abcd"] == [200, 200, 200, 401]
+        assert [get(port, "/public", f"{host}.example.com")[0] for host in "abcd"] == [200] * 4
+        refused = [get(port, "/", f"{host}.example.com", authorization=bad)[0] for host in "abcd"]
+        assert refused == [200, 200, 401, 401]
+        good = f"Bearer {ISSUER.token()}"
+        assert get(port, "/", "d.example.com", authorization=good)[0] == 200
+
+
 def test_cve_2026_31837_without_keys_of_the_issuer_no_token_is_valid(tmp_path: Path, backend: Server) -> None:
     unknown = {"issuer": ISSUER.name, "jwksUri": "https://issuer.example.com/jwks.json"}
     known = json.loads(NOBODYS_KEYS)["keys"][0]

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -83,6 +84,22 @@ async def test_who_may_come_is_handed_over_whole(tmp_path: Path) -> None:
         inner = made.inner
     assert not path.exists()
     assert not inner.exists()
+
+
+async def test_it_needs_no_folder_but_that_of_the_socket_unless_its_path_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="g") as short:
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", "/nowhere")  # as in a pod whose file system is read-only
+            async with gate(Path(short) / "s", MINE):
+                assert await ask(Path(short) / "s") == b"hellohello"
+        assert os.listdir(short) == []
+        deep = Path(short) / ("d" * 80)
+        deep.mkdir()
+        async with gate(deep / "s", MINE) as made:
+            assert await ask(deep / "s") == b"hellohello"
+            assert not made.inner.is_relative_to(deep)
 
 
 async def test_who_may_not_hears_nothing_even_as_the_user_that_runs_it(
