@@ -157,5 +157,7 @@ def _clusters(look: Reader, key: ObjectKey) -> Clusters:
     rule = moved_rule(look, rollout, move) if rollout is not None and isinstance(move, Move) else None
     if rollout is None or rule is None or not isinstance(move, Move):
         return Clusters()
-    stable, canary = (cluster_of(look, target(rollout), ref, rule) or "" for ref in backend_refs(rule, move))
-    return Clusters(stable, canary)
+    stable, canary = backend_refs(rule, move)
+    route, counted = target(rollout), key if move.apart else None
+    found = cluster_of(look, route, stable, rule), cluster_of(look, route, canary, rule, counted)
+    return Clusters(found[0] or "", found[1] or "")

@@ -7,7 +7,7 @@ for each kind counts other characters, and what a call is answered that reaches 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import re2
@@ -41,7 +41,8 @@ class RequestRoute(msgspec.Struct, frozen=True):
     """The rules of a route of requests. `orders` has for each rule the places of its matches among those of all routes.
 
     `grpc`: calls are meant, and backends are spoken to as gRPC is. `copies`: the last rules are copies that Rollouts
-    make. `sticking`: the rules whose clients stay with a version, by their number.
+    make. `sticking`: the rules whose clients stay with a version, by their number. `apart`: the canaries whose requests
+    are counted apart, by the numbers of rule and backend.
     """
 
     rules: tuple[HTTPRouteRule, ...]
@@ -49,6 +50,7 @@ class RequestRoute(msgspec.Struct, frozen=True):
     grpc: bool = False
     copies: tuple[Copied, ...] = ()
     sticking: tuple[tuple[int, Sticking], ...] = ()
+    apart: Mapping[tuple[int, int], ObjectKey] = {}
 
     @property
     def unable(self) -> int:
@@ -83,7 +85,14 @@ def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
     by_now = moved(look, key, route.rules, route.orders)
     if by_now.rules == route.rules and not by_now.sticking:
         return route
-    return RequestRoute(by_now.rules, by_now.orders, grpc=route.grpc, copies=by_now.copies, sticking=by_now.sticking)
+    return RequestRoute(
+        by_now.rules,
+        by_now.orders,
+        grpc=route.grpc,
+        copies=by_now.copies,
+        sticking=by_now.sticking,
+        apart=by_now.apart,
+    )
 
 
 def declared_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:

@@ -13,7 +13,7 @@ where the original gives them one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -43,7 +43,8 @@ class Move(msgspec.Struct, frozen=True):
     """What a Rollout moves: the rule by its number, and the place of `stable` among its backends.
 
     `canary` is the place of the canary there, None where the rule does not name it yet and `ref` joins them.
-    `known` matches the clients that have the cookie that others are given.
+    `known` matches the clients that have the cookie that others are given. `apart`: the canary's requests by this rule
+    are counted apart from all others that it gets.
     """
 
     rollout: ObjectKey
@@ -54,6 +55,7 @@ class Move(msgspec.Struct, frozen=True):
     cohort: tuple[HTTPHeaderMatch, ...] = ()
     sticky: Stickiness | None = None
     known: HTTPHeaderMatch | None = None
+    apart: bool = False
 
 
 class NotMoved(msgspec.Struct, frozen=True):
@@ -145,7 +147,8 @@ def _move(look: Reader, route: ObjectKey, at: ObjectKey, rollout: Rollout) -> Mo
     if clash := sorted({one.name.lower() for one in more} & taken):
         said = f"Rule {number} of {route} matches header {clash[0]} itself, so that a cohort cannot be known by it."
         return NotMoved(at, "Invalid", said)
-    return Move(at, number, stable, canary, _joining(rollout.spec.canary), cohort, sticky, known)
+    apart = rollout.spec.analysis is not None and rollout.spec.analysis.scope == "Rule"
+    return Move(at, number, stable, canary, _joining(rollout.spec.canary), cohort, sticky, known, apart)
 
 
 def _rule(names: list[str | None], section: str | None) -> int | None:
@@ -213,13 +216,15 @@ class Sticking(msgspec.Struct, frozen=True):
 class Moved(msgspec.Struct, frozen=True):
     """The rules of a route by now; `copies` tells of each rule after the declared ones.
 
-    `sticking` has the rules, by their number, whose clients stay with a version.
+    `sticking` has the rules, by their number, whose clients stay with a version. `apart` has canaries whose
+    requests are counted apart, by the numbers of rule and backend, with their Rollout.
     """
 
     rules: tuple[HTTPRouteRule, ...]
     orders: tuple[Orders, ...]
     copies: tuple[Copied, ...] = ()
     sticking: tuple[tuple[int, Sticking], ...] = ()
+    apart: Mapping[tuple[int, int], ObjectKey] = {}
 
 
 def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders: tuple[Orders, ...]) -> Moved:
@@ -230,6 +235,7 @@ def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders
     now, places = list(rules), list(orders)
     copies: list[tuple[Copied, HTTPRouteRule, Orders]] = []
     sticking: dict[int, Sticking] = {}
+    apart: dict[tuple[int, int], ObjectKey] = {}
     for move in plan.moves:
         share = look(ROLLOUT_SHARES, move.rollout)
         if share is None:
@@ -237,6 +243,9 @@ def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders
         rule = now[move.rule]
         refs = _shared(rule.backend_refs, move, share.weight)
         rule = now[move.rule] = replace(rule, backend_refs=refs)
+        place = _canary(move, len(refs))
+        if move.apart:
+            apart[move.rule, place] = move.rollout
         if not share.under_way:
             continue
         known = (move.known,) if move.known is not None else ()
@@ -244,17 +253,23 @@ def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders
         if move.sticky is not None:
             sticking[move.rule] = Sticking(move.sticky, given=bool(known))
         if move.cohort:
-            alone = replace(rule.backend_refs[_canary(move, len(refs))], weight=1)
+            if move.apart:
+                apart[len(rules) + len(copies), 0] = move.rollout
+            alone = replace(rule.backend_refs[place], weight=1)
             canaries = replace(rule, matches=_with(rule.matches, move.cohort), backend_refs=(alone,))
             copies.append((Copied(move.rule, "canary"), canaries, of_cohort))
         if known and move.sticky is not None:
-            sticking[len(rules) + len(copies)] = Sticking(move.sticky)
+            number = len(rules) + len(copies)
+            sticking[number] = Sticking(move.sticky)
+            if move.apart:
+                apart[number, place] = move.rollout
             copies.append((Copied(move.rule, "known"), replace(rule, matches=_with(rule.matches, known)), of_known))
     return Moved(
         (*now, *(rule for _, rule, _ in copies)),
         (*places, *(ahead for _, _, ahead in copies)),
         tuple(copied for copied, _, _ in copies),
         tuple(sorted(sticking.items())),
+        apart,
     )
 
 

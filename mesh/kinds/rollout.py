@@ -102,8 +102,10 @@ class RolloutAnalysis(Spec, frozen=True, kw_only=True):
     """What the canary must satisfy, in checks of at least `interval` and `minRequests` of its requests each.
 
     So many `failures` in a row roll it back. A step that cannot be judged for `deadline` beyond its pause is rolled
-    back too.
+    back too. `scope` says which requests count: all of the canary's, or those of the rule that is moved.
     """
+
+    scope: Literal["Backend", "Rule"] = "Backend"
 
     interval: Duration = "30s"
     min_requests: Requests = 50

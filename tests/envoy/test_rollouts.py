@@ -141,6 +141,28 @@ def test_a_bad_version_is_taken_back_before_many_saw_it_and_says_by_which_counts
     assert visitors.statuses[500] < 0.5 * visitors.statuses[200]
 
 
+@pytest.mark.parametrize("scope", ["Rule", "Backend"])
+def test_what_another_route_sends_to_the_canary_counts_or_not_as_the_scope_says(
+    children: Children, stable: Server, canary: Server, scope: str
+) -> None:
+    serving = start_serve(children, *FAST)
+    port = begin(serving, stable, canary)
+    other = {"backendRefs": [{"name": "shop-v2", "port": 80}], "matches": [{"path": {"value": "/fail/503/always"}}]}
+    put(
+        serving,
+        "HTTPRoute",
+        "direct",
+        {"parentRefs": [{"name": "edge"}], "hostnames": ["direct.com"], "rules": [other]},
+    )
+    gateway_up(children, serving, port)
+    analysis = {**ANALYSIS, "scope": scope, "failures": 3}
+    with crowd(port, HOST) as visitors, crowd(port, "direct.com", "/fail/503/always") as others:
+        roll_out(serving, {"weight": 50, "pause": "3s"}, analysis=analysis)
+        ended = reaches(children, serving, phase="Promoted" if scope == "Rule" else "RolledBack")
+    assert (ended["canary"]["failed"] == 0) == (scope == "Rule"), ended
+    assert (set(visitors.statuses), set(others.statuses)) == ({200}, {503})
+
+
 def test_without_requests_it_stays_where_it_is_and_is_taken_back_at_its_deadline(
     children: Children, stable: Server, canary: Server
 ) -> None:

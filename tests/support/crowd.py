@@ -13,9 +13,10 @@ from fairlead.demo.traffic import Visitor
 class Crowd:
     """Visitors that ask without end; `statuses` counts the answers."""
 
-    def __init__(self, port: int, host: str) -> None:
+    def __init__(self, port: int, host: str, path: str) -> None:
         self._port = port
         self._host = host
+        self._path = path
         self._stop = threading.Event()
         self.statuses: Counter[int] = Counter()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
@@ -23,7 +24,7 @@ class Crowd:
     def _run(self) -> None:
         visitor = Visitor(self._port)
         while not self._stop.is_set():
-            self.statuses[visitor.ask(self._host).status] += 1
+            self.statuses[visitor.ask(self._host, self._path).status] += 1
             self._stop.wait(0.004)
         visitor.close()
 
@@ -40,9 +41,9 @@ class Crowd:
 
 
 @contextmanager
-def crowd(port: int, host: str) -> Iterator[Crowd]:
+def crowd(port: int, host: str, path: str = "/") -> Iterator[Crowd]:
     """Have visitors ask until the block ends."""
-    made = Crowd(port, host)
+    made = Crowd(port, host, path)
     made.start()
     try:
         yield made

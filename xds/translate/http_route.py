@@ -102,7 +102,7 @@ def _routes(
         asked = external_auth.of_rule(rule.filters)
         judge = external_auth.authorizer(look, at.route, asked) if asked is not None else None
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc)) or isinstance(judge, Invalid)
-        shares = tuple(_shares(look, at, rule)) if not refused else ()
+        shares = tuple(_shares(look, at, route, number)) if not refused else ()
         timeout = _policy_timeout(look, at.route, rule)
         policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
         tracing = traced(look, at.route, rule.name)
@@ -190,10 +190,12 @@ def _requirement(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> str:
     return requirement_name(at.section, guarded) if guarded is not None else ""
 
 
-def _shares(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[Share]:
-    for ref in rule.backend_refs:
+def _shares(look: Reader, at: RouteAt, route: RequestRoute, number: int) -> Iterator[Share]:
+    rule = route.rules[number]
+    for place, ref in enumerate(rule.backend_refs):
         refused = unsupported.of_backend(ref.filters, grpc=at.grpc)
-        cluster = _cluster(look, at, ref, rule) if not refused else None
+        counted = route.apart.get((number, place))
+        cluster = _cluster(look, at, ref, rule, counted) if not refused else None
         yield Share(cluster=cluster, weight=ref.weight, filters=ref.filters if cluster is not None else ())
 
 
@@ -205,16 +207,29 @@ def _mirrors(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[tuple[H
                 yield filter_.request_mirror, cluster
 
 
-def _cluster(look: Reader, at: RouteAt, ref: BackendObjectReference, rule: HTTPRouteRule | None = None) -> str | None:
+def _cluster(
+    look: Reader,
+    at: RouteAt,
+    ref: BackendObjectReference,
+    rule: HTTPRouteRule | None = None,
+    canary_of: ObjectKey | None = None,
+) -> str | None:
     if at.grpc and ref.kind == "Backend":
         return None
-    return cluster_of(look, at.route, ref, rule)
+    return cluster_of(look, at.route, ref, rule, canary_of)
 
 
 def cluster_of(
-    look: Reader, route: ObjectKey, ref: BackendObjectReference, rule: HTTPRouteRule | None = None
+    look: Reader,
+    route: ObjectKey,
+    ref: BackendObjectReference,
+    rule: HTTPRouteRule | None = None,
+    canary_of: ObjectKey | None = None,
 ) -> str | None:
-    """The cluster to which requests for a backend of a route's rule go; None where it leads nowhere."""
+    """The cluster to which requests for a backend of a route's rule go; None where it leads nowhere.
+
+    `canary_of` is the Rollout for which its requests are counted apart.
+    """
     backend = resolve(look, route=route, ref=ref)
     if not isinstance(backend, Backend):
         return None
@@ -222,6 +237,8 @@ def cluster_of(
         settings = traffic_settings(look, backend)
         if settings is not None and settings.retry is not None:
             backend = msgspec.structs.replace(backend, route_retry=True)
+    if canary_of is not None:
+        backend = msgspec.structs.replace(backend, canary_of=f"{canary_of.namespace}/{canary_of.name}")
     return cluster_name(backend)
 
 

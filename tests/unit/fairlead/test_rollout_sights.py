@@ -96,6 +96,16 @@ async def test_counts_are_those_of_the_two_clusters_since_the_check_began() -> N
     assert (await looking.at(200.0)).canary == Tally(1, 0)
 
 
+async def test_only_what_the_rule_sends_counts_where_that_is_asked() -> None:
+    looking = Looking(rollout(analysis={"interval": "5s", "successRate": 99, "scope": "Rule"}))
+    await looking.at()
+    looking.measures.counted(CANARY, 9, 2)
+    looking.measures.counted(f"{CANARY}~canary/default/reviews", 4, 1)
+    looking.measures.counted(STABLE, 7, 0)
+    sight = await looking.at()
+    assert (sight.canary, sight.stable) == (Tally(4, 1), Tally(7, 0))
+
+
 async def test_latency_is_measured_where_it_is_asked_for_and_only_there() -> None:
     plain = Looking(rollout())
     await plain.at()

@@ -165,6 +165,23 @@ def test_clients_that_were_given_a_cookie_have_a_rule_of_their_own_behind_the_co
     assert len(rules(made)) == 2
 
 
+def test_a_canary_is_counted_apart_where_it_is_asked_for_in_all_copies_of_its_rule() -> None:
+    more = {"cohort": [{"header": {"name": "x", "value": "y"}}], "sticky": {"cookie": {"name": "v", "ttl": "1h"}}}
+    for canary in ({"name": "reviews-v2"}, {"name": "other-v2", "port": 80}):
+        made = model(HTTP_ROUTE, rollout(**more, canary=canary, analysis={"successRate": 99, "scope": "Rule"}))
+        at(made, 20)
+        route = find_request_route(Present(made.engine), ROUTE)
+        assert route is not None
+        found = {(number, route.rules[number].backend_refs[place].name) for number, place in route.apart}
+        assert found == {(number, canary["name"]) for number in (0, 2, 3)}
+        assert set(route.apart.values()) == {ObjectKey("Rollout", "default", "reviews")}
+    made = model(HTTP_ROUTE, rollout(**more, analysis={"successRate": 99}))
+    at(made, 20)
+    route = find_request_route(Present(made.engine), ROUTE)
+    assert route is not None
+    assert route.apart == {}
+
+
 def test_a_rule_that_matches_cookies_itself_cannot_give_one() -> None:
     matching = HTTP_ROUTE.replace("{path: {value: /}}", "{headers: [{name: Cookie, value: a=b}]}")
     made = model(matching, rollout(sticky={"cookie": {"name": "v", "ttl": "1h"}}))
