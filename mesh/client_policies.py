@@ -8,7 +8,7 @@ goes for what Envoy knows of ports only (`PORT_FIELDS`), whatever the protocol.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -73,13 +73,46 @@ def on_port(gateway: Gateway, listener: GatewayListener) -> frozenset[str]:
     return frozenset(other.name for other in gateway.listeners if other.place == listener.place)
 
 
-def part_levels(policy: str, key: GatewayKey, gateway: Gateway, names: frozenset[str]) -> list[Level]:
-    """The levels below a Gateway of listeners that share a chain or a port, the widest first.
+class Parts(NamedTuple):
+    """The levels below a Gateway for each of its listeners (by its name) and for each place, the widest first.
+
+    Those that share a chain have the very same list: what is merged of it is merged once.
+    """
+
+    listeners: dict[str, list[Level]]
+    places: dict[tuple[int, bool], list[Level]]
+
+
+def parts_of(policy: str, key: GatewayKey, gateway: Gateway) -> Parts:
+    """What policies of a kind can say of the parts of a Gateway."""
+    sharing_places: dict[tuple[int, bool], list[GatewayListener]] = {}
+    for listener in gateway.listeners:
+        sharing_places.setdefault(listener.place, []).append(listener)
+    places = {place: _part_levels(policy, key, shared) for place, shared in sharing_places.items()}
+    listeners = {
+        each.name: places[each.place] if each.protocol == "HTTP" else _part_levels(policy, key, [each])
+        for each in gateway.listeners
+    }
+    return Parts(listeners, places)
+
+
+def merged_parts(
+    look: Reader, around: list[Level], parts: Iterable[list[Level]], settings: type[Any]
+) -> Iterator[Effective | None]:
+    """What holds for each part, within what is said around it."""
+    merged: dict[int, Effective | None] = {}
+    for below in parts:
+        if id(below) not in merged:
+            merged[id(below)] = merge(layers(look, [*around, *below]), settings)
+        yield merged[id(below)]
+
+
+def _part_levels(policy: str, key: GatewayKey, shared: list[GatewayListener]) -> list[Level]:
+    """The levels below a Gateway of listeners that share a chain or a port.
 
     What a ListenerSet's owner says counts where all of them are the set's: not for listeners of others.
     """
-    levels = [Level(Target(policy, "Gateway", *key), names)]
-    shared = [listener for listener in gateway.listeners if listener.name in names]
+    levels = [Level(Target(policy, "Gateway", *key), frozenset(listener.name for listener in shared))]
     owners = {listener.owner for listener in shared}
     owner = owners.pop() if len(owners) == 1 else None
     if owner is not None:
@@ -108,10 +141,9 @@ def CLIENT_RULES(key: GatewayKey, look: Look) -> ClientRules | None:  # noqa: N8
     around = gateway_levels(look, key)
     whole = merge(layers(look, around), ClientSettings)
     served = [listener for listener in gateway.listeners if listener.programmed and listener.protocol != "UDP"]
-    by_listener = {each.name: part_levels(_KIND, key, gateway, sharing(gateway, each)) for each in served}
-    by_port = {each.port: part_levels(_KIND, key, gateway, on_port(gateway, each)) for each in served}
-    listeners = _differing(look, around, whole, by_listener)
-    ports = _differing(look, around, whole, by_port)
+    parts = parts_of(_KIND, key, gateway)
+    listeners = _differing(look, around, whole, {each.name: parts.listeners[each.name] for each in served})
+    ports = _differing(look, around, whole, {each.port: parts.places[each.place] for each in served})
     if whole is None and not listeners:
         return None
     rules = ClientRules(whole, listeners, ports)
@@ -130,13 +162,9 @@ def _differing(
     look: Look, around: list[Level], whole: Effective | None, parts: dict[Part, list[Level]]
 ) -> tuple[tuple[Part, Effective], ...]:
     """What holds for parts of which policies say more than of the whole."""
-    merged = ((part, _merged(look, around + parts[part])) for part in parts)
+    merged = zip(parts, merged_parts(look, around, parts.values(), ClientSettings), strict=True)
     differing = [(part, effective) for part, effective in merged if effective is not None and effective != whole]
     return tuple(sorted(differing, key=lambda item: item[0]))
-
-
-def _merged(look: Reader, levels: list[Level]) -> Effective | None:
-    return merge(layers(look, levels), ClientSettings)
 
 
 def _addresses(gateway: Gateway) -> tuple[str, ...]:

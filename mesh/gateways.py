@@ -7,6 +7,7 @@ routes change: it is what routes attach to.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -39,7 +40,8 @@ class Gateway(msgspec.Struct, frozen=True):
     `addresses` are IP addresses to bind, empty for all. `service_account` is the account its proxies run as.
     `conditions` speak of the Gateway as a whole. `platform` is the source whose platform runs its proxies, empty where
     whoever likes starts an Envoy for it; `requested` are the addresses asked of the platform. `client_certificate` is
-    what its proxies show to backends that are spoken to over TLS.
+    what its proxies show to backends that are spoken to over TLS. `spans` says where in `listeners` those of each
+    ListenerSet begin and end (None: its own): there may be a thousand, whose routes and statuses all ask.
     """
 
     listeners: tuple[GatewayListener, ...]
@@ -49,6 +51,7 @@ class Gateway(msgspec.Struct, frozen=True):
     platform: str = ""
     requested: tuple[str, ...] = ()
     client_certificate: SecretKey | None = None
+    spans: Mapping[ObjectKey | None, tuple[int, int]] = {}
 
     @property
     def accepted(self) -> bool:
@@ -57,7 +60,8 @@ class Gateway(msgspec.Struct, frozen=True):
 
     def of_set(self, key: ObjectKey | None) -> tuple[GatewayListener, ...]:
         """The listeners of a ListenerSet; with None those that the Gateway itself has."""
-        return tuple(listener for listener in self.listeners if listener.owner == key)
+        begin, end = self.spans.get(key, (0, 0))
+        return self.listeners[begin:end]
 
     def listener(self, name: str) -> GatewayListener | None:
         """The listener of that name, or None."""
@@ -97,7 +101,16 @@ def GATEWAYS(key: GatewayKey, look: Look) -> Gateway | None:  # noqa: N802
         platform=platform,
         requested=addresses if platform else (),
         client_certificate=certificate,
+        spans=_spans(judged),
     )
+
+
+def _spans(judged: tuple[GatewayListener, ...]) -> dict[ObjectKey | None, tuple[int, int]]:
+    """Where the listeners of each owner stand; they follow one another."""
+    spans: dict[ObjectKey | None, tuple[int, int]] = {}
+    for number, listener in enumerate(judged):
+        spans[listener.owner] = (spans.get(listener.owner, (number, 0))[0], number + 1)
+    return spans
 
 
 def _client_certificate(look: Reader, gateway: GatewayObject) -> tuple[SecretKey | None, Condition | None]:

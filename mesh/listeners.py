@@ -125,15 +125,15 @@ def listeners(
     refusals = {**_conflicts(gateway.spec.listeners), **_unavailable(gateway.spec.listeners, taken)}
     own = Owner("Gateway", gateway.metadata.namespace, gateway.metadata.name)
     judged = [_listener(look, gateway, own, spec, refusals.get(spec.name)) for spec in gateway.spec.listeners]
-    had = list(gateway.spec.listeners)
+    had = _Had(gateway.spec.listeners)
     for one in sets:
         owner = Owner("ListenerSet", one.metadata.namespace, one.metadata.name)
         unavailable = _unavailable(one.spec.listeners, taken)
         for spec in one.spec.listeners:
-            clash = _clash(spec, had)
+            clash = had.clash(spec)
             judged.append(_listener(look, gateway, owner, spec, clash or unavailable.get(spec.name)))
-            if clash is None and spec.protocol in ROUTE_KINDS:
-                had.append(spec)
+            if clash is None:
+                had.add(spec)
     return tuple(judged)
 
 
@@ -189,19 +189,35 @@ def _conflicts(specs: Iterable[Listener]) -> dict[str, Condition]:
     return found
 
 
-def _clash(spec: Listener, had: Iterable[Listener]) -> Condition | None:
-    """Why a listener cannot be told apart from those that come before it; nothing is said of whose they are."""
-    place = (spec.port, spec.protocol == "UDP")
-    sharing = [one for one in had if one.protocol in ROUTE_KINDS and (one.port, one.protocol == "UDP") == place]
-    if spec.protocol not in ROUTE_KINDS:
+class _Had:
+    """What the listeners that come first have of each port: a Gateway may take a thousand of ListenerSets."""
+
+    def __init__(self, specs: Iterable[Listener]) -> None:
+        self._told_apart_by: dict[tuple[int, bool], set[str]] = {}
+        self._hosts: dict[tuple[int, bool], set[str]] = {}
+        for spec in specs:
+            self.add(spec)
+
+    def add(self, spec: Listener) -> None:
+        """A listener more; one that is refused anyway has nothing."""
+        if spec.protocol in ROUTE_KINDS:
+            place = (spec.port, spec.protocol == "UDP")
+            self._told_apart_by.setdefault(place, set()).add(_told_apart_by(spec))
+            self._hosts.setdefault(place, set()).add(_host(spec))
+
+    def clash(self, spec: Listener) -> Condition | None:
+        """Why a listener cannot be told apart from those that come before it; nothing is said of whose they are."""
+        place = (spec.port, spec.protocol == "UDP")
+        if spec.protocol not in ROUTE_KINDS:
+            return None
+        if self._told_apart_by.get(place, set()) - {_told_apart_by(spec)}:
+            said = f"Port {spec.port} speaks another protocol than {spec.protocol} already; use another port."
+            return Condition("Conflicted", True, "ProtocolConflict", said)
+        if _host(spec) in self._hosts.get(place, ()):
+            host = _host(spec) or "any hostname"
+            said = f"Port {spec.port} has a listener for {host} already; use another of the two."
+            return Condition("Conflicted", True, "HostnameConflict", said)
         return None
-    if any(_told_apart_by(one) != _told_apart_by(spec) for one in sharing):
-        said = f"Port {spec.port} speaks another protocol than {spec.protocol} already; use another port."
-        return Condition("Conflicted", True, "ProtocolConflict", said)
-    if any(_host(one) == _host(spec) for one in sharing):
-        said = f"Port {spec.port} has a listener for {_host(spec) or 'any hostname'} already; use another of the two."
-        return Condition("Conflicted", True, "HostnameConflict", said)
-    return None
 
 
 def _told_apart_by(spec: Listener) -> str:

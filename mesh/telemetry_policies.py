@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from mesh.backends import Backend
-from mesh.client_policies import part_levels, sharing
+from mesh.client_policies import merged_parts, parts_of
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.telemetrypolicy import AccessLog, Collector, TelemetryPolicy, TelemetrySettings, TraceProvider
 from mesh.model import Declared, ObjectKey, ServiceKey
@@ -84,15 +84,14 @@ def TELEMETRY_RULES(key: GatewayKey, look: Look) -> TelemetryRules | None:  # no
     whole = merge(layers(look, around), TelemetrySettings)
     differing: list[tuple[str, Effective]] = []
     listeners: list[tuple[str, ListenerTelemetry]] = []
-    for listener in sorted(gateway.listeners, key=lambda one: one.name):
-        if not listener.programmed or not listener.http:
-            continue
-        parts = part_levels(policy, key, gateway, sharing(gateway, listener))
-        own = merge(layers(look, [*around, *parts]), TelemetrySettings)
+    levels = parts_of(policy, key, gateway).listeners
+    served = sorted(listener.name for listener in gateway.listeners if listener.programmed and listener.http)
+    merged = merged_parts(look, around, (levels[name] for name in served), TelemetrySettings)
+    for name, own in zip(served, merged, strict=True):
         if own is not None:
-            listeners.append((listener.name, _told(look, own)))
+            listeners.append((name, _told(look, own)))
         if own is not None and own != whole:
-            differing.append((listener.name, own))
+            differing.append((name, own))
     return TelemetryRules(whole, tuple(differing), tuple(listeners)) if listeners else None
 
 

@@ -18,7 +18,7 @@ import msgspec
 
 from mesh.attachments import ATTACHMENTS, ROUTES_BY_HOST, Attachment, HostKey, ListenerKey
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
-from mesh.hostnames import ANY, best
+from mesh.hostnames import ANY, wider
 from mesh.listeners import GatewayListener
 from mesh.model import AUDIENCES, Audience, Connected, ObjectKey
 from mesh.request_authentication import section
@@ -49,24 +49,19 @@ class ChainKey(NamedTuple):
 
 
 class ListenerEntrance(msgspec.Struct, frozen=True):
-    """Where a listener's requests come in, its hostname, and those of the other listeners on its port.
+    """Where a listener's requests come in, and its hostname.
 
     `place` is from where its routes inherit RoutePolicies, if from anywhere (`mesh.route_places`).
     """
 
     chain: ChainKey
     hostname: str
-    others: tuple[str, ...]
     place: ListenerKey = NOWHERE
 
     @property
     def scheme(self) -> str:
         """The scheme of requests."""
         return "https" if self.chain.listener else "http"
-
-    def owns(self, hostname: str) -> bool:
-        """Whether requests for a hostname belong to this listener and not to a narrower one on the port."""
-        return best((self.hostname, *self.others), hostname) == self.hostname
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -122,15 +117,9 @@ def ENTRANCES(key: ListenerKey, look: Look) -> ListenerEntrance | None:  # noqa:
     listener = gateway.listener(key.listener) if gateway is not None else None
     if gateway is None or listener is None or not listener.http:
         return None
-    others = sorted(
-        each.hostname
-        for each in gateway.listeners
-        if each.programmed and each.place == listener.place and each.name != listener.name
-    )
     return ListenerEntrance(
         chain=chain_key(key.gateway, listener),
         hostname=listener.hostname,
-        others=tuple(others),
         place=place_of(look, key.gateway, listener),
     )
 
@@ -147,15 +136,46 @@ def HOSTS(key: HostKey, look: Look) -> Host | None:  # noqa: N802
         return None
     chain = entrance.chain
     resource = ResourceKey(TYPE_SCOPED_ROUTE, scope_name(chain.name, key.hostname), chain.scope)
-    if entrance.owns(key.hostname):
+    if _owns(look, entrance, key.hostname):
         listener = section(look, key.gateway, key.listener)
         routes = look.keys(ROUTES_BY_HOST, key)
         # Only for the listener's own hostname can a route have named a wider one.
         ranks = _ranks(look, key, routes) if key.hostname == entrance.hostname != ANY else ()
         return Host(chain, entrance.scheme, routes, resource, section=listener, place=entrance.place, ranks=ranks)
-    if entrance.scheme == "https" and key.hostname in entrance.others:
+    if entrance.scheme == "https" and look.keys(LISTENERS_BY_HOST, _host_on_port(entrance, key.hostname)):
         return Host(chain, entrance.scheme, (), resource, misdirected=True)
     return None
+
+
+class HostOnPort(NamedTuple):
+    """A listener's hostname among those of a Gateway's port."""
+
+    gateway: GatewayKey
+    port: int
+    hostname: str
+
+
+def _hosts_on_ports(key: GatewayKey, row: Gateway) -> Iterable[HostOnPort]:
+    served = (listener for listener in row.listeners if listener.programmed and listener.protocol != "UDP")
+    return (HostOnPort(key, listener.port, listener.hostname) for listener in served)
+
+
+# One look for one name: what another listener of the port comes or goes for is then no news for the hosts of the rest.
+LISTENERS_BY_HOST = GATEWAYS.index("host", _hosts_on_ports)
+
+
+def _host_on_port(entrance: ListenerEntrance, hostname: str) -> HostOnPort:
+    return HostOnPort(entrance.chain.gateway, entrance.chain.port, hostname)
+
+
+def _owns(look: Look, entrance: ListenerEntrance, hostname: str) -> bool:
+    """Whether requests for a hostname belong to this listener and not to a narrower one on the port."""
+    for name in wider(hostname):
+        if name == entrance.hostname:
+            return True
+        if look.keys(LISTENERS_BY_HOST, _host_on_port(entrance, name)):
+            return False
+    return False
 
 
 def _ranks(look: Look, key: HostKey, routes: tuple[ObjectKey, ...]) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cProfile
+import pstats
 import random
 
 import pytest
@@ -175,3 +177,30 @@ def test_incremental_equals_from_scratch(seed: int) -> None:
     assert engine.faults == fresh.faults == {}
     for table in TABLES:
         assert dict(engine.rows(table)) == dict(fresh.rows(table)), table
+
+
+def test_a_listener_among_many_costs_no_more_than_a_look_at_each_of_them() -> None:
+    few, many = (calls_for_a_changed_listener(count) for count in (40, 160))
+    assert many <= 5 * few, f"{few} calls among 40 listeners, {many} among 160"
+
+
+def calls_for_a_changed_listener(count: int) -> int:
+    """How many functions run when one of so many ListenerSets with a listener each gets another hostname."""
+
+    def listener_set(number: int, host: str) -> Change:
+        [item] = objects(f"""
+kind: ListenerSet
+metadata: {{name: s{number}}}
+spec: {{parentRef: {{name: edge}}, listeners: [{{name: web, port: 80, protocol: HTTP, hostname: {host}}}]}}
+""")
+        return declared(item)
+
+    [edge] = objects(GATEWAY.replace("fairlead,", "fairlead, allowedListeners: {namespaces: {from: Same}},"))
+    engine = Engine(TABLES)
+    engine.commit([declared(edge), *(listener_set(number, f"h{number}.example.com") for number in range(count))])
+    profile = cProfile.Profile()
+    profile.enable()
+    commit = engine.commit([listener_set(3, "other.example.com")])
+    profile.disable()
+    assert set(sent(commit)) == {TYPE_SCOPED_ROUTE}
+    return pstats.Stats(profile).total_calls  # type: ignore[attr-defined,no-any-return]
