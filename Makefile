@@ -68,7 +68,7 @@ test-faults: $(READY) ## tests that take minutes: rotation, outages and wrong cl
 .PHONY: fuzz
 fuzz: $(READY) ## fuzz what strangers can send, TIME seconds for each parser
 	$(BIN)/python -m pip install --quiet -c constraints.txt atheris
-	@for target in spiffe csr token bundle book oidc; do \
+	@for target in spiffe csr token bundle book oidc svid; do \
 	  echo "fuzzing $$target"; \
 	  $(BIN)/python -m tests.fuzz.parsers $$target -max_total_time=$(TIME) 2>&1 | tail -n 20 | grep -E "^Done|Error|Exception|File" ; \
 	done

@@ -367,14 +367,20 @@ def _watched(path: str) -> JSON:
 
 def _tls(server_name: str, common: JSON) -> JSON:
     context: JSON = {"@type": _UPSTREAM_TLS, "common_tls_context": {**common, "alpn_protocols": ["h2"]}}
-    if not Address(server_name, 0).is_ip:  # RFC 6066 §3: server_name holds a host name, never an address
+    # RFC 6066 §3: server_name holds a host name, never an address.
+    if not Address(server_name, 0).is_ip and not _is_id(server_name):
         context["sni"] = server_name
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
 def _name(server_name: str) -> JSON:
-    kind = "IP_ADDRESS" if Address(server_name, 0).is_ip else "DNS"
+    """Compares with an address, a DNS name, or a SPIFFE ID."""
+    kind = "IP_ADDRESS" if Address(server_name, 0).is_ip else "URI" if _is_id(server_name) else "DNS"
     return {"san_type": kind, "matcher": {"exact": server_name}}
+
+
+def _is_id(server_name: str) -> bool:
+    return server_name.startswith("spiffe://")
 
 
 def _socket_address(address: Address) -> JSON:

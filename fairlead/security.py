@@ -13,9 +13,13 @@ from fairlead.settings import Settings
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.model import Audience, ServiceKey
 from mesh.services import ENDPOINTS
+from mesh.spiffe import TrustDomain
 from mesh.tables import Engine
 from xds.server.authentication import named_alike
-from xds.server.server_certificates import Tls
+from xds.server.server_certificates import ServerCertificate, Tls
+
+TlsOf = Tls | Callable[[], ServerCertificate] | None
+"""How xDS is protected: by files, by what is asked for each connection; None is plaintext, or another way in."""
 
 
 def tokens_address(settings: Settings) -> str | None:
@@ -25,15 +29,18 @@ def tokens_address(settings: Settings) -> str | None:
         UsageError: nobody is there to review tokens, or the address is already something else.
     """
     if not settings.xds_tokens:
-        certificates = settings.xds_cert or settings.xds_key or settings.xds_client_ca
+        certificates = settings.xds_cert or settings.xds_key or settings.xds_client_ca or settings.xds_workload_api
         return "" if settings.kubernetes and not settings.insecure_xds and not certificates else None
     parse_address(settings.xds_tokens, what="--xds-tokens")
     if not settings.kubernetes and not settings.ca:
         raise UsageError(
             "--xds-tokens: a cluster reviews tokens, and none is given. Fix: --kubernetes, or --ca for join tokens"
         )
-    if not settings.kubernetes and (settings.insecure_xds or settings.xds_cert):
-        raise UsageError("--xds-tokens: its certificate is one of --ca. Fix: leave --insecure-xds and --xds-cert out")
+    if not settings.kubernetes and (settings.insecure_xds or settings.xds_cert or settings.xds_workload_api):
+        raise UsageError(
+            "--xds-tokens: its certificate is one of --ca. Fix: leave --insecure-xds, --xds-cert and --xds-workload-api"
+            " out"
+        )
     if settings.xds_tokens == settings.xds:
         raise UsageError(
             "--xds-tokens and --xds are the same, and an address either demands certificates or does without."
@@ -42,7 +49,7 @@ def tokens_address(settings: Settings) -> str | None:
     return settings.xds_tokens
 
 
-def xds_security(settings: Settings) -> Tls | None:
+def xds_security(settings: Settings) -> TlsOf:
     """How xDS is protected; None is plaintext, asked for and on loopback, or by tokens alone (`tokens_address`).
 
     Raises:
@@ -55,6 +62,8 @@ def xds_security(settings: Settings) -> Tls | None:
         "--xds-client-ca": settings.xds_client_ca,
     }
     missing = [flag for flag, value in given.items() if not value]
+    if settings.xds_workload_api:
+        return _by_workload_api(settings, [*(flag for flag in given if flag not in missing)])
     if settings.insecure_xds:
         if len(missing) < len(given):
             raise UsageError("--insecure-xds and certificates exclude each other. Fix: leave one of them out")
@@ -77,6 +86,17 @@ def xds_security(settings: Settings) -> Tls | None:
         if not os.access(path, os.R_OK):
             raise CommandError(f"{flag}: cannot read {path}. Fix: give a file that this user may read")
     return Tls(Path(settings.xds_cert), Path(settings.xds_key), Path(settings.xds_client_ca))
+
+
+def _by_workload_api(settings: Settings, given: list[str]) -> TlsOf:
+    given += [flag for flag, value in (("--insecure-xds", settings.insecure_xds), ("--ca", settings.ca)) if value]
+    if given:
+        raise UsageError(
+            f"--xds-workload-api gives the server its certificate, and {', '.join(given)} another way. Fix: one of them"
+        )
+    from fairlead.workload_api import WorkloadApi  # what judges certificates takes 9 MB
+
+    return WorkloadApi(settings.xds_workload_api, TrustDomain(settings.trust_domain))
 
 
 def by_own_authority(settings: Settings) -> bool:

@@ -50,7 +50,7 @@ from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
 from fairlead.rollout_way import RolloutWay
 from fairlead.root_gate import Seen
-from fairlead.security import accounts_of, by_own_authority, tokens_address
+from fairlead.security import TlsOf, accounts_of, by_own_authority, tokens_address
 from fairlead.settings import Settings
 from fairlead.shared_store import shared_store
 from fairlead.store_place import in_consul, store_path
@@ -71,7 +71,7 @@ from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SECRET
 from xds.server.hub import Hub
 from xds.server.serve import InsecureAddressError, Tokens, XdsServer
-from xds.server.server_certificates import ServerCertificate, Tls
+from xds.server.server_certificates import ServerCertificate
 from xds.translate.names import ROOTCA
 from xds.translate.root_certificates import ROOT_CERTIFICATES
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
@@ -94,7 +94,7 @@ class Server:
     `store` is what this process keeps for itself, objects too unless they are in one that replicas share.
     """
 
-    def __init__(self, settings: Settings, store: SqliteStore, *, tls: Tls | None, access: Access) -> None:
+    def __init__(self, settings: Settings, store: SqliteStore, *, tls: TlsOf, access: Access) -> None:
         self._settings = settings
         self._store = store
         self._shared = shared_store(settings, store)
@@ -468,7 +468,7 @@ def _parse_yaml(text: str) -> Parsed:
     )
 
 
-async def run(settings: Settings, *, tls: Tls | None, access: Access) -> None:
+async def run(settings: Settings, *, tls: TlsOf, access: Access) -> None:
     """Open the store and serve until a signal.
 
     Raises:

@@ -172,6 +172,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     xds_client_ca: Annotated[
         str, _about("PEM file with the authorities whose client certificates proxies must show.")
     ] = ""
+    xds_workload_api: Annotated[
+        str,
+        _about(
+            "Socket of SPIFFE's Workload API, as SPIRE's agent has it: the xDS server's certificate, and whose client"
+            " certificates proxies must show, come from there, in place of the three files."
+        ),
+    ] = ""
     load_report_interval: Annotated[
         float,
         Meta(ge=0.1, le=3_600),

@@ -107,7 +107,9 @@ PROXY_FLAGS = (
     ),
     parameter("agent", Annotated[str, Option(metavar="SOCKET", help="Its identity comes from the agent there.")], ""),
     parameter(
-        "xds_server_name", Annotated[str, Option(help="Name in its certificate; default: the host of --xds.")], ""
+        "xds_server_name",
+        Annotated[str, Option(help="Name in its certificate, or its SPIFFE ID; default: the host of --xds.")],
+        "",
     ),
 )
 _ABSENT: Mapping[str, Any] = {flag.name: flag.default for flag in PROXY_FLAGS}

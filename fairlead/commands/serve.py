@@ -66,6 +66,7 @@ _METAVARS: Final = {
     "gateway_image": "IMAGE",
     "ca": "AUTHORITY",
     "federate": "DOMAIN",
+    "xds_workload_api": "SOCKET",
     "jwks_private": "HOST",
 }
 
@@ -109,4 +110,9 @@ def serve(
         if not Path(folder).exists():
             raise CommandError(f"--files: there is no {folder}. Fix: name a folder that exists, or make it first")
     logs.configure(level=settings.log_level, form=settings.log_format)
+    if settings.xds_workload_api:
+        from fairlead.workload_api import WorkloadApi
+
+        assert isinstance(tls, WorkloadApi)
+        tls.open()
     asyncio.run(run(settings, tls=tls, access=access))

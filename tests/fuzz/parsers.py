@@ -7,8 +7,11 @@ tests do the same with structured input in every run.
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import datetime as dt
 import re
+import ssl
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,6 +32,9 @@ with atheris.instrument_imports(include=["mesh.spiffe", "sds"]):
     from sds.keys import new_key, request_for
     from sds.oidc import InvalidOidcToken, UnusableIssuers, issuer_named, judge, read_issuers
     from sds.outer import request_pem
+    from sds.tls import server_context
+    from sds.workload_api import UnusableSvid, read_svid
+    from xds.schema import message
 
 TD = TrustDomain("example.org")
 REVIEWS = SpiffeId(TD, "/ns/shop/sa/reviews")
@@ -94,9 +100,28 @@ def oidc(data: bytes) -> None:
         raise AssertionError(judge(text, read_issuers(_ISSUERS), now=NOW.timestamp()))
 
 
+def svid(data: bytes) -> None:
+    """An answer of the Workload API: what is taken is ours, with the key of its certificate."""
+    with suppress(UnusableSvid):
+        found = read_svid(data, TD)
+        assert found.identity.trust_domain == TD
+        server_context(found.pair)
+
+
+def _answer() -> bytes:
+    issued = asyncio.run(_AUTHORITY.issue(_KEY.public_key, REVIEWS))
+    made = message("fairlead.workload.v1.X509SvidResponse")()
+    one = made.svids.add(spiffe_id=str(REVIEWS))
+    one.x509_svid = ssl.PEM_cert_to_DER_cert(issued.chain.decode().split("-----END")[0] + "-----END CERTIFICATE-----\n")
+    one.x509_svid_key = base64.b64decode("".join(_KEY.pem().pem.decode().splitlines()[1:-1]))
+    one.bundle = ssl.PEM_cert_to_DER_cert(_AUTHORITY.bundle().roots[0].decode())
+    encoded: bytes = made.SerializeToString()
+    return encoded
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "spiffe": spiffe, "csr": csr, "token": token, "bundle": bundle, "book": book,
-    "oidc": oidc,
+    "oidc": oidc, "svid": svid,
 }  # fmt: skip
 
 
@@ -108,6 +133,7 @@ def seeds(name: str) -> list[bytes]:
         "token": [_AUTHORITY.issue_jwt(REVIEWS, ("orders",)).encode()],
         "bundle": [write_jwks(_AUTHORITY.bundle())],
         "book": [write_book(_AUTHORITY.book)],
+        "svid": [_answer()],
         "oidc": [_ISSUERS, _AUTHORITY.issue_jwt(REVIEWS, ("orders",)).encode()],
     }[name]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,28 +30,37 @@ def backend() -> Iterator[Server]:
 class SpireMesh:
     """A SPIRE, our server with a certificate of it, and the Envoys `edge` and `web`."""
 
-    def __init__(self, children: Children, programs: dict[str, Path], backend: Server) -> None:
+    def __init__(
+        self, children: Children, programs: dict[str, Path], backend: Server, *, by_files: bool = True
+    ) -> None:
+        """`by_files`: our server reads its certificate from files; else it asks the Workload API itself."""
         self.children, self.backend = children, backend
         self.spire = Spire(children, programs, DOMAIN, life=LIFE).start()
         self.programs = {name: self.spire.program(name) for name in ("web", "edge", "stranger")}
         for name in ("web", "edge"):
             self.spire.entry(f"/ns/default/sa/{name}", self.programs[name])
-        self.spire.entry("/fairlead/xds", self.spire.agent_program, "-dns", "localhost", life=3_600)
         self.files = children.folder / "fairlead"
-        self.spire.fetch(self.files)
+        if by_files:
+            self.server_name = "localhost"
+            self.spire.entry("/fairlead/xds", self.spire.agent_program, "-dns", "localhost", life=3_600)
+            self.spire.fetch(self.files)
+            files = ("--xds-cert", "svid.0.pem"), ("--xds-key", "svid.0.key"), ("--xds-client-ca", "bundle.0.pem")
+            flags = [word for flag, name in files for word in (flag, str(self.files / name))]
+        else:
+            self.server_name = self.spire.id("/fairlead/xds")
+            self.spire.entry("/fairlead/xds", Path(sys.executable).resolve())
+            flags = ["--xds-workload-api", str(self.spire.socket)]
         self.port, self.ingress = free_port(), free_port()
         folder = children.folder / "config"
         folder.mkdir()
         (folder / "config.yaml").write_text(config(self.port, self.ingress))
-        files = ("--xds-cert", "svid.0.pem"), ("--xds-key", "svid.0.key"), ("--xds-client-ca", "bundle.0.pem")
-        self._flags = ["--files", str(folder), "--trust-domain", DOMAIN]
-        self._flags += [word for flag, name in files for word in (flag, str(self.files / name))]
+        self._flags = ["--files", str(folder), "--trust-domain", DOMAIN, *flags]
         self.serving: Serving = start_serve(children, *self._flags, secure=True)
         self.envoys = {"web": self.envoy("web"), "edge": self.envoy("edge")}
         children.wait_until(lambda: works(self.port, "once.test"), what="mutual TLS", timeout=120)
 
     def envoy(self, name: str, *, ready: bool = True) -> RunningEnvoy:
-        flags = ("--agent", str(self.spire.socket), "--xds-server-name", "localhost")
+        flags: tuple[str, ...] = ("--agent", str(self.spire.socket), "--xds-server-name", self.server_name)
         kind = "gateway" if name == "edge" else "sidecar"
         if kind == "sidecar":
             ingress = self.ingress if name == "web" else free_port()
@@ -150,3 +161,29 @@ def test_spires_root_is_rotated_under_traffic_and_no_request_fails(mesh: SpireMe
         requests = once.requests
         mesh.children.wait_until(lambda: once.requests > requests + 50, what="requests", timeout=120)
     assert once.failures + kept.failures == []
+
+
+def test_our_server_follows_the_workload_api_and_is_known_by_its_spiffe_id(
+    children: Children, spire_binaries: dict[str, Path], backend: Server
+) -> None:
+    mesh = SpireMesh(children, spire_binaries, backend, by_files=False)
+    names = {"web", "edge"}
+
+    def connected() -> bool:
+        return {one["name"] for one in mesh.serving.client.get("/api/v1/proxies")["items"]} == names
+
+    def shown() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", mesh.serving.xds))
+
+    assert connected()
+    first = shown()
+    children.wait_until(lambda: shown() != first, what="the server to show another certificate", timeout=120)
+    mesh.spire.kill_agent()
+    log = mesh.serving.child.log
+    children.wait_until(lambda: "what is in force stands" in log.read_text(), what="the outage to be told")
+    mesh.spire.start_agent()
+    second = shown()
+    children.wait_until(lambda: shown() != second, what="the server to be renewed after the outage", timeout=120)
+    mesh.restart_serve()
+    children.wait_until(connected, what="both Envoys to come back", timeout=120)
+    assert "PRIVATE KEY" not in log.read_text()

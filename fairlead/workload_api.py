@@ -1,0 +1,87 @@
+"""The xDS server's certificate from SPIFFE's Workload API, as SPIRE's agent serves it on a socket of the machine.
+
+A thread follows the API: a certificate that is renewed there, or authorities that change, are used from the next
+connection on. While the API is away the last certificate stands; nothing is ever written to a file.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from typing import Final
+
+import grpc
+
+from fairlead.errors import CommandError
+from mesh.spiffe import TrustDomain
+from sds.workload_api import Svid, UnusableSvid, read_svid
+from xds.server.server_certificates import ServerCertificate
+
+_METHOD: Final = "/SpiffeWorkloadAPI/FetchX509SVID"
+# Browsers cannot send it: the specification asks for it against requests that a page was made to send (§4.1).
+_METADATA: Final = (("workload.spiffe.io", "true"),)
+_FIRST_SECONDS: Final = 30.0
+_RETRY_SECONDS: Final = (0.5, 10.0)
+_log = logging.getLogger(__name__)
+
+
+class WorkloadApi:
+    """`open` it first; then it is what the xDS server asks for its certificate."""
+
+    def __init__(self, socket: str, trust_domain: TrustDomain) -> None:
+        """`socket` is a path, or a `unix:` URI as in `SPIFFE_ENDPOINT_SOCKET`."""
+        self._path = socket.removeprefix("unix://").removeprefix("unix:")
+        self._trust_domain = trust_domain
+        self._svid: Svid | None = None
+        self._first = threading.Event()
+        self._trouble = ""
+
+    def open(self, *, seconds: float = _FIRST_SECONDS) -> None:
+        """Wait for the first certificate, and follow from then on.
+
+        Raises:
+            CommandError: there is none after so many seconds.
+        """
+        threading.Thread(target=self._follow, name="workload-api", daemon=True).start()
+        if not self._first.wait(seconds):
+            words = self._trouble or "no answer"
+            raise CommandError(
+                f"--xds-workload-api: no certificate from {self._path} in {seconds:g} s: {words}."
+                " Fix: see that SPIRE's agent listens there and has an entry that fits this program"
+            )
+
+    def __call__(self) -> ServerCertificate:
+        """What the server shows now, and whose certificates it believes; from any thread."""
+        svid = self._svid
+        assert svid is not None
+        return ServerCertificate(svid.pair.chain, svid.pair.key.pem, client_ca=svid.roots)
+
+    def _follow(self) -> None:
+        pause, after = _RETRY_SECONDS[0], threading.Event()
+        while True:
+            try:
+                with grpc.insecure_channel(f"unix:{self._path}") as channel:
+                    for answer in channel.unary_stream(_METHOD)(b"", metadata=_METADATA):
+                        self._take(answer)
+                        pause = _RETRY_SECONDS[0]
+                self._note("it ended the stream")
+            except grpc.RpcError as error:
+                self._note(f"{error.code().name}: {error.details()}")
+            except UnusableSvid as error:
+                self._note(str(error))
+            after.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - a spread
+            pause = min(pause * 2, _RETRY_SECONDS[1])
+
+    def _take(self, answer: bytes) -> None:
+        svid = read_svid(answer, self._trust_domain)
+        self._svid = svid
+        self._trouble = ""
+        _log.info("xDS is served as %s until %s", svid.identity, svid.leaf.not_valid_after_utc.isoformat())
+        self._first.set()
+
+    def _note(self, trouble: str) -> None:
+        """Log a trouble, once per change of it."""
+        if trouble != self._trouble:
+            _log.warning("the Workload API at %s: %s; what is in force stands", self._path, trouble)
+        self._trouble = trouble
