@@ -149,7 +149,7 @@ class OwnDoor:
                     "",
                     f"ConfigMap {self._namespace}/{CONFIG_MAP} told of another authority than ours a moment ago:"
                     " another Fairlead here has an authority of its own, and proxies cannot trust both",
-                    "Give all replicas one that they share: --ca files:DIR or vault:URL#MOUNT/ROLE",
+                    "Give all replicas one that they share: --ca secret:NAME, files:DIR or vault:URL#MOUNT/ROLE",
                 ),
             )
         if self._trouble:

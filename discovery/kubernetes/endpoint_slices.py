@@ -34,6 +34,7 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
 
     labels: tuple[tuple[str, str], ...] = ()
     service_account: str = ""
+    mesh_tls: bool = False
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -113,7 +114,9 @@ def reduced(item: wire.EndpointSlice, referred: Referred) -> Slice | None:
 def workload(pod: wire.Pod) -> Workload:
     """What is used of a Pod."""
     account = pod.spec.service_account_name if pod.spec is not None else None
-    return Workload(pairs(pod.metadata.labels), account or "")
+    labels = pairs(pod.metadata.labels)
+    # Without an account there is no identity that clients could check.
+    return Workload(labels, account or "", bool(account) and (wire.MESH_TLS, "true") in labels)
 
 
 def place(node: wire.Node) -> Place:
@@ -179,6 +182,7 @@ def _endpoint(instance: Instance, ports: tuple[tuple[str, int], ...]) -> Endpoin
         locality=_locality(node.region, instance.zone or node.zone),
         health=instance.health,
         service_account=pod.service_account,
+        mesh_tls=pod.mesh_tls,
         for_zones=instance.for_zones,
         for_nodes=instance.for_nodes,
     )

@@ -22,6 +22,8 @@ AddressType = Literal["IPv4", "IPv6", "FQDN"]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 EXPORT_TO = "fairlead.dev/export-to"
+MESH_TLS = "fairlead.dev/mesh-tls"
+"""The label of pods whose proxy has a workload's certificate: clients of the mesh speak mutual TLS to them."""
 SERVICE_NAME = "kubernetes.io/service-name"
 REGION = "topology.kubernetes.io/region"
 ZONE = "topology.kubernetes.io/zone"

@@ -18,7 +18,7 @@ from tests.support.consul_server import ConsulServer
 
 pytestmark = pytest.mark.slow
 
-LIFE = 20
+LIFE = 60
 NAMES = ("one", "two")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,12 @@ def test_every_kind_that_has_a_status_may_be_told_it() -> None:
     }
 
 
+def test_with_namespaces_what_fairlead_keeps_for_itself_is_granted_in_its_own() -> None:
+    [own] = [one for one in yaml.safe_load_all(render({"namespaces": ["one"]})) if one and one["kind"] == "Role"]
+    granted = {(resource, verb) for rule in own["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    assert {("configmaps", "get"), ("configmaps", "create"), ("configmaps", "patch")} <= granted
+
+
 def test_with_namespaces_what_weighs_is_granted_in_these_alone() -> None:
     made = [item for item in yaml.safe_load_all(render({"namespaces": ["one", "two"]})) if item]
     roles = {item["metadata"]["name"]: item["rules"] for item in made if item["kind"] == "ClusterRole"}
@@ -158,3 +165,40 @@ def test_the_api_server_takes_every_object(cluster: Cluster, crds: None, tmp_pat
     )
     said = cluster.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", str(path))
     assert said.count("serverside-applied") == len(objects())
+
+
+def test_identities_are_an_authority_that_replicas_share_and_a_second_way_in() -> None:
+    made = objects({"identities": {"enabled": True, "passphraseSecret": "mine"}})
+    (serving,) = made["Deployment"]["spec"]["template"]["spec"]["containers"]
+    env = {one["name"]: one for one in serving["env"]}
+    assert env["FAIRLEAD_CA"]["value"] == "secret:fairlead-authority"
+    assert env["FAIRLEAD_CA_PASSPHRASE"]["valueFrom"] == {"secretKeyRef": {"name": "mine", "key": "passphrase"}}
+    ports = {port["name"]: port for port in made["Service"]["spec"]["ports"]}
+    assert ports["xds-tokens"]["targetPort"] in {port["name"] for port in serving["ports"]}
+    assert {"port": "xds-tokens", "protocol": "TCP"} in made["NetworkPolicy"]["spec"]["ingress"][0]["ports"]
+    [named] = [rule["resourceNames"] for rule in made["Role"]["rules"] if rule["verbs"] == ["get", "update"]]
+    assert named == ["fairlead-authority"]
+
+
+def test_the_component_for_kubectl_does_what_the_chart_does(cluster: Cluster) -> None:
+    """As the local kubectl builds it, which is what users run."""
+    folder = CHART.parent
+    with tempfile.TemporaryDirectory(dir=folder) as made_in:
+        kustomization = {"resources": ["../manifests"], "components": ["../identities"]}
+        Path(made_in, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        built = cluster.kubectl("kustomize", made_in)
+    made = {item["kind"]: item for item in yaml.safe_load_all(built) if item}
+    chart = objects({"identities": {"enabled": True}, "apiTokensSecret": "fairlead-api-tokens"})
+
+    def about(found: dict[str, JSON]) -> Any:
+        (serving,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+        env = {one["name"]: one for one in serving["env"]}
+        names = ("FAIRLEAD_CA", "FAIRLEAD_CA_PASSPHRASE", "FAIRLEAD_XDS_TOKENS")
+        service = {port["name"]: port for port in found["Service"]["spec"]["ports"]}
+        ingress = found["NetworkPolicy"]["spec"]["ingress"]
+        ports = {port["name"]: port for port in serving["ports"]}
+        return [env[name] for name in names], service, ports, ingress
+
+    assert about(made) == about(chart)
+    granted = [rule.get("resourceNames") for rule in made["Role"]["rules"]]
+    assert ["fairlead-authority"] in granted

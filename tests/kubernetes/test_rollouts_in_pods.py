@@ -27,7 +27,9 @@ def fairlead(
     cluster: Cluster, crds: None, images: None, place: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installed]:
     """Fairlead as installed, with reports of proxies that do not make tests wait."""
-    installed = Installed(cluster, tmp_path_factory.mktemp("kustomization"), [place], FAIRLEAD_LOAD_REPORT_INTERVAL="1")
+    installed = Installed(
+        cluster, tmp_path_factory.mktemp("kustomization"), [place], settings={"FAIRLEAD_LOAD_REPORT_INTERVAL": "1"}
+    )
     installed.install()
     secret = f"/api/v1/namespaces/{NAMESPACE}/secrets/fairlead-api-tokens"
     body = {"stringData": {"tokens": f"tests:write:{TOKEN}\n"}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,14 +22,22 @@ Assembled = Callable[[str], tuple[Path, list[str]]]
 class Installed:
     """Two replicas in `fairlead-system`. `folder` is for the kustomization that names the watched namespaces.
 
-    `settings` are more of the server's environment variables.
+    `components` are folders of `kind-cluster` that add to it, `settings` further environment variables.
     """
 
-    def __init__(self, cluster: Cluster, folder: Path, namespaces: Iterable[str], **settings: str) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        folder: Path,
+        namespaces: Iterable[str],
+        *,
+        components: Iterable[str] = (),
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self._cluster = cluster
         self._folder = folder
-        env = [{"name": "FAIRLEAD_KUBERNETES_NAMESPACES", "value": ",".join(namespaces)}]
-        env += [{"name": name, "value": value} for name, value in settings.items()]
+        settings = {"FAIRLEAD_KUBERNETES_NAMESPACES": ",".join(namespaces), **(settings or {})}
+        env = [{"name": name, "value": value} for name, value in settings.items()]
         patch = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -40,6 +48,7 @@ class Installed:
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "resources": [os.path.relpath(ROOT / "kind-cluster" / "local", folder)],
+            "components": [os.path.relpath(ROOT / "kind-cluster" / name, folder) for name in components],
             "patches": [{"patch": yaml.safe_dump(patch)}],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))

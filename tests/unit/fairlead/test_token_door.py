@@ -126,7 +126,7 @@ async def test_replicas_with_an_authority_each_are_told_of() -> None:
     assert (one.problems, two.problems) == ((), ())
     await one.publish()
     assert [problem.code for problem in one.problems] == ["AuthorityNotShared"]
-    assert "--ca files:DIR" in one.problems[0].fix
+    assert "--ca secret:NAME" in one.problems[0].fix
     await one.publish()
     assert one.problems == ()
 

@@ -249,6 +249,17 @@ def test_labels_and_account_are_those_of_the_pod_even_if_it_comes_later() -> Non
     assert not found.mesh_tls
 
 
+def test_a_pod_that_says_so_is_spoken_to_over_mutual_tls_if_it_has_an_account_to_be_known_by() -> None:
+    cluster = Cluster(service(), endpoint_slice("reviews-a", endpoint("10.0.0.1", pod="reviews-1")))
+    label = {"fairlead.dev/mesh-tls": "true"}
+    cluster.put(pod("reviews-1", account="reviews", **label))
+    assert cluster.endpoints()[0].mesh_tls
+    cluster.put(pod("reviews-1", account="", **label))
+    assert not cluster.endpoints()[0].mesh_tls
+    cluster.put(pod("reviews-1", account="reviews", **{"fairlead.dev/mesh-tls": "no"}))
+    assert not cluster.endpoints()[0].mesh_tls
+
+
 def test_a_pods_new_labels_reach_every_slice_that_names_it_and_no_others() -> None:
     cluster = Cluster(
         service(),
