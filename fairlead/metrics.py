@@ -176,8 +176,8 @@ METRICS = (
     Described(
         "consul_failures",
         "counter",
-        "Queries without a good answer: Unreachable, Forbidden, RateLimited, NoLeader, NoPath, Failed, Unreadable, "
-        "TooOld.",
+        "Queries without a good answer: Unreachable, Forbidden, RateLimited, NoLeader, NoPath, NotEnterprise, Failed, "
+        "Unreadable, TooOld.",
         lambda n: _of_consul(n, "failures"),
         ("reason",),
     ),

@@ -14,6 +14,8 @@
   is left out, for Envoy takes addresses only.
 - A service whose whole name matches one of the expressions to leave out is not looked at. `consul` always is: that it
   is there tells that our token sees all.
+- Instances at one address and port are one endpoint, with the labels of all (those of the id that sorts first win) and
+  the highest weight.
 - The region is the node's meta key `region`, else its datacenter; the zone is its meta key `zone`.
 """
 
@@ -79,10 +81,27 @@ def _rows(proper: list[Entry], rule: Rule) -> Rows:
     spoken = {(entry.service.meta or {}).get(PROTOCOL_KEY, "").lower() for entry in proper}
     protocols = [PROTOCOLS[word] for word in sorted(spoken) if word in PROTOCOLS]
     named = ServicePort("", min(stated, default=DEFAULT_PORT), protocols[0] if protocols else "HTTP")
-    endpoints = (endpoint(entry, rule) for entry in proper)
-    return (
-        DiscoveredService(ports=(named,), export_to=(EVERYWHERE,)),
-        DiscoveredEndpoints(tuple(sorted({made for made in endpoints if made is not None}))),
+    return DiscoveredService(ports=(named,), export_to=(EVERYWHERE,)), DiscoveredEndpoints(_endpoints(proper, rule))
+
+
+def _endpoints(proper: list[Entry], rule: Rule) -> tuple[Endpoint, ...]:
+    found: dict[tuple[str, object], Endpoint] = {}
+    for entry in sorted(proper, key=lambda entry: entry.service.id):
+        made = endpoint(entry, rule)
+        if made is not None:
+            place = made.address, made.ports
+            before = found.get(place)
+            found[place] = made if before is None or before == made else _merged(before, made)
+    return tuple(sorted(found.values()))
+
+
+def _merged(first: Endpoint, other: Endpoint) -> Endpoint:
+    """One that was registered twice: Envoy would take one of them, and which labels it has would be chance."""
+    return msgspec.structs.replace(
+        first,
+        labels=tuple(sorted((dict(other.labels) | dict(first.labels)).items())),
+        weight=max(first.weight, other.weight),
+        health=first.health if first.health == "Healthy" else other.health,
     )
 
 

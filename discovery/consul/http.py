@@ -38,7 +38,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A good answer; `index` is 0 where there is none."""
+    """A good answer; `index` is 0 where there is none. `headers` are found in any case of their letters."""
 
     index: int
     body: bytes
@@ -123,7 +123,7 @@ class Consul:
                 content = await _whole(answer)
                 if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
                     raise _error(answer, content)
-                return Answer(_index(answer), content, dict(answer.headers))
+                return Answer(_index(answer), content, answer.headers)
         except TimeoutError:
             raise UnreachableError(f"no answer to {method} {path} within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:

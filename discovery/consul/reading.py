@@ -31,10 +31,15 @@ class Reading:
         self._max_stale = max_stale
         self.failures: Counter[str] = Counter()
 
-    async def ask(self, path: str, datacenter: str, step: Ask, *, slack: float = _SLACK_SECONDS) -> Answer:
-        """One question to a datacenter, the agent's own if empty. Raises one of `FAILURES`."""
+    async def ask(
+        self, path: str, datacenter: str, step: Ask, *, slack: float = _SLACK_SECONDS, cache: bool = True
+    ) -> Answer:
+        """One question to a datacenter, the agent's own if empty. Raises one of `FAILURES`.
+
+        `cache`: the agent's cache may answer, where that is asked for.
+        """
         query = {"dc": datacenter} if datacenter else {}
-        if self._reads != "default":
+        if self._reads != "default" and (cache or self._reads != "cached"):
             query[self._reads] = ""
         answer = await self._consul.get(path, query, index=step.index, wait=step.wait, slack=slack)
         contact = answer.headers.get("X-Consul-LastContact", "")

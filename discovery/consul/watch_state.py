@@ -1,6 +1,7 @@
 """When a blocking query is asked and what its answer's index means, decided without I/O. Time and chance are handed in.
 
 Consul's rules: an index that goes back, or is below 1, begins anew; one that has not changed means that the wait ended.
+An agent that says so long before the wait has ended would say it again and again, and is given a pause.
 Beside them: a failure is tried again after a pause that grows, at random, and never sooner than `Retry-After` says; and
 after a failure the question is one that is answered at once, for one that waits does not tell that all is well again.
 """
@@ -14,6 +15,8 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 15.0
 NO_INDEX_PAUSE = 1.0
 """An agent that gives no index would answer at once, again and again."""
+NO_NEWS_PAUSE = 1.0
+"""An agent whose cache is stuck says at once that nothing is new (seen with 1.15 and the cached list of services)."""
 BYTES_PER_SECOND = 10_000_000.0
 """How fast one query takes answers in: a large service that changes all the time must not fill a core."""
 
@@ -41,13 +44,14 @@ class Heard(msgspec.Struct, frozen=True):
 class WatchState:
     """One blocking query. `index` is where it goes on; `failing_since` is set while it gets no good answer."""
 
-    __slots__ = ("_failures", "_not_before", "failing_since", "index")
+    __slots__ = ("_failures", "_not_before", "_patient_until", "failing_since", "index")
 
     def __init__(self) -> None:
         self.index = 0
         self.failing_since: float | None = None
         self._failures = 0
         self._not_before = 0.0
+        self._patient_until = 0.0  # an answer before then has news, unless something is wrong with the agent
 
     @property
     def failures(self) -> int:
@@ -63,7 +67,9 @@ class WatchState:
         """What to do; `wait` is how long an answer may take that says nothing new."""
         if self._not_before > now:
             return Pause(self._not_before - now)
-        return Ask(0 if self.failing_since is not None else self.index, wait)
+        index = 0 if self.failing_since is not None else self.index
+        self._patient_until = now + wait / 2 if index else 0.0
+        return Ask(index, wait)
 
     def answered(self, index: int, now: float, *, size: int = 0) -> Heard:
         """An answer of so many bytes came."""
@@ -73,7 +79,10 @@ class WatchState:
             self.index = 0
             self._not_before = now + NO_INDEX_PAUSE
             return Heard(news=True, went_back=before > 0)
-        self._not_before = now + size / BYTES_PER_SECOND if index != before else now
+        if index != before:
+            self._not_before = now + size / BYTES_PER_SECOND
+        else:
+            self._not_before = now + NO_NEWS_PAUSE if now < self._patient_until else now
         if index < before:
             self.index = 0  # what this answer says is read all the same: it is what Consul has now
             return Heard(news=True, went_back=True)

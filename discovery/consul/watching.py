@@ -120,7 +120,10 @@ class Watching:
                 await asyncio.sleep(step.seconds)
                 continue
             try:
-                answer = await self._reading.ask("/v1/catalog/services", self.name, step, slack=PULSE_SLACK_SECONDS)
+                # Past the cache, which tells nothing of the servers; that of Consul 1.15 keeps its first list for good.
+                answer = await self._reading.ask(
+                    "/v1/catalog/services", self.name, step, slack=PULSE_SLACK_SECONDS, cache=False
+                )
                 await self._listed(answer)
             except FAILURES as error:
                 self._reading.count(error)

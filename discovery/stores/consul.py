@@ -162,14 +162,13 @@ class ConsulStore:
         state = WatchState()
         looks = Looks(self.kv, self.layout, after=after, known=self._known, believe=self._believe)
         while not self._closed.is_set():
-            step = state.next_step(loop.time())
+            began = loop.time()
+            step = state.next_step(began, wait=min(WAIT_SECONDS, looks.patience(began)))
             if isinstance(step, Pause):
                 await self._or_closed(asyncio.sleep(step.seconds))
                 continue
-            began = loop.time()
-            wait = min(step.wait, WAIT_SECONDS, looks.patience(began))
             try:
-                events = await self._or_closed(looks.look(state, step.index, wait))
+                events = await self._or_closed(looks.look(state, step.index, step.wait))
             except StoreUnavailable as error:
                 pause = error.retry_after if isinstance(error, StoreAway) else 0.0
                 state.failed(loop.time(), random.random(), retry_after=pause)  # noqa: S311
@@ -177,7 +176,7 @@ class ConsulStore:
                 self._note(error)
                 continue
             self._note(None)
-            if events is None and step.index and loop.time() < began + wait / 2:
+            if events is None and step.index and loop.time() < began + step.wait / 2:
                 # It woke and had nothing new: Consul leaves an old state for a restored one, whose index may be lower.
                 state.index = 0
                 await self._or_closed(asyncio.sleep(NO_INDEX_PAUSE))

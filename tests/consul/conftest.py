@@ -15,6 +15,10 @@ _LIMIT = 400
 """Seconds that a test may take, which the first one needs that fetches Consul over a slow line."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-recorded", action="store_true", help="write the answers of a newer Consul anew")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE):

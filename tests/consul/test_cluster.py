@@ -60,3 +60,28 @@ def test_leader_that_is_lost_and_a_quorum_that_is_lost_for_a_minute_cost_no_requ
     assert first == f"web-{ports['1']}"
     assert traffic.requests > 100
     assert not traffic.failures
+
+
+def test_stale_reads_go_on_without_a_leader_for_as_long_as_is_allowed(children: Children, consul: Path) -> None:
+    servers = [Member(children, consul, f"s{number}", servers=2) for number in range(2)]
+    servers[0].join(servers[1]).start()
+    servers[1].join(servers[0]).start().wait_leader()
+    servers[0].wait_leader()
+    mesh_of = ("--consul-reads", "stale", "--consul-max-stale", "40")
+    leads = lambda: [server for server in servers if server.leads()]  # noqa: E731
+    children.wait_until(lambda: len(leads()) == 1, what="a leader")
+    (leader,) = leads()
+    follower = next(server for server in servers if server is not leader)
+    follower.register("web", start_backend(children, "web"))
+    mesh = ConsulMesh(children, "--consul", follower.url, *mesh_of, objects=[route("web")])
+    mesh.wait_ok("web")
+    with Background(mesh.port, "web") as traffic:
+        leader.kill()
+        mesh.wait(lambda: not follower.client.request("GET", "/v1/status/leader").json(), "the loss to be noticed")
+        before = mesh.metric('fairlead_consul_failures_total{reason="NoLeader"}')
+        assert mesh.is_fresh("web")
+        mesh.wait(lambda: "TooOld" in mesh.problems() and mesh.is_stale("web"), "it to be too old", timeout=240)
+        assert mesh.metric('fairlead_consul_failures_total{reason="NoLeader"}') == before == 0
+        leader.start().wait_leader()
+        mesh.wait(lambda: mesh.is_fresh("web") and not mesh.problems(), "all to be well", timeout=180)
+    assert not traffic.failures

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from tests.support.api_line import Line
 from tests.support.consul import ConsulAgent, start_agent
 from tests.support.consul_cluster import Member
 from tests.support.consul_mesh import ConsulMesh, route
-from tests.support.programs import start_backend
+from tests.support.programs import FAIRLEAD, start_backend
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(600)]
 
@@ -31,6 +33,14 @@ def test_agent_that_is_killed_and_comes_back_costs_no_request(children: Children
         mesh.wait(lambda: mesh.is_stale("web"), "it to be stale")
         mesh.wait(lambda: "Unreachable" in mesh.problems(), "it to be told")
         mesh.wait(lambda: mesh.metric('fairlead_consul_services_stale{source="consul"}') == 2, "both to be stale")
+        listed = subprocess.run(
+            [*FAIRLEAD, "services", "--server", mesh.serving.client.server],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        assert [line.split()[1] for line in listed.splitlines() if "consul (stale)" in line] == ["consul", "web"]
         member.start().wait_leader()
         mesh.wait(lambda: mesh.is_fresh("web"), "it to be fresh again")
         mesh.wait(lambda: not mesh.problems(), "nothing to be wrong any more")
@@ -167,3 +177,52 @@ def test_agent_that_takes_few_connections_is_obeyed_and_everything_still_arrives
     mesh.wait(
         lambda: not mesh.services()["short"]["endpoints"], "an instance of which nothing is heard to leave", timeout=240
     )
+
+
+@pytest.mark.faults
+def test_agent_that_makes_few_rpcs_is_obeyed_and_everything_still_arrives(children: Children, consul: Path) -> None:
+    server = Member(children, consul, "server").start().wait_leader()
+    for number in range(40):
+        server.register(f"s{number}", 9000 + number)
+    first = server.register("web", start_backend(children, "web"))
+    few = "limits { rpc_rate = 5 rpc_max_burst = 10 }"
+    client = Member(children, consul, "client", "-hcl", few, servers=0).join(server).start().wait_leader()
+    mesh = ConsulMesh(children, "--consul", client.url, objects=[route("web")])
+    mesh.wait(lambda: len(mesh.services()) == 42, "all services", timeout=180)
+    assert mesh.metric('fairlead_consul_failures_total{reason="RateLimited"}') > 0
+    mesh.wait_ok("web")
+    with Background(mesh.port, "web") as traffic:
+        server.register("web", start_backend(children, "web", number="2"))
+        mesh.wait(lambda: traffic.answered("web-v1-2"), "a change", timeout=180)
+        server.check(first, "fail")
+        mesh.wait(lambda: traffic.silent_for("web-v1-1") > 0.5, "a critical one to leave", timeout=180)
+        server.deregister("s7-9007")
+        mesh.wait(lambda: "s7" not in mesh.services(), "a service to be gone", timeout=180)
+    assert not traffic.failures
+
+
+@pytest.mark.faults
+def test_agent_whose_servers_hang_costs_no_request_and_what_changed_meanwhile_arrives(
+    children: Children, consul: Path
+) -> None:
+    server = Member(children, consul, "server").start().wait_leader()
+    client = Member(children, consul, "client", servers=0).join(server).start().wait_leader()
+    first = server.register("web", start_backend(children, "web"))
+    mesh = ConsulMesh(children, "--consul", client.url, objects=[route("web")])
+    mesh.wait_ok("web")
+    with Background(mesh.port, "web") as traffic:
+        server.child.signal_group(signal.SIGSTOP)  # its connections stay open and nothing comes over them
+        try:
+            mesh.wait(lambda: mesh.is_stale("web"), "it to be stale")
+            assert mesh.problems()
+            assert mesh.count("web", 20).keys() == {"web-v1-1"}
+        finally:
+            server.child.signal_group(signal.SIGCONT)
+        server.wait_leader()
+        server.register("web", start_backend(children, "web", number="2"))
+        mesh.wait(lambda: traffic.answered("web-v1-2"), "what changed", timeout=180)
+        server.deregister(first)
+        mesh.wait(lambda: traffic.silent_for("web-v1-1") > 0.5, "the deregistered one to leave", timeout=180)
+        mesh.wait(lambda: mesh.is_fresh("web") and not mesh.problems(), "all to be well", timeout=180)
+    assert traffic.requests > 100
+    assert not traffic.failures

@@ -82,6 +82,8 @@ async def test_cached_question_is_answered_from_the_agents_cache_and_wakes_when_
     reading = Reading(consul, reads="cached")
     path = "/v1/health/service/reviews"
     try:
+        listed = await consul.get("/v1/catalog/services")
+        assert listed.headers.get("X-Consul-LastContact") == "0", "the agent spells it in another way"
         await consul.put("/v1/agent/service/register", registration("reviews", "passing"))
         await reading.ask(path, "", Ask(0, 1))
         first = await reading.ask(path, "", Ask(0, 1))

@@ -120,6 +120,23 @@ def test_instances_that_look_the_same_are_one_endpoint() -> None:
     assert len(found.endpoints) == 1
 
 
+def test_instances_at_one_address_and_port_are_one_endpoint_with_the_labels_of_all() -> None:
+    weights = {"Passing": 5, "Warning": 1}
+    _, found = rows(
+        entry("passing", ID="b", Tags=["canary", "version=v2"], Weights=weights),
+        entry("passing", ID="a", Tags=["version=v1"]),
+        entry("passing", ID="c", Tags=["other"], Port=8081),
+    )
+    assert [(each.ports, each.labels, each.weight) for each in found.endpoints] == [
+        ((("", 8080),), (("canary", "true"), ("version", "v1")), 5),
+        ((("", 8081),), (("other", "true"),), 1),
+    ]
+    both = (entry("critical", ID="a"), entry("passing", ID="b"))
+    for some in (both, both[::-1]):
+        _, found = rows(*some, rule=Rule(unhealthy=True))
+        assert [each.health for each in found.endpoints] == ["Healthy"], "one of the two is well"
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"[", b'{"a": 1}', b'[{"Node": 3}]', b'[{"Node": {}, "Service": {"Port": "x"}}]']
 )

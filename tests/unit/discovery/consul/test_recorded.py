@@ -13,7 +13,7 @@ from discovery.consul import intention_source, source
 from discovery.consul.http import Consul, Target
 from discovery.consul.intention_source import IntentionSource
 from discovery.consul.source import ConsulSource, Plan
-from mesh.authorization import AuthorizationKey, AuthorizationRule, Caller
+from mesh.authorization import AuthorizationKey, AuthorizationRule, Caller, HeaderRule, Permission
 from mesh.model import DISCOVERED_ENDPOINTS, DISCOVERED_SERVICES
 from tests.support.consul_recorded import RecordedAgent, recorded_agent
 
@@ -105,6 +105,51 @@ async def test_intentions_of_a_namespace_in_a_partition_keep_whose_callers_they_
             AuthorizationRule(Caller("api", "team", "east"), "ALLOW", 9),
             AuthorizationRule(Caller("*", "*", "west"), "DENY", 7),
         )
+
+
+async def test_answers_of_an_agent_that_streams_are_followed_as_any_other() -> None:
+    async with (
+        recorded_agent("newer") as agent,
+        client(agent) as consul,
+        followed(ConsulSource(consul, Plan(reads="cached"))) as following,
+    ):
+        weights = lambda: [  # noqa: E731
+            each.weight
+            for (table, key), row in following.rows.items()
+            if table is DISCOVERED_ENDPOINTS and key.service == "web"
+            for each in row.endpoints
+        ]
+        await following.until(lambda: weights() == [3])
+        agent.advance()
+        await following.until(lambda: weights() == [1])
+        assert following.source.problems == ()
+        assert not agent.unknown
+
+
+async def test_l7_intentions_of_a_real_agent_are_rules_with_permissions() -> None:
+    async with (
+        recorded_agent("newer") as agent,
+        client(agent) as consul,
+        followed(IntentionSource(consul)) as following,
+    ):
+        await following.until(lambda: following.rows)
+        [row] = following.rows.values()
+        api, cron, anybody = row.rules
+        assert (cron.caller.name, cron.action, cron.precedence) == ("cron", "ALLOW", 9)
+        assert (anybody.caller.name, anybody.action, anybody.precedence) == ("*", "DENY", 8)
+        assert api.action == ""
+        assert api.permissions == (
+            Permission("DENY", "/admin", "exact"),
+            Permission(
+                "ALLOW",
+                "/v1",
+                "prefix",
+                ("GET", "HEAD"),
+                (HeaderRule("x-user", "present"), HeaderRule("x-team", "exact", "shop", invert=True)),
+            ),
+            Permission("ALLOW", "/r.*", "regex"),
+        )
+        assert not row.unreadable
 
 
 @pytest.mark.parametrize("place", [{"namespace": "team"}, {"partition": "east"}])

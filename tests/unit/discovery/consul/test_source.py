@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from multidict import CIMultiDict
 
 from discovery.consul import source, watching
 from discovery.consul.http import Answer, Consul, ConsulError, UnreachableError
@@ -40,7 +41,7 @@ class Agent:
         self.index = 10
         self.error: Exception | None = None
         self.errors: dict[str, Exception] = {}
-        self.headers: dict[str, str] = {}
+        self.headers: Mapping[str, str] = {}
         self.body: bytes | None = None
         self.own = "dc1"
         self.queries: list[Mapping[str, str]] = []
@@ -306,7 +307,7 @@ async def test_server_that_knows_nothing_new_is_not_believed_with_stale_reads() 
         await follower.until(lambda: follower.batches == 1)
         assert all("stale" in query for query in agent.queries)
         agent.services[""] = {"consul": []}
-        agent.headers = {"X-Consul-LastContact": "60000"}
+        agent.headers = CIMultiDict({"X-Consul-Lastcontact": "60000"})  # as Go spells it
         agent.change()
         await follower.until(lambda: "TooOld" in follower.codes())
         assert ("consul", "web") in follower.addresses()

@@ -1,6 +1,16 @@
 from __future__ import annotations
 
-from discovery.consul.watch_state import LONGEST_PAUSE, Ask, Heard, Pause, WatchState
+import pytest
+
+from discovery.consul.watch_state import (
+    LONGEST_PAUSE,
+    NO_NEWS_PAUSE,
+    WAIT_SECONDS,
+    Ask,
+    Heard,
+    Pause,
+    WatchState,
+)
 
 
 def test_index_that_changes_goes_on_and_one_that_does_not_is_no_news() -> None:
@@ -58,6 +68,21 @@ def test_retry_after_is_obeyed() -> None:
     state = WatchState()
     state.failed(0.0, 0.0, retry_after=42.0)
     assert state.next_step(0.0) == Pause(42.0)
+
+
+def test_answer_without_news_long_before_its_time_is_given_a_pause() -> None:
+    state = WatchState()
+    state.next_step(0.0, wait=10.0)
+    state.answered(7, 0.0)
+    for at in (1.0, 3.0, 5.0):
+        assert state.next_step(at, wait=10.0) == Ask(7, 10.0)
+        assert not state.answered(7, at + 0.001).news
+        assert state.next_step(at + 0.001) == Pause(pytest.approx(NO_NEWS_PAUSE))
+    assert state.next_step(8.0, wait=10.0) == Ask(7, 10.0)
+    assert not state.answered(7, 18.0).news
+    assert state.next_step(18.0) == Ask(7, WAIT_SECONDS), "this one waited"
+    assert state.answered(8, 18.1).news
+    assert state.next_step(18.1) == Ask(8, WAIT_SECONDS), "this one has news"
 
 
 def test_large_answers_are_taken_in_at_a_bounded_rate() -> None:
