@@ -173,14 +173,18 @@ class Rollouts:
 
     async def follow(self) -> None:
         """Hear of the states that other replicas write into a shared store, without end."""
+        told = False
         while self._board is not None:
             try:
                 rows = self._board.watch()
                 async with aclosing(rows):  # type: ignore[type-var]  # an iterator to callers, a generator to us
                     async for found in rows:
+                        told = False
                         self._adopt(found)
             except BoardAwayError as error:
-                _log.info("states of rollouts cannot be followed for now: %s", error)
+                if not told:
+                    _log.info("states of rollouts cannot be followed for now: %s", error)
+                told = True
             await asyncio.sleep(TICK_SECONDS)
 
     async def tick(self) -> None:

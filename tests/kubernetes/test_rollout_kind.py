@@ -80,10 +80,10 @@ class Scene:
         eventually(lambda: leads(self.first), "the first to lead")
         self.second = replicas.start("two")
 
-    def envoys(self, *at: str) -> None:
+    def envoys(self, *at: str, flags: tuple[str, ...] = ()) -> None:
         """Start one at each of these replicas alone, or with no name one that knows both."""
         for name in at:
-            self.replicas.envoy(f"envoy-{name or 'both'}", only=name)
+            self.replicas.envoy(f"envoy-{name or 'both'}", *flags, only=name)
         eventually(lambda: reached(self.port, HOST), "the gateway to answer")
 
     def roll_out(self, *steps: JSON, **spec: Any) -> None:
@@ -201,7 +201,7 @@ def _good(server: Server) -> int:
 
 
 def test_who_leads_judges_by_proxies_that_know_the_other_replica_alone(scene: Scene) -> None:
-    scene.envoys("two")
+    scene.envoys("two", flags=("--report-times",))
     with crowd(scene.port, HOST):
         scene.canary.failing = True
         scene.roll_out({"weight": 30, "pause": "1s"})
@@ -212,6 +212,13 @@ def test_who_leads_judges_by_proxies_that_know_the_other_replica_alone(scene: Sc
         scene.canary.failing = False
         scene.roll_out({"weight": 30, "pause": "1s"}, version="mended")
         scene.reaches(phase="Promoted")
+        scene.canary.delay = 0.6
+        latency = {"percentile": 90, "max": "400ms"}
+        slow = {"interval": "1s", "minRequests": 20, "latency": latency, "failures": 1, "deadline": "2m"}
+        scene.roll_out({"weight": 50, "pause": "1s"}, version="slow", analysis=slow)
+        late = scene.reaches(phase="RolledBack")["status"]["rollout"]
+        assert "(limit 400 ms)" in late["message"], "times are told too"
+        scene.canary.delay = 0.0
     assert "RolledBack" in scene.first.child.log.read_text()
 
 
