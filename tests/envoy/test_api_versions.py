@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from discovery.files.check import check
+from mesh.model import Audience
 from tests.docs.pages import ROOT, blocks
 from tests.envoy.test_route_policy import raw
 from tests.support.routing import backend_server, get, serving
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.envoy
 
 FOLDER = ROOT / "envoy-configs" / "examples" / "api-versions"
 PAGE = ROOT / "docs" / "how-to" / "version-an-api.md"
+SHOP = Audience("gateway", "default", "shop")
 V1, V2 = "application/vnd.example.v1+json", "application/vnd.example.v2+json"
 
 
@@ -31,7 +33,7 @@ def port(tmp_path: Path) -> Iterator[int]:
         for old, new in (("10000", gateway), ("{http: 9001}", one.server_port), ("{http: 9002}", two.server_port)):
             assert old in text
             text = text.replace(old, f"{{http: {new}}}" if "http" in old else str(new))
-        with serving(text, tmp_path):
+        with serving(text, tmp_path, SHOP):
             yield gateway
 
 
