@@ -41,6 +41,7 @@ def with_code(text: str) -> dict[str, Any]:
     return static_bootstrap(translated(engine, EDGE), admin_port=0)
 
 
+@pytest.mark.shows("RoutePolicy.extensions.lua", "inline", "configMap.name", "configMap.key")
 def test_scripts_of_a_route_run_in_order_for_that_route_alone(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("scripted", "plain"))
@@ -84,6 +85,9 @@ def test_without_the_setting_a_scripted_route_answers_500_and_others_serve(tmp_p
     assert len(backend.seen) == 1
 
 
+@pytest.mark.shows(
+    "RoutePolicy.extensions.extProc", "backend.name", "backend.port", "responseHeaders", "messageTimeout"
+)
 def test_a_processor_changes_requests_and_answers_and_refuses(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     with processor() as beside:
@@ -107,6 +111,7 @@ def test_a_processor_changes_requests_and_answers_and_refuses(tmp_path: Path, ba
             beside.released.set()
 
 
+@pytest.mark.shows("RoutePolicy.extensions.wasm", "configMap.name", "configMap.key", "file", "failOpen")
 def test_a_module_runs_from_a_config_map_or_a_file_and_a_crash_lets_nothing_pass_unless_it_may(
     tmp_path: Path, backend: Server
 ) -> None:
@@ -145,6 +150,7 @@ def test_what_follows_an_extension_that_held_a_request_back_is_not_passed_by(tmp
             assert (echoed["headers"]["x-processed"], echoed["headers"]["x-lua"]) == ("/here", "after")
 
 
+@pytest.mark.shows("RoutePolicy.extensions.extProc", "failOpen")
 def test_where_a_processor_is_away_requests_fail_unless_they_may_pass(tmp_path: Path, backend: Server) -> None:
     port, nobody = free_port(), free_port()
     text = gateway(port) + service("echo", backend.server_port) + service("beside", nobody)

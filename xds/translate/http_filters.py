@@ -33,9 +33,7 @@ ORDER: tuple[Row, ...] = (
     Row("fairlead.identity_headers", "takes off what only the next one may write, whatever route a request takes"),
     Row("envoy.filters.http.jwt_authn", "refuses before anything is done or counted for a request; after preflights"),
     Row("fairlead.ext_authz", "asks an authorizer only of requests whose tokens are good, and tells it whose they are"),
-    Row("fairlead.gzip", "compresses last, whatever the others made of an answer"),
-    Row("fairlead.brotli", "the same; of those that a client accepts the one it prefers is used"),
-    Row("fairlead.zstd", "the same"),
+    Row("fairlead.compression", "compresses last, whatever the others made of an answer"),
     Row("envoy.filters.http.custom_response", "sees the answers of all filters behind it, and may replace them"),
     Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done"),
     *(
@@ -66,7 +64,7 @@ CORS = known("envoy.filters.http.cors")
 IDENTITY_HEADERS = known("fairlead.identity_headers")
 JWT_AUTHN = known("envoy.filters.http.jwt_authn")
 EXT_AUTHZ = known("fairlead.ext_authz")
-COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "zstd")}
+COMPRESSION = known("fairlead.compression")
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
 FAULT = known("envoy.filters.http.fault")
 EXTENSIONS = tuple(known(f"fairlead.extension_{number}") for number in range(4))

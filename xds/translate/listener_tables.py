@@ -78,7 +78,8 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     asked = {names.cluster_name(backend) for backend in telemetry.backends}
     if udp and (address, port) in rules.quic:
         quic = _quic_chains(gateway_key, gateway, rules, port, telemetry)
-        made = quic_listener(address, port, quic, scoped=not sotw, gateway=gateway_key)
+        shared = rules.of_port(port)
+        made = quic_listener(address, port, quic, scoped=not sotw, gateway=gateway_key, shared=shared)
         return resource(key.type_url, key.name, encode_checked(made), needs=asked)
     chains: dict[str, Chain] = {}
     needs: set[str] = set(asked)
