@@ -17,6 +17,7 @@ from benchmarks.cluster import GATEWAY, GATEWAY_API, Manifest, NoClusterError
 from benchmarks.processes import Program
 from benchmarks.simulator import Write
 from benchmarks.systems import address_of, free_port
+from fairlead.demo.consul_scene import no_grpc
 from tests.support.consul import consul_binary
 
 _LIMITS = "limits { http_max_conns_per_client = 4000 }"
@@ -70,7 +71,7 @@ def agent(directory: Path) -> Iterator[Agent]:
         raise NoClusterError("there is no consul on PATH, and Debian's could not be fetched with apt")
     ports = {kind: free_port() for kind in ("http", "dns", "serf-lan", "server")}
     flags = [flag for kind, port in ports.items() for flag in (f"-{kind}-port", str(port))]
-    quiet = ["-serf-wan-port", "-1", "-grpc-port", "-1", "-log-level", "warn", "-hcl", _LIMITS]
+    quiet = ["-serf-wan-port", "-1", *no_grpc(str(binary)), "-log-level", "warn", "-hcl", _LIMITS]
     with Program([binary, "agent", "-dev", "-bind", "127.0.0.1", *flags, *quiet], directory / "consul.log") as program:
         made = Agent(program, ports["http"])
         deadline = time.monotonic() + 60

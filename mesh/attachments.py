@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.gateways import GATEWAYS, GatewayKey
-from mesh.hostnames import intersection, wider
+from mesh.hostnames import ANY, intersection, wider
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.grpcroute import GRPCRoute
 from mesh.kinds.httproute import HTTPRoute
@@ -62,12 +62,22 @@ class ConsumerKey(NamedTuple):
 class AttachedListener(msgspec.Struct, frozen=True):
     """A listener that a route is attached to, and the hostnames under which it answers there (sorted).
 
-    The hostnames are the intersection of the listener's and the route's; an empty one means any host.
+    The hostnames are the intersection of the listener's and the route's; an empty one means any host. `ranks` has for
+    each how much wider the route's own hostname is; empty where none is.
     """
 
     gateway: GatewayKey
     listener: str
     hostnames: tuple[str, ...]
+    ranks: tuple[int, ...] = ()
+
+    def rank(self, hostname: str) -> int:
+        """Where the route stands among those for one of its hostnames: 0 if it names it, more if it names a wider one.
+
+        What a route itself names decides before anything that it matches (HTTPRouteSpec.hostnames in v1.7, feature
+        GatewayRouteHostnameIntersectionPrecedence).
+        """
+        return self.ranks[self.hostnames.index(hostname)] if self.ranks else 0
 
 
 class Parent(msgspec.Struct, frozen=True):
@@ -94,6 +104,10 @@ class Attachment(msgspec.Struct, frozen=True):
         """Every listener once, in order, with its hostnames."""
         found = {(at.gateway, at.listener): at for parent in self.parents for at in parent.listeners}
         return tuple(found[key] for key in sorted(found))
+
+    def rank(self, key: HostKey) -> int:
+        """Where the route stands among those for a hostname of a listener that it is attached to."""
+        return next(at.rank(key.hostname) for at in self.listeners() if (at.gateway, at.listener) == key[:2])
 
     def services(self) -> tuple[tuple[ServiceKey, int], ...]:
         """The services and ports (0: all) that the route stands in front of, sorted."""
@@ -335,7 +349,7 @@ def _attached(
         said = f"No listener of {name} allows {route.kind}s of namespace {route.namespace} (see its allowedRoutes)."
         return Parent(ref, accepted=False, reason="NotAllowedByListeners", message=said)
     attached = tuple(
-        AttachedListener(key, listener.name, hosts)
+        AttachedListener(key, listener.name, hosts, _ranks(hosts, names))
         for listener in allowing
         if (hosts := _effective(listener.hostname, names))
     )
@@ -372,3 +386,10 @@ def _effective(listener: str, names: tuple[str, ...]) -> tuple[str, ...]:
         return (listener,)
     both = (intersection(listener, hostname.lower()) for hostname in names)
     return tuple(sorted({host for host in both if host is not None}))
+
+
+def _ranks(hosts: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ...]:
+    """For each effective hostname how many steps wider the narrowest of the route's own is that means it."""
+    named = {name.lower() for name in names} or {ANY}
+    ranks = tuple(next(step for step, name in enumerate(wider(host)) if name in named) for host in hosts)
+    return ranks if any(ranks) else ()

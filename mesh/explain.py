@@ -3,8 +3,9 @@
 Reads the model alone, by the words of Gateway API, and knows nothing of Envoy's configuration: a property test holds
 its answers against a real Envoy's. A request belongs to the most specific listener of its port that covers its host
 (for HTTPS its server name, by which TLS listeners of the port take their connections too), there to the most specific
-hostname under which routes answer, and there to the first match by `mesh.precedence`. Nothing falls through: where the
-chosen hostname has no match the answer is 404.
+hostname under which routes answer, and there to the first match by `mesh.precedence`; routes that name it themselves
+come before those that name a wider one. Nothing falls through: where the chosen hostname has no match, the answer is
+404.
 """
 
 from __future__ import annotations
@@ -199,25 +200,25 @@ def _passed_over(listener: GatewayListener, name: str) -> Passed:
 
 
 def _in_listener(look: Reader, key: ListenerKey, listener: GatewayListener, asked: Request) -> Explanation:
-    hosts: dict[str, set[ObjectKey]] = {}
+    hosts: dict[str, dict[ObjectKey, int]] = {}
     for route in look.keys(ROUTES_BY_LISTENER, key):
         attachment = look(ATTACHMENTS, route)
         for at in attachment.listeners() if attachment is not None else ():
             if (at.gateway, at.listener) == key:
                 for hostname in at.hostnames:
-                    hosts.setdefault(hostname, set()).add(route)
+                    hosts.setdefault(hostname, {})[route] = at.rank(hostname)
     chosen = best(tuple(hosts), asked.host)
     others = tuple(
         Passed(str(route), f"answers for {hostname or '(any host)'}, not for {chosen or asked.host}")
         for hostname in sorted(hosts)
         if hostname != chosen
-        for route in sorted(hosts[hostname] - hosts.get(chosen or ANY, set()))
+        for route in sorted(hosts[hostname].keys() - hosts.get(chosen or ANY, {}).keys())
     )
     if chosen is None:
         why = f"no route on listener {listener.name} answers for {asked.host}"
         return Explanation("respond", why, status=404, others=others[:OTHERS])
     tried: list[Passed] = []
-    for candidate in candidates(look, hosts[chosen]):
+    for candidate in sorted(candidates(look, hosts[chosen]), key=lambda one: hosts[chosen][one.key]):
         found = _route(look, candidate)
         match = found.rules[candidate.rule].matches[candidate.match]
         why = mismatch(match, asked)
@@ -244,7 +245,7 @@ def _in_stream(
         return Explanation("close", f"no TLSRoute on listener {listener.name} has server name {asked.sni}")
     shares = _shares(look, key_of_route, [(ref, ()) for ref in route.spec.rules[0].backend_refs])
     how = "passes as it came" if listener.passthrough else "ends here and its bytes pass on"
-    why = f"TLS {how}: the oldest route for the server name has the connection"
+    why = f"TLS {how}: of the routes that name it most exactly the oldest has the connection"
     usable = any(share.share and share.backend is not None for share in shares)
     return Explanation(
         "forward" if usable else "close",

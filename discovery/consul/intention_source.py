@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from discovery.consul import intentions
 from discovery.consul.http import Consul, ConsulError, UnreachableError
 from discovery.consul.intentions import Rows
+from discovery.consul.trouble import Failure, fix, trouble
 from discovery.consul.watch_state import Pause, WatchState
 from discovery.consul.wire import UnreadableError
 from mesh.authorization import DISCOVERED_AUTHORIZATIONS
@@ -38,9 +39,11 @@ class IntentionSource:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """See `Source.problems`."""
-        fix = "see whether this Fairlead knows that version of Consul; these rules are not shown in full"
+        helps = "see whether this Fairlead knows that version of Consul; these rules are not shown in full"
         found = [
-            Problem("Unreadable", "warning", "", row.unreadable, fix) for row in self._known.values() if row.unreadable
+            Problem("Unreadable", "warning", "", row.unreadable, helps)
+            for row in self._known.values()
+            if row.unreadable
         ]
         return (*([self._away] if self._away is not None else []), *found)
 
@@ -83,17 +86,14 @@ class IntentionSource:
         self._away = None
         return rows if self._state.answered(answer.index, loop.time()).news else None
 
-    def _failed(self, error: Exception, *, retry_after: float = 0.0) -> None:
+    def _failed(self, error: Failure, *, retry_after: float = 0.0) -> None:
         now, luck = asyncio.get_running_loop().time(), random.random()  # noqa: S311
         self._state.failed(now, luck, retry_after=retry_after)
         self._state.index = 0  # the next answer comes at once
         self._entries = True  # another agent may answer then, a newer one
-        fix = (
-            'give the token `intentions = "read"` on the services'
-            if isinstance(error, ConsulError) and error.status == 403
-            else "see that the agent runs and can be reached; what was last seen stands"
-        )
-        self._away = Problem("Unreachable", "error", "", f"Consul cannot be asked for intentions: {error}", fix)
+        why = trouble(error)
+        helps = 'give the token `intentions = "read"` on the services' if why.code == "Forbidden" else fix(why)
+        self._away = Problem(why.code, "error", "", f"Consul cannot be asked for intentions: {error}", helps)
 
     def _changes(self, rows: Rows) -> tuple[Change, ...]:
         before, self._known = self._known, rows

@@ -14,7 +14,9 @@ from discovery.consul.http import ConsulError, UnreachableError
 from discovery.consul.wire import UnreadableError
 from mesh.problems import Level, Problem
 
-Code = Literal["Unreachable", "Forbidden", "RateLimited", "NoLeader", "NoPath", "Failed", "Unreadable", "TooOld"]
+Code = Literal[
+    "Unreachable", "Forbidden", "RateLimited", "NoLeader", "NoPath", "NotEnterprise", "Failed", "Unreadable", "TooOld"
+]
 
 Failure = ConsulError | UnreachableError | UnreadableError
 
@@ -25,6 +27,7 @@ _FIXES: dict[Code, str] = {
     "RateLimited": "raise the agent's `limits`, or open fewer queries with --consul-polls; it is asked less often now",
     "NoLeader": "see that a majority of Consul's servers runs; what was last seen stands",
     "NoPath": "see that the datacenter's servers run and are joined over WAN; what was last seen of it stands",
+    "NotEnterprise": "leave out --consul-query-namespace and --consul-partition: only Consul Enterprise has these",
     "Failed": "look into the agent's log; it is asked again, and what was last seen stands",
     "Unreadable": "see that the address is that of a Consul agent; it is asked again, and what was last seen stands",
     "TooOld": "see that Consul's servers reach each other, or allow older answers with --consul-max-stale",
@@ -60,7 +63,14 @@ def trouble(error: Failure) -> Trouble:
         return Trouble("NoLeader", text)
     if "no path to datacenter" in words or "remote dc" in words:
         return Trouble("NoPath", text)
+    if "enterprise feature" in words:
+        return Trouble("NotEnterprise", text)
     return Trouble("Failed", text)
+
+
+def fix(why: Trouble) -> str:
+    """What helps."""
+    return _FIXES[why.code]
 
 
 def _is_too_many(error: ConsulError) -> bool:

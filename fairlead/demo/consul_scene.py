@@ -7,8 +7,10 @@ come from a folder of files.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,14 @@ SUBSETS: Mapping[str, Mapping[str, str]] = {
     "in-consul": {"home": "consul"},
 }
 _KINDS = ("http", "dns", "serf-lan", "serf-wan", "server")
+
+
+@cache
+def no_grpc(binary: str) -> tuple[str, ...]:
+    """The flags for an agent without gRPC. Since 1.14 it has a second port, the same for all agents of a machine."""
+    said = subprocess.run([binary, "agent", "-help"], capture_output=True, text=True, timeout=60, check=False)
+    second = "-grpc-tls-port"
+    return ("-grpc-port", "-1", *((second, "-1") if second in said.stdout + said.stderr else ()))
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -50,7 +60,7 @@ class Datacenter:
         command = [binary, "agent", "-dev", "-node", name, "-datacenter", name, "-bind", "127.0.0.1"]
         children.start(
             f"consul-{name}",
-            [*command, *ports, "-grpc-port", "-1", "-log-level", "warn", "-hcl", 'retry_interval_wan = "1s"', *wan],
+            [*command, *ports, *no_grpc(binary), "-log-level", "warn", "-hcl", 'retry_interval_wan = "1s"', *wan],
         )
 
     def knows(self, datacenter: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.processes import Children
-from tests.support.consul import ConsulAgent, consul_binary, start_agent
+from tests.support.consul import ConsulAgent, required_consul, start_agent
 from tests.support.loops import nothing_left_open  # noqa: F401 - a fixture
 
 _HERE = Path(__file__).parent
@@ -25,11 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def consul() -> Path:
-    """The program; skips where there is none and none can be fetched."""
-    binary = consul_binary()
-    if binary is None:
-        pytest.skip("there is no consul on PATH, and Debian's could not be fetched with apt")
-    return binary
+    """The program; see `required_consul` for where there is none."""
+    return required_consul()
 
 
 @pytest.fixture

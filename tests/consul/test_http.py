@@ -11,6 +11,7 @@ import pytest
 from discovery.consul import catalog, wire
 from discovery.consul.http import Consul, ConsulError, Target, UnreachableError
 from discovery.consul.reading import Reading
+from discovery.consul.trouble import trouble
 from discovery.consul.watch_state import Ask
 from mesh.model import Endpoint
 from tests.support.consul import ConsulAgent
@@ -62,6 +63,16 @@ async def test_error_has_its_status_and_agent_away_is_told(agent: ConsulAgent) -
         agent.child.stop()
         with pytest.raises(UnreachableError):
             await consul.get("/v1/catalog/services")
+    finally:
+        await consul.close()
+
+
+async def test_agent_that_knows_no_namespaces_is_told_apart(agent: ConsulAgent) -> None:
+    consul = Consul(Target(url=agent.url, namespace="team"))
+    try:
+        with pytest.raises(ConsulError) as refused:
+            await consul.get("/v1/catalog/services")
+        assert trouble(refused.value).code == "NotEnterprise"
     finally:
         await consul.close()
 

@@ -8,7 +8,7 @@ import pytest
 
 from fairlead.demo.traffic import Background, Visitor
 from fairlead.processes import Children, free_port
-from tests.support.consul import consul_binary, start_agent
+from tests.support.consul import required_consul, start_agent
 from tests.support.kubernetes import JSON, Cluster, eventually
 from tests.support.programs import ask, start_backend, start_envoy, start_serve
 from tests.support.rolled import deployment, gateway, route, service
@@ -47,10 +47,7 @@ def count(port: int, requests: int = 100) -> Counter[str]:
 def test_a_service_of_both_moves_from_one_to_the_other_by_weights_without_a_failed_request(
     cluster: Cluster, children: Children, namespace: str
 ) -> None:
-    binary = consul_binary()
-    if binary is None:
-        pytest.skip("there is no consul on PATH, and Debian's could not be fetched with apt")
-    agent = start_agent(children, binary)
+    agent = start_agent(children, required_consul())
     agent.register("web", start_backend(children, "web", number="consul"), Tags=["place=consul"])
     port = free_port()
     cluster.apply(deployment(replicas=2, linger=5), service(), gateway(port), route(), namespace=namespace)

@@ -1,7 +1,9 @@
-"""Route matching: a real Envoy with what translation makes answers every request as the oracle of the model says.
+"""Route matching: a real Envoy with what translation makes answers every request as two oracles say.
 
-Rules have no backends, so a request that matches is answered 500 by Envoy itself, with a header that names the rule.
-The oracle knows nothing of scopes: what it says is what RDS would answer, and what is answered over SotW, by RDS.
+One is `explain`, which shares the order of matches with translation; the other (`tests/support/matching_oracle`) shares
+nothing with either and was written from the specification. Rules have no backends, so a request that matches is
+answered 500 by Envoy itself, with a header that names the rule. The oracles know nothing of scopes: what they say is
+what RDS would answer, and what is answered over SotW, by RDS.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from mesh.gateways import GatewayKey
 from mesh.model import AUDIENCES, DECLARED, Audience, Connected, Declared, DeclaredKey
 from mesh.tables import Change, Engine
 from mesh.validation import validate
+from tests.support.matching_oracle import Asked, WrittenRoute, rule_of
 from tests.support.static_bootstrap import static_bootstrap
 from tests.support.static_envoy import free_port, running
 from xds.translate.offline import translated
@@ -97,6 +100,11 @@ routes = st.lists(
 listeners = st.lists(st.sampled_from(LISTENER_HOSTS), unique=True, min_size=1, max_size=3)
 
 
+_OLD = "2026-01-01T00:00:00Z"
+_ONE_PATH = {"path": {"type": "PathPrefix", "value": "/a"}}
+_LONG_PATH = {"path": {"type": "PathPrefix", "value": "/a/b"}}
+
+
 @pytest.mark.envoy
 @pytest.mark.parametrize("sotw", [False, True], ids=["delta", "sotw"])
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
@@ -104,7 +112,14 @@ listeners = st.lists(st.sampled_from(LISTENER_HOSTS), unique=True, min_size=1, m
 @example([None], [(["*.example.com"], [[]], 0, None), (["y.example.com", "b.org"], [[]], 0, None)])
 @example([None], [(["y.example.com"], [[]], 0, None), (["b.org"], [[]], 0, None)])
 @example([None, "*.example.com"], [(["*.com"], [[]], 0, None), (["b.org"], [[]], 0, None)])
-@example([None], [([], [[]], 0, None), (["y.example.com"], [[{"path": {"value": "/a"}}]], 0, None)])
+@example([None], [([], [[]], 0, None), (["y.example.com"], [[_ONE_PATH]], 0, None)])
+@example(
+    ["x.a.example.com"], [(["*.a.example.com"], [[_LONG_PATH]], 0, _OLD), (["x.a.example.com"], [[_ONE_PATH]], 0, None)]
+)
+@example(
+    ["*.a.example.com"],
+    [(["*.com"], [[_LONG_PATH]], 0, _OLD), ([], [[_LONG_PATH]], 0, _OLD), (["*.example.com"], [[]], 0, None)],
+)
 def test_envoy_answers_as_the_oracle_says(sotw: bool, listeners: list[str | None], routes: list[Any]) -> None:
     port = free_port()
     engine = Engine(TABLES)
@@ -115,10 +130,14 @@ def test_envoy_answers_as_the_oracle_says(sotw: bool, listeners: list[str | None
     resources = translated(engine, audience)
     bootstrap = static_bootstrap(resources, admin_port=0)
     with tempfile.TemporaryDirectory() as directory, running(bootstrap, Path(directory)):
-        _compare(engine, port)
+        _compare(engine, port, listeners, routes)
 
 
-def _compare(engine: Engine, port: int) -> None:
+def _compare(engine: Engine, port: int, listeners: list[str | None], routes: list[Any]) -> None:
+    written = [
+        WrittenRoute(f"r{number}", hosts, rules, listener if listener < len(listeners) else None, created)
+        for number, (hosts, rules, listener, created) in enumerate(routes)
+    ]
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     headers = ({}, {"x-one": "1"}, {"x-one": "1", "x-two": "b"})
     asked = itertools.product(("GET", "POST"), HOSTS, PATHS + ESCAPED, headers)
@@ -132,6 +151,8 @@ def _compare(engine: Engine, port: int) -> None:
         response.read()
         got = (response.status, response.headers["x-rule"], response.headers["location"])
         assert got == _expected(said), (method, host, path, sent, said)
+        if path not in ESCAPED:
+            assert got[1] == rule_of(listeners, written, Asked(method, host, path, sent)), (method, host, path, sent)
     connection.close()
 
 

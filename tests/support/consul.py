@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.client import Client
+from fairlead.demo.consul_scene import no_grpc
 from fairlead.errors import CommandError
 from fairlead.processes import Child, Children, free_port
 
@@ -18,15 +19,44 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fai
 _SUITE = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bullseye main\n"
 
 
+class NoConsulError(Exception):
+    """There is none, and none could be fetched."""
+
+
 def consul_binary() -> Path | None:
     """A `consul` to run; None where there is none and none can be fetched."""
+    try:
+        return _found()
+    except NoConsulError:
+        return None
+
+
+def required_consul() -> Path:
+    """A `consul` to run, for a test: skips it where there is none. In CI it fails, or a broken fetch passes unseen."""
+    import pytest
+
+    try:
+        return _found()
+    except NoConsulError as error:
+        if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+            pytest.fail(f"{error}. Fix: put a consul on PATH, or let apt reach Debian's mirrors", pytrace=False)
+        pytest.skip(str(error))
+
+
+def _found() -> Path:
     if found := shutil.which("consul"):
         return Path(found)
     binary = _CACHE / "usr" / "bin" / "consul"
     if not binary.exists():
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
+        try:
             _fetch()
-    return binary if binary.exists() else None
+        except (OSError, subprocess.SubprocessError, StopIteration) as error:
+            said = getattr(error, "stderr", None) or b""
+            words = said.decode("utf-8", "replace").strip().splitlines()[-1:] or [str(error) or type(error).__name__]
+            raise NoConsulError(f"there is no consul on PATH, and Debian's could not be fetched: {words[0]}") from error
+    if not binary.exists():
+        raise NoConsulError("there is no consul on PATH, and Debian's package has none")
+    return binary
 
 
 def _fetch() -> None:
@@ -99,7 +129,7 @@ def start_agent(children: Children, binary: Path, name: str = "consul", *argumen
     http = port or http
     ports = ["-http-port", http, "-dns-port", dns, "-serf-lan-port", serf, "-serf-wan-port", "-1"]
     command = [str(binary), "agent", "-dev", "-bind", "127.0.0.1", *map(str, ports), "-server-port", str(server)]
-    agent = ConsulAgent(children.start(name, [*command, "-grpc-port", "-1", *arguments]), http)
+    agent = ConsulAgent(children.start(name, [*command, *no_grpc(str(binary)), *arguments]), http)
 
     def leads() -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from fairlead.demo.consul_scene import no_grpc
 from fairlead.errors import CommandError
 from fairlead.processes import Children
 from tests.support.consul import ConsulAgent, free_ports
@@ -29,7 +30,7 @@ class Member(ConsulAgent):
         self.token = ""
         self._command = [
             *(str(binary), "agent", "-node", name, "-datacenter", datacenter, "-data-dir", str(self.folder)),
-            *("-bind", "127.0.0.1", "-client", "127.0.0.1", "-grpc-port", "-1", "-log-level", "warn"),
+            *("-bind", "127.0.0.1", "-client", "127.0.0.1", *no_grpc(str(binary)), "-log-level", "warn"),
             *(flag for kind, port in self.ports.items() for flag in (f"-{kind}-port", str(port))),
             *(("-server", "-bootstrap-expect", str(servers)) if servers else ()),
         ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.client import Client, RefusedError
+from fairlead.demo.consul_scene import no_grpc
 from fairlead.errors import CommandError
 from fairlead.processes import Child, Children
 from tests.support.consul import free_ports
@@ -28,7 +29,7 @@ class ConsulServer:
         self.folder = children.folder / name
         self.folder.mkdir()
         self.port, self.https_port, server, serf = free_ports(4)
-        ports = {"http": self.port, "dns": -1, "grpc": -1, "serf_wan": -1, "server": server, "serf_lan": serf}
+        ports = {"http": self.port, "dns": -1, "serf_wan": -1, "server": server, "serf_lan": serf}
         whole = {
             "server": True,
             "bootstrap_expect": 1,
@@ -54,7 +55,8 @@ class ConsulServer:
 
     def start(self, *, leads: bool = True) -> ConsulServer:
         """Run it, also again, and wait until it answers; `leads`: and leads itself, and its KV can be asked."""
-        self.child = self._children.start(self.name, [str(self._binary), "agent", "-config-file", str(self.config)])
+        command = [str(self._binary), "agent", "-config-file", str(self.config), *no_grpc(str(self._binary))]
+        self.child = self._children.start(self.name, command)
 
         def up() -> bool:
             try:

@@ -72,6 +72,7 @@ class ListenerEntrance(msgspec.Struct, frozen=True):
 class Host(msgspec.Struct, frozen=True):
     """A hostname on a chain: its route objects (sorted) and the scope in which its virtual host stands.
 
+    `ranks` says of each route how much wider the hostname is that it names itself; empty where none does.
     `misdirected` says that it is another listener's, and that requests for it are answered 421. `section` names the
     listener where that makes a difference to whose tokens requests need (`mesh.request_authentication`), `place` from
     where its routes inherit RoutePolicies, if from anywhere.
@@ -84,6 +85,7 @@ class Host(msgspec.Struct, frozen=True):
     misdirected: bool = False
     section: str = ""
     place: ListenerKey = NOWHERE
+    ranks: tuple[int, ...] = ()
 
 
 def chain_key(gateway: GatewayKey, listener: GatewayListener) -> ChainKey:
@@ -148,10 +150,19 @@ def HOSTS(key: HostKey, look: Look) -> Host | None:  # noqa: N802
     if entrance.owns(key.hostname):
         listener = section(look, key.gateway, key.listener)
         routes = look.keys(ROUTES_BY_HOST, key)
-        return Host(chain, entrance.scheme, routes, resource, section=listener, place=entrance.place)
+        # Only for the listener's own hostname can a route have named a wider one.
+        ranks = _ranks(look, key, routes) if key.hostname == entrance.hostname != ANY else ()
+        return Host(chain, entrance.scheme, routes, resource, section=listener, place=entrance.place, ranks=ranks)
     if entrance.scheme == "https" and key.hostname in entrance.others:
         return Host(chain, entrance.scheme, (), resource, misdirected=True)
     return None
+
+
+def _ranks(look: Look, key: HostKey, routes: tuple[ObjectKey, ...]) -> tuple[int, ...]:
+    """The rank of each route for a hostname; none where all are first."""
+    rows = (look(ATTACHMENTS, route) for route in routes)
+    ranks = tuple(row.rank(key) if row is not None else 0 for row in rows)
+    return ranks if any(ranks) else ()
 
 
 HOSTS_BY_RESOURCE = HOSTS.index("resource", lambda _, row: (row.resource,))

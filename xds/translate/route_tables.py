@@ -117,9 +117,9 @@ def VIRTUAL_HOSTS(key: HostKey, look: Look) -> BuiltVirtualHost | None:  # noqa:
         return None
     if host.misdirected:
         return misdirected_host(key.hostname)
-    built = (look(ROUTES, at) for at in _at_gateway(key, host))
+    built = zip(host.ranks or (0,) * len(host.routes), (look(ROUTES, at) for at in _at_gateway(key, host)), strict=True)
     name = domain(key.hostname)
-    routes = [route for route in built if route is not None]
+    routes = [(rank, route) for rank, route in built if route is not None]
     requirement = requirement_name(host.section, Guarded()) if host.section else ""
     return virtual_host(name, (name,), routes, closed=not is_broad(key.hostname), requirement=requirement)
 
@@ -140,7 +140,7 @@ def SERVICE_HOSTS(key: SeenPortKey, look: Look) -> BuiltVirtualHost | None:  # n
         timeout, per_try = request_timeout(look, [backend]), try_timeout(look, [backend])
         return service_host(name, hosts, name, timeout=timeout, per_try=per_try, grpc=key.clients.grpc)
     built = (look(ROUTES, at) for at in _at_service(key, seen))
-    return virtual_host(name, hosts, [route for route in built if route is not None])
+    return virtual_host(name, hosts, [(0, route) for route in built if route is not None])
 
 
 SERVICE_HOSTS_BY_CLIENTS = SERVICE_HOSTS.index("clients", lambda key, _: (key.clients,))

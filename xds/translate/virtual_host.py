@@ -93,12 +93,12 @@ def domain(hostname: str) -> str:
 def virtual_host(
     name: str,
     domains: Iterable[str],
-    routes: Iterable[BuiltRoute],
+    routes: Iterable[tuple[int, BuiltRoute]],
     *,
     closed: bool = False,
     requirement: str = "",
 ) -> BuiltVirtualHost:
-    """The virtual host with all routes of several route objects, sorted by precedence.
+    """The virtual host with all routes of several route objects, sorted by the objects' ranks, then by precedence.
 
     `closed`: a request must not be looked for beyond it in a scope, where a last route then answers 404.
     `requirement` is whose tokens its requests need unless a route names another (`jwt_authn`).
@@ -109,13 +109,13 @@ def virtual_host(
     parts = [encode_checked(head)]
     clusters: set[str] = set()
     requirements = {requirement} if requirement else set()
-    ordered: list[OrderedRoute] = []
-    for built in routes:
-        ordered.extend(built.routes)
+    ordered: list[tuple[int, OrderedRoute]] = []
+    for rank, built in routes:
+        ordered.extend((rank, route) for route in built.routes)
         clusters.update(built.clusters)
         requirements.update(built.requirements)
-    ordered.sort(key=lambda route: route.order)
-    parts.extend(route.framed for route in ordered)
+    ordered.sort(key=lambda ranked: (ranked[0], ranked[1].order))
+    parts.extend(route.framed for _, route in ordered)
     return BuiltVirtualHost(
         head=b"".join(parts),
         tail=_tail(requirement),

@@ -23,7 +23,7 @@ from fairlead.processes import Children
 from mesh.kinds.meta import ObjectMeta
 from mesh.kinds.service import Service, ServiceEndpoint, ServicePort, ServiceSpec
 from mesh.model import ObjectKey
-from tests.support.consul import consul_binary, start_agent
+from tests.support.consul import required_consul, start_agent
 
 
 class Clock:
@@ -57,11 +57,8 @@ PARAMS = ["sqlite", pytest.param("consul", marks=pytest.mark.consul)]
 
 @pytest.fixture(scope="module")
 def consul_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    binary = consul_binary()
-    if binary is None:
-        pytest.skip("there is no consul on PATH, and Debian's could not be fetched with apt")
     with Children(tmp_path_factory.mktemp("consul")) as children:
-        yield start_agent(children, binary).url
+        yield start_agent(children, required_consul()).url
 
 
 @pytest.fixture
