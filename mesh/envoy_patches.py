@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mesh.conditions import Condition
-from mesh.kinds.envoypatch import EnvoyPatch, PatchOperation
+from mesh.kinds.envoypatch import RESOURCES, EnvoyPatch, EnvoyPatchSpec, PatchOperation
 from mesh.kinds.policy import PolicyTargetReference
 from mesh.model import Declared, ObjectKey, mesh_settings
 from mesh.objects import OBJECTS, find
@@ -24,17 +24,26 @@ _SHOWN = 4
 
 
 class Patched(NamedTuple):
-    """An object of which Envoy resources are patched. A Service is the merged one, whatever group named it."""
+    """An object of which Envoy resources are patched, and which of them; empty: those that its kind is mostly for.
+
+    A Service is the merged one, whatever group named it.
+    """
 
     kind: str
     namespace: str
     name: str
+    resource: str = ""
 
 
 def _targets(key: ObjectKey, row: Declared) -> Iterable[Patched]:
     if not isinstance(row.object, EnvoyPatch):
         return ()
-    return {Patched(ref.kind, key.namespace, ref.name) for ref in row.object.spec.target_refs}
+    spec = row.object.spec
+    return {Patched(ref.kind, key.namespace, ref.name, _resource(spec, ref.kind)) for ref in spec.target_refs}
+
+
+def _resource(spec: EnvoyPatchSpec, kind: str) -> str:
+    return spec.resource if spec.resource is not None and spec.resource != RESOURCES.get(kind, ("",))[0] else ""
 
 
 PATCHES_BY_TARGET = OBJECTS.index("patched", _targets)
@@ -47,19 +56,26 @@ class PatchInForce(NamedTuple):
     operations: tuple[PatchOperation, ...]
 
 
-def patches_of(look: Reader, target: Patched, sections: frozenset[str] = frozenset()) -> list[PatchInForce]:
-    """The patches in force for an object, or for a part of it by any of its names: the oldest is applied first."""
+def patches_of(
+    look: Reader, target: Patched, sections: frozenset[str] = frozenset(), resource: str = ""
+) -> list[PatchInForce]:
+    """The patches in force for an object, or for a part of it by any of its names: the oldest is applied first.
+
+    `resource` is the name of what they are for.
+    """
     if not mesh_settings(look).envoy_patches:
         return []
     found = []
     for key in look.keys(PATCHES_BY_TARGET, target):
         patch = find(look, EnvoyPatch, key)
-        if patch is not None and not quarantined(look, key, patch) and _means(patch, target, sections):
+        if patch is not None and not quarantined(look, key, patch) and _means(patch, target, sections, resource):
             found.append((age(patch.metadata), PatchInForce(key, patch.spec.patch)))
     return [patch for _, patch in sorted(found, key=lambda item: item[0])]
 
 
-def _means(patch: EnvoyPatch, target: Patched, sections: frozenset[str]) -> bool:
+def _means(patch: EnvoyPatch, target: Patched, sections: frozenset[str], resource: str) -> bool:
+    if patch.spec.resource_name not in (None, resource):
+        return False
     named = (ref for ref in patch.spec.target_refs if (ref.kind, ref.name) == (target.kind, target.name))
     return any(ref.section_name is None or ref.section_name in sections for ref in named)
 

@@ -2,17 +2,32 @@
 
 It is a JSON patch (RFC 6902) on what Envoy gets for its targets: the listeners of a Gateway (or the one behind a
 listener's name), the routes of an HTTPRoute or GRPCRoute (or of a named rule), the clusters of a Service (or of one
-port) or of a Backend. A server applies it only where it was started with `envoy_patches`.
+port) or of a Backend. `resource` asks for others of what they have, since a path fits one sort alone. A server applies
+it only where it was started with `envoy_patches`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, field
 
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import TargetRefs
+
+PatchedResource = Literal["Listener", "UDPListener", "HTTP3Listener", "VirtualHost", "Route", "Cluster"]
+RESOURCES: Final[Mapping[str, tuple[PatchedResource, ...]]] = MappingProxyType(
+    {
+        "Gateway": ("Listener", "UDPListener", "HTTP3Listener", "VirtualHost"),
+        "HTTPRoute": ("Route",),
+        "GRPCRoute": ("Route",),
+        "Service": ("Cluster", "Listener"),
+        "Backend": ("Cluster",),
+    }
+)
+"""What can be patched of each kind of target; the first is what is meant where nothing is said."""
 
 Pointer = Annotated[
     str,
@@ -38,9 +53,14 @@ class PatchOperation(Spec, frozen=True, kw_only=True):
 
 
 class EnvoyPatchSpec(Spec, frozen=True, kw_only=True):
-    """What is patched, and how: all operations, in their order, or none of them."""
+    """What is patched, and how: all operations, in their order, or none of them.
+
+    `resource_name`: only the one of that name, as `fairlead translate` shows it.
+    """
 
     target_refs: TargetRefs
+    resource: PatchedResource | None = None
+    resource_name: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     patch: Annotated[tuple[PatchOperation, ...], Meta(min_length=1, max_length=64)]
 
 

@@ -1,4 +1,4 @@
-"""Code of users' own in the way of a route's requests: Lua, Wasm, and processors outside of the proxy (`ext_proc`).
+"""Code of users' own in the way of a route's requests: Lua, Wasm, dynamic modules, and processors outside of the proxy.
 
 An extension that cannot be had answers 500: what it was to check is not let through unchecked.
 """
@@ -48,6 +48,18 @@ class WasmExtension(Atomic, frozen=True, kw_only=True):
     fail_open: bool = False
 
 
+class DynamicModuleExtension(Atomic, frozen=True, kw_only=True):
+    """A library that the proxy loads: `lib<name>.so` in its `ENVOY_DYNAMIC_MODULES_SEARCH_PATH`.
+
+    It is part of the proxy from then on, for as long as that runs. `filter` says which of its filters is wanted, and
+    `config` is what that gets.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$(?!\n)", max_length=128)]
+    filter: Annotated[str, Meta(max_length=256)] = ""
+    config: Annotated[str, Meta(max_length=65_536)] = ""
+
+
 class ProcessorReference(Atomic, frozen=True, kw_only=True):
     """A port of a Service in the policy's own namespace, which is asked by gRPC."""
 
@@ -76,4 +88,5 @@ class Extension(Atomic, frozen=True, kw_only=True):
 
     lua: LuaExtension | None = None
     wasm: WasmExtension | None = None
+    dynamic_module: DynamicModuleExtension | None = None
     ext_proc: ExtProcExtension | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from mesh.kinds.envoypatch import EnvoyPatch, PatchOperation
+from mesh.kinds.envoypatch import RESOURCES, EnvoyPatch, PatchOperation
 from mesh.problems import Report
 from mesh.validations.policy import Targets, check_targets
 
@@ -19,7 +19,6 @@ TARGETS: Targets = MappingProxyType(
         ("fairlead.dev", "Backend"): False,
     }
 )
-_SORTS = {"Gateway": "listeners", "HTTPRoute": "routes", "GRPCRoute": "routes"}
 _WITH_VALUE = frozenset({"add", "replace", "test"})
 _WITH_FROM = frozenset({"move", "copy"})
 
@@ -28,13 +27,26 @@ def check_envoypatch(patch: EnvoyPatch, report: Report) -> None:
     """Judge an EnvoyPatch."""
     refs = patch.spec.target_refs
     check_targets(refs, TARGETS, patch.metadata, report)
-    for number, ref in enumerate(refs):
-        first, here = (_SORTS.get(kind, "clusters") for kind in (refs[0].kind, ref.kind))
-        if (ref.group, ref.kind) in TARGETS and first != here:
-            message = f"a path cannot mean both {first} and {here}"
-            report.error("InvalidCombination", f"spec.targetRefs[{number}]", message, "write an EnvoyPatch for each")
+    _check_resource(patch, report)
     for number, operation in enumerate(patch.spec.patch):
         _check_operation(operation, f"spec.patch[{number}]", report)
+
+
+def _check_resource(patch: EnvoyPatch, report: Report) -> None:
+    """A path fits one sort of resource: all targets must have it."""
+    refs, resource = patch.spec.target_refs, patch.spec.resource
+    known = [(number, ref.kind) for number, ref in enumerate(refs) if (ref.group, ref.kind) in TARGETS]
+    for number, kind in known:
+        if resource is not None and resource not in RESOURCES[kind]:
+            message = f"a {kind} has no {resource} that could be patched"
+            fix = f"write one of these: {', '.join(RESOURCES[kind])}"
+            report.error("InvalidCombination", "spec.resource", message, fix)
+        elif resource is None and RESOURCES[kind][0] != RESOURCES[known[0][1]][0]:
+            message = f"a path cannot mean both a {RESOURCES[known[0][1]][0]} and a {RESOURCES[kind][0]}"
+            report.error("InvalidCombination", f"spec.targetRefs[{number}]", message, "write an EnvoyPatch for each")
+        elif resource == "Listener" and kind != known[0][1]:
+            message = "a path cannot mean both the listeners of gateways and those of sidecars"
+            report.error("InvalidCombination", f"spec.targetRefs[{number}]", message, "write an EnvoyPatch for each")
 
 
 def _check_operation(operation: PatchOperation, path: str, report: Report) -> None:

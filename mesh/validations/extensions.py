@@ -15,9 +15,9 @@ def check_extensions(extensions: Iterable[Extension], path: str, report: Report)
     """Judge `extensions`."""
     for number, extension in enumerate(extensions):
         at = f"{path}[{number}]"
-        given = [one for one in (extension.lua, extension.wasm, extension.ext_proc) if one is not None]
-        if len(given) != 1:
-            message = "an extension is one of lua, wasm and extProc"
+        choices = (extension.lua, extension.wasm, extension.dynamic_module, extension.ext_proc)
+        if len([one for one in choices if one is not None]) != 1:
+            message = "an extension is one of lua, wasm, dynamicModule and extProc"
             report.error("InvalidCombination", at, message, "write an entry for each")
         if extension.lua is not None:
             lua = extension.lua

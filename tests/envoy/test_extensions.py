@@ -16,6 +16,7 @@ from mesh.model import AUDIENCES, MESH, Connected, MeshSettings
 from mesh.tables import Change, Engine
 from tests.envoy.test_envoy_patch import put, put_shop
 from tests.envoy.test_route_policy import policy, raw, rules
+from tests.support.dynamic_module import SEARCH_PATH, built
 from tests.support.ext_proc import processor
 from tests.support.model import declared, objects
 from tests.support.programs import Serving, ask, reached, start_backend, start_envoy, start_serve
@@ -150,6 +151,45 @@ def test_what_follows_an_extension_that_held_a_request_back_is_not_passed_by(tmp
             assert (echoed["headers"]["x-processed"], echoed["headers"]["x-lua"]) == ("/here", "after")
 
 
+def test_a_body_is_counted_and_kept_whole_while_a_processor_holds_the_request_back(
+    tmp_path: Path, backend: Server
+) -> None:
+    port, most = free_port(), 2_000_000
+    with processor() as beside:
+        text = gateway(port) + service("echo", backend.server_port) + service("beside", beside.port)
+        text += route(rules("all"), hosts="['*.example.com', a.example.org]")
+        asked = {"backend": {"name": "beside", "port": 80}, "messageTimeout": "5s"}
+        override = [{"statuses": ["413"], "body": "too much"}]
+        text += policy(
+            "all", extensions=[{"extProc": asked}], requestBuffer={"maxBytes": most}, responseOverrides=override
+        )
+        with serving(text, tmp_path):
+            for host in ("a.example.com", "a.example.org"):
+                assert raw(port, "/", "POST", b"x" * most, host=host, rule="all")[0] == 200
+                status, _, body = raw(port, "/", "POST", b"x" * (most + 1), host=host, rule="all")
+                assert (status, body) == (413, b"too much")
+    assert [one["headers"]["content-length"] for one in backend.seen] == [str(most)] * 2
+    assert all(one["headers"]["x-processed"] == "/" for one in backend.seen)
+
+
+def test_a_wildcards_host_has_its_scripts_and_modules_and_goes_without_grpc_web(
+    tmp_path: Path, backend: Server
+) -> None:
+    port, file = free_port(), tmp_path / "module.wasm"
+    file.write_bytes(module())
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(rules("coded", "plain"), hosts="['*.example.com', a.example.org]")
+    code = [{"lua": {"inline": MARK.format("yes")}}, {"wasm": {"file": str(file)}}]
+    text += policy("coded", extensions=code, grpcWeb=False)
+    with running(with_code(text), tmp_path):
+        for host in ("a.example.com", "A.Example.com", "a.example.org"):
+            for rule, found, arrives in (("coded", ("yes", "yes"), "grpc-web+proto"), ("plain", (None, None), "grpc")):
+                sent = {"host": host, "rule": rule, "content_type": "application/grpc-web+proto"}
+                _, headers, _ = raw(port, "/", "POST", b"12345", **sent)
+                assert (headers.get("x-lua"), headers.get("x-wasm")) == found
+                assert backend.seen[-1]["headers"]["content-type"] == f"application/{arrives}"
+
+
 @pytest.mark.shows("RoutePolicy.extensions.extProc", "failOpen")
 def test_where_a_processor_is_away_requests_fail_unless_they_may_pass(tmp_path: Path, backend: Server) -> None:
     port, nobody = free_port(), free_port()
@@ -188,6 +228,54 @@ def test_code_that_envoy_refuses_stops_its_own_route_and_nothing_else(children: 
     bad = {"targetRefs": [target], "extensions": [{"wasm": {"file": "/nowhere/x.wasm"}}]}
     put(serving, "RoutePolicy", "routepolicies", "code", bad)
     children.wait_until(lambda: ask(port, HOST, "/coded").status == 500, what="the absent module", timeout=30)
+    assert ask(port, HOST).status == 200
+
+
+@pytest.mark.shows("RoutePolicy.extensions.dynamicModule", "name", "filter", "config")
+def test_a_dynamic_module_runs_for_its_route_however_its_host_is_found(
+    tmp_path: Path, backend: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SEARCH_PATH, str(built(tmp_path / "modules")))
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(rules("marked", "named", "plain"), hosts="['*.example.com', a.example.org]")
+    text += policy("marked", extensions=[{"dynamicModule": {"name": "mark", "filter": "f", "config": "yes"}}])
+    text += policy("named", extensions=[{"dynamicModule": {"name": "mark", "filter": "f"}}])
+    with running(with_code(text), tmp_path):
+        for host in ("a.example.com", "A.Example.com", "a.example.org"):
+            for rule, found in (("marked", "yes"), ("named", "f"), ("plain", None)):
+                _, headers, arrived = get(port, "/", host, rule=rule)
+                assert (headers.get("x-module"), arrived["headers"].get("x-module")) == (found, found)
+
+
+def test_a_dynamic_module_that_cannot_be_had_stops_its_own_route_and_nothing_else(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SEARCH_PATH, str(built(tmp_path / "modules")))
+    port = port_of()
+    serving = start_serve(children, "--route-code")
+    put_shop(serving, start_backend(children, "shop"), port)
+    both = [
+        {"name": "coded", "matches": [{"path": {"value": "/coded"}}], "backendRefs": [{"name": "shop", "port": 80}]},
+        {"name": "plain", "backendRefs": [{"name": "shop", "port": 80}]},
+    ]
+    put(serving, "HTTPRoute", "httproutes", "shop", {"parentRefs": [{"name": "edge"}], "rules": both})
+    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "shop", "sectionName": "coded"}
+
+    def put_module(**module: str) -> None:
+        spec = {"targetRefs": [target], "extensions": [{"dynamicModule": module}]}
+        put(serving, "RoutePolicy", "routepolicies", "code", spec)
+
+    put_module(name="nowhere")
+    start_envoy(children, "gateway", "edge", xds=serving.xds)
+    children.wait_until(lambda: "libnowhere.so" in _programmed(serving), what="the absent module", timeout=30)
+    children.wait_until(lambda: reached(port, HOST), what="the other rule")
+    assert ask(port, HOST, "/coded").status == 500
+    put_module(name="mark", config="good")
+    children.wait_until(lambda: get(port, "/coded", HOST)[1].get("x-module") == "good", what="the module")
+    put_module(name="mark", config="bad")
+    children.wait_until(lambda: "initialize" in _programmed(serving), what="the refused configuration", timeout=30)
+    children.wait_until(lambda: ask(port, HOST, "/coded").status == 500, what="the route to stop")
     assert ask(port, HOST).status == 200
 
 

@@ -246,6 +246,19 @@ def test_nothing_passes_where_what_a_grpc_authorizer_says_makes_no_sense(
     assert echo.asked == []
 
 
+def test_a_body_that_comes_while_the_authorizer_thinks_is_counted(
+    tmp_path: Path, echo: HttpAuthorizer, judge: HttpAuthorizer
+) -> None:
+    port = free_port()
+    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "route"}
+    limit = document("RoutePolicy", "limit", {"targetRefs": [target], "requestBuffer": {"maxBytes": 10}})
+    with serving(text(port, echo, judge.server_port, rule("http: {}")) + limit, tmp_path):
+        assert ask(port, method="POST", body=b"x" * 11)[0] == 413
+        assert judge.asked == []
+        assert ask(port, method="POST", body=b"x" * 10)[0] == 200
+    assert [one.body for one in echo.asked] == [b"x" * 10]
+
+
 @pytest.mark.parametrize("protocol", ["HTTP", "GRPC"])
 def test_nothing_passes_where_the_authorizer_is_down_or_slow(
     tmp_path: Path, echo: HttpAuthorizer, judge: HttpAuthorizer, grpc_judge: GrpcAuthorizer, protocol: str

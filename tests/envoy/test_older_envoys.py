@@ -10,14 +10,17 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fairlead.processes import Children, free_port
+from tests.envoy.test_route_policy import raw
 from tests.support.certificates import Authority
 from tests.support.envoys import envoy_of
+from tests.support.ext_proc import processor
 from tests.support.programs import RunningEnvoy, Serving, ask, start_envoy, start_serve
 from tests.support.routing import Server, backend_server, get
 from tests.support.xds_client import TinyMesh, resource, serving, until
@@ -57,22 +60,33 @@ RULES = {
     "/missing": "backendRefs: [{name: nobody, port: 80}]",
     "/empty": "backendRefs: [{name: empty, port: 80}]",
 }
-# What those since 1.39 take.
+# Filters of a route's own, each in a place that its route fills in.
 MORE_RULES = {
     "/judged": "filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: two, port: 80},"
     " http: {path: /judge, allowedResponseHeaders: [x-judge]}}}], backendRefs: [{name: one, port: 80}]",
     "/own-path": "backendRefs: [{name: one, port: 80, filters: [{type: URLRewrite, urlRewrite: {path:"
     " {type: ReplacePrefixMatch, replacePrefixMatch: /theirs}}}]}]",
+    "/coded": "name: coded, backendRefs: [{name: one, port: 80}]",
+    "/kept": "name: kept, backendRefs: [{name: one, port: 80}]",
+}
+POLICIES = {
+    "coded": "extensions: [{extProc: {backend: {name: beside, port: 80}, messageTimeout: 5s}},"
+    " {lua: {inline: \"function envoy_on_request(handle) handle:headers():add('x-lua', 'yes') end\"}}]",
+    "kept": "requestBuffer: {maxBytes: 10}, grpcWeb: false",
 }
 
 
-def config(
-    *, plain: int, tls: int, sidecar: int, one: int, two: int, certificate: tuple[str, str], parent_of_more: str
-) -> str:
+def config(*, plain: int, tls: int, sidecar: int, one: int, two: int, beside: int, certificate: tuple[str, str]) -> str:
     """Objects that make translation emit all it can."""
     rules, more = (
         "".join(f"\n  - {{matches: [{{path: {{value: {path}}}}}], {rule}}}" for path, rule in some.items())
         for some in (RULES, MORE_RULES)
+    )
+    target = "group: gateway.networking.k8s.io, kind: HTTPRoute, name: more"
+    policies = "".join(
+        "\n---\n{apiVersion: fairlead.dev/v1alpha1, kind: RoutePolicy, metadata: {name: " + name + "},"
+        f" spec: {{targetRefs: [{{{target}, sectionName: {name}}}], {said}}}}}"
+        for name, said in POLICIES.items()
     )
     data = json.dumps(dict(zip(("tls.crt", "tls.key"), certificate, strict=True)))
     return f"""
@@ -100,6 +114,11 @@ apiVersion: fairlead.dev/v1alpha1
 kind: Service
 metadata: {{name: two}}
 spec: {{ports: [{{name: http, port: 80}}], endpoints: [{{address: 127.0.0.1, ports: {{http: {two}}}}}]}}
+---
+apiVersion: fairlead.dev/v1alpha1
+kind: Service
+metadata: {{name: beside}}
+spec: {{ports: [{{name: http, port: 80}}], endpoints: [{{address: 127.0.0.1, ports: {{http: {beside}}}}}]}}
 ---
 apiVersion: fairlead.dev/v1alpha1
 kind: Service
@@ -149,9 +168,9 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {{name: more}}
 spec:
-  parentRefs: [{{name: {parent_of_more}}}]
-  hostnames: [{MORE_HOST}]
-  rules:{more}
+  parentRefs: [{{name: edge}}]
+  hostnames: [{MORE_HOST}, "*.{MORE_HOST}"]
+  rules:{more}{policies}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -171,6 +190,13 @@ spec:
 def one() -> Iterator[Server]:
     with backend_server("one") as server:
         yield server
+
+
+@pytest.fixture
+def outside() -> Iterator[ExitStack]:
+    """What ends with the test."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -236,40 +262,50 @@ def check_gateway(port: int, one: Server, two: Server) -> None:
     assert any(request["path"] == "/mirrored" for request in two.seen)
 
 
-def check_more(port: int, two: Server) -> None:
+def check_more(port: int, one: Server, two: Server, host: str) -> None:
     """Requests to what a route holds of filters of its own."""
-    assert get(port, "/own-path/x", MORE_HOST)[2]["path"] == "/theirs/x"
-    _, _, arrived = get(port, "/judged", MORE_HOST, x_judge="forged")
+    assert get(port, "/own-path/x", host)[2]["path"] == "/theirs/x"
+    two.seen.clear()
+    _, _, arrived = get(port, "/judged", host, x_judge="forged")
     assert (arrived["who"], "x-judge" in arrived["headers"]) == ("one", False)
     assert any(request["path"] == "/judge/judged" for request in two.seen)
+    _, _, arrived = get(port, "/coded", host)
+    assert (arrived["headers"]["x-processed"], arrived["headers"]["x-lua"]) == ("/coded", "yes")
+    assert [raw(port, "/kept", "POST", b"x" * size, host=host)[0] for size in (10, 11)] == [200, 413]
+    for path, arrives in (("/kept", "application/grpc-web"), ("/own-path/x", "application/grpc")):
+        raw(port, path, "POST", b"12345", host=host, content_type="application/grpc-web")
+        assert one.seen[-1]["headers"]["content-type"] == arrives
 
 
 @pytest.mark.parametrize("transport", [[], ["--sotw"]], ids=["delta", "sotw"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_envoy_takes_all_that_translation_makes_and_its_next_change(
-    children: Children, tmp_path: Path, one: Server, two: Server, version: str, transport: list[str]
+    children: Children,
+    outside: ExitStack,
+    tmp_path: Path,
+    one: Server,
+    two: Server,
+    version: str,
+    transport: list[str],
 ) -> None:
     binary = envoy_of(version)
     pair = Authority(tmp_path).server("gateway")
     plain, tls, out, inside, cart = (free_port() for _ in range(5))
     folder = tmp_path / "config"
     folder.mkdir()
+    beside = outside.enter_context(processor())
     text = config(
-        plain=plain, tls=tls, sidecar=inside, one=one.server_port, two=two.server_port,
+        plain=plain, tls=tls, sidecar=inside, one=one.server_port, two=two.server_port, beside=beside.port,
         certificate=(pair.cert.read_text(), pair.key.read_text()),
-        # With one such route a 1.38 is given no routes of its port at all where they come all in one.
-        parent_of_more="nobody" if version < "1.39" and transport else "edge",
     )  # fmt: skip
     (folder / "all.yaml").write_text(text)
-    program = start_serve(children, "--files", str(folder))
+    program = start_serve(children, "--files", str(folder), "--route-code")
     assert program.client.get("/api/v1/problems")["items"] == []
 
     edge = start_envoy(children, "gateway", "edge", *transport, xds=program.xds, binary=binary)
     check_gateway(plain, one, two)
-    if version >= "1.39":
-        check_more(plain, two)
-    else:
-        assert get(plain, "/own-path/x", MORE_HOST)[0] == 404
+    for host in (MORE_HOST, f"x.{MORE_HOST}"):
+        check_more(plain, one, two, host)
     assert over_tls(tls) == 200
     ports = ["--port", str(cart), "--ingress-port", str(inside), "--egress-port", str(out)]
     sidecar = start_envoy(children, "sidecar", "cart", *ports, *transport, xds=program.xds, binary=binary)
@@ -281,8 +317,7 @@ def test_an_envoy_takes_all_that_translation_makes_and_its_next_change(
     children.wait_until(lambda: get(plain, "/headers", HOST)[1]["x-add"] == "next", what="the next change")
     children.wait_until(lambda: {one["status"] for one in states(program)} == {"SYNCED"}, what="all to be acknowledged")
     lacking = {path for state in states(program) for paths in state["leftOut"].values() for path in paths}
-    assert all("ext_authz" in path or "backend_rewrite" in path for path in lacking)
-    assert bool(lacking) == (version < "1.39" and not transport)
+    assert lacking == set()
     assert {proxy["version"] for proxy in program.client.get("/api/v1/proxies")["items"]} == {version}
     assert (refused(edge), refused(sidecar)) == ({}, {})
     assert "fairlead_xds_nacks_total{" not in program.client.request("GET", "/metrics").body.decode()

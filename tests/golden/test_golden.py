@@ -47,6 +47,7 @@ from mesh.model import (
 from mesh.statuses import STATUSES
 from mesh.tables import Change, Engine
 from mesh.validation import validate
+from tests.support.dynamic_module import SEARCH_PATH, built
 from tests.support.static_bootstrap import static_bootstrap
 from xds.resources import ViewKey
 from xds.schema.type_urls import TYPE_CLUSTER, short
@@ -70,7 +71,9 @@ def test_a_case_becomes_what_it_should(case: str, request: pytest.FixtureRequest
 
 @pytest.mark.envoy
 @pytest.mark.parametrize("case", CASES)
-def test_envoy_accepts_what_a_case_becomes(case: str, tmp_path: Path) -> None:
+def test_envoy_accepts_what_a_case_becomes(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if case == "dynamic-modules":  # Envoy loads what it is to validate
+        monkeypatch.setenv(SEARCH_PATH, str(built(tmp_path / "modules")))
     engine = engine_of(read(case))
     for number, audience in enumerate(audiences(engine)):
         if audience.kind == "grpc":

@@ -23,6 +23,7 @@ from mesh.tables import Reader
 from xds.schema import SchemaError, encode, from_dict, message, to_dict
 from xds.schema.redact import redacted
 from xds.schema.rules import violations
+from xds.schema.types import VirtualHost
 from xds.translate.json_patch import PatchError, apply_patch
 
 _READING = frozenset({"move", "copy", "test"})
@@ -46,7 +47,7 @@ def patch_message(
 ) -> tuple[Any, Results]:
     """A message with all patches of its object that fit, and what became of each."""
     outcomes = []
-    for patch in patches_of(look, target, sections):
+    for patch in patches_of(look, target, sections, getattr(value, "name", "")):
         try:
             value = patched(value, patch)
         except PatchError as error:
@@ -79,6 +80,8 @@ def patched(value: Any, patch: PatchInForce) -> Any:
         raise PatchError(f"Envoy would refuse {broken[0].path}: {broken[0].detail}")
     if getattr(made, "name", "") != getattr(value, "name", ""):
         raise PatchError("it renames the resource, which others know by its name")
+    if isinstance(made, VirtualHost) and (made.domains != value.domains or made.routes or made.HasField("matcher")):
+        raise PatchError("it changes which hosts or routes a virtual host has; its routes are patched by themselves")
     if made.ByteSize() > max(_MOST_BYTES, 2 * value.ByteSize()):
         raise PatchError(f"the resource would be larger than {_MOST_BYTES // 1024} KiB")
     return made

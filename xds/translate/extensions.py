@@ -13,7 +13,13 @@ from typing import Any, Final
 from mesh.backends import Backend
 from mesh.config_maps import config_map_entry
 from mesh.kinds.duration import milliseconds
-from mesh.kinds.extensions import Extension, ExtProcExtension, LuaExtension, WasmExtension
+from mesh.kinds.extensions import (
+    DynamicModuleExtension,
+    Extension,
+    ExtProcExtension,
+    LuaExtension,
+    WasmExtension,
+)
 from mesh.model import ObjectKey, ServiceKey, mesh_settings
 from mesh.services import SERVICES
 from mesh.tables import Reader
@@ -31,7 +37,7 @@ _ExtProc = message("envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"
 _Mode = message("envoy.extensions.filters.http.ext_proc.v3.ProcessingMode")
 _Wasm = message("envoy.extensions.filters.http.wasm.v3.Wasm")
 _Plugin = message("envoy.extensions.wasm.v3.PluginConfig")
-_Any = message("google.protobuf.Any")
+_DynamicModule = message("envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter")
 _StringValue = message("google.protobuf.StringValue")
 
 PRELUDE: Final = (
@@ -66,6 +72,8 @@ def set_extensions(look: Reader, route: Any, wanted: Sequence[Extension], said_b
             made = _lua(look, extension.lua, said_by)
         elif extension.wasm is not None:
             made = _wasm(look, extension.wasm, said_by, name)
+        elif extension.dynamic_module is not None:
+            made = _dynamic_module(extension.dynamic_module)
         else:
             processor = extension.ext_proc
             assert processor is not None
@@ -116,9 +124,24 @@ def _wasm(look: Reader, wanted: WasmExtension, said_by: ObjectKey, name: str) ->
         machine.code.local.filename = wanted.file or ""
         machine.vm_id = wanted.file or ""
     if wanted.config:
-        text = _StringValue()
-        text.value = wanted.config
-        made.config.configuration.CopyFrom(pack(text))
+        made.config.configuration.CopyFrom(_text(wanted.config))
+    return pack(made)
+
+
+def _text(value: str) -> Any:
+    text = _StringValue()
+    text.value = value
+    return pack(text)
+
+
+def _dynamic_module(wanted: DynamicModuleExtension) -> Any:
+    made = _DynamicModule()
+    made.dynamic_module_config.name = wanted.name
+    # Not all that is loaded can be unloaded (Go's runtime cannot), and a changed route would unload it.
+    made.dynamic_module_config.do_not_close = True
+    made.filter_name = wanted.filter
+    if wanted.config:
+        made.filter_config.CopyFrom(_text(wanted.config))
     return pack(made)
 
 

@@ -32,6 +32,7 @@ ORDER: tuple[Row, ...] = (
     Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
     Row("fairlead.identity_headers", "takes off what only the next one may write, whatever route a request takes"),
     Row("envoy.filters.http.jwt_authn", "refuses before anything is done or counted for a request; after preflights"),
+    Row("fairlead.buffer", "counts a body before anybody holds the request back: what comes meanwhile nobody counts"),
     Row("fairlead.ext_authz", "asks an authorizer only of requests whose tokens are good, and tells it whose they are"),
     Row("fairlead.compression", "compresses last, whatever the others made of an answer"),
     Row("envoy.filters.http.custom_response", "sees the answers of all filters behind it, and may replace them"),
@@ -42,7 +43,6 @@ ORDER: tuple[Row, ...] = (
     ),
     Row("envoy.filters.http.grpc_web", "turns gRPC-Web into gRPC before a filter looks at the body"),
     Row("envoy.filters.http.grpc_json_transcoder", "turns JSON into gRPC, before what looks at whole bodies"),
-    Row("fairlead.buffer", "keeps the whole request only of those that nobody before refused"),
     Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would"),
     Row("fairlead.backend_rewrite", "the path is another's from here on, so that all others have seen the client's"),
     Row("envoy.filters.http.router", "sends the request: must be the last"),
@@ -63,6 +63,7 @@ ALT_SVC = known("fairlead.alt_svc")
 CORS = known("envoy.filters.http.cors")
 IDENTITY_HEADERS = known("fairlead.identity_headers")
 JWT_AUTHN = known("envoy.filters.http.jwt_authn")
+BUFFER = known("fairlead.buffer")
 EXT_AUTHZ = known("fairlead.ext_authz")
 COMPRESSION = known("fairlead.compression")
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
@@ -70,7 +71,6 @@ FAULT = known("envoy.filters.http.fault")
 EXTENSIONS = tuple(known(f"fairlead.extension_{number}") for number in range(4))
 GRPC_WEB = known("envoy.filters.http.grpc_web")
 GRPC_JSON = known("envoy.filters.http.grpc_json_transcoder")
-BUFFER = known("fairlead.buffer")
 STATEFUL_SESSION = known("envoy.filters.http.stateful_session")
 BACKEND_REWRITE = known("fairlead.backend_rewrite")
 ROUTER = known("envoy.filters.http.router")

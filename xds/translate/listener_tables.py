@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from mesh.attachments import ListenerKey
 from mesh.audiences import SIGHTS, Sight
@@ -80,7 +81,8 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
         quic = _quic_chains(gateway_key, gateway, rules, port, telemetry)
         shared = rules.of_port(port)
         made = quic_listener(address, port, quic, scoped=not sotw, gateway=gateway_key, shared=shared)
-        return resource(key.type_url, key.name, encode_checked(made), needs=asked)
+        sections = frozenset(one.name for one in gateway.listeners if one.port == port and one.name in rules.http3)
+        return _patched(look, key, made, asked, Patched("Gateway", namespace, name, "HTTP3Listener"), sections)
     chains: dict[str, Chain] = {}
     needs: set[str] = set(asked)
     for listener in gateway.listeners:
@@ -93,15 +95,21 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
         stream = look(STREAMS, ListenerKey(gateway_key, listener.name)) or Stream(())
         needs.update(stream.clusters)
         if udp:
-            return resource(
-                key.type_url, key.name, encode_checked(udp_listener(address, port, stream.hosts)), needs=needs
-            )
+            made = udp_listener(address, port, stream.hosts)
+            target = Patched("Gateway", namespace, name, "UDPListener")
+            return _patched(look, key, made, needs, target, frozenset({listener.name}))
         settings = rules.of_listener(listener.name)
         chains |= {chain.name: chain for chain in _stream_chains(listener, stream, settings)}
     ordered = [chains[name] for name in sorted(chains)]
     made = gateway_listener(address, port, ordered, scoped=not sotw, gateway=gateway_key, shared=rules.of_port(port))
     sections = frozenset(one.name for one in gateway.listeners if one.programmed and one.place == (port, udp))
-    made, outcomes = patch_message(look, made, Patched("Gateway", namespace, name), sections)
+    return _patched(look, key, made, needs, Patched("Gateway", namespace, name), sections)
+
+
+def _patched(
+    look: Look, key: ResourceKey, listener: Any, needs: set[str], target: Patched, sections: frozenset[str]
+) -> Resource:
+    made, outcomes = patch_message(look, listener, target, sections)
     return resource(key.type_url, key.name, encode_checked(made), needs=needs, results=outcomes)
 
 
@@ -181,7 +189,10 @@ def SIDECAR_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     modes = peer_modes(look, sight.fronts) if sight is not None and sight.fronts is not None else PeerModes()
     made = ingress_listener(audience, fronted, modes.of_port(audience.ingress_port), mesh_settings(look))
     needs = {ingress_cluster(audience, fronted)}
-    return resource(key.type_url, key.name, encode_checked(made), needs=needs)
+    if sight is None or sight.fronts is None or fronted is None:
+        return resource(key.type_url, key.name, encode_checked(made), needs=needs)
+    target = Patched("Service", *sight.fronts, "Listener")
+    return _patched(look, key, made, needs, target, frozenset({fronted.name, str(fronted.port)}))
 
 
 def _grpc_listener(key: SeenPortKey, _row: BuiltVirtualHost) -> tuple[ResourceKey, ...]:

@@ -18,7 +18,7 @@ from mesh.quarantine import quarantined
 from mesh.tables import Reader
 from xds.schema import message, pack
 from xds.translate import compression, extensions, grpc_json
-from xds.translate.composite import filled, place
+from xds.translate.composite import filled, for_content_type, place, skipped
 from xds.translate.compression import set_compression
 from xds.translate.extensions import UNABLE, ExtensionError, set_extensions
 from xds.translate.fault import set_fault
@@ -38,7 +38,6 @@ from xds.translate.response_override import set_response_overrides
 from xds.translate.session_affinity import set_session_affinity
 
 _Buffer = message("envoy.extensions.filters.http.buffer.v3.Buffer")
-_FilterConfig = message("envoy.config.route.v3.FilterConfig")
 _GrpcWeb = message("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")
 
 
@@ -46,19 +45,12 @@ def _empty(name: str) -> Any:
     return pack(message(name)())
 
 
-def _asleep() -> Any:
-    config = _FilterConfig()
-    config.disabled = True
-    return pack(config)
-
-
-_ASLEEP = _asleep()
 FILTERS = (
     compression.FILTER,
     http_filter(CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse")),
     http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault")),
     # It touches nothing but requests that say they are gRPC-Web, so that no route needs to ask for it.
-    http_filter(GRPC_WEB, pack(_GrpcWeb())),
+    for_content_type(GRPC_WEB, "application/grpc-web", pack(_GrpcWeb())),
     *extensions.FILTERS,
     grpc_json.FILTER,
     place(BUFFER),
@@ -175,7 +167,7 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
         buffer.max_request_bytes.value = settings.request_buffer.max_bytes
         route.typed_per_filter_config[BUFFER].CopyFrom(filled(("buffer", pack(buffer))))
     if settings.grpc_web is False:
-        route.typed_per_filter_config[GRPC_WEB].CopyFrom(_ASLEEP)
+        route.typed_per_filter_config[GRPC_WEB].CopyFrom(skipped())
     if settings.session_affinity is not None:
         set_session_affinity(route, settings.session_affinity)
     if settings.web_socket is False:

@@ -9,6 +9,7 @@ import msgspec
 
 from mesh.attachments import HostKey, service_routes
 from mesh.backends import Backend
+from mesh.envoy_patches import Patched
 from mesh.model import AUDIENCES, Audience, Connected, ObjectKey, ServiceKey
 from mesh.request_authentication import Guarded
 from mesh.request_routes import find_request_route
@@ -22,7 +23,14 @@ from xds.translate.redirect import Entrance
 from xds.translate.scoped_routes import is_broad
 from xds.translate.sidecar import domains, http_ports
 from xds.translate.traffic import request_timeout, try_timeout
-from xds.translate.virtual_host import BuiltVirtualHost, domain, misdirected_host, service_host, virtual_host
+from xds.translate.virtual_host import (
+    BuiltVirtualHost,
+    domain,
+    misdirected_host,
+    patched_host,
+    service_host,
+    virtual_host,
+)
 
 # Inside the mesh there is no listener whose port a redirect could mean.
 MESH_ENTRANCE = Entrance("http", 0)
@@ -121,7 +129,9 @@ def VIRTUAL_HOSTS(key: HostKey, look: Look) -> BuiltVirtualHost | None:  # noqa:
     name = domain(key.hostname)
     routes = [(rank, route) for rank, route in built if route is not None]
     requirement = requirement_name(host.section, Guarded()) if host.section else ""
-    return virtual_host(name, (name,), routes, closed=not is_broad(key.hostname), requirement=requirement)
+    whole = virtual_host(name, (name,), routes, closed=not is_broad(key.hostname), requirement=requirement)
+    target = Patched("Gateway", *key.gateway, "VirtualHost")
+    return patched_host(look, whole, name, (name,), target, frozenset({key.listener}))
 
 
 @derived("service_hosts", each(SEEN_PORTS))

@@ -11,10 +11,14 @@ from collections.abc import Iterable
 
 import msgspec
 
+from mesh.envoy_patches import Patched
 from mesh.hostnames import ANY
+from mesh.results import Results
+from mesh.tables import Reader
 from xds.resources import requirement as needed
 from xds.schema import encode
 from xds.schema.types import Route, VirtualHost
+from xds.translate.envoy_patch import patch_message
 from xds.translate.framing import encode_checked, framed
 from xds.translate.http_route import BuiltRoute, OrderedRoute
 from xds.translate.jwt_authn import set_requirement
@@ -33,7 +37,7 @@ class BuiltVirtualHost(msgspec.Struct, frozen=True):
     """A virtual host as bytes, and the clusters and requirements (`jwt_authn`) that its routes name.
 
     `head` are its encoded fields up to its routes, `tail` those that follow, and `closing` is the route that ends it
-    inside a scope.
+    inside a scope. `results` says what became of the objects that had a part in the tail.
     """
 
     head: bytes
@@ -41,6 +45,7 @@ class BuiltVirtualHost(msgspec.Struct, frozen=True):
     closing: bytes = b""
     clusters: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    results: Results = ()
 
     @property
     def needs(self) -> frozenset[str]:
@@ -123,6 +128,21 @@ def virtual_host(
         clusters=tuple(sorted(clusters)),
         requirements=tuple(sorted(requirements)),
     )
+
+
+def patched_host(
+    look: Reader, built: BuiltVirtualHost, name: str, domains: Iterable[str], target: Patched, sections: frozenset[str]
+) -> BuiltVirtualHost:
+    """A virtual host with the EnvoyPatches for it, which see and change all of it but its hosts and routes."""
+    bare = VirtualHost.FromString(built.tail)
+    bare.name = name
+    bare.domains.extend(domains)
+    made, results = patch_message(look, bare, target, sections)
+    if not results:
+        return built
+    made.ClearField("name")
+    made.ClearField("domains")
+    return msgspec.structs.replace(built, tail=encode(made), results=results)
 
 
 def service_host(

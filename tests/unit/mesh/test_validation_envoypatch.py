@@ -10,8 +10,8 @@ ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "r"}
 GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g"}
 
 
-def judged(*operations: Any, targets: Any = (ROUTE,)) -> list[str]:
-    spec = {"targetRefs": list(targets), "patch": list(operations)}
+def judged(*operations: Any, targets: Any = (ROUTE,), **more: Any) -> list[str]:
+    spec = {"targetRefs": list(targets), "patch": list(operations), **more}
     raw = {"apiVersion": "fairlead.dev/v1alpha1", "kind": "EnvoyPatch", "metadata": {"name": "p"}, "spec": spec}
     checked = validate(raw)
     assert (checked.object is None) == bool(checked.problems)
@@ -58,3 +58,32 @@ def test_targets_are_of_one_sort_and_known() -> None:
     assert judged(operation, targets=[{"group": "", "kind": "Namespace", "name": "default"}]) == [
         "UnsupportedKind spec.targetRefs[0]"
     ]
+
+
+SERVICE = {"kind": "Service", "name": "s"}
+
+
+@pytest.mark.parametrize(
+    ("targets", "resource", "problem"),
+    [
+        ([GATEWAY], "VirtualHost", None),
+        ([GATEWAY], "UDPListener", None),
+        ([GATEWAY], "HTTP3Listener", None),
+        ([SERVICE], "Listener", None),
+        ([SERVICE], "Cluster", None),
+        ([ROUTE], "Route", None),
+        ([ROUTE], "VirtualHost", "InvalidCombination spec.resource"),
+        ([GATEWAY], "Cluster", "InvalidCombination spec.resource"),
+        ([GATEWAY], "Secret", "UnknownValue spec.resource"),
+        ([GATEWAY, SERVICE], "Listener", "InvalidCombination spec.targetRefs[1]"),
+    ],
+)
+def test_a_resource_is_one_that_the_target_has(targets: Any, resource: str, problem: str | None) -> None:
+    operation = {"op": "remove", "path": "/metadata"}
+    assert judged(operation, targets=targets, resource=resource) == ([problem] if problem is not None else [])
+
+
+def test_a_resource_can_be_named() -> None:
+    operation = {"op": "remove", "path": "/metadata"}
+    assert judged(operation, targets=[GATEWAY], resourceName="0.0.0.0:80") == []
+    assert judged(operation, targets=[GATEWAY], resourceName="") == ["TooShort spec.resourceName"]

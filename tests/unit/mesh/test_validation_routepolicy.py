@@ -40,6 +40,15 @@ VALUE = "spec.headers.request.set[0].value"
         ({"extensions": [{"lua": {}}]}, "InvalidCombination spec.extensions[0].lua"),
         ({"extensions": [{"lua": {"inline": "a\0"}}]}, "InvalidFormat spec.extensions[0].lua.inline"),
         ({"extensions": [{"lua": {"inline": "a" * 65_537}}]}, "TooLong spec.extensions[0].lua.inline"),
+        (
+            {"extensions": [{"lua": {"inline": "a"}, "dynamicModule": {"name": "a"}}]},
+            "InvalidCombination spec.extensions[0]",
+        ),
+        ({"extensions": [{"dynamicModule": {}}]}, "MissingField spec.extensions[0].dynamicModule.name"),
+        (
+            {"extensions": [{"dynamicModule": {"name": "../a"}}]},
+            "InvalidFormat spec.extensions[0].dynamicModule.name",
+        ),
         ({"extensions": [{"wasm": {}}]}, "InvalidCombination spec.extensions[0].wasm"),
         ({"extensions": [{"wasm": {"file": "a.wasm"}}]}, "InvalidFormat spec.extensions[0].wasm.file"),
         ({"extensions": [{"extProc": {}}]}, "MissingField spec.extensions[0].extProc.backend"),
