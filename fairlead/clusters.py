@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from discovery.board import Board
 from discovery.source import Source
 from discovery.stores.store import Store
 from fairlead.errors import UsageError
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
+from mesh.kinds.meta import Object
 from mesh.model import ObjectKey
 from mesh.objects import OBJECTS
 from mesh.problems import Problem
@@ -89,6 +92,7 @@ class Cluster:
         from discovery.kubernetes.class_finalizer import ClassFinalizer
         from discovery.kubernetes.connection import Connection
         from discovery.kubernetes.credentials import InCluster, KubeConfig
+        from discovery.kubernetes.events import EventWriter
         from discovery.kubernetes.lease import Lease
         from discovery.kubernetes.source import KubernetesSource
         from discovery.kubernetes.status_writer import StatusWriter
@@ -102,6 +106,7 @@ class Cluster:
         self.place = f"{place.kubeconfig}#{place.context}"
         self._copies = Copies(store, source, place=self.place)
         self._writer = StatusWriter(self.api, source=source)
+        self._events = EventWriter(self.api, instance=identity, unique=lambda: uuid.uuid4().hex)
         self.source = KubernetesSource(
             place.name,
             self.api,
@@ -152,6 +157,12 @@ class Cluster:
         """Who does, as far as known."""
         return self._lease.holder
 
+    def tell(self, about: Object, reason: str, message: str, *, warning: bool) -> None:
+        """Write an Event about an object, soon."""
+        from discovery.kubernetes.events import Event
+
+        self._events.tell(Event(about, reason, message, warning, time.time()))
+
     def _lead(self, leading: bool) -> None:
         self._writer.lead(leading)
         if self._classes is not None:
@@ -166,6 +177,7 @@ class Cluster:
             tasks.start(f"{name} gateways", self._provisioner.run())
         tasks.start(f"{name} copies", self._copies.run())
         tasks.start(f"{name} statuses", self._writer.run())
+        tasks.start(f"{name} events", self._events.run())
         if self._classes is not None:
             tasks.start(f"{name} classes", self._classes.run())
         tasks.start(f"{name} lease", self._stand(tasks))
@@ -198,6 +210,7 @@ class Clusters:
         if places:
             _need_client()
         identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+        self._home = _lease(settings)
         self._engine = engine
         self._clusters = tuple(Cluster(place, settings, store, identity) for place in places)
 
@@ -225,6 +238,21 @@ class Clusters:
     def leads(self, source: str) -> bool:
         """Whether this replica acts on the objects of a cluster, by its source's name."""
         return any(cluster.leading for cluster in self._clusters if cluster.source.name == source)
+
+    def tell(self, source: str, about: Object, reason: str, message: str, *, warning: bool) -> None:
+        """Tell of an object of a cluster, by its source's name, to those who look at it there; `reason` is a word."""
+        for cluster in self._clusters:
+            if cluster.source.name == source:
+                cluster.tell(about, reason, message, warning=warning)
+
+    def board(self, name: str) -> Board | None:
+        """The board on which the replicas that share the first cluster's Lease pin things; None without a cluster."""
+        if not self._clusters:
+            return None
+        from discovery.kubernetes.board import ConfigMapBoard
+
+        namespace, lease = self._home
+        return ConfigMapBoard(self._clusters[0].api, namespace=namespace, name=f"{lease}-{name}")
 
     def holder(self) -> str:
         """Who leads in the first cluster, as far as known; empty where there is none."""

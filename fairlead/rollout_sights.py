@@ -57,13 +57,20 @@ class Sights:
         if clusters is not None:
             self._since(key, state.checked, clusters)
 
-    async def of(self, states: Mapping[ObjectKey, RolloutState | None], now: float) -> Mapping[ObjectKey, Seen]:
-        """The sight of each Rollout, with the state that it goes with."""
+    async def of(
+        self,
+        states: Mapping[ObjectKey, RolloutState | None],
+        others: Mapping[ObjectKey, RolloutState | None],
+        now: float,
+    ) -> Mapping[ObjectKey, Seen]:
+        """The sight of each Rollout, with the state that it goes with. `others` are those that another replica moves:
+        what proxies report of them here is counted for it.
+        """
         look = Present(self._engine)
-        clusters = self._clusters = {key: _clusters(look, key) for key in states}
-        watched = {name for one in clusters.values() for name in (one.stable, one.canary) if name}
-        timed = {stat_name(one.canary) for key, one in clusters.items() if one.canary and _asks_times(look, key)}
-        self._measures.watch(watched, timed)
+        clusters = self._clusters = {key: _clusters(look, key) for key in (*states, *others)}
+        going = {key for key, state in others.items() if state is None or state.phase not in ENDED}
+        self._measures.watch(*_names(look, clusters))
+        self._measures.share(*_names(look, {key: one for key, one in clusters.items() if key in going}))
         self._before = {key: before for key, before in self._before.items() if key in states}
         taken = await asyncio.gather(
             *(self._one(look, key, state, clusters[key], now) for key, state in states.items())
@@ -131,6 +138,13 @@ def _more(now: Tally, before: Tally) -> Tally:
     return Tally(now.succeeded - before.succeeded, now.failed - before.failed)
 
 
+def _names(look: Reader, clusters: Mapping[ObjectKey, Clusters]) -> tuple[set[str], set[str]]:
+    """The clusters whose requests are asked for, and the statistics' names of those whose times are."""
+    counted = {name for one in clusters.values() for name in (one.stable, one.canary) if name}
+    timed = {stat_name(one.canary) for key, one in clusters.items() if one.canary and _asks_times(look, key)}
+    return counted, timed
+
+
 def _asks_times(look: Reader, key: ObjectKey) -> bool:
     rollout = find(look, Rollout, key)
     return rollout is not None and rollout.spec.analysis is not None and rollout.spec.analysis.latency is not None
@@ -143,5 +157,7 @@ def _clusters(look: Reader, key: ObjectKey) -> Clusters:
     rule = moved_rule(look, rollout, move) if rollout is not None and isinstance(move, Move) else None
     if rollout is None or rule is None or not isinstance(move, Move):
         return Clusters()
-    stable, canary = (cluster_of(look, target(rollout), ref, rule) or "" for ref in backend_refs(rule, move))
-    return Clusters(stable, canary)
+    stable, canary = backend_refs(rule, move)
+    route, counted = target(rollout), key if move.apart else None
+    found = cluster_of(look, route, stable, rule), cluster_of(look, route, canary, rule, counted)
+    return Clusters(found[0] or "", found[1] or "")

@@ -10,17 +10,22 @@ from collections.abc import Callable, Iterable, Mapping
 
 from api import ports
 from discovery.stores.store import Store
+from fairlead import rollout_counts
 from fairlead.clusters import Clusters
 from fairlead.documents import DocumentWriter
 from fairlead.errors import UsageError
+from fairlead.rollout_counts import SharedCounts
 from fairlead.rollout_sights import Sights
 from fairlead.rollouts import COLLECTION, NotKeptError, NotKnownError, NotLeadingError, Rollouts
 from fairlead.settings import Settings
 from fairlead.shared_store import SharedStore
 from fairlead.tasks import Tasks
-from mesh.model import ObjectKey
+from mesh.kinds.rollout import Rollout
+from mesh.model import ObjectKey, RolloutState
+from mesh.objects import find, source_of
+from mesh.rollout_events import event_of
 from mesh.rollout_machine import Command, RefusedError
-from mesh.tables import Change, Engine
+from mesh.tables import Change, Engine, Present
 from policy.measures import Measures
 from policy.prometheus import Prometheus, server_problem
 from xds.server.lrs import Load, Loads
@@ -62,8 +67,13 @@ class RolloutWay:
             save=self._copies.save,
             leads=self._leads,
             busy=busy,
-            shared=shared is not None,
+            board=shared.board(COLLECTION) if shared is not None else None,
+            moved=self._moved,
         )
+        self._engine = engine
+        pins = shared.board(rollout_counts.COLLECTION) if shared is not None else None
+        pins = pins or clusters.board(rollout_counts.COLLECTION)
+        self._counts = SharedCounts(self.measures, pins) if pins is not None else None
         clusters.observe(self.rollouts.observed)
 
     def listen(self, loads: Loads, times: Times) -> None:
@@ -75,6 +85,14 @@ class RolloutWay:
     def _reported(self, loads: Iterable[Load]) -> None:
         for load in loads:
             self.measures.counted(load.cluster, load.succeeded, load.failed)
+
+    def _moved(self, key: ObjectKey, before: RolloutState | None, after: RolloutState) -> None:
+        """Tell those of it who look at the object in its cluster."""
+        look = Present(self._engine)
+        rollout, source = find(look, Rollout, key), source_of(look, key)
+        told = event_of(before, after) if rollout is not None and source.startswith(_OF_KUBERNETES) else None
+        if rollout is not None and told is not None:
+            self._clusters.tell(source, rollout, told.reason, told.message, warning=told.warning)
 
     def _leads(self, source: str) -> bool:
         """Objects of a cluster are its leader's, those of a shared store that store's; others are everybody's own."""
@@ -89,10 +107,16 @@ class RolloutWay:
     def start(self, tasks: Tasks) -> None:
         """Begin to move them."""
         tasks.start("rollouts", self.rollouts.run())
+        tasks.start("rollouts of others", self.rollouts.follow())
+        if self._counts is not None:
+            tasks.start("counts for others", self._counts.run())
+            tasks.start("counts of others", self._counts.listen())
         tasks.start("copies of rollouts", self._copies.run())
 
     async def close(self) -> None:
         """Keep what was not kept yet."""
+        if self._counts is not None:
+            await self._counts.close()
         await self._copies.flush()
 
     def numbers(self) -> Mapping[str, Mapping[str, int]]:

@@ -4,9 +4,10 @@ A step forward is written down before it takes effect, so that a process which i
 was. All else takes effect at once and is written when that can be done: a store that is away must not keep users on a
 bad version.
 
-Of several replicas one acts (`leads`). All of them see the others' states: in a store that they share, or in the
-status of an object in Kubernetes (`observed`); of two states the one of the higher revision holds. What a replica knows
-from elsewhere it keeps for itself too, for a start at which neither can be asked.
+Of several replicas one acts (`leads`). All of them see the others' states: in a store that they share (`follow`), or in
+the status of an object in Kubernetes (`observed`); of two states the one of the higher revision holds. One that begins
+to act on what a shared store holds reads that first, for what it has heard may be late. What a replica knows from
+elsewhere it keeps for itself too, for a start at which neither can be asked.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
 
+from discovery.board import Board, BoardAwayError
 from discovery.stores.store import Store, StoreUnavailable, TooLarge
 from fairlead.rollout_sights import Sights
 from mesh.kinds.rollout import Rollout
@@ -61,9 +64,10 @@ class Kept(msgspec.Struct, frozen=True):
 class Rollouts:
     """All Rollouts. `load` before the first build, `run` after it, `committed` at each commit.
 
-    `shared` says that other replicas use the same `store`; `save` keeps documents in this replica's own. `leads` tells
-    of a source whether this replica acts on its objects. `busy` says that the engine's indexes may not be read now.
-    `clock` is in seconds since 1970.
+    `board` has the states where other replicas use the same `store`; `save` keeps documents in this replica's own.
+    `leads` tells of a source whether this replica acts on its objects. `busy` says that the engine's indexes may not be
+    read now. `moved` hears of each state that this replica came to by acting, with the one before. `clock` is in
+    seconds since 1970.
     """
 
     def __init__(
@@ -76,7 +80,8 @@ class Rollouts:
         save: Callable[[Mapping[str, bytes | None]], None],
         leads: Callable[[str], bool],
         busy: Callable[[], bool],
-        shared: bool = False,
+        board: Board | None = None,
+        moved: Callable[[ObjectKey, RolloutState | None, RolloutState], None] = lambda _key, _before, _after: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
@@ -86,8 +91,10 @@ class Rollouts:
         self._save = save
         self._leads = leads
         self._busy = busy
-        self._shared = shared
+        self._board = board
+        self._moved = moved
         self._clock = clock
+        self._acting: frozenset[str] = frozenset()
         self._known: set[ObjectKey] = set()
         self._states: dict[ObjectKey, RolloutState] = {}
         self._unsaved: dict[ObjectKey, RolloutState | None] = {}
@@ -95,7 +102,7 @@ class Rollouts:
         self.ended: Counter[str] = Counter()
 
     async def load(self, copies: Mapping[str, bytes]) -> None:
-        """Take back the states of an earlier run, or of other replicas. A store that is away is asked again later."""
+        """Take back the states of an earlier run, or of other replicas. A shared store that is away is asked later."""
         self._adopt(copies)
         try:
             self._adopt(await self._store.documents(COLLECTION))
@@ -164,27 +171,58 @@ class Rollouts:
             await self.tick()
             await asyncio.sleep(TICK_SECONDS)
 
+    async def follow(self) -> None:
+        """Hear of the states that other replicas write into a shared store, without end."""
+        told = False
+        while self._board is not None:
+            try:
+                rows = self._board.watch()
+                async with aclosing(rows):  # type: ignore[type-var]  # an iterator to callers, a generator to us
+                    async for found in rows:
+                        told = False
+                        self._adopt(found)
+            except BoardAwayError as error:
+                if not told:
+                    _log.info("states of rollouts cannot be followed for now: %s", error)
+                told = True
+            await asyncio.sleep(TICK_SECONDS)
+
     async def tick(self) -> None:
         """One round."""
         if not (self._known or self._unsaved) or self._busy():
+            self._acting = frozenset()
             return
-        if self._shared:
-            try:
-                self._adopt(await self._store.documents(COLLECTION))
-            except StoreUnavailable:
-                return  # whoever leads by now may have moved on: nothing is decided on an old state
         look = Present(self._engine)
-        mine = [key for key in sorted(self._known) if self._leads(source_of(look, key))]
-        sights = await self._sights.of({key: self._states.get(key) for key in mine}, self._clock())
+        of = {key: source_of(look, key) for key in sorted(self._known)}
+        mine = [key for key, source in of.items() if self._leads(source)]
+        acting = frozenset(of[key] for key in mine)
+        if not await self._catch_up(acting):
+            acting, mine = frozenset(), []
+        self._acting = acting
+        states = {key: self._states.get(key) for key in of}
+        sights = await self._sights.of({key: states.pop(key) for key in mine}, states, self._clock())
         async with self._turn:
             await self._move(sights)
+
+    async def _catch_up(self, sources: frozenset[str]) -> bool:
+        """Whether this replica knows all that those did who acted before it on what these sources have.
+
+        It need not look again while it acts: nobody else writes then.
+        """
+        if self._board is None or sources <= self._acting:
+            return True
+        try:
+            self._adopt(await self._store.documents(COLLECTION))
+        except StoreUnavailable:
+            return False  # whoever acted before may have moved on: nothing is decided on an old state
+        return True
 
     async def _move(self, sights: Mapping[ObjectKey, Any]) -> None:
         look, now = Present(self._engine), self._clock()
         after: dict[ObjectKey, RolloutState] = {}
         for key, (seen, sight) in sights.items():
             rollout, state = find(look, Rollout, key), self._states.get(key)
-            if rollout is None or state is not seen:
+            if rollout is None or state is not seen or not self._leads(source_of(look, key)):
                 continue  # changed while its sight was taken: the next round sees it as it is
             moved = advance(rollout, state, sight, now)
             if moved != state:
@@ -208,7 +246,7 @@ class Rollouts:
             for key, state in after.items():
                 known = self._states.get(key)
                 if state.phase == "RolledBack" or (unwritten and known is not None and state.weight <= known.weight):
-                    self._put(key, state)
+                    self._act(key, state)
                     self._unsaved[key] = state
             return str(error)
         for key, written in waiting.items():
@@ -216,10 +254,15 @@ class Rollouts:
                 self._unsaved.pop(key, None)
         for key, state in after.items():
             if key in self._known:
-                self._put(key, state)
-                if self._shared:
+                self._act(key, state)
+                if self._board is not None:
                     self._save({_name(key): _document(key, state)})
         return ""
+
+    def _act(self, key: ObjectKey, state: RolloutState) -> None:
+        before = self._states.get(key)
+        self._put(key, state)
+        self._moved(key, before, state)
 
     async def order(self, key: ObjectKey, command: Command) -> None:
         """Follow a person's command.
@@ -235,8 +278,11 @@ class Rollouts:
             rollout = find(look, Rollout, key)
             if rollout is None:
                 raise NotKnownError(f"{key} does not exist.")
-            if not self._leads(source_of(look, key)):
+            source = source_of(look, key)
+            if not self._leads(source):
                 raise NotLeadingError("Another replica moves it.")
+            if not await self._catch_up(frozenset([source])):
+                raise NotKeptError("The store does not answer.", fix="Try again when the store is back.")
             state = self._states.get(key)
             after = order(rollout, state, command, self._clock())
             if after == state:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 
+from discovery.board import Board
 from discovery.stores.store import Store
 from fairlead.documents import DocumentWriter
 from fairlead.errors import UsageError
@@ -54,6 +55,12 @@ class SharedStore:
         self.store.identity = known.get(self.place, b"").decode("ascii", "replace")
         self.store.on_identity = lambda identity: self._known.save({self.place: identity.encode()})
         self.store.on_problems = on_problems
+
+    def board(self, collection: str) -> Board:
+        """The documents of a collection as a board of all replicas."""
+        from discovery.stores.consul_board import ConsulBoard
+
+        return ConsulBoard(self.store, collection)
 
     @property
     def leading(self) -> bool:

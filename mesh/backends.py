@@ -42,7 +42,8 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     `route_retry` that a route brings a `retry` of its own, which a TrafficPolicy's must not overrule; `udp` that the
     port is one of UDP, whose numbers are apart from those of TCP; `http2` that it is spoken to as gRPC is, whatever
     else is known of it; `raw` that bytes pass as they are, though a BackendTLSPolicy asks for TLS; `outside` that it is
-    no service but the Backend object of that name.
+    no service but the Backend object of that name; `canary_of` (`<namespace>/<name>`) that the requests which a Rollout
+    sends there are counted apart from all others.
     """
 
     service: ServiceKey
@@ -54,6 +55,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     http2: bool = False
     raw: bool = False
     outside: bool = False
+    canary_of: str = ""
 
 
 class Invalid(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ for each kind counts other characters, and what a call is answered that reaches 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import re2
@@ -25,7 +25,7 @@ from mesh.kinds.httproute import (
 from mesh.model import ObjectKey
 from mesh.objects import find
 from mesh.precedence import RouteOrder, age, grpc_route_order, route_order
-from mesh.rollouts import moved
+from mesh.rollouts import Copied, Sticking, moved
 from mesh.tables import Reader
 
 REQUEST_KINDS = (HTTPRoute.__name__, GRPCRoute.__name__)
@@ -40,14 +40,17 @@ _ANY_SEGMENT = "[^/]+"
 class RequestRoute(msgspec.Struct, frozen=True):
     """The rules of a route of requests. `orders` has for each rule the places of its matches among those of all routes.
 
-    `grpc`: calls are meant, and backends are spoken to as gRPC is. `origins`: the last rules are cohorts of Rollouts,
-    copies of the rules of these numbers.
+    `grpc`: calls are meant, and backends are spoken to as gRPC is. `copies`: the last rules are copies that Rollouts
+    make. `sticking`: the rules whose clients stay with a version, by their number. `apart`: the canaries whose requests
+    are counted apart, by the numbers of rule and backend.
     """
 
     rules: tuple[HTTPRouteRule, ...]
     orders: tuple[tuple[RouteOrder, ...], ...]
     grpc: bool = False
-    origins: tuple[int, ...] = ()
+    copies: tuple[Copied, ...] = ()
+    sticking: tuple[tuple[int, Sticking], ...] = ()
+    apart: Mapping[tuple[int, int], ObjectKey] = {}
 
     @property
     def unable(self) -> int:
@@ -55,15 +58,23 @@ class RequestRoute(msgspec.Struct, frozen=True):
         return UNAVAILABLE if self.grpc else UNABLE
 
     def declared(self, rule: int) -> int:
-        """The number that a rule has in the object: its own, or that of the rule whose cohort it is."""
-        beyond = rule - (len(self.rules) - len(self.origins))
-        return self.origins[beyond] if beyond >= 0 else rule
+        """The number that a rule has in the object: its own, or that of the rule whose copy it is."""
+        copied = self._copied(rule)
+        return copied.origin if copied is not None else rule
+
+    def _copied(self, rule: int) -> Copied | None:
+        beyond = rule - (len(self.rules) - len(self.copies))
+        return self.copies[beyond] if beyond >= 0 else None
+
+    def stays(self, rule: int, *, grpc: bool = False) -> Sticking | None:
+        """By what the clients of a rule stay with a version; None where they do not, as in gRPC's own (`grpc`)."""
+        return dict(self.sticking).get(rule) if not grpc else None
 
     def label(self, rule: int) -> str:
         """What a rule is called in the names of Envoy's routes."""
-        number = self.declared(rule)
-        name = self.rules[rule].name or str(number)
-        return name if number == rule else f"{name}~canary"
+        copied = self._copied(rule)
+        name = self.rules[rule].name or str(self.declared(rule))
+        return name if copied is None else f"{name}~{copied.called}"
 
 
 def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
@@ -72,9 +83,16 @@ def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
     if route is None:
         return None
     by_now = moved(look, key, route.rules, route.orders)
-    if by_now.rules == route.rules:
+    if by_now.rules == route.rules and not by_now.sticking:
         return route
-    return RequestRoute(by_now.rules, by_now.orders, grpc=route.grpc, origins=by_now.origins)
+    return RequestRoute(
+        by_now.rules,
+        by_now.orders,
+        grpc=route.grpc,
+        copies=by_now.copies,
+        sticking=by_now.sticking,
+        apart=by_now.apart,
+    )
 
 
 def declared_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:

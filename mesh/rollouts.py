@@ -6,40 +6,45 @@ rule the oldest moves it (Gateway API's precedence), and the others are told so.
 says (the route, the rule or the stable backend is gone) the route counts as written.
 
 A cohort is a copy of the rule's matches with one match more, ahead of the original and nothing else: it takes
-requests from its own rule only.
+requests from its own rule only. So is the rule for clients that have a cookie by which they stay with their version,
+where the original gives them one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from mesh.kinds.grpcroute import GRPCBackendRef, GRPCRoute
-from mesh.kinds.httproute import HTTPBackendRef, HTTPHeaderMatch, HTTPRoute, HTTPRouteRule
+from mesh.kinds.httproute import HTTPBackendRef, HTTPHeaderMatch, HTTPRoute, HTTPRouteMatch, HTTPRouteRule
 from mesh.kinds.references import BackendObjectReference
-from mesh.kinds.rollout import CohortMatch, Rollout
+from mesh.kinds.rollout import CohortMatch, Rollout, Stickiness, StickyCookie
 from mesh.model import ROLLOUT_STATES, Declared, ObjectKey
 from mesh.objects import OBJECTS, find
 from mesh.precedence import RouteOrder, age
 from mesh.tables import Look, Reader, derived, each
 
 Orders = tuple[RouteOrder, ...]
+_SHORTEST_ID: Final = 8  # of what we give to clients; who has less by that name has something else
 
 
 class Share(msgspec.Struct, frozen=True):
-    """The canary's part of the requests in percent; `cohort` says whether its cohort goes there too."""
+    """The canary's part of the requests in percent; `under_way`: its cohort goes there too, and clients stay."""
 
     weight: int
-    cohort: bool
+    under_way: bool
 
 
 class Move(msgspec.Struct, frozen=True):
     """What a Rollout moves: the rule by its number, and the place of `stable` among its backends.
 
     `canary` is the place of the canary there, None where the rule does not name it yet and `ref` joins them.
+    `known` matches the clients that have the cookie that others are given. `apart`: the canary's requests by this rule
+    are counted apart from all others that it gets.
     """
 
     rollout: ObjectKey
@@ -48,6 +53,9 @@ class Move(msgspec.Struct, frozen=True):
     canary: int | None
     ref: HTTPBackendRef
     cohort: tuple[HTTPHeaderMatch, ...] = ()
+    sticky: Stickiness | None = None
+    known: HTTPHeaderMatch | None = None
+    apart: bool = False
 
 
 class NotMoved(msgspec.Struct, frozen=True):
@@ -89,7 +97,7 @@ def ROLLOUT_SHARES(key: ObjectKey, look: Look) -> Share | None:  # noqa: N802
     state = look(ROLLOUT_STATES, key)
     if state is None:
         return None
-    return Share(state.weight, cohort=state.step > 0 and state.phase in ("Progressing", "Paused"))
+    return Share(state.weight, under_way=state.step > 0 and state.phase in ("Progressing", "Paused"))
 
 
 @derived("rollout_plans", each(OBJECTS, _target))
@@ -132,11 +140,15 @@ def _move(look: Reader, route: ObjectKey, at: ObjectKey, rollout: Rollout) -> Mo
     if refs[stable].weight + (refs[canary].weight if canary is not None else 0) == 0:
         return NotMoved(at, "NoEffect", f"Both backends have weight 0 in rule {number} of {route}: nothing can move.")
     cohort = tuple(_header(one) for one in rollout.spec.cohort)
+    sticky = rollout.spec.sticky
+    known = _known(sticky.cookie) if sticky is not None and sticky.cookie is not None else None
     taken = {match.name.lower() for one in rules[number].matches for match in one.headers}
-    if clash := sorted({one.name.lower() for one in cohort} & taken):
+    more = (*cohort, known) if known is not None else cohort
+    if clash := sorted({one.name.lower() for one in more} & taken):
         said = f"Rule {number} of {route} matches header {clash[0]} itself, so that a cohort cannot be known by it."
         return NotMoved(at, "Invalid", said)
-    return Move(at, number, stable, canary, _joining(rollout.spec.canary), cohort)
+    apart = rollout.spec.analysis is not None and rollout.spec.analysis.scope == "Rule"
+    return Move(at, number, stable, canary, _joining(rollout.spec.canary), cohort, sticky, known, apart)
 
 
 def _rule(names: list[str | None], section: str | None) -> int | None:
@@ -173,15 +185,46 @@ def _header(match: CohortMatch) -> HTTPHeaderMatch:
     return HTTPHeaderMatch(type="RegularExpression", name="cookie", value=f"(?:.*;\\s*)?{pair}(?:\\s*;.*)?")
 
 
+def _known(cookie: StickyCookie) -> HTTPHeaderMatch | None:
+    """The clients that were given a cookie; None where we give none."""
+    if cookie.ttl is None:
+        return None
+    pair = f"{re.escape(cookie.name)}=[^;\\s]{{{_SHORTEST_ID},}}"
+    return HTTPHeaderMatch(type="RegularExpression", name="cookie", value=f"(?:.*;\\s*)?{pair}(?:\\s*;.*)?")
+
+
 # -- what readers of routes get ---------------------------------------------------------------------------------------
 
 
+class Copied(NamedTuple):
+    """A rule that is a copy of the declared one of this number; `called` says what for."""
+
+    origin: int
+    called: Literal["canary", "known"]
+
+
+class Sticking(msgspec.Struct, frozen=True):
+    """By what the clients of a rule stay with a version: a header, or the value of a cookie.
+
+    With `given` they have no cookie yet and get one.
+    """
+
+    by: Stickiness
+    given: bool = False
+
+
 class Moved(msgspec.Struct, frozen=True):
-    """The rules of a route by now; `origins` has for each rule after the declared ones the number of its original."""
+    """The rules of a route by now; `copies` tells of each rule after the declared ones.
+
+    `sticking` has the rules, by their number, whose clients stay with a version. `apart` has canaries whose
+    requests are counted apart, by the numbers of rule and backend, with their Rollout.
+    """
 
     rules: tuple[HTTPRouteRule, ...]
     orders: tuple[Orders, ...]
-    origins: tuple[int, ...] = ()
+    copies: tuple[Copied, ...] = ()
+    sticking: tuple[tuple[int, Sticking], ...] = ()
+    apart: Mapping[tuple[int, int], ObjectKey] = {}
 
 
 def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders: tuple[Orders, ...]) -> Moved:
@@ -190,46 +233,79 @@ def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders
     if plan is None:
         return Moved(rules, orders)
     now, places = list(rules), list(orders)
-    cohorts: list[tuple[int, HTTPRouteRule, Orders]] = []
+    copies: list[tuple[Copied, HTTPRouteRule, Orders]] = []
+    sticking: dict[int, Sticking] = {}
+    apart: dict[tuple[int, int], ObjectKey] = {}
     for move in plan.moves:
         share = look(ROLLOUT_SHARES, move.rollout)
         if share is None:
             continue
         rule = now[move.rule]
         refs = _shared(rule.backend_refs, move, share.weight)
-        now[move.rule] = replace(rule, backend_refs=refs)
-        if share.cohort and move.cohort:
-            places[move.rule], ahead = _room(places[move.rule], len(move.cohort))
-            cohorts.append((move.rule, _of_cohort(now[move.rule], move), ahead))
+        rule = now[move.rule] = replace(rule, backend_refs=refs)
+        place = _canary(move, len(refs))
+        if move.apart:
+            apart[move.rule, place] = move.rollout
+        if not share.under_way:
+            continue
+        known = (move.known,) if move.known is not None else ()
+        places[move.rule], of_cohort, of_known = _room(places[move.rule], len(move.cohort), len(known))
+        if move.sticky is not None:
+            sticking[move.rule] = Sticking(move.sticky, given=bool(known))
+        if move.cohort:
+            if move.apart:
+                apart[len(rules) + len(copies), 0] = move.rollout
+            alone = replace(rule.backend_refs[place], weight=1)
+            canaries = replace(rule, matches=_with(rule.matches, move.cohort), backend_refs=(alone,))
+            copies.append((Copied(move.rule, "canary"), canaries, of_cohort))
+        if known and move.sticky is not None:
+            number = len(rules) + len(copies)
+            sticking[number] = Sticking(move.sticky)
+            if move.apart:
+                apart[number, place] = move.rollout
+            copies.append((Copied(move.rule, "known"), replace(rule, matches=_with(rule.matches, known)), of_known))
     return Moved(
-        (*now, *(rule for _, rule, _ in cohorts)),
-        (*places, *(ahead for _, _, ahead in cohorts)),
-        tuple(origin for origin, _, _ in cohorts),
+        (*now, *(rule for _, rule, _ in copies)),
+        (*places, *(ahead for _, _, ahead in copies)),
+        tuple(copied for copied, _, _ in copies),
+        tuple(sorted(sticking.items())),
+        apart,
     )
 
 
 def _shared(refs: tuple[HTTPBackendRef, ...], move: Move, weight: int) -> tuple[HTTPBackendRef, ...]:
-    """The backends of a rule, stable and canary sharing what both have together; the others keep their part."""
+    """The backends of a rule, stable and canary sharing what both have together; the others keep their part.
+
+    A client that stays is one place on the line of all weights. So the sum of these never changes, and the canary
+    stands behind stable: as it gets more it takes its neighbour's clients, and nobody else changes the version.
+    """
     found = list(refs) if move.canary is not None else [*refs, move.ref]
     canary = move.canary if move.canary is not None else len(refs)
     both = found[move.stable].weight + found[canary].weight
     parts = {move.stable: both * (100 - weight), canary: both * weight}
-    return tuple(replace(ref, weight=parts.get(at, ref.weight * 100)) for at, ref in enumerate(found))
+    now = [replace(ref, weight=parts.get(at, ref.weight * 100)) for at, ref in enumerate(found)]
+    if move.sticky is not None:
+        moving = now.pop(canary)
+        now.insert(_canary(move, len(found)), moving)
+    return tuple(now)
 
 
-def _of_cohort(rule: HTTPRouteRule, move: Move) -> HTTPRouteRule:
-    canary = move.canary if move.canary is not None else len(rule.backend_refs) - 1
-    matches = tuple(
-        replace(match, headers=(header, *match.headers)) for match in rule.matches for header in move.cohort
-    )
-    return replace(rule, matches=matches, backend_refs=(replace(rule.backend_refs[canary], weight=1),))
+def _canary(move: Move, backends: int) -> int:
+    """The place of the canary among so many backends by now."""
+    canary = move.canary if move.canary is not None else backends - 1
+    return canary if move.sticky is None else move.stable + (canary > move.stable)
 
 
-def _room(orders: Orders, more: int) -> tuple[Orders, Orders]:
-    """The places of a rule's matches, and just ahead of each of them those of so many more."""
+def _with(matches: Iterable[HTTPRouteMatch], headers: tuple[HTTPHeaderMatch, ...]) -> tuple[HTTPRouteMatch, ...]:
+    """Matches that ask for one of some headers too."""
+    return tuple(replace(match, headers=(header, *match.headers)) for match in matches for header in headers)
 
-    def ahead() -> Iterator[RouteOrder]:
-        for order in orders:
-            yield from (order._replace(match=order.match * (more + 1) + number) for number in range(more))
 
-    return tuple(order._replace(match=order.match * (more + 1) + more) for order in orders), tuple(ahead())
+def _room(orders: Orders, first: int, second: int) -> tuple[Orders, Orders, Orders]:
+    """The places of a rule's matches; just ahead of each of them those of so many more, and then of so many again."""
+    more = first + second
+
+    def places(numbers: range) -> Orders:
+        return tuple(order._replace(match=order.match * (more + 1) + number) for order in orders for number in numbers)
+
+    return places(range(more, more + 1)), places(range(first)), places(range(first, more))

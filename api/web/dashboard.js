@@ -12,7 +12,8 @@ const RECONNECT_MS = 3000;
 const POLLED_ROUTES = document.body.dataset.routes.split(" ").filter((plural) => plural !== "httproutes");
 
 const known = {
-  gateways: new Map(), routes: new Map(), polledRoutes: new Map(), proxies: [], services: [], problems: [], servicesLeft: 0,
+  gateways: new Map(), routes: new Map(), polledRoutes: new Map(), proxies: [], rollouts: [], services: [], problems: [],
+  servicesLeft: 0,
 };
 let filter = "";
 let wanted = false;
@@ -48,6 +49,7 @@ async function poll() {
         const ready = await (await ask("/readyz")).json();
         known.proxies = (await items("/api/v1/proxies")).items;
         known.problems = (await items("/api/v1/problems")).items;
+        known.rollouts = (await items("/api/v1/rollouts")).items;
         if (round % LISTS_EVERY === 0 || wanted) {
           wanted = false;
           for (const plural of POLLED_ROUTES) known.polledRoutes.set(plural, (await items(`/api/v1/${plural}`)).items);
@@ -170,11 +172,13 @@ function draw() {
   count("proxies", known.proxies.length, rejecting);
   count("gateways", known.gateways.size);
   count("routes", routes.length);
+  count("rollouts", known.rollouts.length);
   count("services", known.services.length + known.servicesLeft);
   count("problems", known.problems.length, known.problems.length > 0);
   fill("proxies", matching(known.proxies, (proxy) => proxy.node, proxyRow));
   fill("gateways", matching(sorted(known.gateways.values()), nameOf, gatewayRow));
   fill("routes", matching(sorted(routes), nameOf, routeRow));
+  fill("rollouts", matching(sorted(known.rollouts), nameOf, rolloutRow));
   fill("services", matching(known.services, (one) => `${one.namespace}/${one.name}`, serviceRow), known.servicesLeft);
   fill("problems", known.problems.map((value) => ({ value, draw: problemRow })));
 }
@@ -259,6 +263,60 @@ function routeRow(value) {
     conditions(one.conditions, ["Accepted", "ResolvedRefs", "Programmed"]));
   return element("tr", "", heading(nameOf(value), value.kind), cell(hostnames(value)), parents, cell(list),
     cell(...(state.length ? state : [pill("not known yet", "wait")])), origin(value));
+}
+
+// What each command asks before it is given; nothing where it can be taken back.
+const COMMANDS = {
+  pause: "", resume: "", promote: "Give the canary all requests now, whatever its checks say?",
+  abort: "Give the stable backend all requests now?",
+};
+const POSSIBLE = {
+  Pending: ["pause", "abort"], Progressing: ["pause", "resume", "promote", "abort"], Paused: ["resume", "promote", "abort"],
+  Promoted: ["abort"], RolledBack: [],
+};
+const PHASES = { Promoted: "good", RolledBack: "bad", Paused: "wait" };
+
+async function order(value, command) {
+  const said = document.getElementById("refused");
+  const { namespace, name } = value.metadata;
+  if (COMMANDS[command] && !confirm(`${nameOf(value)}: ${COMMANDS[command]}`)) return;
+  said.hidden = true;
+  try {
+    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/rollouts/${encodeURIComponent(name)}/${command}`;
+    const answer = await fetch(path, { method: "POST", headers: headers() });
+    const told = await answer.json();
+    if (!answer.ok) throw new Error([told.detail ?? told.title, told.fix].filter(Boolean).join(" "));
+    known.rollouts = known.rollouts.map((one) => (nameOf(one) === nameOf(value) ? told : one));
+    draw();
+  } catch (error) {
+    said.textContent = `${command} ${nameOf(value)}: ${error.message}`;
+    said.hidden = false;
+  }
+}
+
+function rolloutRow(value) {
+  const { spec, status } = value;
+  const state = status?.rollout ?? { phase: "Pending", step: 0, weight: 0, message: "" };
+  const bar = element("progress", "");
+  bar.max = 100;
+  bar.value = state.weight;
+  bar.setAttribute("aria-label", `share of ${spec.canary.name}`);
+  const share = element("ul", "backends", element("li", "", element("span", "", spec.canary.name),
+    element("span", "sub", `${state.weight} %`), bar));
+  const judged = ["canary", "stable"].filter((one) => state[one]).map((one) =>
+    element("span", "sub", `${one}: ${state[one].succeeded} good, ${state[one].failed} failed`));
+  const wrong = (status?.conditions ?? []).filter((one) => one.type !== "Progressing" && one.status === "False");
+  const buttons = (POSSIBLE[state.phase] ?? []).map((command) => {
+    const button = element("button", "", command);
+    button.type = "button";
+    button.setAttribute("aria-label", `${command} ${nameOf(value)}`);
+    button.addEventListener("click", () => order(value, command));
+    return button;
+  });
+  return element("tr", "", heading(nameOf(value), `${spec.targetRef.kind} ${spec.targetRef.name}`),
+    cell(pill(state.phase, PHASES[state.phase] ?? ""), element("span", "sub", `step ${state.step} of ${spec.steps.length}`)),
+    cell(share), cell(...judged), cell(state.message, ...wrong.map((one) => element("span", "sub", one.message))),
+    cell(...buttons));
 }
 
 function serviceRow(value) {

@@ -114,7 +114,10 @@ def changes(
 
 
 def says_the_same(one: Status | None, other: Status | None) -> bool:
-    """Whether two statuses hold the same verdicts, whatever their counts and words: then it can wait to be told."""
+    """Whether two statuses hold the same verdicts, whatever their counts and words: then it can wait to be told.
+
+    How far a Rollout is does not wait: a replica that takes over goes on from what the status says.
+    """
     return (one is None) == (other is None) and (one is None or other is None or _verdicts(one) == _verdicts(other))
 
 
@@ -124,7 +127,9 @@ def _verdicts(status: Status) -> list[tuple[Any, ...]]:
     parents += [(ancestor.ref, condition) for ancestor in status.ancestors for condition in ancestor.conditions]
     of_object = [("", condition) for condition in status.conditions]
     said = [(at, condition.type, condition.status) for at, condition in (*of_object, *listeners, *parents)]
-    return [(status.addresses,), *said]
+    rollout = status.rollout
+    far = (rollout.moves, rollout.phase, rollout.step, rollout.weight) if rollout is not None else ()
+    return [(status.addresses,), far, *said]
 
 
 def _ours(kind: str, wanted: Status, present: JSON, now: str) -> JSON:

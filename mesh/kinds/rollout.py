@@ -50,6 +50,24 @@ class CohortMatch(Spec, frozen=True, kw_only=True):
     cookie: CohortCookie | None = None
 
 
+class StickyCookie(Spec, frozen=True, kw_only=True):
+    """A cookie by whose value a client is known.
+
+    With `ttl` clients that have none are given one; 0s makes it end with the session.
+    """
+
+    name: CookieName
+    ttl: Duration | None = None
+    path: Annotated[str, Meta(min_length=1, max_length=1024)] = "/"
+
+
+class Stickiness(Spec, frozen=True, kw_only=True):
+    """By what a client is known, which then stays with the version that it got; exactly one of the fields."""
+
+    header: HeaderName | None = None
+    cookie: StickyCookie | None = None
+
+
 class RolloutStep(Spec, frozen=True, kw_only=True):
     """How much of the two backends' requests the canary gets (percent), and for how long at least.
 
@@ -84,8 +102,10 @@ class RolloutAnalysis(Spec, frozen=True, kw_only=True):
     """What the canary must satisfy, in checks of at least `interval` and `minRequests` of its requests each.
 
     So many `failures` in a row roll it back. A step that cannot be judged for `deadline` beyond its pause is rolled
-    back too.
+    back too. `scope` says which requests count: all of the canary's, or those of the rule that is moved.
     """
+
+    scope: Literal["Backend", "Rule"] = "Backend"
 
     interval: Duration = "30s"
     min_requests: Requests = 50
@@ -113,6 +133,7 @@ class RolloutSpec(Spec, frozen=True, kw_only=True):
     canary: BackendObjectReference
     version: Annotated[str, Meta(max_length=256)] = ""
     cohort: Annotated[tuple[CohortMatch, ...], Meta(max_length=8)] = ()
+    sticky: Stickiness | None = None
     steps: Annotated[tuple[RolloutStep, ...], Meta(min_length=1, max_length=32)]
     analysis: RolloutAnalysis | None = None
     paused: bool = False

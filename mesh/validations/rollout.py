@@ -6,7 +6,7 @@ import math
 
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.references import GATEWAY_API, BackendObjectReference
-from mesh.kinds.rollout import CohortMatch, PrometheusQuery, Rollout, RolloutAnalysis, RolloutSpec
+from mesh.kinds.rollout import CohortMatch, PrometheusQuery, Rollout, RolloutAnalysis, RolloutSpec, Stickiness
 from mesh.problems import Report
 from mesh.validations.regexes import check_regex
 
@@ -27,6 +27,8 @@ def check_rollout(rollout: Rollout, report: Report) -> None:
     _check_steps(spec, report)
     for number, match in enumerate(spec.cohort):
         _check_cohort(match, f"spec.cohort[{number}]", report)
+    if spec.sticky is not None:
+        _check_sticky(spec.sticky, "spec.sticky", report)
     if spec.analysis is not None:
         _check_analysis(spec.analysis, report)
 
@@ -61,6 +63,21 @@ def _check_cohort(match: CohortMatch, path: str, report: Report) -> None:
         if not value.isascii() or not value.isprintable() or not _COOKIE_ENDS.isdisjoint(value):
             message = "it has characters that the value of a cookie cannot have (RFC 6265)"
             report.error("InvalidFormat", f"{path}.cookie.value", message, "write letters, digits and '-'")
+
+
+def _check_sticky(sticky: Stickiness, path: str, report: Report) -> None:
+    if (sticky.header is None) == (sticky.cookie is None):
+        message = "a client is known by a header or by a cookie"
+        report.error("InvalidCombination", path, message, "write one of `header` and `cookie`")
+    cookie = sticky.cookie
+    if cookie is None:
+        return
+    if cookie.ttl is not None:
+        _check_duration(cookie.ttl, f"{path}.cookie.ttl", report, least=0)
+    sound = cookie.path.isascii() and cookie.path.isprintable() and _COOKIE_ENDS.isdisjoint(cookie.path)
+    if not sound or not cookie.path.startswith("/"):
+        message = "it is no path that a cookie can have (RFC 6265)"
+        report.error("InvalidFormat", f"{path}.cookie.path", message, "begin with '/', without spaces and ';'")
 
 
 def _check_analysis(analysis: RolloutAnalysis, report: Report) -> None:

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
 from fairlead.demo.traffic import Visitor
 from fairlead.processes import Children, free_port
+from tests.support.crowd import crowd
 from tests.support.programs import RunningEnvoy, Serving, reached, start_envoy, start_serve
 from tests.support.routing import Server, backend_server
+from tests.support.serving_objects import put, service
 
 pytestmark = pytest.mark.envoy
 
 HOST = "shop.example.com"
 ANALYSIS = {"interval": "1s", "minRequests": 20, "successRate": 95, "failures": 2}
 FAST = ("--load-report-interval", "0.5")
-
-
-def put(serving: Serving, kind: str, name: str, spec: dict[str, Any]) -> None:
-    ours = kind in ("Service", "Rollout")
-    group = "fairlead.dev/v1alpha1" if ours else "gateway.networking.k8s.io/v1"
-    body = {"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec}
-    serving.client.request("PUT", f"/api/v1/namespaces/default/{kind.lower()}s/{name}", body=body)
-
-
-def service(serving: Serving, name: str, *ports: int) -> None:
-    endpoints = [{"address": "127.0.0.1", "ports": {"http": port}} for port in ports]
-    put(serving, "Service", name, {"ports": [{"name": "http", "port": 80}], "endpoints": endpoints})
 
 
 def begin(serving: Serving, stable: Server, canary: Server) -> int:
@@ -75,42 +63,6 @@ def reaches(children: Children, serving: Serving, **wanted: Any) -> dict[str, An
 
     children.wait_until(so, what=f"the rollout to be {wanted}", timeout=60)
     return seen
-
-
-class Crowd:
-    """Visitors that ask without end; `statuses` counts the answers, `who` who gave the good ones."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._stop = threading.Event()
-        self.statuses: Counter[int] = Counter()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
-
-    def _run(self) -> None:
-        visitor = Visitor(self._port)
-        while not self._stop.is_set():
-            self.statuses[visitor.ask(HOST).status] += 1
-            self._stop.wait(0.004)
-        visitor.close()
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(20)
-
-
-@contextmanager
-def crowd(port: int) -> Iterator[Crowd]:
-    made = Crowd(port)
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture
@@ -163,7 +115,7 @@ def test_a_good_version_is_promoted_by_the_counts_of_its_requests(
     port = begin(serving, stable, canary)
     gateway_up(children, serving, port)
     assert asked(canary) == 0
-    with crowd(port) as visitors:
+    with crowd(port, HOST) as visitors:
         roll_out(serving, {"weight": 20, "pause": "2s"}, {"weight": 60, "pause": "2s"})
         ended = reaches(children, serving, phase="Promoted")
         gets_everything(children, canary, not_=stable)
@@ -181,7 +133,7 @@ def test_a_bad_version_is_taken_back_before_many_saw_it_and_says_by_which_counts
     serving = start_serve(children, *FAST)
     port = begin(serving, stable, canary)
     gateway_up(children, serving, port)
-    with crowd(port) as visitors:
+    with crowd(port, HOST) as visitors:
         roll_out(serving, {"weight": 20, "pause": "2s"}, {"weight": 60, "pause": "2s"})
         ended = reaches(children, serving, phase="RolledBack")
         assert (ended["step"], ended["weight"], ended["reason"]) == (1, 0, "CheckFailed")
@@ -192,6 +144,29 @@ def test_a_bad_version_is_taken_back_before_many_saw_it_and_says_by_which_counts
     assert set(visitors.statuses) == {200, 500}
     assert visitors.statuses[500] == asked(canary)
     assert visitors.statuses[500] < 0.5 * visitors.statuses[200]
+
+
+@pytest.mark.shows("Rollout.analysis", "scope")
+@pytest.mark.parametrize("scope", ["Rule", "Backend"])
+def test_what_another_route_sends_to_the_canary_counts_or_not_as_the_scope_says(
+    children: Children, stable: Server, canary: Server, scope: str
+) -> None:
+    serving = start_serve(children, *FAST)
+    port = begin(serving, stable, canary)
+    other = {"backendRefs": [{"name": "shop-v2", "port": 80}], "matches": [{"path": {"value": "/fail/503/always"}}]}
+    put(
+        serving,
+        "HTTPRoute",
+        "direct",
+        {"parentRefs": [{"name": "edge"}], "hostnames": ["direct.com"], "rules": [other]},
+    )
+    gateway_up(children, serving, port)
+    analysis = {**ANALYSIS, "scope": scope, "failures": 3}
+    with crowd(port, HOST) as visitors, crowd(port, "direct.com", "/fail/503/always") as others:
+        roll_out(serving, {"weight": 50, "pause": "3s"}, analysis=analysis)
+        ended = reaches(children, serving, phase="Promoted" if scope == "Rule" else "RolledBack")
+    assert (ended["canary"]["failed"] == 0) == (scope == "Rule"), ended
+    assert (set(visitors.statuses), set(others.statuses)) == ({200}, {503})
 
 
 @pytest.mark.shows("Rollout.analysis", "deadline")
@@ -263,7 +238,7 @@ def test_a_server_that_ends_in_the_middle_goes_on_and_no_request_notices(
     serving = start_serve(children, *FAST, name="first")
     port = begin(serving, stable, canary)
     gateway_up(children, serving, port)
-    with crowd(port) as visitors:
+    with crowd(port, HOST) as visitors:
         roll_out(serving, {"weight": 20, "pause": "1s"}, {"weight": 60, "pause": "1s", "approval": True})
         held = reaches(children, serving, step=2)
         serving.child.signal_group(number)
@@ -289,7 +264,7 @@ def test_a_slow_version_is_taken_back_by_what_envoy_measures(
     port = begin(serving, stable, canary)
     gateway_up(children, serving, port, "--report-times")
     analysis = {"interval": "1s", "minRequests": 20, "latency": {"percentile": 90, "max": "400ms"}, "failures": 1}
-    with crowd(port):
+    with crowd(port, HOST):
         canary.delay = 0.6
         roll_out(serving, {"weight": 50, "pause": "2s"}, analysis=analysis)
         ended = reaches(children, serving, phase="RolledBack")

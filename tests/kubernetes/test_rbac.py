@@ -3,57 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
 
 from mesh.kinds import KINDS
 from mesh.statuses import KINDS_WITH_STATUS
+from tests.support.audit import asked
 from tests.support.certificates import Authority
 from tests.support.helm import render
 from tests.support.installed import Installed
-from tests.support.kubernetes import JSON, KUBE_NODE, Cluster, condition, eventually
+from tests.support.kubernetes import JSON, Cluster, condition, eventually
 
 pytestmark = [
     pytest.mark.skipif("KUBECONFIG" in os.environ, reason="only the local node's API server keeps an audit log for us"),
     pytest.mark.timeout(600),
 ]
-_ACCOUNT = "system:serviceaccount:fairlead-system:fairlead"
-
-
-class Asked(NamedTuple):
-    """One request: what for, and the answer's status."""
-
-    verb: str
-    group: str
-    resource: str
-    name: str
-    namespace: str
-    code: int
-
-
-def asked(since: str) -> list[Asked]:
-    """What Fairlead's account has asked of the API server since then."""
-    done = subprocess.run([str(KUBE_NODE), "audit"], capture_output=True, text=True, check=True)
-    found = []
-    for line in done.stdout.splitlines():
-        entry = json.loads(line)
-        of = entry.get("objectRef")
-        if entry["user"]["username"] == _ACCOUNT and of is not None and entry["requestReceivedTimestamp"] >= since:
-            resource = "/".join(filter(None, (of["resource"], of.get("subresource"))))
-            code = entry.get("responseStatus", {}).get("code", 0)
-            found.append(
-                Asked(
-                    entry["verb"], of.get("apiGroup", ""), resource, of.get("name", ""), of.get("namespace", ""), code
-                )
-            )
-    return found
 
 
 def granted(kind: str) -> Iterator[tuple[str, str, str]]:
@@ -107,6 +75,20 @@ apiVersion: fairlead.dev/v1alpha1
 kind: ServiceSubset
 metadata: {{name: v1, namespace: {namespace}}}
 spec: {{service: reviews, labels: {{version: v1}}}}
+---
+apiVersion: fairlead.dev/v1alpha1
+kind: ServiceSubset
+metadata: {{name: v2, namespace: {namespace}}}
+spec: {{service: reviews, labels: {{version: v1}}}}
+---
+apiVersion: fairlead.dev/v1alpha1
+kind: Rollout
+metadata: {{name: reviews, namespace: {namespace}}}
+spec:
+  targetRef: {{kind: HTTPRoute, name: reviews}}
+  stable: {{group: fairlead.dev, kind: ServiceSubset, name: v1, port: 80}}
+  canary: {{group: fairlead.dev, kind: ServiceSubset, name: v2, port: 80}}
+  steps: [{{weight: 10, pause: 24h}}]
 """)
     )
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fairlead.demo.traffic import Background
-from fairlead.envoy_binary import find_envoy
 from fairlead.processes import Child, Children, free_port
 from tests.support import rolled
 from tests.support.installed import NAMESPACE, Installed
 from tests.support.kubernetes import JSON, Cluster, at_rest, condition, eventually
 from tests.support.load import Load
-from tests.support.programs import FAIRLEAD, Serving, ask, start_backend, start_serve
+from tests.support.programs import Serving, ask, start_backend
+from tests.support.replicas import Replicas
 from tests.support.watched import Versions, watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("crds"), pytest.mark.timeout(600)]
@@ -61,45 +57,6 @@ def route(name: str, path: str) -> JSON:
         "metadata": {"name": name},
         "spec": {"parentRefs": [{"name": "edge"}], "rules": [{"matches": [match], "backendRefs": [backend]}]},
     }
-
-
-class Replicas:
-    """Starts replicas of one Fairlead, each with its own store, and Envoys that know the addresses of all."""
-
-    def __init__(self, children: Children, namespace: str, kubeconfig: Path) -> None:
-        self._children = children
-        self._namespace = namespace
-        self._settings = ["--kubernetes", str(kubeconfig), "--kubernetes-namespaces", namespace]
-        self._settings += ["--kubernetes-lease", f"{namespace}/fairlead"]
-        self._ports = {"one": free_port(), "two": free_port()}
-
-    def start(self, name: str, *, log: str = "") -> Serving:
-        store = self._children.folder / f"{name}.db"
-        return start_serve(self._children, *self._settings, name=log or name, xds=self._ports[name], store=store)
-
-    def kill(self, replica: Serving) -> None:
-        replica.child.signal_group(signal.SIGKILL)
-        replica.child.process.wait(20)
-        self._children.started.remove(replica.child)
-
-    def envoy(self, name: str) -> Child:
-        """An Envoy whose bootstrap names both, as docs/how-to/run-several.md says."""
-        first, second = self._ports.values()
-        command = [*FAIRLEAD, "bootstrap", "gateway", "--name", "edge", "-n", self._namespace, "--instance", name]
-        made = subprocess.run(
-            [*command, "--xds", f"127.0.0.1:{first}", "--admin-port", "0"], check=True, stdout=subprocess.PIPE
-        )
-        bootstrap = yaml.safe_load(made.stdout)
-        [cluster] = bootstrap["static_resources"]["clusters"]
-        [locality] = cluster["load_assignment"]["endpoints"]
-        other = json.loads(json.dumps(locality["lb_endpoints"][0]))
-        other["endpoint"]["address"]["socket_address"]["port_value"] = second
-        locality["lb_endpoints"].append(other)
-        path = self._children.folder / f"{name}.json"
-        path.write_text(json.dumps(bootstrap))
-        return self._children.start(
-            name, [find_envoy(), "-c", str(path), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
-        )
 
 
 @pytest.fixture

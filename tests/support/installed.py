@@ -20,12 +20,16 @@ Assembled = Callable[[str], tuple[Path, list[str]]]
 
 
 class Installed:
-    """Two replicas in `fairlead-system`. `folder` is for the kustomization that names the watched namespaces."""
+    """Two replicas in `fairlead-system`. `folder` is for the kustomization that names the watched namespaces.
 
-    def __init__(self, cluster: Cluster, folder: Path, namespaces: Iterable[str]) -> None:
+    `settings` are more of the server's environment variables.
+    """
+
+    def __init__(self, cluster: Cluster, folder: Path, namespaces: Iterable[str], **settings: str) -> None:
         self._cluster = cluster
         self._folder = folder
         env = [{"name": "FAIRLEAD_KUBERNETES_NAMESPACES", "value": ",".join(namespaces)}]
+        env += [{"name": name, "value": value} for name, value in settings.items()]
         patch = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",

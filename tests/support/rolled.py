@@ -9,18 +9,21 @@ from __future__ import annotations
 from tests.support.kubernetes import JSON, Cluster
 
 _SAFE = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-_LABELS = {"app": "web"}
 
 
-def deployment(*, replicas: int, linger: int) -> JSON:
-    """Pods of the sample backend that answer for `linger` seconds after they were told to end."""
+def deployment(*, replicas: int, linger: int, name: str = "web", failing: int = 0) -> JSON:
+    """Pods of the sample backend that answer for `linger` seconds after they were told to end.
+
+    So many percent of the answers are errors.
+    """
+    labels = {"app": name}
     command = ["/usr/local/bin/python3", "-m", "fairlead.demo.backend", "--host", "0.0.0.0", "--port", "8080"]
     container = {
         "name": "web",
         "image": "fairlead:dev",
         "imagePullPolicy": "IfNotPresent",
         "command": command,
-        "args": ["--name", "web", "--version", "v1", "--instance", "$(POD)"],
+        "args": ["--name", name, "--version", "v1", "--instance", "$(POD)", "--failing", str(failing)],
         "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "ports": [{"name": "http", "containerPort": 8080}],
         "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1},
@@ -39,23 +42,23 @@ def deployment(*, replicas: int, linger: int) -> JSON:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": "web"},
+        "metadata": {"name": name},
         "spec": {
             "replicas": replicas,
-            "selector": {"matchLabels": _LABELS},
+            "selector": {"matchLabels": labels},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": rolling},
-            "template": {"metadata": {"labels": _LABELS}, "spec": pod},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
 
 
-def service() -> JSON:
+def service(name: str = "web") -> JSON:
     """Its Service."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": "web"},
-        "spec": {"selector": _LABELS, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
     }
 
 
@@ -112,7 +115,7 @@ class Rollout:
         return not self._before & self.pods() and found["status"].get("readyReplicas") == wanted
 
 
-def is_ready(cluster: Cluster, namespace: str) -> bool:
+def is_ready(cluster: Cluster, namespace: str, name: str = "web") -> bool:
     """Whether all pods of the Deployment are ready."""
-    found = cluster.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/web")
+    found = cluster.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
     return bool(found["status"].get("readyReplicas") == found["spec"]["replicas"])

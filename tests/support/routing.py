@@ -48,7 +48,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         first = self.server.note(request)
         if self.headers.get("upgrade", "").lower() == "websocket":
             self._talk()
-        elif self.server.failing:
+        elif self.server.fails():
             self._answer(500, request)
         elif self.server.delay:
             time.sleep(self.server.delay)
@@ -109,7 +109,8 @@ class Server(HttpServer):
 
     `/slow` answers once `released` is set; the first request to `/reset…` has its connection reset; `/fail/503` answers
     503 to its first request (`/fail/503/always`: to every one); a WebSocket upgrade is granted, and what is sent comes
-    back. All else is 200, after `delay` seconds. While `failing` everything is 500. `seen` are the requests that came.
+    back. All else is 200, after `delay` seconds. While `failing` everything is 500, and `failed` says how many were.
+    `seen` are the requests that came.
     Answers carry `reporting` as ORCA's report of the endpoint's load.
     """
 
@@ -117,10 +118,17 @@ class Server(HttpServer):
         self.name = name
         self.failing = False
         self.reporting = ""
+        self.failed = 0
         self.delay = 0.0
         self.seen: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         super().__init__(_Handler)
+
+    def fails(self) -> bool:
+        """Whether to answer 500."""
+        with self._lock:
+            self.failed += self.failing
+            return self.failing
 
     def note(self, request: dict[str, Any]) -> bool:
         """Remember a request; whether it is the first for its path."""

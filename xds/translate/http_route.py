@@ -39,6 +39,7 @@ from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
 from xds.translate.route_policy import apply_more, apply_policy, set_connect
 from xds.translate.session_affinity import set_session_persistence
+from xds.translate.stickiness import set_stickiness
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream, request_limit
 from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings, try_timeout
@@ -101,12 +102,13 @@ def _routes(
         asked = external_auth.of_rule(rule.filters)
         judge = external_auth.authorizer(look, at.route, asked) if asked is not None else None
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc)) or isinstance(judge, Invalid)
-        shares = tuple(_shares(look, at, rule)) if not refused else ()
+        shares = tuple(_shares(look, at, route, number)) if not refused else ()
         timeout, per_try = _policy_timeouts(look, at.route, rule)
         policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
         mirrors = dict(_mirrors(look, at, rule)) if not refused else {}
+        stays = route.stays(number, grpc=at.grpc)
         clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
         clusters.update(mirrors.values())
         if isinstance(judge, Backend) and not refused:
@@ -129,6 +131,7 @@ def _routes(
                     per_try=per_try,
                     unable=route.unable,
                 )
+            set_stickiness(made, stays, secure=at.entrance.scheme == "https")
             if asked is not None and isinstance(judge, Backend) and not refused:
                 set_external_auth(made, asked, cluster_name(judge), within=request_limit(rule.timeouts))
             if at.grpc and made.HasField("route"):
@@ -188,10 +191,12 @@ def _requirement(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> str:
     return requirement_name(at.section, guarded) if guarded is not None else ""
 
 
-def _shares(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[Share]:
-    for ref in rule.backend_refs:
+def _shares(look: Reader, at: RouteAt, route: RequestRoute, number: int) -> Iterator[Share]:
+    rule = route.rules[number]
+    for place, ref in enumerate(rule.backend_refs):
         refused = unsupported.of_backend(ref.filters, grpc=at.grpc)
-        cluster = _cluster(look, at, ref, rule) if not refused else None
+        counted = route.apart.get((number, place))
+        cluster = _cluster(look, at, ref, rule, counted) if not refused else None
         yield Share(cluster=cluster, weight=ref.weight, filters=ref.filters if cluster is not None else ())
 
 
@@ -203,16 +208,29 @@ def _mirrors(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[tuple[H
                 yield filter_.request_mirror, cluster
 
 
-def _cluster(look: Reader, at: RouteAt, ref: BackendObjectReference, rule: HTTPRouteRule | None = None) -> str | None:
+def _cluster(
+    look: Reader,
+    at: RouteAt,
+    ref: BackendObjectReference,
+    rule: HTTPRouteRule | None = None,
+    canary_of: ObjectKey | None = None,
+) -> str | None:
     if at.grpc and ref.kind == "Backend":
         return None
-    return cluster_of(look, at.route, ref, rule)
+    return cluster_of(look, at.route, ref, rule, canary_of)
 
 
 def cluster_of(
-    look: Reader, route: ObjectKey, ref: BackendObjectReference, rule: HTTPRouteRule | None = None
+    look: Reader,
+    route: ObjectKey,
+    ref: BackendObjectReference,
+    rule: HTTPRouteRule | None = None,
+    canary_of: ObjectKey | None = None,
 ) -> str | None:
-    """The cluster to which requests for a backend of a route's rule go; None where it leads nowhere."""
+    """The cluster to which requests for a backend of a route's rule go; None where it leads nowhere.
+
+    `canary_of` is the Rollout for which its requests are counted apart.
+    """
     backend = resolve(look, route=route, ref=ref)
     if not isinstance(backend, Backend):
         return None
@@ -220,6 +238,8 @@ def cluster_of(
         settings = traffic_settings(look, backend)
         if settings is not None and settings.retry is not None:
             backend = msgspec.structs.replace(backend, route_retry=True)
+    if canary_of is not None:
+        backend = msgspec.structs.replace(backend, canary_of=f"{canary_of.namespace}/{canary_of.name}")
     return cluster_name(backend)
 
 

@@ -25,6 +25,7 @@ ROUTE_RETRY = "route-retry"
 UDP = "udp"
 HTTP2 = "http2"
 RAW = "raw"
+CANARY = "canary/"
 
 OUTSIDE = "backend"
 
@@ -43,6 +44,7 @@ def cluster_name(backend: Backend) -> str:
     `~own`: only the Service object's endpoints count. `~route-retry`: the retries are its routes' own. `~udp`: the port
     is one of UDP. `~http2`: it is spoken to as gRPC is, whatever else is known of it.
     `~raw`: bytes pass as they are, though a BackendTLSPolicy asks for TLS. A Backend is `backend/<namespace>/<name>`.
+    `~canary/<namespace>/<name>`: what that Rollout sends there, counted apart.
     """
     subset = f"@{backend.subset}" if backend.subset else ""
     own = f"~{OWN}" if backend.own else ""
@@ -52,23 +54,27 @@ def cluster_name(backend: Backend) -> str:
     raw = f"~{RAW}" if backend.raw else ""
     name = f"{backend.service.namespace}/{backend.service.name}"
     name = f"{OUTSIDE}/{name}" if backend.outside else f"{name}:{backend.port}"
-    return f"{name}{subset}{own}{retry}{udp}{http2}{raw}"
+    canary = f"~{CANARY}{backend.canary_of}" if backend.canary_of else ""
+    return f"{name}{subset}{own}{retry}{udp}{http2}{raw}{canary}"
 
 
 def backend_of(cluster: str) -> Backend | None:
     """What `cluster_name` made a name from; None for a name of another origin."""
     name, *differences = cluster.split("~")
     own, route_retry, udp, http2, raw = (name in differences for name in (OWN, ROUTE_RETRY, UDP, HTTP2, RAW))
+    canary = next((said.removeprefix(CANARY) for said in differences if said.startswith(CANARY)), "")
     kind, _, rest = name.partition("/")
     if kind == OUTSIDE and "/" in rest:  # no namespace or service has a `/` in its name
         namespace, _, outside = rest.partition("/")
-        return Backend(ServiceKey(namespace, outside), PORT, "", own, route_retry, udp, http2, raw, outside=True)
+        key = ServiceKey(namespace, outside)
+        return Backend(key, PORT, "", own, route_retry, udp, http2, raw, outside=True, canary_of=canary)
     name, _, subset = name.partition("@")
     service, _, port = name.rpartition(":")
     namespace, slash, service = service.partition("/")
     if not slash or not port.isdigit():
         return None
-    return Backend(ServiceKey(namespace, service), int(port), subset, own, route_retry, udp, http2, raw)
+    key = ServiceKey(namespace, service)
+    return Backend(key, int(port), subset, own, route_retry, udp, http2, raw, canary_of=canary)
 
 
 def client_authorities_name(namespace: str, gateway: str, port: int) -> str:

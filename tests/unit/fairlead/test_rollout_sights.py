@@ -10,7 +10,7 @@ import msgspec
 from fairlead.rollout_sights import Sights
 from mesh.model import ObjectKey, RolloutState, Tally
 from mesh.rollout_machine import Answer, Sight
-from policy.measures import Measures
+from policy.measures import Counts, Measures, Times
 from policy.prometheus import NoValueError
 from tests.support.model import Model
 
@@ -80,7 +80,7 @@ class Looking:
 
     async def at(self, checked: float = 100.0, *, now: float = 101.0, **state: Any) -> Sight:
         found = RolloutState("x", "Progressing", 1, 10, checked=checked, **state)
-        _, sight = (await self.sights.of({KEY: found}, now))[KEY]
+        _, sight = (await self.sights.of({KEY: found}, {}, now))[KEY]
         return sight
 
 
@@ -94,6 +94,16 @@ async def test_counts_are_those_of_the_two_clusters_since_the_check_began() -> N
     looking.sights.mark(KEY, RolloutState("x", checked=200.0))
     looking.measures.counted(CANARY, 1, 0)
     assert (await looking.at(200.0)).canary == Tally(1, 0)
+
+
+async def test_only_what_the_rule_sends_counts_where_that_is_asked() -> None:
+    looking = Looking(rollout(analysis={"interval": "5s", "successRate": 99, "scope": "Rule"}))
+    await looking.at()
+    looking.measures.counted(CANARY, 9, 2)
+    looking.measures.counted(f"{CANARY}~canary/default/reviews", 4, 1)
+    looking.measures.counted(STABLE, 7, 0)
+    sight = await looking.at()
+    assert (sight.canary, sight.stable) == (Tally(4, 1), Tally(7, 0))
 
 
 async def test_latency_is_measured_where_it_is_asked_for_and_only_there() -> None:
@@ -154,5 +164,30 @@ async def test_one_that_has_ended_asks_nobody() -> None:
     await looking.at(100.0, now=500.0, reason="")
     assert server.asked == ["a"]
     ended = RolloutState("x", "Promoted", checked=100.0)
-    await looking.sights.of({KEY: ended}, 500.0)
+    await looking.sights.of({KEY: ended}, {}, 500.0)
     assert server.asked == ["a"]
+
+
+async def test_what_another_replica_judges_is_counted_for_it_until_it_has_ended() -> None:
+    looking = Looking(rollout(analysis={"latency": {"max": "1s"}}))
+    looking.measures.counted(CANARY, 7, 0)
+    await looking.sights.of({}, {KEY: None}, 101.0)
+    looking.measures.counted(CANARY, 2, 1)
+    looking.measures.times(TIMED, {1.0: 2, math.inf: 3})
+    shared = looking.measures.shared
+    assert (shared.tallies[CANARY], shared.tallies[STABLE]) == (Tally(2, 1), Tally())
+    assert {name: found.count for name, found in shared.times.items()} == {TIMED: 3}
+    assert await looking.sights.of({}, {KEY: RolloutState("x", "Promoted")}, 102.0) == {}
+    assert looking.measures.shared == Counts({}, {})
+    assert looking.measures.tally(CANARY) == Tally(2, 1), "an own Rollout of the same canary goes on"
+
+
+async def test_what_is_moved_here_is_told_to_nobody_and_what_others_heard_counts() -> None:
+    looking = Looking(rollout(analysis={"latency": {"percentile": 50, "max": "1s"}}))
+    await looking.at()
+    looking.measures.counted(CANARY, 2, 1)
+    assert looking.measures.shared == Counts({}, {})
+    looking.measures.heard(Counts({CANARY: Tally(10, 5)}, {TIMED: Times(((1.0, 4), (math.inf, 4)))}))
+    sight = await looking.at()
+    assert (sight.canary, sight.timed) == (Tally(12, 6), 4)
+    assert looking.measures.shared == Counts({}, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,11 @@ class Documents:
         self.away: StoreUnavailable | None = None
         self.kill_in = -1
         self.before = False
+        self.read = 0
 
     async def documents(self, collection: str) -> Mapping[str, bytes]:
         assert collection == COLLECTION
+        self.read += 1
         if self.away is not None:
             raise self.away
         return dict(self.kept)
@@ -69,6 +71,13 @@ class Documents:
         if self.kill_in == 0:
             raise Killed
 
+    async def write(self, _changes: Mapping[str, bytes | None]) -> None:
+        raise AssertionError("states are written by the store alone")
+
+    async def watch(self) -> AsyncIterator[Mapping[str, bytes]]:
+        yield dict(self.kept)
+        await asyncio.Event().wait()
+
 
 class Looking:
     """In the place of `Sights`: everything is seen alike."""
@@ -76,7 +85,10 @@ class Looking:
     def __init__(self) -> None:
         self.sight = GOOD
 
-    async def of(self, states: Mapping[ObjectKey, RolloutState | None], _now: float) -> Mapping[ObjectKey, Any]:
+    async def of(
+        self, states: Mapping[ObjectKey, RolloutState | None], others: Mapping[ObjectKey, Any], _now: float
+    ) -> Mapping[ObjectKey, Any]:
+        assert not states.keys() & others.keys()
         return {key: (state, self.sight) for key, state in states.items()}
 
     def mark(self, _key: ObjectKey, _state: RolloutState) -> None:
@@ -100,11 +112,21 @@ class Replica:
             save=self._keep,
             leads=lambda _: self.leading,
             busy=lambda: False,
-            shared=shared,
+            board=store if shared else None,
+            moved=lambda key, before, after: self.acted.append((key, before, after)),
             clock=lambda: self.now,
         )
         self.source = source
         self.copies: dict[str, bytes] = {}
+        self.acted: list[tuple[ObjectKey, RolloutState | None, RolloutState]] = []
+
+    async def hear(self) -> None:
+        """Have what the shared store tells its watchers."""
+        following = asyncio.get_running_loop().create_task(self.rollouts.follow())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
     def _keep(self, changes: Mapping[str, bytes | None]) -> None:
         for name, content in changes.items():
@@ -256,7 +278,7 @@ async def test_what_a_replica_knows_from_elsewhere_holds_at_a_start_without_it()
     await one.begin()
     await two.begin()
     assert (await one.run(20)).phase == "Promoted"
-    await two.run(1)
+    await two.hear()
     store.away = StoreFull("away", fix="")
     for replica in (one, two):
         again = Replica(store, shared=True)
@@ -274,13 +296,53 @@ async def test_only_the_leader_acts_and_the_next_leader_goes_on_where_it_was() -
     await one.begin()
     await two.begin()
     await one.run(5)
-    await two.run(1)
+    await two.hear()
     assert two.state == one.state
     with pytest.raises(NotLeadingError):
         await two.rollouts.order(KEY, "abort")
     one.leading, two.leading, two.now = False, True, one.now
     assert (await two.run(10)).phase == "Promoted"
-    assert (await one.run(1)) == two.state
+    await one.hear()
+    assert one.state == two.state
+    acted = [after.revision for replica in (one, two) for _, _, after in replica.acted]
+    assert acted == sorted(set(acted)), "each state was come to once, by one of them"
+
+
+async def test_one_that_begins_to_act_reads_what_the_other_did_last_and_then_need_not_look_again() -> None:
+    store = Documents()
+    one, two = Replica(store, shared=True), Replica(store, shared=True)
+    two.leading = False
+    await one.begin()
+    await two.begin()
+    before = store.read
+    await one.run(5)
+    assert store.read == before + 1
+    one.leading, two.leading, two.now = False, True, one.now
+    assert two.engine.get(ROLLOUT_STATES, KEY) is None, "it has heard of nothing"
+    await one.run(1)
+    store.away = StoreFull("away", fix="")
+    with pytest.raises(NotKeptError):
+        await two.rollouts.order(KEY, "abort")
+    await two.rollouts.tick()
+    assert two.engine.get(ROLLOUT_STATES, KEY) is None, "whoever acted before may have moved on"
+    store.away = None
+    await two.rollouts.order(KEY, "pause")
+    assert (two.state.step, two.state.phase) == (2, "Paused")
+
+
+async def test_one_that_leads_no_more_when_it_has_looked_moves_nothing() -> None:
+    store = Documents()
+    one = Replica(store, shared=True)
+    await one.begin()
+    looked = one.looking.of
+
+    async def slowly(*arguments: Any) -> Mapping[ObjectKey, Any]:
+        one.leading = False
+        return await looked(*arguments)
+
+    one.looking.of = slowly  # type: ignore[method-assign]
+    await one.rollouts.tick()
+    assert store.kept == {}
 
 
 async def test_what_a_leader_wrote_into_the_status_of_an_object_is_how_far_it_is() -> None:

@@ -13,22 +13,12 @@ import pytest
 
 from fairlead.processes import Children
 from tests.support.programs import FAIRLEAD, Serving, start_serve
+from tests.support.serving_objects import put, service
 
 PATH = "/api/v1/namespaces/default/rollouts/shop"
 QUICK = [{"weight": 20, "pause": "0s"}, {"weight": 60, "pause": "0s"}]
 HELD = [{"weight": 20, "pause": "0s"}, {"weight": 60, "pause": "0s", "approval": True}]
 SLOW = [{"weight": 20, "pause": "10m"}]
-
-
-def put(serving: Serving, kind: str, name: str, spec: dict[str, Any]) -> None:
-    group = "gateway.networking.k8s.io/v1" if kind == "HTTPRoute" else "fairlead.dev/v1alpha1"
-    body = {"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec}
-    serving.client.request("PUT", f"/api/v1/namespaces/default/{kind.lower()}s/{name}", body=body)
-
-
-def service(serving: Serving, name: str, *ports: int) -> None:
-    endpoints = [{"address": "127.0.0.1", "ports": {"http": port}} for port in ports]
-    put(serving, "Service", name, {"ports": [{"name": "http", "port": 80}], "endpoints": endpoints})
 
 
 def begin(serving: Serving, steps: list[dict[str, Any]], *, canary: bool = True, **more: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import re2
 
 from mesh.explain import explain
 from mesh.gateways import GatewayKey
@@ -115,6 +116,78 @@ def test_without_a_state_or_after_its_end_the_route_counts_as_written() -> None:
     at(made, 50)
     made.delete("Rollout", "reviews")
     assert weights(rules(made)[0]) == {"reviews": 3, "reviews-v2": 0, "other": 1}
+
+
+def test_a_client_that_stays_is_never_moved_but_from_stable_to_the_canary() -> None:
+    for sticky in ({"header": "x-user"}, {"cookie": {"name": "id", "ttl": "1h"}}):
+        made = model(HTTP_ROUTE, rollout(sticky=sticky))
+        before: list[str] = []
+        for percent in (0, 1, 20, 60, 99, 100):
+            at(made, percent)
+            line = [ref.name for ref in rules(made)[0].backend_refs for _ in range(ref.weight)]
+            assert line.index("other") == 300, "the canary stands next to stable"
+            if before:
+                assert len(line) == len(before) == 400
+                moved = {(was, now) for was, now in zip(before, line, strict=True) if was != now}
+                assert moved == {("reviews", "reviews-v2")}
+            before = line
+
+
+def test_clients_that_were_given_a_cookie_have_a_rule_of_their_own_behind_the_cohort_and_ahead_of_all_others() -> None:
+    cohort = [{"header": {"name": "x-canary", "value": "yes"}}]
+    made = model(HTTP_ROUTE, rollout(sticky={"cookie": {"name": "v", "ttl": "1h"}}, cohort=cohort))
+    at(made, 20)
+    route = find_request_route(Present(made.engine), ROUTE)
+    assert route is not None
+    assert [route.label(number) for number in range(len(route.rules))] == ["main", "1", "main~canary", "main~known"]
+    assert [route.declared(number) for number in range(4)] == [0, 1, 0, 0]
+    assert [route.stays(number) is not None for number in range(4)] == [True, False, False, True]
+    assert route.stays(0, grpc=True) is None
+    given, known = route.stays(0), route.stays(3)
+    assert given is not None
+    assert known is not None
+    assert (given.given, known.given) == (True, False)
+    assert weights(route.rules[3]) == weights(route.rules[0])
+    (first,), (canary,), (last,) = route.orders[0], route.orders[2], route.orders[3]
+    assert canary < last < first
+    (match,) = route.rules[3].matches
+    (header,) = match.headers
+    for value, is_known in {
+        "v=3f2b5a52-1c2f": True,
+        "a=b; v=3f2b5a52-1c2f; c=d": True,
+        "v=-": False,
+        "vv=3f2b5a52-1c2f": False,
+        "a=v=": False,
+        "v=": False,
+    }.items():
+        assert (re2.fullmatch(header.value, value) is not None) == is_known, value
+    at(made, 0, "RolledBack")
+    assert len(rules(made)) == 2
+
+
+def test_a_canary_is_counted_apart_where_it_is_asked_for_in_all_copies_of_its_rule() -> None:
+    more = {"cohort": [{"header": {"name": "x", "value": "y"}}], "sticky": {"cookie": {"name": "v", "ttl": "1h"}}}
+    for canary in ({"name": "reviews-v2"}, {"name": "other-v2", "port": 80}):
+        made = model(HTTP_ROUTE, rollout(**more, canary=canary, analysis={"successRate": 99, "scope": "Rule"}))
+        at(made, 20)
+        route = find_request_route(Present(made.engine), ROUTE)
+        assert route is not None
+        found = {(number, route.rules[number].backend_refs[place].name) for number, place in route.apart}
+        assert found == {(number, canary["name"]) for number in (0, 2, 3)}
+        assert set(route.apart.values()) == {ObjectKey("Rollout", "default", "reviews")}
+    made = model(HTTP_ROUTE, rollout(**more, analysis={"successRate": 99}))
+    at(made, 20)
+    route = find_request_route(Present(made.engine), ROUTE)
+    assert route is not None
+    assert route.apart == {}
+
+
+def test_a_rule_that_matches_cookies_itself_cannot_give_one() -> None:
+    matching = HTTP_ROUTE.replace("{path: {value: /}}", "{headers: [{name: Cookie, value: a=b}]}")
+    made = model(matching, rollout(sticky={"cookie": {"name": "v", "ttl": "1h"}}))
+    assert accepted(made)[:2] == (False, "Invalid")
+    made = model(matching, rollout(sticky={"cookie": {"name": "v"}}))
+    assert accepted(made)[0]
 
 
 def test_a_canary_that_the_rule_does_not_name_joins_its_backends() -> None:

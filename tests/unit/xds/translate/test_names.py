@@ -34,6 +34,8 @@ REVIEWS = ServiceKey("default", "reviews")
             "backend/default/a~route-retry~http2",
         ),
         (Backend(ServiceKey("default", "a"), 0, raw=True, outside=True), "backend/default/a~raw"),
+        (Backend(REVIEWS, 80, "v2", own=True, canary_of="a/b.c"), "default/reviews:80@v2~own~canary/a/b.c"),
+        (Backend(ServiceKey("x", "y"), 0, outside=True, canary_of="a/b"), "backend/x/y~canary/a/b"),
     ],
 )
 def test_a_cluster_is_named_after_its_backend_and_back(backend: Backend, name: str) -> None:
