@@ -231,6 +231,18 @@ def test_code_that_envoy_refuses_stops_its_own_route_and_nothing_else(children: 
     assert ask(port, HOST).status == 200
 
 
+def test_a_script_can_lead_to_another_route_whose_filters_are_awake(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(rules("led", "kept"), hosts="['*.example.com', a.example.org]")
+    script = "function envoy_on_request(handle) handle:headers():replace('rule', 'kept') handle:clearRouteCache() end"
+    text += policy("led", extensions=[{"lua": {"inline": script}}])
+    text += policy("kept", sessionAffinity={"cookie": {"name": "mine"}})
+    with running(with_code(text), tmp_path):
+        for host in ("a.example.com", "a.example.org"):
+            assert "mine" in get(port, "/", host, rule="led")[1]["set-cookie"]
+
+
 @pytest.mark.shows("RoutePolicy.extensions.dynamicModule", "name", "filter", "config")
 def test_a_dynamic_module_runs_for_its_route_however_its_host_is_found(
     tmp_path: Path, backend: Server, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,7 @@ from mesh.tables import Reader
 from xds.schema.types import Route
 from xds.translate.envoy_patch import patch_message
 from xds.translate.ext_authz import set_external_auth
+from xds.translate.extensions import runs_code
 from xds.translate.framing import encode_checked, framed
 from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
@@ -63,10 +64,14 @@ class RouteAt(NamedTuple):
 
 
 class OrderedRoute(msgspec.Struct, frozen=True):
-    """One Envoy route, framed as a field of a virtual host; `order` compares with routes of other objects."""
+    """One Envoy route, framed as a field of a virtual host; `order` compares with routes of other objects.
+
+    It `runs_code` of users, which could lead its requests to other routes.
+    """
 
     order: RouteOrder
     framed: bytes
+    runs_code: bool = False
 
 
 class BuiltRoute(msgspec.Struct, frozen=True):
@@ -147,7 +152,9 @@ def _routes(
             if not at.grpc:
                 made = _patched(look, at, rule, made, results)
             yield OrderedRoute(
-                order=route.orders[number][index], framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made))
+                order=route.orders[number][index],
+                framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)),
+                runs_code=runs_code(made),
             )
 
 

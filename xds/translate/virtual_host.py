@@ -37,7 +37,8 @@ class BuiltVirtualHost(msgspec.Struct, frozen=True):
     """A virtual host as bytes, and the clusters and requirements (`jwt_authn`) that its routes name.
 
     `head` are its encoded fields up to its routes, `tail` those that follow, and `closing` is the route that ends it
-    inside a scope. `results` says what became of the objects that had a part in the tail.
+    inside a scope. `results` says what became of the objects that had a part in the tail. It
+    `runs_code` of users where one of its routes does.
     """
 
     head: bytes
@@ -46,6 +47,7 @@ class BuiltVirtualHost(msgspec.Struct, frozen=True):
     clusters: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     results: Results = ()
+    runs_code: bool = False
 
     @property
     def needs(self) -> frozenset[str]:
@@ -127,6 +129,7 @@ def virtual_host(
         closing=_CLOSING if closed else b"",
         clusters=tuple(sorted(clusters)),
         requirements=tuple(sorted(requirements)),
+        runs_code=any(route.runs_code for _, route in ordered),
     )
 
 
