@@ -34,6 +34,7 @@ TARGETS: Targets = MappingProxyType(
     }
 )
 _HASHING = ("RingHash", "Maglev")
+_FORESEEING = ("RoundRobin", "Random")
 _WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
 
 
@@ -51,12 +52,12 @@ def _check_settings(settings: TrafficSettings, path: str, report: Report) -> Non
         _check_circuit_breaker(settings.circuit_breaker, f"{path}.circuitBreaker", report)
     if settings.outlier_detection is not None:
         _check_outlier_detection(settings.outlier_detection, f"{path}.outlierDetection", report)
-    for number, check in enumerate(settings.health_checks or ()):
-        _check_health_check(check, f"{path}.healthChecks[{number}]", report)
+    _check_health_checks(settings.health_checks or (), f"{path}.healthChecks", report)
     if settings.timeouts is not None:
         _check_timeouts(settings.timeouts, f"{path}.timeouts", report)
     if settings.retry is not None:
         _check_retry(settings.retry, settings.timeouts, f"{path}.retry", report)
+    _check_preconnect(settings, f"{path}.preconnect.predictivePercent", report)
     keepalive = settings.tcp_keepalive
     if keepalive is not None:
         for name in ("time", "interval"):
@@ -70,6 +71,18 @@ def _check_settings(settings: TrafficSettings, path: str, report: Report) -> Non
             report.warning("MissingField", f"{path}.http.http2.keepaliveInterval", message, "add `keepaliveInterval`")
     if settings.dns is not None:
         check_positive(settings.dns.refresh_rate, f"{path}.dns.refreshRate", report)
+
+
+def _check_preconnect(settings: TrafficSettings, path: str, report: Report) -> None:
+    if settings.preconnect is None or settings.preconnect.predictive_percent is None:
+        return
+    kind = settings.load_balancer.type if settings.load_balancer is not None else None
+    fix = f"write `loadBalancer: {{type: {_FORESEEING[0]}}}`, or `perEndpointPercent` instead"
+    if kind is None:
+        message = "LeastRequest, which is the default, does not know the next endpoint: nothing is opened ahead"
+        report.warning("NoEffect", path, message, fix)
+    elif kind not in _FORESEEING:
+        report.error("NotAllowed", path, f"{kind} does not know the next endpoint: nothing is opened ahead", fix)
 
 
 # -- load balancing ---------------------------------------------------------------------------------------------------
@@ -178,6 +191,15 @@ def _check_outlier_detection(outlier: OutlierDetection, path: str, report: Repor
         message = "Envoy counts them apart only with splitExternalLocalOriginErrors"
         fix = "add `splitExternalLocalOriginErrors: true`"
         report.warning("MissingField", f"{path}.consecutiveLocalOriginFailure", message, fix)
+
+
+def _check_health_checks(checks: Sequence[HealthCheck], path: str, report: Report) -> None:
+    for number, check in enumerate(checks):
+        _check_health_check(check, f"{path}[{number}]", report)
+        if check.alt_port != checks[0].alt_port:
+            message = "Envoy asks an endpoint at one port, whatever the check"
+            fix = "write the same `altPort` in all checks, or in none"
+            report.error("InvalidCombination", f"{path}[{number}].altPort", message, fix)
 
 
 def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:

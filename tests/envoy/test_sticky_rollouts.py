@@ -108,6 +108,7 @@ def stays_as_it_grows(children: Children, shop: Shop, ask: Callable[[str], str],
         before = now
 
 
+@pytest.mark.shows("Rollout.sticky", "header")
 def test_a_client_is_known_by_a_header(children: Children, shop: Shop) -> None:
     shop.begin(sticky={"header": "X-User"})
     users = [f"user-{number}" for number in range(CLIENTS)]
@@ -128,6 +129,7 @@ def test_a_client_is_known_by_a_cookie_of_the_application(children: Children, sh
     assert shop.who()[1] == "", "no cookie is given that was not asked for"
 
 
+@pytest.mark.shows("Rollout.sticky.cookie", "name", "ttl", "path")
 def test_a_client_without_a_cookie_is_given_one_and_stays_from_its_first_answer_on(
     children: Children, shop: Shop
 ) -> None:

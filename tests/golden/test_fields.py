@@ -20,8 +20,8 @@ from mesh.kinds import KINDS
 from mesh.model import Audience
 from mesh.tables import Engine
 from mesh.validation import validate
-from tests.golden.test_golden import CASES, HERE, audiences, engine_of, read
-from tests.support.fields import OVERRIDES, POLICIES, bare, fields, item, leaves, values
+from tests.golden.test_golden import CASES, HERE, audiences, changes_of, engine_of, read
+from tests.support.fields import OVERRIDES, POLICIES, bare, fields, item, leaves, marked, values
 from xds.translate.offline import resources
 from xds.translate.tables import RESOURCE_TABLES
 
@@ -139,14 +139,23 @@ def _matters(case: str, number: int, path: str) -> bool:
 
 
 @cache
+def _engine(case: str) -> Engine:
+    return engine_of(documents(case))
+
+
+@cache
 def _seen(case: str) -> Seen:
-    return seen(engine_of(documents(case)))
+    return seen(_engine(case))
 
 
 def _seen_with(case: str, number: int, document: JSON) -> Seen:
-    given = list(documents(case))
-    given[number] = document
-    return seen(engine_of(given))
+    """What Envoy gets while one object is another; it is put back."""
+    engine, source = _engine(case), next((one["source"] for one in documents(case) if "source" in one), "files")
+    found = _seen(case)
+    for each in (document, documents(case)[number]):
+        engine.commit(list(changes_of([{"source": source}, each])))
+        found = seen(engine) if each is document else found
+    return found
 
 
 def _others(of: inspect.Type) -> list[Any]:
@@ -259,3 +268,37 @@ def _nonsense(of: inspect.Type) -> Iterator[tuple[str, Any]]:
             yield "overlong", "a" * 100_000 * 4
             yield "control characters", "a\x00\r\nb: c"
             yield "no text", "a\ud800"
+
+
+# -- what fields do ---------------------------------------------------------------------------------------------------
+
+_KERNEL = "the kernel keeps it to itself: what can be seen of a socket is `time` alone"
+_CLOCK = "tests/unit/mesh/test_rollout_machine.py says so with a clock of its own; with Envoy it would take minutes"
+_QUERIES = "no Envoy takes part: tests/unit/fairlead/test_serve_rollouts.py and tests/unit/policy ask a Prometheus"
+NOT_SHOWN = {
+    "ClientPolicy.tcpKeepalive.interval": _KERNEL,
+    "ClientPolicy.tcpKeepalive.probes": _KERNEL,
+    "Rollout.analysis.interval": _CLOCK,
+    "Rollout.analysis.latency.percentile": _CLOCK,
+    "Rollout.analysis.queries.max": _QUERIES,
+    "Rollout.analysis.queries.min": _QUERIES,
+    "Rollout.analysis.queries.query": _QUERIES,
+    "Rollout.analysis.queries.server": _QUERIES,
+    "Rollout.paused": _CLOCK,
+    "Rollout.steps.pause": _CLOCK,
+    "RoutePolicy.extensions.wasm.config": "the module of the tests, written by hand, reads none; a golden case has it",
+    "RoutePolicy.extensions.wasm.rootId": "the module of the tests, written by hand, reads none; a golden case has it",
+    "TrafficPolicy.healthChecks.initialJitter": "it is a delay of any length up to its own, once; a golden case has it",
+    "TrafficPolicy.tcpKeepalive.interval": _KERNEL,
+    "TrafficPolicy.tcpKeepalive.probes": _KERNEL,
+}
+SHOWN = marked(*(HERE.parent / name for name in ("envoy", "kubernetes")))
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_every_field_has_a_test_with_a_real_envoy_that_shows_what_it_does(kind: str) -> None:
+    assert sorted(leaves(kind) - set(SHOWN)) == sorted(path for path in NOT_SHOWN if _of(path, kind))
+
+
+def test_only_fields_that_there_are_are_said_to_be_shown() -> None:
+    assert set(SHOWN) <= set().union(*map(leaves, POLICIES))

@@ -98,13 +98,14 @@ def read(case: str) -> list[dict[str, Any]]:
 def engine_of(documents: Iterable[dict[str, Any]]) -> Engine:
     """The rows that follow from a case's documents."""
     engine = Engine(TABLES)
-    commit = engine.commit(list(_changes(documents)))
+    commit = engine.commit(list(changes_of(documents)))
     engine.commit(results_of(commit))
     assert engine.faults == {}
     return engine
 
 
-def _changes(documents: Iterable[dict[str, Any]]) -> Any:
+def changes_of(documents: Iterable[dict[str, Any]]) -> Any:
+    """What the documents of a case declare and report."""
     source = "files"
     for line, document in enumerate(documents):
         if "kind" not in document:

@@ -1,7 +1,9 @@
-"""Compression of answers: one filter per algorithm, which does nothing until a route names it.
+"""Compression of answers: one place for all algorithms, which a route fills with those that it wants.
 
 What is compressed, and from which size on, is Envoy's own: text, JSON, JavaScript, XML and the like of at least 30
-bytes, for clients that accept it, and nothing that is encoded already.
+bytes, for clients that accept it, and nothing that is encoded already. None of these filters holds anything back.
+Compressors that merely slept in the chain would take part in the choice of an encoding: a browser that names gzip
+first got nothing from a route with zstd alone.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from typing import Any
 
 from mesh.kinds.routepolicy import Algorithm, Compression
 from xds.schema import message, pack
-from xds.translate.http_filters import COMPRESSORS, Filter, http_filter
+from xds.translate.composite import filled, place
+from xds.translate.http_filters import COMPRESSION
+
+FILTER = place(COMPRESSION)
 
 _Compressor = message("envoy.extensions.filters.http.compressor.v3.Compressor")
-_PerRoute = message("envoy.extensions.filters.http.compressor.v3.CompressorPerRoute")
 _LIBRARIES: dict[Algorithm, Any] = {
     "gzip": message("envoy.extensions.compression.gzip.compressor.v3.Gzip"),
     "brotli": message("envoy.extensions.compression.brotli.compressor.v3.Brotli"),
@@ -21,27 +25,15 @@ _LIBRARIES: dict[Algorithm, Any] = {
 }
 
 
-def _filter(algorithm: Algorithm) -> Filter:
+def set_compression(route: Any, wanted: Compression) -> None:
+    """Let answers of a `Route` be compressed; of what a client accepts the one that it prefers is used."""
+    chosen = [each for each in _LIBRARIES if each in wanted.algorithms]
+    route.typed_per_filter_config[COMPRESSION].CopyFrom(filled(*((each, _compressor(each)) for each in chosen)))
+
+
+def _compressor(algorithm: Algorithm) -> Any:
     config = _Compressor()
     config.compressor_library.name = algorithm
     config.compressor_library.typed_config.CopyFrom(pack(_LIBRARIES[algorithm]()))
-    enabled = config.response_direction_config.common_config.enabled
-    enabled.default_value.value = False
-    enabled.runtime_key = f"fairlead.compression.{algorithm}"
-    return http_filter(COMPRESSORS[algorithm], pack(config))
-
-
-def _awake() -> Any:
-    per_route = _PerRoute()
-    per_route.overrides.response_direction_config.SetInParent()
-    return pack(per_route)
-
-
-FILTERS = tuple(_filter(algorithm) for algorithm in _LIBRARIES)
-_AWAKE = _awake()
-
-
-def set_compression(route: Any, wanted: Compression) -> None:
-    """Let the compressors of a `Route` compress; of those that a client accepts the one it prefers is used."""
-    for algorithm in wanted.algorithms:
-        route.typed_per_filter_config[COMPRESSORS[algorithm]].CopyFrom(_AWAKE)
+    config.response_direction_config.SetInParent()
+    return pack(config)

@@ -84,6 +84,11 @@ def set_extensions(look: Reader, route: Any, wanted: Sequence[Extension], said_b
     return clusters
 
 
+def runs_code(route: Any) -> bool:
+    """Whether code of users sees a `Route`'s requests."""
+    return any(name in route.typed_per_filter_config for name in EXTENSIONS)
+
+
 def _lua(look: Reader, wanted: LuaExtension, said_by: ObjectKey) -> Any:
     script = wanted.inline or ""
     if wanted.config_map is not None:

@@ -4,6 +4,10 @@ What comes first sees the request first and the response last. A filter that is 
 one raises when the module that names it is imported. Filters are always present where they can be of use and do nothing
 until a route configures them, so that a route that begins to use one changes no listener and drains no connection.
 Those that would do something by themselves have a place that routes fill in (`composite`).
+
+Doing nothing costs too: with all of them awake a request that Envoy answers itself took half as much CPU again. So
+route configurations put to sleep what only their routes can want (`put_to_sleep`), and a route that wants a filter
+wakes it by configuring it. Filters that protect without being asked never sleep.
 """
 
 from __future__ import annotations
@@ -13,40 +17,69 @@ from typing import Any
 
 import msgspec
 
-from xds.schema import encode
+from xds.schema import encode, pack
+from xds.schema.types import FilterConfig
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A filter's place in the order and why it is there."""
+    """A filter's place in the order and why it is there; `sleeps` where no route configures it."""
 
     name: str
     reason: str
+    sleeps: bool = False
 
 
 ORDER: tuple[Row, ...] = (
     Row(
         "fairlead.broad_scope",
         "chooses the scope, and so the route that every later filter reads its settings from",
+        sleeps=True,
     ),
     Row("fairlead.alt_svc", "every answer tells of HTTP/3, those of later filters too"),
-    Row("envoy.filters.http.cors", "answers preflights, which carry no credentials, before anything asks for some"),
+    Row(
+        "envoy.filters.http.cors",
+        "answers preflights, which carry no credentials, before anything asks for some",
+        sleeps=True,
+    ),
     Row("fairlead.identity_headers", "takes off what only the next one may write, whatever route a request takes"),
     Row("envoy.filters.http.jwt_authn", "refuses before anything is done or counted for a request; after preflights"),
-    Row("fairlead.buffer", "counts a body before anybody holds the request back: what comes meanwhile nobody counts"),
-    Row("fairlead.ext_authz", "asks an authorizer only of requests whose tokens are good, and tells it whose they are"),
-    Row("fairlead.gzip", "compresses last, whatever the others made of an answer"),
-    Row("fairlead.brotli", "the same; of those that a client accepts the one it prefers is used"),
-    Row("fairlead.zstd", "the same"),
-    Row("envoy.filters.http.custom_response", "sees the answers of all filters behind it, and may replace them"),
-    Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done"),
+    Row(
+        "fairlead.buffer",
+        "counts a body before anybody holds the request back: what comes meanwhile nobody counts",
+        sleeps=True,
+    ),
+    Row(
+        "fairlead.ext_authz",
+        "asks an authorizer only of requests whose tokens are good, and tells it whose they are",
+        sleeps=True,
+    ),
+    Row("fairlead.compression", "compresses last, whatever the others made of an answer", sleeps=True),
+    Row(
+        "envoy.filters.http.custom_response",
+        "sees the answers of all filters behind it, and may replace them",
+        sleeps=True,
+    ),
+    Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done", sleeps=True),
     *(
-        Row(f"fairlead.extension_{number}", "users' code sees what a client sent, once nobody refused it; in its order")
+        Row(
+            f"fairlead.extension_{number}",
+            "users' code sees what a client sent, once nobody refused it; in its order",
+            sleeps=True,
+        )
         for number in range(4)
     ),
     Row("envoy.filters.http.grpc_web", "turns gRPC-Web into gRPC before a filter looks at the body"),
-    Row("envoy.filters.http.grpc_json_transcoder", "turns JSON into gRPC, before what looks at whole bodies"),
-    Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would"),
-    Row("fairlead.backend_rewrite", "the path is another's from here on, so that all others have seen the client's"),
+    Row(
+        "envoy.filters.http.grpc_json_transcoder",
+        "turns JSON into gRPC, before what looks at whole bodies",
+        sleeps=True,
+    ),
+    Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would", sleeps=True),
+    Row(
+        "fairlead.backend_rewrite",
+        "the path is another's from here on, so that all others have seen the client's",
+        sleeps=True,
+    ),
     Row("envoy.filters.http.router", "sends the request: must be the last"),
 )
 
@@ -67,7 +100,7 @@ IDENTITY_HEADERS = known("fairlead.identity_headers")
 JWT_AUTHN = known("envoy.filters.http.jwt_authn")
 BUFFER = known("fairlead.buffer")
 EXT_AUTHZ = known("fairlead.ext_authz")
-COMPRESSORS = {name: known(f"fairlead.{name}") for name in ("gzip", "brotli", "zstd")}
+COMPRESSION = known("fairlead.compression")
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
 FAULT = known("envoy.filters.http.fault")
 EXTENSIONS = tuple(known(f"fairlead.extension_{number}") for number in range(4))
@@ -97,6 +130,26 @@ def http_filter(name: str, packed: Any) -> Filter:
 def discovered_filter(name: str, source: Any) -> Filter:
     """A filter whose configuration is asked for under its own name, at an `ExtensionConfigSource`."""
     return Filter(known(name), encode(source), discovered=True)
+
+
+def _asleep() -> tuple[tuple[str, bytes], ...]:
+    config = FilterConfig()
+    config.disabled = True
+    return tuple(sorted((row.name, encode(pack(config))) for row in ORDER if row.sleeps))
+
+
+_ASLEEP = _asleep()
+
+
+def put_to_sleep(configuration: Any) -> None:
+    """Have all filters sleep that no route of a `RouteConfiguration` configures.
+
+    Which filters sleep Envoy decides when a request comes in, by the route that it has then. So this is for routes
+    that a request has at once and keeps: not for those that are found later (`scoped_routes`), and not where users'
+    code could lead requests to other routes.
+    """
+    for name, packed in _ASLEEP:
+        configuration.typed_per_filter_config[name].MergeFromString(packed)
 
 
 def add_filters(manager: Any, filters: Iterable[Filter]) -> None:

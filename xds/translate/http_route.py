@@ -31,6 +31,7 @@ from mesh.tables import Reader
 from xds.schema.types import Route
 from xds.translate.envoy_patch import patch_message
 from xds.translate.ext_authz import set_external_auth
+from xds.translate.extensions import runs_code
 from xds.translate.framing import encode_checked, framed
 from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
@@ -42,7 +43,7 @@ from xds.translate.session_affinity import set_session_persistence
 from xds.translate.stickiness import set_stickiness
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream, request_limit
-from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings
+from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings, try_timeout
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -63,10 +64,14 @@ class RouteAt(NamedTuple):
 
 
 class OrderedRoute(msgspec.Struct, frozen=True):
-    """One Envoy route, framed as a field of a virtual host; `order` compares with routes of other objects."""
+    """One Envoy route, framed as a field of a virtual host; `order` compares with routes of other objects.
+
+    It `runs_code` of users, which could lead its requests to other routes.
+    """
 
     order: RouteOrder
     framed: bytes
+    runs_code: bool = False
 
 
 class BuiltRoute(msgspec.Struct, frozen=True):
@@ -103,7 +108,7 @@ def _routes(
         judge = external_auth.authorizer(look, at.route, asked) if asked is not None else None
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc)) or isinstance(judge, Invalid)
         shares = tuple(_shares(look, at, route, number)) if not refused else ()
-        timeout = _policy_timeout(look, at.route, rule)
+        timeout, per_try = _policy_timeouts(look, at.route, rule)
         policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
@@ -128,6 +133,7 @@ def _routes(
                     mirrors=mirrors,
                     entrance=at.entrance,
                     timeout=timeout,
+                    per_try=per_try,
                     unable=route.unable,
                 )
             set_stickiness(made, stays, secure=at.entrance.scheme == "https")
@@ -146,7 +152,9 @@ def _routes(
             if not at.grpc:
                 made = _patched(look, at, rule, made, results)
             yield OrderedRoute(
-                order=route.orders[number][index], framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made))
+                order=route.orders[number][index],
+                framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)),
+                runs_code=runs_code(made),
             )
 
 
@@ -242,9 +250,9 @@ def cluster_of(
     return cluster_name(backend)
 
 
-def _policy_timeout(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> int | None:
-    """What TrafficPolicies say of how long an answer may take, where the rule says nothing itself."""
-    if rule.timeouts is not None and rule.timeouts.request is not None:
-        return None
-    backends = (resolve(look, route=route, ref=ref) for ref in rule.backend_refs if ref.weight)
-    return request_timeout(look, (backend for backend in backends if isinstance(backend, Backend)))
+def _policy_timeouts(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> tuple[int | None, int | None]:
+    """What TrafficPolicies say of how long an answer, and one try of it, may take, where the rule says nothing."""
+    found = (resolve(look, route=route, ref=ref) for ref in rule.backend_refs if ref.weight)
+    backends = [backend for backend in found if isinstance(backend, Backend)]
+    own = rule.timeouts is not None and rule.timeouts.request is not None
+    return None if own else request_timeout(look, backends), try_timeout(look, backends)

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 from xds.schema import encode
 from xds.schema.types import RouteConfiguration
+from xds.translate.http_filters import put_to_sleep
 
 SCOPE_HEADER = "x-fairlead-scope"
 
 
-def route_configuration(name: str, hosts: Iterable[bytes], *, ignore_port: bool = True) -> bytes:
-    """The encoded RouteConfiguration of framed virtual hosts.
+def route_configuration(name: str, hosts: Iterable[bytes], *, ignore_port: bool = True, asleep: bool = False) -> bytes:
+    """The encoded RouteConfiguration of framed virtual hosts; `asleep`: filters that none of them wants may sleep.
 
     The header that chooses scopes (`scoped_routes`) is always removed, so that no backend ever sees it.
     """
@@ -25,4 +26,6 @@ def route_configuration(name: str, hosts: Iterable[bytes], *, ignore_port: bool 
     tail.request_headers_to_remove.append(SCOPE_HEADER)
     tail.ignore_port_in_host_matching = ignore_port
     tail.validate_clusters.value = False
+    if asleep:
+        put_to_sleep(tail)
     return b"".join((encode(head), *hosts, encode(tail)))

@@ -50,10 +50,11 @@ class PartKey(NamedTuple):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """The framed virtual hosts of a part, and what they need."""
+    """The framed virtual hosts of a part, what they need, and whether one of them runs code of users."""
 
     framed: bytes
     needs: frozenset[str]
+    runs_code: bool
 
 
 def _part(configuration: ResourceKey, name: str) -> PartKey:
@@ -97,7 +98,11 @@ def ROUTE_PARTS(key: PartKey, look: Look) -> Part | None:  # noqa: N802
     hosts = [*look.rows(SERVICE_HOSTS_BY_PART, key), *(host for host in at_gateway if host is not None)]
     if not hosts:
         return None
-    return Part(framed=b"".join(host.framed for host in hosts), needs=_needs(hosts))
+    return Part(
+        framed=b"".join(host.framed for host in hosts),
+        needs=_needs(hosts),
+        runs_code=any(host.runs_code for host in hosts),
+    )
 
 
 PARTS_BY_CONFIGURATION = ROUTE_PARTS.index("configuration", lambda key, _: (key.configuration,))
@@ -121,7 +126,8 @@ def GATEWAY_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N8
 
 def _joined(key: ResourceKey, look: Look, *, ignore_port: bool) -> Resource:
     parts = look.rows(PARTS_BY_CONFIGURATION, key)
-    content = route_configuration(key.name, (part.framed for part in parts), ignore_port=ignore_port)
+    asleep = not any(part.runs_code for part in parts)
+    content = route_configuration(key.name, (part.framed for part in parts), ignore_port=ignore_port, asleep=asleep)
     return resource(key.type_url, key.name, content, needs=set().union(*(part.needs for part in parts)))
 
 
@@ -138,7 +144,8 @@ def SCOPED_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N80
     """The scopes of gateways' filter chains; each chain has its broad one, be it empty."""
     rows = (look(VIRTUAL_HOSTS, host) for host in look.keys(HOSTS_BY_RESOURCE, key))
     hosts = [row for row in rows if row is not None]
-    content = scoped_route_configuration(key.name, (host.framed_in_scope for host in hosts))
+    awake = any(host.runs_code for host in hosts)
+    content = scoped_route_configuration(key.name, (host.framed_in_scope for host in hosts), awake=awake)
     return resource(key.type_url, key.name, content, needs=_needs(hosts))
 
 

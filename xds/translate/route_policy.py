@@ -46,7 +46,7 @@ def _empty(name: str) -> Any:
 
 
 FILTERS = (
-    *compression.FILTERS,
+    compression.FILTER,
     http_filter(CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse")),
     http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault")),
     # It touches nothing but requests that say they are gRPC-Web, so that no route needs to ask for it.

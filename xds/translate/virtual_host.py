@@ -37,7 +37,8 @@ class BuiltVirtualHost(msgspec.Struct, frozen=True):
     """A virtual host as bytes, and the clusters and requirements (`jwt_authn`) that its routes name.
 
     `head` are its encoded fields up to its routes, `tail` those that follow, and `closing` is the route that ends it
-    inside a scope. `results` says what became of the objects that had a part in the tail.
+    inside a scope. `results` says what became of the objects that had a part in the tail. It
+    `runs_code` of users where one of its routes does.
     """
 
     head: bytes
@@ -46,6 +47,7 @@ class BuiltVirtualHost(msgspec.Struct, frozen=True):
     clusters: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     results: Results = ()
+    runs_code: bool = False
 
     @property
     def needs(self) -> frozenset[str]:
@@ -127,6 +129,7 @@ def virtual_host(
         closing=_CLOSING if closed else b"",
         clusters=tuple(sorted(clusters)),
         requirements=tuple(sorted(requirements)),
+        runs_code=any(route.runs_code for _, route in ordered),
     )
 
 
@@ -146,11 +149,17 @@ def patched_host(
 
 
 def service_host(
-    name: str, domains: Iterable[str], cluster: str, *, timeout: int | None = None, grpc: bool = False
+    name: str,
+    domains: Iterable[str],
+    cluster: str,
+    *,
+    timeout: int | None = None,
+    per_try: int | None = None,
+    grpc: bool = False,
 ) -> BuiltVirtualHost:
     """The virtual host of a service to which no route is attached: everything goes to its cluster.
 
-    `timeout`: milliseconds that an answer may take, None for any number.
+    `timeout`: milliseconds that an answer may take, None for any number; `per_try` the same of one try.
     """
     host = VirtualHost()
     host.name = name
@@ -162,7 +171,7 @@ def service_host(
     set_timeouts(route.route, None, retried=False, otherwise=timeout)
     if grpc:
         limit_stream(route.route)
-    set_default_retry(host.retry_policy)
+    set_default_retry(host.retry_policy, per_try_timeout=per_try)
     return BuiltVirtualHost(head=encode(host), clusters=(cluster,))
 
 
