@@ -41,6 +41,8 @@ from xds.translate.secret import certificate_secret
 pytestmark = [pytest.mark.envoy, pytest.mark.faults, pytest.mark.timeout(600)]
 
 DOMAIN = TrustDomain("cluster.local")
+RENEWING = 120
+"""Seconds."""
 
 
 # -- an authority whose clock is off ---------------------------------------------------------------------------------
@@ -199,6 +201,18 @@ def test_a_clock_that_is_5_minutes_behind_fails_no_request(clocks: Clocks) -> No
 
 
 # -- the control plane and its authority ------------------------------------------------------------------------------
+
+
+def test_leaves_that_are_renewed_every_few_seconds_for_minutes_fail_no_request(
+    children: Children, backend: Server
+) -> None:
+    mesh = Agents(children, backend, life=15)
+    had = mesh.renewals()
+    with traffic(mesh.port, "once.test") as once, traffic(mesh.port, "kept.test") as kept:
+        pass_time(children, RENEWING)
+    assert mesh.renewals() - had > RENEWING / 6  # each agent renews after 6 to 9 seconds
+    assert min(once.requests, kept.requests) > 500
+    assert once.failures + kept.failures == []
 
 
 def test_a_control_plane_that_is_dead_for_35_percent_of_a_leafs_life_fails_no_request(
