@@ -32,7 +32,7 @@ from sds.keys import new_key
 from tests.support.programs import FAIRLEAD, ask, start_serve
 from tests.support.routing import Server
 from tests.support.static_bootstrap import agent_cluster
-from tests.support.two_envoys import LIFE, Agents, config, pass_time, request, traffic, works
+from tests.support.two_envoys import Agents, config, pass_time, request, traffic, works
 from xds.server.serve import XdsServer
 from xds.translate.names import ROOTCA
 from xds.translate.root_certificates import root_secret
@@ -218,12 +218,13 @@ def test_leaves_that_are_renewed_every_few_seconds_for_minutes_fail_no_request(
 def test_a_control_plane_that_is_dead_for_35_percent_of_a_leafs_life_fails_no_request(
     children: Children, backend: Server
 ) -> None:
-    mesh = Agents(children, backend)
+    life = 80  # 4 s are left after the latest renewal and an outage
+    mesh = Agents(children, backend, life=life)
     with traffic(mesh.port, "once.test") as once, traffic(mesh.port, "kept.test") as kept:
         for outage in range(2):
             mesh.wait_for_renewals(1)  # at another moment of the two agents' lives each time
             mesh.kill()
-            pass_time(children, 0.35 * LIFE)
+            pass_time(children, 0.35 * life - mesh.took_to_serve)
             mesh.serve(f"again-{outage}")
             mesh.wait_for_renewals(3)
     assert once.requests > 200
