@@ -32,7 +32,7 @@ from sds.keys import new_key
 from tests.support.programs import FAIRLEAD, ask, start_serve
 from tests.support.routing import Server
 from tests.support.static_bootstrap import agent_cluster
-from tests.support.two_envoys import LIFE, Agents, config, pass_time, request, traffic, works
+from tests.support.two_envoys import Agents, config, pass_time, request, traffic, works
 from xds.server.serve import XdsServer
 from xds.translate.names import ROOTCA
 from xds.translate.root_certificates import root_secret
@@ -41,6 +41,8 @@ from xds.translate.secret import certificate_secret
 pytestmark = [pytest.mark.envoy, pytest.mark.faults, pytest.mark.timeout(600)]
 
 DOMAIN = TrustDomain("cluster.local")
+RENEWING = 120
+"""Seconds."""
 
 
 # -- an authority whose clock is off ---------------------------------------------------------------------------------
@@ -201,15 +203,28 @@ def test_a_clock_that_is_5_minutes_behind_fails_no_request(clocks: Clocks) -> No
 # -- the control plane and its authority ------------------------------------------------------------------------------
 
 
+def test_leaves_that_are_renewed_every_few_seconds_for_minutes_fail_no_request(
+    children: Children, backend: Server
+) -> None:
+    mesh = Agents(children, backend, life=15)
+    had = mesh.renewals()
+    with traffic(mesh.port, "once.test") as once, traffic(mesh.port, "kept.test") as kept:
+        pass_time(children, RENEWING)
+    assert mesh.renewals() - had > RENEWING / 6  # each agent renews after 6 to 9 seconds
+    assert min(once.requests, kept.requests) > 500
+    assert once.failures + kept.failures == []
+
+
 def test_a_control_plane_that_is_dead_for_35_percent_of_a_leafs_life_fails_no_request(
     children: Children, backend: Server
 ) -> None:
-    mesh = Agents(children, backend)
+    life = 80  # 4 s are left after the latest renewal and an outage
+    mesh = Agents(children, backend, life=life)
     with traffic(mesh.port, "once.test") as once, traffic(mesh.port, "kept.test") as kept:
         for outage in range(2):
             mesh.wait_for_renewals(1)  # at another moment of the two agents' lives each time
             mesh.kill()
-            pass_time(children, 0.35 * LIFE)
+            pass_time(children, 0.35 * life - mesh.took_to_serve)
             mesh.serve(f"again-{outage}")
             mesh.wait_for_renewals(3)
     assert once.requests > 200

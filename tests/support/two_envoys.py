@@ -117,6 +117,7 @@ class Agents(Mesh):
         self._clock_env = {name: clock.env for name, clock in (clocks or {}).items()}
         self.port, self.ingress = free_port(), free_port()
         self.authority = authority
+        self.took_to_serve = 0.0  # seconds, the last time
         env = self._clock_env.get("serve")
         super().__init__(children, config(self.port, self.ingress), life=life, env=env)
         self.agents: dict[str, Child] = {}
@@ -146,7 +147,10 @@ class Agents(Mesh):
             at = self._arguments.index("--ca")
             self._arguments[at : at + 2] = ["--ca", *self.authority]
             self.authority = ()
-        return super().serve(name)
+        began = time.monotonic()
+        serving = super().serve(name)
+        self.took_to_serve = time.monotonic() - began
+        return serving
 
     def kill(self) -> None:
         self.serving.child.signal_group(signal.SIGKILL)
