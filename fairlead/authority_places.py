@@ -61,6 +61,7 @@ class CopyingKeeper:
         self._keeper = keeper
         self._store = store
         self._known = False
+        self._noted = b""
 
     @property
     def where(self) -> str:
@@ -100,9 +101,11 @@ class CopyingKeeper:
 
     async def _note(self, document: bytes) -> None:
         self._known = True
+        if document == self._noted:  # it is looked at every two seconds
+            return
         try:
-            if (await self._store.documents(COPIES)).get(self.where) != document:
-                await self._store.write_documents(COPIES, {self.where: document})
+            await self._store.write_documents(COPIES, {self.where: document})
+            self._noted = document
         except StoreUnavailable as error:
             _log.warning("the authorities cannot be copied to the local store: %s", error)
 
