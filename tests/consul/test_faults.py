@@ -20,7 +20,7 @@ from fairlead.demo.traffic import Background
 from fairlead.processes import Children
 from mesh.model import DiscoveredServiceKey
 from tests.support.api_line import Line
-from tests.support.consul import ConsulAgent, start_agent
+from tests.support.consul import ConsulAgent, start_agent, version_of
 from tests.support.consul_cluster import Member
 from tests.support.consul_mesh import ConsulMesh, route
 from tests.support.programs import FAIRLEAD, start_backend
@@ -262,9 +262,9 @@ async def test_a_server_that_starts_again_finds_all_though_its_old_queries_are_s
     async with following() as numbers:
         assert not numbers()["failures"]
         await until(lambda: numbers()["polls"]["open"] == 45)
-    # The agent notices at the end of a query's wait that nobody hears its answer.
+    # An old agent notices at the end of a query's wait that nobody hears its answer, 1.15 at once.
     async with following() as numbers:
-        assert numbers()["failures"]
+        assert numbers()["failures"] or version_of(consul) > (1, 8)
         await until(lambda: numbers()["polls"]["open"] == 45)
 
 
