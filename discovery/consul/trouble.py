@@ -21,6 +21,8 @@ Code = Literal[
 Failure = ConsulError | UnreachableError | UnreadableError
 
 _TOO_MANY = 429
+_SERVERS_FAIL = 500
+_NO_SERVER = ("error while dialing", "error getting client", "failed to get conn")
 _FIXES: dict[Code, str] = {
     "Unreachable": "see that the agent runs and that its address and files are right; what was last seen stands",
     "Forbidden": "give a token with `service:read` and `node:read` on what is to be found; what was last seen stands",
@@ -63,6 +65,8 @@ def trouble(error: Failure) -> Trouble:
         return Trouble("NoLeader", text)
     if "no path to datacenter" in words or "remote dc" in words:
         return Trouble("NoPath", text)
+    if error.status >= _SERVERS_FAIL and any(part in words for part in _NO_SERVER):
+        return Trouble("NoLeader", text)  # the agent cannot connect to the server that it knows as the leader
     if "enterprise feature" in words:
         return Trouble("NotEnterprise", text)
     return Trouble("Failed", text)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from discovery.consul.http import Consul as HttpClient
+from discovery.consul.http import Target
+from discovery.consul.source import ConsulSource, Plan
 from fairlead.demo.traffic import Background
 from fairlead.processes import Children
+from mesh.model import DiscoveredServiceKey
 from tests.support.api_line import Line
-from tests.support.consul import ConsulAgent, start_agent
+from tests.support.consul import ConsulAgent, start_agent, version_of
 from tests.support.consul_cluster import Member
 from tests.support.consul_mesh import ConsulMesh, route
 from tests.support.programs import FAIRLEAD, start_backend
@@ -226,3 +231,45 @@ def test_agent_whose_servers_hang_costs_no_request_and_what_changed_meanwhile_ar
         mesh.wait(lambda: mesh.is_fresh("web") and not mesh.problems(), "all to be well", timeout=180)
     assert traffic.requests > 100
     assert not traffic.failures
+
+
+@pytest.mark.faults
+async def test_a_server_that_starts_again_finds_all_though_its_old_queries_are_still_counted(
+    children: Children, consul: Path
+) -> None:
+    limit = "limits { http_max_conns_per_client = 60 }"
+    agent = await aside(start_agent, children, consul, "consul", "-hcl", limit)
+    for number in range(44):
+        await aside(agent.register, f"s{number}", 9000 + number)
+
+    @contextlib.asynccontextmanager
+    async def following() -> AsyncIterator[Callable[[], Mapping[str, Mapping[str, float]]]]:
+        client = HttpClient(Target(url=agent.url))
+        source = ConsulSource(client, Plan(polls=50))
+        batches = source.batches()
+        try:
+            async with asyncio.timeout(200):
+                first = await anext(batches)
+            assert {change.key.name for change in first if isinstance(change.key, DiscoveredServiceKey)} == {
+                "consul",
+                *(f"s{number}" for number in range(44)),
+            }
+            yield source.numbers
+        finally:
+            await batches.aclose()
+            await client.close()
+
+    async with following() as numbers:
+        assert not numbers()["failures"]
+        await until(lambda: numbers()["polls"]["open"] == 45)
+    # An old agent notices at the end of a query's wait that nobody hears its answer, 1.15 at once.
+    async with following() as numbers:
+        assert numbers()["failures"] or version_of(consul) > (1, 8)
+        await until(lambda: numbers()["polls"]["open"] == 45)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = asyncio.get_running_loop().time() + 200
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)

@@ -21,7 +21,7 @@ from discovery.consul.reading import Reading
 from discovery.consul.watch_state import Ask
 from fairlead.demo.traffic import Background
 from fairlead.processes import Children
-from tests.support.consul import ConsulAgent, start_agent
+from tests.support.consul import ConsulAgent, start_agent, version_of
 from tests.support.consul_cluster import Member
 from tests.support.consul_mesh import ConsulMesh, route
 from tests.support.consul_recorded import Recorded, Recording, recording, written
@@ -65,10 +65,8 @@ INTENTIONS: tuple[dict[str, Any], ...] = (
 @pytest.fixture(scope="session")
 def newer(consul: Path) -> Path:
     """A Consul from 1.15 on; skips where there is none."""
-    said = subprocess.run([str(consul), "version"], capture_output=True, text=True, timeout=60, check=True).stdout
-    version = re.match(r"Consul v(\d+)\.(\d+)", said)
-    if version is None or (int(version[1]), int(version[2])) < (1, 15):
-        pytest.skip(f"needs Consul 1.15 or newer on PATH; this is {said.splitlines()[0]}")
+    if (version := version_of(consul)) < (1, 15):
+        pytest.skip(f"needs Consul 1.15 or newer on PATH, and this is {version[0]}.{version[1]}")
     return consul
 
 

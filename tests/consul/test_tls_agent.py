@@ -29,7 +29,7 @@ class Guarded:
         self.client, its = self.authority.server("client"), self.authority.server("agent")
         self.https = free_port()
         config: dict[str, Any] = {
-            "acl": {"enabled": True, "default_policy": "deny", "tokens": {"master": MANAGEMENT}},
+            "acl": {"enabled": True, "default_policy": "deny", "tokens": {"master": MANAGEMENT, "agent": MANAGEMENT}},
             "ca_file": str(self.authority.ca),
             "cert_file": str(its.cert),
             "key_file": str(its.key),

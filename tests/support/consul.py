@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -77,6 +78,14 @@ def _fetch() -> None:
             made.rename(_CACHE)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def version_of(binary: Path) -> tuple[int, int]:
+    """Its version, like (1, 8)."""
+    said = subprocess.run([str(binary), "version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    found = re.match(r"Consul v(\d+)\.(\d+)", said)
+    assert found is not None, said
+    return int(found[1]), int(found[2])
 
 
 @dataclass
