@@ -153,6 +153,11 @@ class Cluster:
         return self._lease.leading
 
     @property
+    def term(self) -> int:
+        """How often another replica has begun to lead there, as far as known."""
+        return self._lease.term
+
+    @property
     def holder(self) -> str:
         """Who does, as far as known."""
         return self._lease.holder
@@ -238,6 +243,10 @@ class Clusters:
     def leads(self, source: str) -> bool:
         """Whether this replica acts on the objects of a cluster, by its source's name."""
         return any(cluster.leading for cluster in self._clusters if cluster.source.name == source)
+
+    def term(self, source: str) -> int:
+        """How often another replica has begun to lead in a cluster, by its source's name; 0 where it is none."""
+        return max((cluster.term for cluster in self._clusters if cluster.source.name == source), default=0)
 
     def tell(self, source: str, about: Object, reason: str, message: str, *, warning: bool) -> None:
         """Tell of an object of a cluster, by its source's name, to those who look at it there; `reason` is a word."""

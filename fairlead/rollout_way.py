@@ -68,6 +68,7 @@ class RolloutWay:
             leads=self._leads,
             busy=busy,
             board=shared.board(COLLECTION) if shared is not None else None,
+            term=clusters.term,
             moved=self._moved,
         )
         self._engine = engine

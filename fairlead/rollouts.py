@@ -5,7 +5,7 @@ was. All else takes effect at once and is written when that can be done: a store
 bad version.
 
 Of several replicas one acts (`leads`). All of them see the others' states: in a store that they share (`follow`), or in
-the status of an object in Kubernetes (`observed`); of two states the one of the higher revision holds. One that begins
+the status of an object in Kubernetes (`observed`); of two states the later one holds. One that begins
 to act on what a shared store holds reads that first, for what it has heard may be late. What a replica knows from
 elsewhere it keeps for itself too, for a start at which neither can be asked.
 """
@@ -65,9 +65,9 @@ class Rollouts:
     """All Rollouts. `load` before the first build, `run` after it, `committed` at each commit.
 
     `board` has the states where other replicas use the same `store`; `save` keeps documents in this replica's own.
-    `leads` tells of a source whether this replica acts on its objects. `busy` says that the engine's indexes may not be
-    read now. `moved` hears of each state that this replica came to by acting, with the one before. `clock` is in
-    seconds since 1970.
+    `leads` tells of a source whether this replica acts on its objects, `term` a number that grows with each replica
+    that does. `busy` says that the engine's indexes may not be read now. `moved` hears of each state that this replica
+    came to by acting, with the one before. `clock` is in seconds since 1970.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Rollouts:
         leads: Callable[[str], bool],
         busy: Callable[[], bool],
         board: Board | None = None,
+        term: Callable[[str], int] = lambda _source: 0,
         moved: Callable[[ObjectKey, RolloutState | None, RolloutState], None] = lambda _key, _before, _after: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -92,6 +93,7 @@ class Rollouts:
         self._leads = leads
         self._busy = busy
         self._board = board
+        self._term = term
         self._moved = moved
         self._clock = clock
         self._acting: frozenset[str] = frozenset()
@@ -129,7 +131,7 @@ class Rollouts:
 
     def _take(self, key: ObjectKey, state: RolloutState) -> None:
         known = self._states.get(key)
-        if known is None or state.revision > known.revision:
+        if known is None or (state.term, state.revision) > (known.term, known.revision):
             self._put(key, state)
             self._save({_name(key): _document(key, state)})
 
@@ -226,8 +228,12 @@ class Rollouts:
                 continue  # changed while its sight was taken: the next round sees it as it is
             moved = advance(rollout, state, sight, now)
             if moved != state:
-                after[key] = moved
+                after[key] = self._signed(moved, state, source_of(look, key))
         await self._apply(after, unwritten=True)
+
+    def _signed(self, state: RolloutState, before: RolloutState | None, source: str) -> RolloutState:
+        """A state that this replica came to, in its term; a lease that was made anew does not take terms back."""
+        return msgspec.structs.replace(state, term=max(self._term(source), before.term if before is not None else 0))
 
     async def _apply(self, after: Mapping[ObjectKey, RolloutState], *, unwritten: bool = False) -> str:
         """Write states down and put them in force; why not, where that cannot be done.
@@ -287,6 +293,7 @@ class Rollouts:
             after = order(rollout, state, command, self._clock())
             if after == state:
                 return
+            after = self._signed(after, state, source)
             why = await self._apply({key: after})
             if why and after.phase != "RolledBack":
                 raise NotKeptError(f"It cannot be written down: {why}", fix="Try again when the store is back.")

@@ -319,7 +319,9 @@ class RolloutState(msgspec.Struct, frozen=True, rename="camel"):
     `moves` says what is being moved, so that another thing begins anew. `step` counts from 1, 0 before the first;
     `weight` is the canary's share in percent. `since` is when the step began and `checked` when its present check did,
     in seconds since 1970; `passed` are its checks that were passed, `failed` those failed in a row. `canary` and
-    `stable` count the requests of all checks. `revision` grows with each change: of two states the later one holds.
+    `stable` count the requests of all checks. `revision` grows with each change, and `term` with each change of the
+    replica that acts: of two states the later one holds, first by `term`. For a replica that died may have written down
+    for itself what no other ever saw, and the next one went another way from what it saw.
     """
 
     moves: str
@@ -336,6 +338,7 @@ class RolloutState(msgspec.Struct, frozen=True, rename="camel"):
     canary: Tally = Tally()
     stable: Tally = Tally()
     revision: int = 0
+    term: int = 0
 
 
 DECLARED: Input[DeclaredKey, Declared] = Input("declared")

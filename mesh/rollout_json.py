@@ -28,5 +28,9 @@ def rollout_from_json(wire: Any) -> RolloutState | None:
         state = msgspec.convert(wire | times, RolloutState)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    sound = state.step >= 0 and 0 <= state.weight <= 100 and min(state.passed, state.failed, state.revision) >= 0
+    sound = (
+        state.step >= 0
+        and 0 <= state.weight <= 100
+        and min(state.passed, state.failed, state.revision, state.term) >= 0
+    )
     return state if sound else None

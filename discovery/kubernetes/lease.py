@@ -53,6 +53,11 @@ class Election:
         """Who holds the lease as far as known; empty where nobody does."""
         return (self._seen.holder_identity or "") if self._seen is not None else ""
 
+    @property
+    def term(self) -> int:
+        """How often the lease has changed hands, as far as known."""
+        return (self._seen.lease_transitions or 0) if self._seen is not None else 0
+
     def leading(self, now: float) -> bool:
         """Whether this replica may act as leader."""
         return self.tenure.holds(now)
@@ -130,6 +135,11 @@ class Lease:
     def holder(self) -> str:
         """Who holds the lease as far as known; empty where nobody does."""
         return self._election.holder
+
+    @property
+    def term(self) -> int:
+        """How often it has changed hands, as far as known."""
+        return self._election.term
 
     async def run(self) -> None:
         """Try, hold, try again, without end; cancelled, let the lease go for the next."""

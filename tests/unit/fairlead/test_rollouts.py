@@ -102,6 +102,7 @@ class Replica:
         self.engine = Engine(TABLES)
         self.now = now
         self.leading = True
+        self.term = 0
         self.looking = Looking()
         self.writer: StatusWriter | None = None
         self.rollouts = Rollouts(
@@ -111,6 +112,7 @@ class Replica:
             submit=self._commit,
             save=self._keep,
             leads=lambda _: self.leading,
+            term=lambda _: self.term,
             busy=lambda: False,
             board=store if shared else None,
             moved=lambda key, before, after: self.acted.append((key, before, after)),
@@ -361,6 +363,46 @@ async def test_what_a_leader_wrote_into_the_status_of_an_object_is_how_far_it_is
     assert essence(two.state) == essence(state)
     two.leading, two.now = True, one.now
     assert (await two.run(10)).phase == "Promoted"
+
+
+async def test_what_a_dead_leader_wrote_for_itself_alone_does_not_win_over_what_the_next_one_did() -> None:
+    kept = Documents()
+    one, two = Replica(kept), Replica(Documents())
+    two.leading = False
+    await one.begin()
+    await two.begin()
+    seen = await one.run(3)
+    two.rollouts.observed(KEY, {"status": {"rollout": rollout_to_json(seen)}})
+    unseen = await one.run(4)
+    assert unseen.revision > seen.revision + 1
+    two.leading, two.term, two.now = True, 1, one.now
+    await two.rollouts.order(KEY, "pause")
+    assert (two.state.term, two.state.revision) == (1, seen.revision + 1)
+    again = Replica(kept, now=one.now)
+    again.leading = False
+    await again.begin()
+    assert again.state == unseen
+    again.rollouts.observed(KEY, {"status": {"rollout": rollout_to_json(two.state)}})
+    assert again.state == two.state, "the later leader's word holds"
+    again.leading, again.term = True, 0
+    await again.rollouts.order(KEY, "resume")
+    assert again.state.term == 1, "a lease that was made anew does not take terms back"
+    two.rollouts.observed(KEY, {"status": {"rollout": rollout_to_json(again.state)}})
+    assert two.state == again.state
+
+
+async def test_a_leader_that_dies_before_anybody_saw_its_last_step_goes_on_with_that_step() -> None:
+    kept = Documents()
+    one = Replica(kept)
+    one.term = 3
+    await one.begin()
+    seen = await one.run(3)
+    unseen = await one.run(4)
+    again = Replica(kept, now=one.now)
+    again.term = 4
+    await again.begin()
+    again.rollouts.observed(KEY, {"status": {"rollout": rollout_to_json(seen)}})
+    assert again.state == unseen
 
 
 class ApiServer:

@@ -50,6 +50,7 @@ def test_the_lease_of_a_dead_leader_is_taken_after_its_duration_by_the_clock_of_
     assert lease.attempt(two, 1_000.0 + LEASE_DURATION)
     assert lease.record is not None
     assert (lease.record.holder_identity, lease.record.lease_transitions) == ("two", 1)
+    assert (one.term, two.term) == (0, 1), "the one that died has not heard of it"
 
 
 def test_a_leader_that_cannot_renew_stops_before_another_may_begin() -> None:
