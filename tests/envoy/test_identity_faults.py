@@ -273,7 +273,7 @@ def test_an_intermediate_is_rotated_under_traffic_and_no_request_fails(
 def test_a_store_that_is_damaged_and_restored_from_a_backup_has_the_same_authority_and_fails_no_request(
     children: Children, backend: Server, tmp_path: Path
 ) -> None:
-    mesh = Agents(children, backend)
+    mesh = Agents(children, backend, life=90)  # 36 s are left for the mending after the latest renewal
     file, copy = children.folder / "fairlead.db", tmp_path / "copy.db"
     store = ("--store", f"sqlite:{file}")
     authority = mesh.serving.client.get("/api/v1/authority")["authorities"]
