@@ -23,6 +23,8 @@ def main(kubeconfig: str, node: str) -> int:
         print(kubeconfig)
         return 0
     why = why_no_node()
+    if node and "is not built" in why:
+        why = ""  # `up` builds it
     if not why and not node and not _asked("status"):
         why = "no KUBECONFIG, and the local node does not run"
     if not why and node:
