@@ -116,6 +116,7 @@ def seen(engine: Engine) -> Seen:
     }
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", POLICIES)
 def test_every_field_changes_what_envoy_gets(kind: str) -> None:
     silent = [path for path in sorted(leaves(kind)) if not any(_matters(*at, path) for at in uses(kind, path))]
