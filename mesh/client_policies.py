@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
-from mesh.kinds.clientpolicy import ClientPolicy, ClientSettings
+from mesh.kinds.clientpolicy import DEFAULT_MAX_VERSION, ClientPolicy, ClientSettings
 from mesh.kinds.listenerset import ListenerSet
 from mesh.listener_sets import gateway_of
 from mesh.listeners import GatewayListener
@@ -24,7 +24,14 @@ from mesh.tables import Look, Reader, derived, each
 
 Part = TypeVar("Part", str, int)
 
-PORT_FIELDS = ("proxyProtocol", "tcpKeepalive", "connections.bufferLimit")
+PORT_FIELDS = (
+    "proxyProtocol",
+    "tcpKeepalive",
+    "connections.bufferLimit",
+    "http3.maxConcurrentStreams",
+    "http3.initialStreamWindowSize",
+    "http3.initialConnectionWindowSize",
+)
 """The paths of what the listeners of a port share."""
 
 NOTHING = ClientSettings()
@@ -152,8 +159,8 @@ def why_no_http3(gateway: Gateway, listener: GatewayListener, rules: ClientRules
         return f"it speaks {listener.protocol}, and HTTP/3 is for HTTPS"
     if listener.clients is not None:
         return "it asks clients for certificates, which Envoy cannot do over QUIC"
-    if settings.tls is not None and settings.tls.max_version == "1.2":
-        return "its TLS ends at 1.2, and QUIC begins with 1.3"
+    if settings.tls is not None and (settings.tls.max_version or DEFAULT_MAX_VERSION) < "1.3":
+        return f"its TLS ends at {settings.tls.max_version}, and QUIC begins with 1.3"
     if any(other.programmed and other.place == (listener.port, True) for other in gateway.listeners):
         return f"another listener has port {listener.port} of UDP"
     return ""

@@ -13,7 +13,7 @@ from mesh.client_policies import PORT_FIELDS, http3_without_effect, on_port, sha
 from mesh.conditions import Condition
 from mesh.envoy_patches import patch_conditions, target_refs
 from mesh.gateways import GATEWAYS, GatewayKey
-from mesh.kinds.clientpolicy import ClientPolicy
+from mesh.kinds.clientpolicy import BROKEN_VERSIONS, ClientPolicy
 from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.meta import Object
 from mesh.kinds.policy import PolicyTargetReference
@@ -89,8 +89,15 @@ def client_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...
     asks = any(http3 is not None and http3.enabled for http3 in given)
     idle = [said for at, section in sections if asks for said in http3_without_effect(look, at, section)]
     idle += _shared_with_others(look, key, refs)
+    idle += _old_tls(policy)
     lost = sorted({loss for ref in refs for loss in _client_losses(look, key, ref)})
     return _conditions(look, key, policy, refs, _missing_place, " ".join(idle), lost)
+
+
+def _old_tls(policy: ClientPolicy) -> Iterator[str]:
+    for path, one in (("spec", policy.spec), ("spec.overrides", policy.spec.overrides)):
+        if one is not None and one.tls is not None and one.tls.min_version in BROKEN_VERSIONS:
+            yield f"{path}.tls.minVersion allows TLS {one.tls.min_version}, which is broken (RFC 8996)."
 
 
 def _shared_with_others(look: Look, key: ObjectKey, refs: Iterable[PolicyTargetReference]) -> Iterator[str]:

@@ -36,6 +36,7 @@ from mesh.validations.service import check_service, check_servicesubset
 from mesh.validations.streamroutes import check_streamroute
 from mesh.validations.structure import MAX_DEPTH, TooDeepError, closest, described, explain, tidy
 from mesh.validations.telemetrypolicy import check_telemetrypolicy
+from mesh.validations.texts import check_texts
 from mesh.validations.trafficpolicy import check_trafficpolicy
 
 DEFAULT_NAMESPACE = "default"
@@ -67,6 +68,18 @@ _CHECKS: Mapping[str, Callable[[Any, Report], None]] = MappingProxyType(
 )
 ADDED_ON_READS: Final = frozenset({"status", "origin", "warnings", "changes"})
 """What the API says of an object beside what was written, so that what it gave can be sent back as it is."""
+_WITH_TEXTS = frozenset(
+    {
+        "ClientPolicy",
+        "EnvoyPatch",
+        "PeerAuthentication",
+        "RequestAuthentication",
+        "Rollout",
+        "RoutePolicy",
+        "TelemetryPolicy",
+        "TrafficPolicy",
+    }
+)
 # Their names become labels of DNS names: a namespace of `<service>.<namespace>`, a Service of the same.
 _DNS_LABELS = frozenset({"Service", "Namespace"})
 _TOO_DEEP = Problem("TooDeep", "error", "", f"it is nested deeper than {MAX_DEPTH} levels", "write it flatter")
@@ -110,6 +123,8 @@ def validate_object(made: Object) -> Checked:
     check = _CHECKS.get(kind.name)
     if check is not None:
         check(made, report)
+    if kind.name in _WITH_TEXTS:
+        check_texts(made.spec, "spec", report)  # type: ignore[attr-defined]  # these kinds have one
     problems = tuple(report.problems)
     if any(problem.level == "error" for problem in problems):
         return Checked(None, problems)

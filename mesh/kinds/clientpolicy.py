@@ -20,7 +20,9 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 WindowSize = Annotated[int, Meta(ge=65_535, le=2**31 - 1)]
 QuicWindowSize = Annotated[int, Meta(ge=1, le=2**24)]
 AddressRange = Annotated[str, Meta(min_length=1, max_length=43)]
-TLSVersion = Literal["1.2", "1.3"]
+TLSVersion = Literal["1.0", "1.1", "1.2", "1.3"]
+BROKEN_VERSIONS = ("1.0", "1.1")
+DEFAULT_MIN_VERSION, DEFAULT_MAX_VERSION = "1.2", "1.3"
 Cipher = Literal[
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
@@ -37,6 +39,15 @@ Cipher = Literal[
     "AES128-SHA",
     "AES256-SHA",
 ]
+OLD_CIPHERS: tuple[Cipher, ...] = (
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "AES128-SHA",
+    "AES256-SHA",
+)
+"""Those that TLS before 1.2 knows; none of them is among Envoy's own."""
 Curve = Literal["X25519", "P-256", "P-384", "P-521", "X25519MLKEM768"]
 
 
@@ -62,7 +73,10 @@ class ClientProxyProtocol(Atomic, frozen=True, kw_only=True):
 
 
 class ClientTLS(Spec, frozen=True, kw_only=True):
-    """TLS with clients, where it ends here. `ciphers` are those of TLS 1.2; those of 1.3 cannot be chosen."""
+    """TLS with clients, where it ends here. `ciphers` are those of TLS 1.2; those of 1.3 cannot be chosen.
+
+    Versions 1.0 and 1.1 are spoken only where `min_version` names one. They are broken (RFC 8996).
+    """
 
     min_version: TLSVersion | None = None
     max_version: TLSVersion | None = None

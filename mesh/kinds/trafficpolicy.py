@@ -216,7 +216,8 @@ class TCPHealthCheck(Atomic, frozen=True, kw_only=True):
 class HealthCheck(Spec, frozen=True, kw_only=True):
     """Every proxy asks every endpoint; exactly one of `http`, `grpc` and `tcp`.
 
-    An endpoint that discovery removes goes at once, whatever its checks say.
+    An endpoint that discovery removes goes at once, whatever its checks say. `alt_port` is the port at which all checks
+    of a policy ask, if not the endpoint's own.
     """
 
     http: HTTPHealthCheck | None = None
@@ -306,7 +307,10 @@ class UpstreamHTTP(Spec, frozen=True, kw_only=True):
 
 
 class UpstreamConnection(Spec, frozen=True, kw_only=True):
-    """`buffer_limit`: bytes that are read ahead at most, in each direction."""
+    """`buffer_limit`: bytes that are read ahead at most, in each direction.
+
+    `close_on_unhealthy`: TCP connections to an endpoint end when it becomes unhealthy; requests under way never do.
+    """
 
     buffer_limit: Bytes | None = None
     close_on_unhealthy: bool | None = None

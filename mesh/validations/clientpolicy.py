@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 from mesh.kinds.clientpolicy import (
+    BROKEN_VERSIONS,
+    DEFAULT_MAX_VERSION,
+    DEFAULT_MIN_VERSION,
+    OLD_CIPHERS,
     ClientAddress,
     ClientHTTP2,
     ClientHTTP3,
@@ -85,9 +89,16 @@ def _bad_range(cidr: str, path: str, report: Report) -> None:
 
 
 def _check_tls(tls: ClientTLS, path: str, report: Report) -> None:
-    if tls.min_version == "1.3" and tls.max_version == "1.2":
-        message = "the highest version is below the lowest"
+    lowest, highest = tls.min_version or DEFAULT_MIN_VERSION, tls.max_version or DEFAULT_MAX_VERSION
+    if lowest > highest:
+        message = f"the highest version is below the lowest, which is {lowest}"
         report.error("InvalidCombination", f"{path}.maxVersion", message, "make it at least `minVersion`")
+    if lowest in BROKEN_VERSIONS:
+        message = f"TLS {lowest} is broken (RFC 8996): who is on the way may read or change what is sent"
+        report.warning("OldTLS", f"{path}.minVersion", message, 'write "1.2" as soon as no client needs less')
+        if tls.ciphers and not any(cipher in OLD_CIPHERS for cipher in tls.ciphers):
+            message = f"TLS {lowest} knows none of them"
+            report.error("InvalidCombination", f"{path}.ciphers", message, f"add one of {', '.join(OLD_CIPHERS)}")
     if tls.ciphers and tls.min_version == "1.3":
         message = "they are those of TLS 1.2, which is off; those of 1.3 cannot be chosen"
         report.error("NotAllowed", f"{path}.ciphers", message, 'remove them, or write `minVersion: "1.2"`')
@@ -110,7 +121,7 @@ def _check_http2(http2: ClientHTTP2, path: str, report: Report) -> None:
 
 
 def _check_http3(http3: ClientHTTP3, tls: ClientTLS | None, path: str, report: Report) -> None:
-    if http3.enabled and tls is not None and tls.max_version == "1.2":
+    if http3.enabled and tls is not None and (tls.max_version or DEFAULT_MAX_VERSION) < "1.3":
         message = "HTTP/3 needs TLS 1.3, which `tls.maxVersion` rules out"
         report.error("InvalidCombination", f"{path}.enabled", message, "remove one of the two")
     check_whole_seconds(http3.advertised_for, f"{path}.advertisedFor", report)

@@ -9,7 +9,6 @@ from typing import Final
 from mesh.jwks import UnusableKeys, read_key_set, uri_problem
 from mesh.kinds.requestauthentication import JWTRule, RequestAuthentication, RequestAuthenticationSettings
 from mesh.problems import Report, shown
-from mesh.validations.headers import check_control_characters
 from mesh.validations.policy import Targets, check_both, check_targets
 
 TARGETS: Targets = MappingProxyType(
@@ -65,10 +64,6 @@ def _check_forwarded(settings: RequestAuthenticationSettings, path: str, report:
 
 
 def _check_rule(rule: JWTRule, path: str, report: Report) -> None:
-    texts = [(rule.issuer, "issuer"), *((one, f"audiences[{at}]") for at, one in enumerate(rule.audiences))]
-    texts += [(one.prefix, f"fromHeaders[{at}].prefix") for at, one in enumerate(rule.from_headers)]
-    for text, field in texts:
-        check_control_characters(text, f"{path}.{field}", report)
     if (rule.jwks is None) == (rule.jwks_uri is None):
         message = "the keys of an issuer are either written or fetched"
         fix = "write one of `jwks` and `jwksUri`, as `jwksUri: https://issuer.example.com/jwks.json`"
@@ -109,7 +104,6 @@ def _check_keys(written: str, path: str, report: Report) -> None:
 
 
 def _check_uri(uri: str, path: str, report: Report) -> None:
-    check_control_characters(uri, path, report)
     problem = uri_problem(uri)
     if problem:
         report.error("InvalidFormat", path, problem, "write it as in `https://issuer.example.com/jwks.json`")

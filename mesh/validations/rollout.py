@@ -8,7 +8,6 @@ from mesh.kinds.duration import milliseconds
 from mesh.kinds.references import GATEWAY_API, BackendObjectReference
 from mesh.kinds.rollout import CohortMatch, PrometheusQuery, Rollout, RolloutAnalysis, RolloutSpec
 from mesh.problems import Report
-from mesh.validations.headers import check_control_characters
 from mesh.validations.regexes import check_regex
 
 _SECOND = 1_000
@@ -55,10 +54,8 @@ def _check_cohort(match: CohortMatch, path: str, report: Report) -> None:
     if (match.header is None) == (match.cookie is None):
         message = "a cohort is known by a header or by a cookie"
         report.error("InvalidCombination", path, message, "write one of `header` and `cookie`")
-    if match.header is not None:
-        check_control_characters(match.header.value, f"{path}.header.value", report)
-        if match.header.type == "RegularExpression":
-            check_regex(match.header.value, f"{path}.header.value", report)
+    if match.header is not None and match.header.type == "RegularExpression":
+        check_regex(match.header.value, f"{path}.header.value", report)
     if match.cookie is not None:
         value = match.cookie.value
         if not value.isascii() or not value.isprintable() or not _COOKIE_ENDS.isdisjoint(value):
@@ -89,11 +86,6 @@ def _check_query(query: PrometheusQuery, path: str, report: Report) -> None:
     if query.min is not None and query.max is not None and query.min > query.max:
         message = f"no value is at least {query.min:g} and at most {query.max:g}"
         report.error("InvalidCombination", f"{path}.min", message, "write less than `max`")
-    try:
-        query.query.encode()
-    except UnicodeEncodeError:
-        message = "it has characters that UTF-8 cannot carry"
-        report.error("InvalidFormat", f"{path}.query", message, "remove them")
 
 
 def _check_duration(text: str, path: str, report: Report, *, least: int) -> None:

@@ -21,9 +21,9 @@ from mesh.kinds.routepolicy import (
     stanzas,
 )
 from mesh.problems import Report
+from mesh.validations.durations import check_not_endless
 from mesh.validations.extensions import check_extensions
 from mesh.validations.formats import check_format
-from mesh.validations.headers import check_control_characters
 from mesh.validations.policy import Targets, check_both, check_targets
 from mesh.validations.regexes import check_regex
 
@@ -63,12 +63,9 @@ def _refuse_hosts_from_headers(policy: RoutePolicy, report: Report) -> None:
 def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
     if settings.fault_injection is not None:
         _check_fault(settings.fault_injection, f"{path}.faultInjection", report)
-    if settings.direct_response is not None:
-        _check_text(settings.direct_response.body, f"{path}.directResponse.body", report)
-        check_control_characters(settings.direct_response.content_type, f"{path}.directResponse.contentType", report)
-        if settings.redirect is not None:
-            message = "a request is either answered or sent elsewhere"
-            report.error("InvalidCombination", f"{path}.redirect", message, "remove it or `directResponse`")
+    if settings.direct_response is not None and settings.redirect is not None:
+        message = "a request is either answered or sent elsewhere"
+        report.error("InvalidCombination", f"{path}.redirect", message, "remove it or `directResponse`")
     if settings.redirect is not None:
         _check_rewrite(settings.redirect, f"{path}.redirect", report)
     if settings.rewrite is not None and settings.rewrite.path is not None:
@@ -102,14 +99,11 @@ def _check_fault(fault: FaultInjection, path: str, report: Report) -> None:
     if delay is None and abort is None:
         message = "it neither delays nor aborts, unless another policy says so"
         report.warning("NoEffect", path, message, "add `delay` or `abort`")
-    for number, header in enumerate(fault.headers or ()):
-        check_control_characters(header.value or "", f"{path}.headers[{number}].value", report)
 
 
 def _check_rewrite(rewrite: RegexRewrite, path: str, report: Report) -> None:
     before = len(report.problems)
     check_regex(rewrite.pattern, f"{path}.pattern", report)
-    check_control_characters(rewrite.substitution, f"{path}.substitution", report)
     if len(report.problems) > before:
         return
     groups = _groups(rewrite.pattern)
@@ -129,20 +123,11 @@ def _groups(pattern: str) -> int:
 def _check_overrides(settings: RouteSettings, path: str, report: Report) -> None:
     seen: dict[str, int] = {}
     for number, override in enumerate(settings.response_overrides or ()):
-        _check_text(override.body, f"{path}[{number}].body", report)
-        check_control_characters(override.content_type, f"{path}[{number}].contentType", report)
         for at, status in enumerate(override.statuses):
             if status in seen:
                 message = f"{status} is overridden by [{seen[status]}] already, and the first counts"
                 report.error("Duplicate", f"{path}[{number}].statuses[{at}]", message, "remove one")
             seen.setdefault(status, number)
-
-
-def _check_text(text: str, path: str, report: Report) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        report.error("InvalidFormat", path, "it has characters that UTF-8 cannot carry", "remove them")
 
 
 def _check_headers(headers: HeaderTransformation, path: str, report: Report) -> None:
@@ -156,7 +141,6 @@ def _check_part(part: PolicyHeaders, path: str, report: Report) -> None:
         for number, header in enumerate(given):
             at = f"{path}.{name}[{number}]"
             _refuse_framing(header.name, f"{at}.name", report)
-            check_control_characters(header.value, f"{at}.value", report)
             check_format(header.value, f"{at}.value", report)
     for number, removed in enumerate(part.remove):
         _refuse_framing(removed, f"{path}.remove[{number}]", report)
@@ -190,7 +174,6 @@ def _check_affinity(affinity: SessionAffinity, path: str, report: Report) -> Non
         message = "a session is known either by a cookie or by a header"
         report.error("InvalidCombination", path, message, "write one of `cookie` and `header`")
     if affinity.cookie is not None:
-        check_control_characters(affinity.cookie.name, f"{path}.cookie.name", report)
-        check_control_characters(affinity.cookie.path, f"{path}.cookie.path", report)
+        check_not_endless(affinity.cookie.ttl, f"{path}.cookie.ttl", report)
         if not affinity.cookie.path.startswith("/"):
             report.error("InvalidFormat", f"{path}.cookie.path", "a path begins with '/'", "write it as in `/`")

@@ -34,6 +34,7 @@ TARGETS: Targets = MappingProxyType(
     }
 )
 _HASHING = ("RingHash", "Maglev")
+_FORESEEING = ("RoundRobin", "Random")
 _WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
 
 
@@ -51,12 +52,12 @@ def _check_settings(settings: TrafficSettings, path: str, report: Report) -> Non
         _check_circuit_breaker(settings.circuit_breaker, f"{path}.circuitBreaker", report)
     if settings.outlier_detection is not None:
         _check_outlier_detection(settings.outlier_detection, f"{path}.outlierDetection", report)
-    for number, check in enumerate(settings.health_checks or ()):
-        _check_health_check(check, f"{path}.healthChecks[{number}]", report)
+    _check_health_checks(settings.health_checks or (), f"{path}.healthChecks", report)
     if settings.timeouts is not None:
         _check_timeouts(settings.timeouts, f"{path}.timeouts", report)
     if settings.retry is not None:
         _check_retry(settings.retry, settings.timeouts, f"{path}.retry", report)
+    _check_preconnect(settings, f"{path}.preconnect.predictivePercent", report)
     keepalive = settings.tcp_keepalive
     if keepalive is not None:
         for name in ("time", "interval"):
@@ -70,6 +71,18 @@ def _check_settings(settings: TrafficSettings, path: str, report: Report) -> Non
             report.warning("MissingField", f"{path}.http.http2.keepaliveInterval", message, "add `keepaliveInterval`")
     if settings.dns is not None:
         check_positive(settings.dns.refresh_rate, f"{path}.dns.refreshRate", report)
+
+
+def _check_preconnect(settings: TrafficSettings, path: str, report: Report) -> None:
+    if settings.preconnect is None or settings.preconnect.predictive_percent is None:
+        return
+    kind = settings.load_balancer.type if settings.load_balancer is not None else None
+    fix = f"write `loadBalancer: {{type: {_FORESEEING[0]}}}`, or `perEndpointPercent` instead"
+    if kind is None:
+        message = "LeastRequest, which is the default, does not know the next endpoint: nothing is opened ahead"
+        report.warning("NoEffect", path, message, fix)
+    elif kind not in _FORESEEING:
+        report.error("NotAllowed", path, f"{kind} does not know the next endpoint: nothing is opened ahead", fix)
 
 
 # -- load balancing ---------------------------------------------------------------------------------------------------
@@ -130,6 +143,8 @@ def _check_hash_on(item: HashOn, path: str, report: Report) -> None:
     if len([value for value in given if value is not None]) != 1:
         message = "it must have exactly one of header, cookie, queryParameter and sourceIp"
         report.error("InvalidCombination", path, message, "write one item for each thing to hash by")
+    if item.cookie is not None:
+        check_not_endless(item.cookie.ttl, f"{path}.cookie.ttl", report)
 
 
 def _check_locality(locality: LocalityPolicy, path: str, report: Report) -> None:
@@ -167,6 +182,7 @@ def _check_circuit_breaker(breaker: CircuitBreaker, path: str, report: Report) -
 def _check_outlier_detection(outlier: OutlierDetection, path: str, report: Report) -> None:
     for name in ("interval", "base_ejection_time", "max_ejection_time"):
         check_positive(getattr(outlier, name), f"{path}.{camel(name)}", report)
+    check_not_endless(outlier.max_ejection_time_jitter, f"{path}.maxEjectionTimeJitter", report)
     base, longest = outlier.base_ejection_time, outlier.max_ejection_time
     if base is not None and longest is not None and milliseconds(base) > milliseconds(longest):
         message = "the first ejection is longer than the longest"
@@ -177,12 +193,22 @@ def _check_outlier_detection(outlier: OutlierDetection, path: str, report: Repor
         report.warning("MissingField", f"{path}.consecutiveLocalOriginFailure", message, fix)
 
 
+def _check_health_checks(checks: Sequence[HealthCheck], path: str, report: Report) -> None:
+    for number, check in enumerate(checks):
+        _check_health_check(check, f"{path}[{number}]", report)
+        if check.alt_port != checks[0].alt_port:
+            message = "Envoy asks an endpoint at one port, whatever the check"
+            fix = "write the same `altPort` in all checks, or in none"
+            report.error("InvalidCombination", f"{path}[{number}].altPort", message, fix)
+
+
 def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
     if len([kind for kind in (check.http, check.grpc, check.tcp) if kind is not None]) != 1:
         message = "a health check has exactly one of http, grpc and tcp"
         report.error("InvalidCombination", path, message, "write one; for another add a second health check")
     for name in ("interval", "timeout", "unhealthy_interval", "no_traffic_interval"):
         check_positive(getattr(check, name), f"{path}.{camel(name)}", report)
+    check_not_endless(check.initial_jitter, f"{path}.initialJitter", report)
     if check.http is not None:
         if not check.http.path.startswith("/"):
             report.error("InvalidFormat", f"{path}.http.path", "a path begins with '/'", "write it as in `/healthz`")
@@ -211,6 +237,7 @@ def _check_timeouts(timeouts: TrafficTimeouts, path: str, report: Report) -> Non
 def _check_retry(retry: TrafficRetry, timeouts: TrafficTimeouts | None, path: str, report: Report) -> None:
     if retry.backoff is not None:
         check_positive(retry.backoff.base, f"{path}.backoff.base", report)
+        check_not_endless(retry.backoff.max, f"{path}.backoff.max", report)
         longest = retry.backoff.max
         if longest is not None and milliseconds(longest) < milliseconds(retry.backoff.base):
             report.error("OutOfRange", f"{path}.backoff.max", "it is shorter than `base`", "make it at least `base`")

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import threading
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,8 @@ def who(port: int, **headers: str) -> str:
     return address
 
 
+@pytest.mark.shows("ClientPolicy.clientAddress", "trustedHops", "trustedCidrs", "header")
+@pytest.mark.shows("ClientPolicy.targetRefs", "group", "kind", "name", "sectionName")
 def test_the_clients_address_is_taken_from_those_who_are_trusted(tmp_path: Path, backend: Server) -> None:
     edge = Edge(
         backend.server_port,
@@ -159,6 +162,7 @@ def test_no_way_of_finding_the_address_lets_strangers_steer_the_proxy(tmp_path: 
             assert get(port, f"/fail/503/{name}", x_envoy_retry_on="5xx")[0] == 503, name
 
 
+@pytest.mark.shows("ClientPolicy.proxyProtocol", "optional")
 def test_connections_begin_with_the_proxy_protocol(tmp_path: Path, backend: Server) -> None:
     edge = Edge(backend.server_port, demanded={"proxyProtocol": {}}, optional={"proxyProtocol": {"optional": True}})
     target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "route"}
@@ -183,8 +187,10 @@ def shaken(port: int, **limits: Any) -> tuple[str, str, str] | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(limits.get("alpn", ["h2", "http/1.1"]))
-    if "highest" in limits:
-        context.maximum_version = limits["highest"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of versions before 1.2, which are what is tried
+        context.minimum_version = limits.get("lowest", context.minimum_version)
+        context.maximum_version = limits.get("highest", context.maximum_version)
     if "ciphers" in limits:
         context.set_ciphers(limits["ciphers"])
     if "curve" in limits:
@@ -197,6 +203,7 @@ def shaken(port: int, **limits: Any) -> tuple[str, str, str] | None:
         return None
 
 
+@pytest.mark.shows("ClientPolicy.tls", "minVersion", "maxVersion", "ciphers", "curves", "alpn")
 def test_tls_is_spoken_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
     edge = Edge(
         backend.server_port,
@@ -221,6 +228,29 @@ def test_tls_is_spoken_as_the_policy_says(tmp_path: Path, backend: Server) -> No
         assert shaken(port("curved"), curve="secp384r1")[2] == "http/1.1"  # type: ignore[index]
 
 
+def test_tls_before_1_2_is_spoken_only_where_a_policy_names_it(tmp_path: Path, backend: Server) -> None:
+    edge = Edge(
+        backend.server_port,
+        "HTTPS",
+        tls=Authority(tmp_path),
+        plain={},
+        oldest={"tls": {"minVersion": "1.0"}},
+        old={"tls": {"minVersion": "1.1", "maxVersion": "1.1", "ciphers": ["ECDHE-ECDSA-AES256-SHA"]}},
+    )
+
+    def agreed(name: str, version: ssl.TLSVersion) -> str:
+        found = shaken(edge.ports[name], lowest=version, highest=version, ciphers="ALL:@SECLEVEL=0")
+        return found[0] if found is not None else ""
+
+    one, two, three, four = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+    with serving(edge.text, tmp_path):
+        assert [agreed("plain", version) for version in (one, two, three)] == ["", "", "TLSv1.2"]
+        found = [agreed("oldest", version) for version in (one, two, three, four)]
+        assert found == ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
+        assert [agreed("old", version) for version in (one, two, three)] == ["", "TLSv1.1", ""]
+
+
+@pytest.mark.shows("ClientPolicy.timeouts", "tlsHandshake")
 def test_a_handshake_that_takes_too_long_ends_with_the_connection(tmp_path: Path, backend: Server) -> None:
     edge = Edge(backend.server_port, "HTTPS", tls=Authority(tmp_path), hasty={"timeouts": {"tlsHandshake": "300ms"}})
     with serving(edge.text, tmp_path):
@@ -232,6 +262,7 @@ def test_a_handshake_that_takes_too_long_ends_with_the_connection(tmp_path: Path
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.shows("ClientPolicy.headers", "maxRequestKib", "maxCount", "underscores")
 def test_headers_beyond_the_limits_are_refused_and_underscores_as_the_policy_says(
     tmp_path: Path, backend: Server
 ) -> None:
@@ -260,6 +291,7 @@ def test_headers_beyond_the_limits_are_refused_and_underscores_as_the_policy_say
         assert seen == [True, False]
 
 
+@pytest.mark.shows("ClientPolicy.path", "normalize", "mergeSlashes", "escapedSlashes")
 def test_paths_are_made_plain_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
     edge = Edge(
         backend.server_port,
@@ -281,6 +313,8 @@ def test_paths_are_made_plain_as_the_policy_says(tmp_path: Path, backend: Server
         assert {name: path_of(name, "/a%2Fb") for name in wanted} == wanted
 
 
+@pytest.mark.shows("ClientPolicy.http1", "absoluteUrl", "http10.defaultHost", "preserveHeaderCase", "enableTrailers")
+@pytest.mark.shows("TrafficPolicy.http.http1", "preserveHeaderCase", "enableTrailers")
 def test_http1_is_spoken_as_the_policy_says(tmp_path: Path) -> None:
     with RawBackend(TRAILERS) as server:
         edge = Edge(
@@ -321,6 +355,14 @@ def frames(connection: socket.socket, *, until: int) -> Iterator[tuple[int, int,
             return
 
 
+@pytest.mark.shows(
+    "ClientPolicy.http2",
+    "maxConcurrentStreams",
+    "initialStreamWindowSize",
+    "initialConnectionWindowSize",
+    "keepaliveInterval",
+    "keepaliveTimeout",
+)
 def test_http2_is_spoken_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
     http2 = {
         "maxConcurrentStreams": 7,
@@ -351,6 +393,7 @@ def test_http2_is_spoken_as_the_policy_says(tmp_path: Path, backend: Server) -> 
 # -- time and limits --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.shows("ClientPolicy.timeouts", "requestHeaders", "request", "stream", "streamIdle", "idle", "connection")
 def test_what_takes_too_long_ends(tmp_path: Path, backend: Server) -> None:
     edge = Edge(
         backend.server_port,
@@ -384,6 +427,7 @@ def test_a_tcp_connection_on_which_nothing_moves_ends(tmp_path: Path, backend: S
         assert raw(edge.ports["idle"], b"") == b""
 
 
+@pytest.mark.shows("ClientPolicy.connections", "limit", "maxRequests")
 def test_connections_and_their_requests_are_limited(tmp_path: Path, backend: Server) -> None:
     edge = Edge(backend.server_port, one={"connections": {"limit": 1}}, twice={"connections": {"maxRequests": 2}})
     request = f"GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode()
@@ -404,6 +448,7 @@ def test_connections_and_their_requests_are_limited(tmp_path: Path, backend: Ser
         assert answer.count(b"connection: close") == 1
 
 
+@pytest.mark.shows("ClientPolicy.connections", "bufferLimit")
 def test_no_more_than_the_buffer_limit_is_read_ahead(tmp_path: Path) -> None:
     body = 40 * MEBIBYTE
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % body + b"x" * body
@@ -432,6 +477,7 @@ def test_no_more_than_the_buffer_limit_is_read_ahead(tmp_path: Path) -> None:
                 assert server.answered == 1
 
 
+@pytest.mark.shows("ClientPolicy.tcpKeepalive", "time")
 def test_the_kernel_asks_silent_clients_whether_they_are_there(tmp_path: Path, backend: Server) -> None:
     keepalive = {"probes": 3, "time": "50s", "interval": "5s"}
     edge = Edge(backend.server_port, plain={}, asking={"tcpKeepalive": keepalive})
@@ -456,6 +502,11 @@ TRAILERS = (
 
 class RawBackend:
     """A backend that answers every request with the same bytes; `seen` is what came, as it came."""
+
+    @property
+    def connections(self) -> int:
+        """How many there have been."""
+        return len(self._open)
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer

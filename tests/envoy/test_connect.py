@@ -74,6 +74,7 @@ def exactly(connection: socket.socket, count: int) -> bytes:
     return heard
 
 
+@pytest.mark.shows("RoutePolicy", "connect")
 @pytest.mark.parametrize(("how", "header"), [("Terminate", False), ("Forward", True)])
 def test_a_tunnel_carries_bytes_to_the_backend_or_goes_on_to_a_proxy(
     tmp_path: Path, echo: int, how: str, header: bool
@@ -146,6 +147,7 @@ def test_a_tunnel_over_http2_ends_at_the_gateway(tmp_path: Path, echo: int) -> N
         assert tunnel.until(6) == b"\x00bytes"
 
 
+@pytest.mark.shows("ClientPolicy.http2", "extendedConnect")
 def test_a_websocket_over_http2_reaches_a_backend_of_http1(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("chat", backend.server_port)

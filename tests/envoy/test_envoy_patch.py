@@ -71,6 +71,8 @@ def patched(port: int) -> bool:
     return headers.get("x-patched") == "yes"
 
 
+@pytest.mark.shows("EnvoyPatch.targetRefs", "group", "kind", "name", "sectionName")
+@pytest.mark.shows("EnvoyPatch.patch", "op", "path", "from", "value")
 def test_patches_change_routes_clusters_and_listeners_and_are_taken_back(children: Children) -> None:
     port = free_port()
     serving = start_serve(children, "--envoy-patches")
@@ -85,7 +87,18 @@ def test_patches_change_routes_clusters_and_listeners_and_are_taken_back(childre
     put_patch(serving, "wrong", ROUTE, {"op": "remove", "path": "/nowhere"})
     children.wait_until(lambda: "there is no `nowhere`" in told(serving, "wrong"), what="the failure")
     assert patched(port)
-    put_patch(serving, "limit", SERVICE, add("/circuit_breakers/thresholds/0/max_requests", 0))
+    copy = {
+        "op": "copy",
+        "from": "/response_headers_to_add/0/header/key",
+        "path": "/response_headers_to_add/0/header/value",
+    }
+    put_patch(serving, "header", ROUTE, add("/response_headers_to_add", [HEADER]), copy)
+    children.wait_until(lambda: get(port, "/", HOST)[1].get("x-patched") == "x-patched", what="the copied value")
+    limit = add("/circuit_breakers/thresholds/0/max_requests", 0)
+    put_patch(serving, "limit", {**SERVICE, "sectionName": "81"}, limit)
+    children.wait_until(lambda: told(serving, "limit", "Accepted").startswith("TargetNotFound"), what="another port")
+    assert ask(port, HOST).status == 200
+    put_patch(serving, "limit", {**SERVICE, "sectionName": "80"}, limit)
     children.wait_until(lambda: ask(port, HOST).status == 503, what="the closed circuit")
     serving.client.request("DELETE", "/api/v1/namespaces/default/envoypatches/limit")
     children.wait_until(lambda: ask(port, HOST).status == 200, what="the open circuit")

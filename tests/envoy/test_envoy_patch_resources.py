@@ -91,6 +91,7 @@ def test_a_listener_for_udp_is_patched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("transport", [[], ["--sotw"]], ids=["delta", "sotw"])
+@pytest.mark.shows("EnvoyPatch", "resource", "resourceName")
 def test_a_virtual_host_is_patched_and_a_refused_patch_leaves_others_in_force(
     children: Children, transport: list[str]
 ) -> None:

@@ -42,6 +42,7 @@ def with_code(text: str) -> dict[str, Any]:
     return static_bootstrap(translated(engine, EDGE), admin_port=0)
 
 
+@pytest.mark.shows("RoutePolicy.extensions.lua", "inline", "configMap.name", "configMap.key")
 def test_scripts_of_a_route_run_in_order_for_that_route_alone(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("scripted", "plain"))
@@ -85,6 +86,9 @@ def test_without_the_setting_a_scripted_route_answers_500_and_others_serve(tmp_p
     assert len(backend.seen) == 1
 
 
+@pytest.mark.shows(
+    "RoutePolicy.extensions.extProc", "backend.name", "backend.port", "responseHeaders", "messageTimeout"
+)
 def test_a_processor_changes_requests_and_answers_and_refuses(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     with processor() as beside:
@@ -108,6 +112,7 @@ def test_a_processor_changes_requests_and_answers_and_refuses(tmp_path: Path, ba
             beside.released.set()
 
 
+@pytest.mark.shows("RoutePolicy.extensions.wasm", "configMap.name", "configMap.key", "file", "failOpen")
 def test_a_module_runs_from_a_config_map_or_a_file_and_a_crash_lets_nothing_pass_unless_it_may(
     tmp_path: Path, backend: Server
 ) -> None:
@@ -185,6 +190,7 @@ def test_a_wildcards_host_has_its_scripts_and_modules_and_goes_without_grpc_web(
                 assert backend.seen[-1]["headers"]["content-type"] == f"application/{arrives}"
 
 
+@pytest.mark.shows("RoutePolicy.extensions.extProc", "failOpen")
 def test_where_a_processor_is_away_requests_fail_unless_they_may_pass(tmp_path: Path, backend: Server) -> None:
     port, nobody = free_port(), free_port()
     text = gateway(port) + service("echo", backend.server_port) + service("beside", nobody)
@@ -237,6 +243,7 @@ def test_a_script_can_lead_to_another_route_whose_filters_are_awake(tmp_path: Pa
             assert "mine" in get(port, "/", host, rule="led")[1]["set-cookie"]
 
 
+@pytest.mark.shows("RoutePolicy.extensions.dynamicModule", "name", "filter", "config")
 def test_a_dynamic_module_runs_for_its_route_however_its_host_is_found(
     tmp_path: Path, backend: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,15 @@ from tests.support.static_envoy import free_port
 pytestmark = pytest.mark.envoy
 
 
+@pytest.mark.shows(
+    "RoutePolicy.grpcJSON",
+    "descriptor.inline",
+    "descriptor.configMap.name",
+    "descriptor.configMap.key",
+    "services",
+    "autoMapping",
+    "preserveFieldNames",
+)
 def test_json_requests_reach_a_grpc_backend_and_its_answers_come_back_as_json(tmp_path: Path) -> None:
     port = free_port()
     with cart_server() as backend:

@@ -60,6 +60,7 @@ def speaks(port: int, host: str) -> bool:
         return False
 
 
+@pytest.mark.shows("ClientPolicy.http3", "enabled", "advertisedPort", "advertisedFor")
 def test_a_client_comes_by_quic_where_the_policy_says_so(tmp_path: Path, backend: Server) -> None:
     port, quiet = free_port(), "b.example.com"
     pair = Authority(tmp_path).server("cert")
@@ -77,6 +78,24 @@ def test_a_client_comes_by_quic_where_the_policy_says_so(tmp_path: Path, backend
         assert get3(port, "a.example.com", "/a/../b%2Fc").status == 307  # as careful with paths as over TCP
         assert not speaks(port, quiet)
     assert [request["headers"]["x-forwarded-proto"] for request in backend.seen] == ["https"] * 3
+
+
+@pytest.mark.shows(
+    "ClientPolicy.http3", "maxConcurrentStreams", "initialStreamWindowSize", "initialConnectionWindowSize"
+)
+def test_http3_is_spoken_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    pair = Authority(tmp_path).server("cert")
+    text = secret("cert", crt=pair.cert.read_text(), key=pair.key.read_text()) + "\n---\n"
+    text += document("Gateway", "edge", gateway(port, "a.example.com")) + service("echo", backend.server_port)
+    text += route("\n  - backendRefs: [{name: echo, port: 80}]")
+    limits = {"maxConcurrentStreams": 7, "initialStreamWindowSize": 70_000, "initialConnectionWindowSize": 200_000}
+    with serving(text + policy("h3", http3={"enabled": True, **limits}), tmp_path):
+        answer = get3(port, "a.example.com")
+        assert answer.status == 200
+        connection, stream, streams = answer.limits
+        assert (connection, stream) == (200_000, 70_000)
+        assert 7 <= streams <= 8  # one more for each that has ended
 
 
 @pytest.mark.parametrize("transport", [[], ["--sotw"]], ids=["delta", "sotw"])

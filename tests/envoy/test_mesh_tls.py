@@ -24,6 +24,7 @@ from fairlead.processes import Children, free_port
 from mesh.model import Upstream
 from mesh.spiffe import TrustDomain, workload
 from sds.builtin import in_memory
+from tests.support.fields import note
 from tests.support.programs import ask, start_serve
 from tests.support.routing import Server, backend_server
 from tests.support.sds_server import Issued, sds_server
@@ -66,8 +67,15 @@ class Mesh:
 
     def set_mode(self, mode: str) -> None:
         """Set it for the namespace."""
-        new = self.folder / "mode.new"
-        new.write_text(json.dumps(document("PeerAuthentication", "modes", {"mtls": {"mode": mode}})) + "\n")
+        self.set_policies(modes={"mtls": {"mode": mode}})
+
+    def set_policies(self, **specs: dict[str, Any]) -> None:
+        """All that there are, by name."""
+        new, documents = self.folder / "mode.new", []
+        for name, spec in specs.items():
+            documents.append(document("PeerAuthentication", name, spec))
+            note(documents[-1])
+        new.write_text("\n---\n".join(map(json.dumps, documents)) + "\n")
         new.replace(self.folder / "mode.yaml")
 
     def _services(self) -> str:
@@ -84,6 +92,7 @@ class Mesh:
                             "ports": {"p": self.ingress[name]},
                             "meshTls": True,
                             "serviceAccount": name,
+                            "labels": {"app": name, "tier": "back"},
                         }
                     ],
                 },
@@ -281,6 +290,7 @@ def expected(mode: str) -> dict[str, bool]:
     }
 
 
+@pytest.mark.shows("PeerAuthentication.mtls", "mode")
 @pytest.mark.parametrize("mode", MODES)
 def test_who_gets_through_in_each_mode(mesh: Mesh, mode: str) -> None:
     mesh.set_mode(mode)
@@ -289,6 +299,27 @@ def test_who_gets_through_in_each_mode(mesh: Mesh, mode: str) -> None:
         assert time.monotonic() < deadline, {
             name: works for name, works in found.items() if works != expected(mode)[name]
         }
+
+
+@pytest.mark.shows("PeerAuthentication.selector", "matchLabels")
+@pytest.mark.shows("PeerAuthentication.selector.matchExpressions", "key", "operator", "values")
+@pytest.mark.shows("PeerAuthentication.portLevelMtls", "mode")
+def test_workloads_and_their_ports_have_modes_of_their_own(mesh: Mesh) -> None:
+    def plain() -> tuple[bool, bool, bool]:
+        web, echo = http_by(mesh.ingress["web"], "web"), grpc_by(mesh.ingress["echo"])
+        return web, echo, tcp_plain(mesh.ingress["tcp"], server_first=False)
+
+    strict, chosen = {"mtls": {"mode": "STRICT"}}, {"matchLabels": {"app": "web"}}
+    expressions = [{"key": "app", "operator": "In", "values": ["echo", "other"]}, {"key": "tier", "operator": "Exists"}]
+    ports = {str(mesh.ingress["echo"]): {"mode": "PERMISSIVE"}}
+    mesh.set_policies(
+        modes=strict,
+        web={"selector": chosen, "mtls": {"mode": "PERMISSIVE"}},
+        echo={**strict, "selector": {"matchExpressions": expressions}, "portLevelMtls": ports},
+    )
+    mesh.children.wait_until(lambda: plain() == (True, True, False), what="two of them in plaintext", timeout=60)
+    mesh.set_policies(modes=strict, web={"selector": {"matchLabels": {"app": "nobody"}}, "mtls": {"mode": "DISABLE"}})
+    mesh.children.wait_until(lambda: plain() == (False, False, False), what="nobody in plaintext", timeout=60)
 
 
 def sees(mesh: Mesh, port: int, host: str, forged: str = "") -> str:

@@ -119,6 +119,73 @@ def test_random_telemetry_policies_make_listeners_and_routes_that_envoy_takes(se
     _accepted(text, policies, tmp_path, clusters=None)
 
 
+JWKS = '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
+GATEWAY_API = "gateway.networking.k8s.io"
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=[pytest.mark.faults, pytest.mark.timeout(300)]) for seed in range(1, 12))]
+)
+def test_random_policies_of_all_kinds_together_make_what_envoy_takes(seed: int, tmp_path: Path) -> None:
+    """Each Service, route and listener has policies of its own, under those of its Gateway and its namespace.
+
+    With all the seeds these are 2,000 objects.
+    """
+    count = 40
+    formats = ("%DURATION%", "plain", "%REQ(x-a?:PATH)% %%")
+    common = {"overrides": lambda _: None}
+    makers = {
+        "TrafficPolicy": Maker("TrafficPolicy", seed, {"path": lambda _: "/healthz"}),
+        "RoutePolicy": Maker(
+            "RoutePolicy",
+            seed,
+            {
+                "pattern": lambda luck: luck.choice(("^/a", "[a-z]{1,5}")),
+                "descriptor": lambda _: {"inline": cart_base64()},
+                "services": lambda _: [CART],
+                "extensions": lambda luck: luck.choice(EXTENSIONS),
+                "hostFromHeader": lambda _: None,
+            },
+        ),
+        "ClientPolicy": Maker("ClientPolicy", seed, {"trustedCidrs": lambda _: ["10.0.0.0/8"]}),
+        "TelemetryPolicy": Maker(
+            "TelemetryPolicy",
+            seed,
+            {
+                "backend": lambda _: {"name": "collector", "port": 80},
+                "path": lambda _: "/dev/null",
+                "text": lambda luck: luck.choice(formats),
+                "json": lambda luck: {"a": luck.choice(formats)},
+                "metrics": lambda _: None,
+            },
+        ),
+        "RequestAuthentication": Maker(
+            "RequestAuthentication", seed, {**common, "jwks": lambda _: JWKS, "jwksUri": lambda _: None}
+        ),
+    }
+    listeners = [{"name": f"l{number}", "port": 10_000 + number, "protocol": "HTTP"} for number in range(8)]
+    text = document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
+    text += service("collector", 4317)
+    places: list[tuple[str, dict[str, Any]]] = []
+    for kind in makers:
+        places.append((kind, {"kind": "Namespace", "name": "default"}))
+        if kind != "TrafficPolicy":
+            places.append((kind, {"group": GATEWAY_API, "kind": "Gateway", "name": "edge"}))
+    for listener in listeners:
+        at = {"group": GATEWAY_API, "kind": "Gateway", "name": "edge", "sectionName": listener["name"]}
+        places += [(kind, at) for kind in ("ClientPolicy", "TelemetryPolicy", "RoutePolicy", "RequestAuthentication")]
+    for number in range(count):
+        name = f"s{number}"
+        text += service(name, 8080, 8081, protocol=("HTTP", "HTTP2", "GRPC")[number % 3])
+        text += route(f"\n  - backendRefs: [{{name: {name}, port: 80}}]", hosts=f"[{name}.example.com]", name=name)
+        at = {"group": GATEWAY_API, "kind": "HTTPRoute", "name": name}
+        places += [(kind, at) for kind in ("RoutePolicy", "RequestAuthentication")]
+        places.append(("TrafficPolicy", {"kind": "Service", "name": name}))
+    policies = [makers[kind].object(f"p{at}", targetRefs=[target]) for at, (kind, target) in enumerate(places)]
+    assert len(policies) > 150
+    _accepted(text, policies, tmp_path, clusters=None)
+
+
 def _accepted(text: str, policies: list[Object], directory: Path, *, clusters: int | None) -> None:
     engine = Engine(TABLES)
     changes = [declared(each) for each in [*objects(text.rstrip().removesuffix("---")), *policies]]

@@ -70,6 +70,8 @@ def seen(port: int, path: str = "/", **headers: str) -> dict[str, str]:
     return arrived
 
 
+@pytest.mark.shows("RequestAuthentication.jwtRules", "issuer", "jwks")
+@pytest.mark.shows("RequestAuthentication.targetRefs", "group", "kind", "name")
 def test_a_bad_token_is_refused_and_a_missing_one_let_through(tmp_path: Path, backend: Server) -> None:
     with edge(tmp_path, backend, policy(EDGE, jwtRules=[rule()])) as port:
         assert status(port) == 200
@@ -92,6 +94,7 @@ def test_a_bad_token_is_refused_and_a_missing_one_let_through(tmp_path: Path, ba
     assert len(backend.seen) == 3
 
 
+@pytest.mark.shows("RequestAuthentication", "required")
 def test_where_a_token_is_required_a_request_without_one_is_refused(tmp_path: Path, backend: Server) -> None:
     with edge(tmp_path, backend, policy(EDGE, jwtRules=[rule(), rule(OTHER)], required=True)) as port:
         assert [status(port), status(port, token=STRANGER.token()), status(port, token="x.y.z")] == [401] * 3
@@ -109,6 +112,7 @@ def test_of_several_issuers_each_is_judged_by_its_own_keys(tmp_path: Path, backe
         assert status(port) == 200
 
 
+@pytest.mark.shows("RequestAuthentication.jwtRules", "audiences")
 def test_a_token_must_be_for_one_of_the_audiences(tmp_path: Path, backend: Server) -> None:
     with edge(tmp_path, backend, policy(EDGE, jwtRules=[rule(audiences=["shop", "till"])])) as port:
         assert [status(port, token=ISSUER.token(aud=aud)) for aud in ("shop", ["x", "till"])] == [200, 200]
@@ -116,6 +120,9 @@ def test_a_token_must_be_for_one_of_the_audiences(tmp_path: Path, backend: Serve
         assert [status(port, token=ISSUER.token(aud=aud)) for aud in ("x", [], None)] == [403, 403, 403]
 
 
+@pytest.mark.shows(
+    "RequestAuthentication.jwtRules", "fromHeaders.name", "fromHeaders.prefix", "fromParams", "fromCookies"
+)
 def test_tokens_are_found_where_the_rule_says_and_nowhere_else(tmp_path: Path, backend: Server) -> None:
     places = {
         "fromHeaders": [{"name": "X-Token", "prefix": "Token "}],
@@ -134,6 +141,7 @@ def test_tokens_are_found_where_the_rule_says_and_nowhere_else(tmp_path: Path, b
         assert status(port, f"/?access_token={good}") == 401
 
 
+@pytest.mark.shows("RequestAuthentication.jwtRules", "forwardOriginalToken")
 def test_a_token_goes_no_further_unless_the_rule_says_so(tmp_path: Path, backend: Server) -> None:
     token = ISSUER.token()
     with edge(tmp_path / "a", backend, policy(EDGE, jwtRules=[rule()])) as port:
@@ -142,6 +150,12 @@ def test_a_token_goes_no_further_unless_the_rule_says_so(tmp_path: Path, backend
         assert seen(port, authorization=f"Bearer {token}")["authorization"] == f"Bearer {token}"
 
 
+@pytest.mark.shows(
+    "RequestAuthentication.jwtRules",
+    "outputPayloadToHeader",
+    "outputClaimToHeaders.header",
+    "outputClaimToHeaders.claim",
+)
 def test_claims_and_payload_reach_the_backend_in_headers(tmp_path: Path, backend: Server) -> None:
     outputs = {
         "outputPayloadToHeader": "X-Payload",
@@ -177,6 +191,7 @@ def test_cve_2020_8843_headers_with_claims_from_outside_are_stripped_on_every_ro
         assert "x-role" not in got
 
 
+@pytest.mark.shows("RequestAuthentication.targetRefs", "sectionName")
 def test_a_narrower_policy_decides_for_its_part_and_inherits_the_rest(tmp_path: Path, backend: Server) -> None:
     with edge(
         tmp_path,
@@ -190,6 +205,7 @@ def test_a_narrower_policy_decides_for_its_part_and_inherits_the_rest(tmp_path: 
         assert [status(port, path, STRANGER.token()) for path in ("/api", "/public", "/")] == [401, 200, 401]
 
 
+@pytest.mark.shows("RequestAuthentication", "overrides")
 def test_overrides_of_a_gateway_are_not_undone_by_a_route(tmp_path: Path, backend: Server) -> None:
     strict = {"jwtRules": [rule()], "required": True}
     loose = policy(ROUTE, "loose", jwtRules=[], required=False)

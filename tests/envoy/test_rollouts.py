@@ -152,6 +152,10 @@ def gets_everything(children: Children, taker: Server, *, not_: Server) -> None:
     children.wait_until(so, what=f"{taker.name} to get everything")
 
 
+@pytest.mark.shows("Rollout.steps", "weight")
+@pytest.mark.shows("Rollout.targetRef", "kind", "name")
+@pytest.mark.shows("Rollout.stable", "name")
+@pytest.mark.shows("Rollout.canary", "name")
 def test_a_good_version_is_promoted_by_the_counts_of_its_requests(
     children: Children, stable: Server, canary: Server
 ) -> None:
@@ -169,6 +173,7 @@ def test_a_good_version_is_promoted_by_the_counts_of_its_requests(
     assert ended["stable"]["succeeded"] > 0
 
 
+@pytest.mark.shows("Rollout.analysis", "successRate", "failures", "minRequests")
 def test_a_bad_version_is_taken_back_before_many_saw_it_and_says_by_which_counts(
     children: Children, stable: Server, canary: Server
 ) -> None:
@@ -189,6 +194,7 @@ def test_a_bad_version_is_taken_back_before_many_saw_it_and_says_by_which_counts
     assert visitors.statuses[500] < 0.5 * visitors.statuses[200]
 
 
+@pytest.mark.shows("Rollout.analysis", "deadline")
 def test_without_requests_it_stays_where_it_is_and_is_taken_back_at_its_deadline(
     children: Children, stable: Server, canary: Server
 ) -> None:
@@ -202,14 +208,27 @@ def test_without_requests_it_stays_where_it_is_and_is_taken_back_at_its_deadline
     assert ended["reason"] == "DeadlineExceeded"
 
 
+@pytest.mark.shows("Rollout.cohort", "header.type", "header.name", "header.value", "cookie.name", "cookie.value")
+@pytest.mark.shows("Rollout.targetRef", "group", "sectionName")
+@pytest.mark.shows("Rollout.stable", "group", "kind", "namespace", "port")
+@pytest.mark.shows("Rollout.canary", "group", "kind", "namespace", "port")
+@pytest.mark.shows("Rollout.steps", "approval")
 def test_a_cohort_reaches_the_canary_while_nobody_else_does(
     children: Children, stable: Server, canary: Server, closed_at_end: ExitStack
 ) -> None:
     serving = start_serve(children, *FAST)
     port = begin(serving, stable, canary)
     gateway_up(children, serving, port)
-    cohort = [{"header": {"name": "x-canary", "value": "yes"}}, {"cookie": {"name": "beta", "value": "on"}}]
-    roll_out(serving, {"weight": 0, "pause": "1s", "approval": True}, cohort=cohort)
+    cohort = [
+        {"header": {"name": "x-canary", "value": "yes"}},
+        {"header": {"type": "RegularExpression", "name": "x-team", "value": "(red|blue)-.*"}},
+        {"cookie": {"name": "beta", "value": "on"}},
+    ]
+    whole = {"group": "", "kind": "Service", "namespace": "default", "port": 80}
+    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "shop", "sectionName": "0"}
+    step = {"weight": 0, "pause": "1s", "approval": True}
+    both = {"stable": {**whole, "name": "shop"}, "canary": {**whole, "name": "shop-v2"}}
+    roll_out(serving, step, cohort=cohort, targetRef=target, **both)
     visitor = closed_at_end.enter_context(closing(Visitor(port)))
 
     def who(**headers: str) -> str:
@@ -220,6 +239,7 @@ def test_a_cohort_reaches_the_canary_while_nobody_else_does(
 
     children.wait_until(lambda: who(x_canary="yes") == "canary", what="the cohort to reach the canary")
     assert who(cookie="a=b; beta=on; c=d") == who(cookie="beta=on") == "canary"
+    assert [who(x_team="blue-1"), who(x_team="green-1")] == ["canary", "stable"]
     others = [who(), who(x_canary="no"), who(cookie="beta=off"), who(cookie="alphabeta=on"), who(cookie="beta=on1")]
     assert others == ["stable"] * 5
     # The more of them are asked for: Envoy does not report what a cluster did in the interval in which it came.
@@ -260,6 +280,8 @@ def test_a_server_that_ends_in_the_middle_goes_on_and_no_request_notices(
     assert set(visitors.statuses) == {200}
 
 
+@pytest.mark.shows("Rollout.analysis.latency", "max")
+@pytest.mark.shows("Rollout", "version")
 def test_a_slow_version_is_taken_back_by_what_envoy_measures(
     children: Children, stable: Server, canary: Server
 ) -> None:

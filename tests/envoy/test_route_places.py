@@ -25,6 +25,7 @@ def said(name: str, value: str, **part: str) -> str:
     return document("RoutePolicy", name, {"targetRefs": [{**TARGET, **part}], "headers": headers})
 
 
+@pytest.mark.shows("RoutePolicy.headers.response", "set.name", "set.value")
 def test_all_routes_of_a_gateway_do_what_its_policy_says_and_those_of_a_listener_what_that_says(
     tmp_path: Path, backend: Server
 ) -> None:

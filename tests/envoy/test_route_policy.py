@@ -51,6 +51,7 @@ def raw(
         connection.close()
 
 
+@pytest.mark.shows("RoutePolicy.faultInjection", "delay.fixed", "delay.percent", "abort.httpStatus", "abort.percent")
 def test_a_share_of_the_requests_is_delayed_and_no_other(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("slow", "plain"))
@@ -73,6 +74,7 @@ def test_a_share_of_the_requests_is_delayed_and_no_other(tmp_path: Path, backend
     assert abs(aborted - 300) < 5 * sigma
 
 
+@pytest.mark.shows("RoutePolicy.faultInjection", "abort.grpcStatus", "abort.fromHeader", "headers.name")
 def test_faults_can_be_asked_for_by_header(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("tested", "asked"))
@@ -85,6 +87,9 @@ def test_faults_can_be_asked_for_by_header(tmp_path: Path, backend: Server) -> N
         assert get(port, "/", rule="asked", x_envoy_fault_abort_request="418")[0] == 418
 
 
+@pytest.mark.shows("RoutePolicy.directResponse", "status", "body", "contentType")
+@pytest.mark.shows("RoutePolicy.redirect", "pattern", "substitution", "statusCode")
+@pytest.mark.shows("RoutePolicy.targetRefs", "group", "kind", "name", "sectionName")
 def test_the_proxy_answers_by_itself_or_sends_elsewhere(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("answered", "sent", "plain"))
@@ -99,6 +104,7 @@ def test_the_proxy_answers_by_itself_or_sends_elsewhere(tmp_path: Path, backend:
     assert len(backend.seen) == 1
 
 
+@pytest.mark.shows("RoutePolicy.rewrite", "path.pattern", "path.substitution", "hostFromHeader")
 def test_paths_are_rewritten_by_expression_and_hosts_by_a_header(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("rewritten"))
@@ -110,6 +116,7 @@ def test_paths_are_rewritten_by_expression_and_hosts_by_a_header(tmp_path: Path,
         assert (echoed["path"], echoed["headers"]["host"]) == ("/a", "a.example.com")
 
 
+@pytest.mark.shows("RoutePolicy.responseOverrides", "statuses", "status", "body", "contentType")
 def test_answers_are_replaced_by_their_status(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("overridden"))
@@ -125,10 +132,15 @@ def test_answers_are_replaced_by_their_status(tmp_path: Path, backend: Server) -
         assert b"overridden" in raw(port, "/", rule="overridden")[2]
 
 
+@pytest.mark.shows("RoutePolicy.compression", "algorithms")
 def test_answers_are_compressed_as_the_client_likes_it(tmp_path: Path, backend: Server) -> None:
     port = free_port()
-    text = gateway(port) + service("echo", backend.server_port) + route(rules("small", "plain"))
+    text = gateway(port) + service("echo", backend.server_port) + route(rules("small", "new", "plain"))
+    text += policy("new", compression={"algorithms": ["zstd"]})
     with serving(text + policy("small", compression={"algorithms": ["gzip", "brotli", "zstd"]}), tmp_path):
+        browsers = {"accept_encoding": "gzip, deflate, br, zstd"}
+        assert raw(port, LONG, rule="new", **browsers)[1]["content-encoding"] == "zstd"
+        assert "content-encoding" not in raw(port, LONG, rule="new", accept_encoding="gzip, br")[1]
         for accepted, encoding in (("gzip", "gzip"), ("br", "br"), ("zstd", "zstd"), ("br;q=0.5, gzip;q=1", "gzip")):
             _, headers, body = raw(port, LONG, rule="small", accept_encoding=accepted)
             assert headers["content-encoding"] == encoding
@@ -138,6 +150,7 @@ def test_answers_are_compressed_as_the_client_likes_it(tmp_path: Path, backend: 
         assert "content-encoding" not in raw(port, LONG, rule="plain", accept_encoding="gzip")[1]
 
 
+@pytest.mark.shows("RoutePolicy.requestBuffer", "maxBytes")
 def test_a_request_that_is_too_large_never_reaches_the_backend(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("buffered"))
@@ -147,6 +160,8 @@ def test_a_request_that_is_too_large_never_reaches_the_backend(tmp_path: Path, b
         assert raw(port, "/", "POST", b"x" * 10, rule="buffered")[0] == 200
 
 
+@pytest.mark.shows("RoutePolicy.headers.request", "set.name", "set.value", "remove")
+@pytest.mark.shows("RoutePolicy.headers.response", "add.name", "add.value", "remove")
 def test_headers_are_changed_and_commands_in_them_filled_in(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("changed"))
@@ -162,6 +177,7 @@ def test_headers_are_changed_and_commands_in_them_filled_in(tmp_path: Path, back
     assert "x-envoy-upstream-service-time" not in answered
 
 
+@pytest.mark.shows("RoutePolicy.sessionAffinity", "cookie.name", "header")
 def test_a_session_stays_at_its_endpoint(tmp_path: Path) -> None:
     port = free_port()
     with backend_server("one") as one, backend_server("two") as two:
@@ -179,6 +195,7 @@ def test_a_session_stays_at_its_endpoint(tmp_path: Path) -> None:
             assert {get(port, "/", rule="header", x_session=session)[2]["who"] for _ in range(20)} == {first["who"]}
 
 
+@pytest.mark.shows("RoutePolicy", "webSocket")
 def test_a_route_can_refuse_websockets(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("plain", "refused"))

@@ -34,6 +34,10 @@ def to(port: int = 80) -> dict[str, Any]:
     return {"backend": {"name": "collector", "port": port}}
 
 
+@pytest.mark.shows(
+    "TelemetryPolicy.accessLogs", "file.path", "text", "json", "only.minStatus", "only.percent", "only.minDurationMs"
+)
+@pytest.mark.shows("TelemetryPolicy.targetRefs", "group", "kind", "name")
 def test_access_logs_are_written_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
     port, files = free_port(), [tmp_path / f"{name}.log" for name in ("all", "bad", "none", "slow", "own")]
     logs = [
@@ -56,6 +60,8 @@ def test_access_logs_are_written_as_the_policy_says(tmp_path: Path, backend: Ser
     assert json.loads(lines[4][0])["route"] == name
 
 
+@pytest.mark.shows("TelemetryPolicy.accessLogs.grpc", "backend.name", "backend.port", "requestHeaders")
+@pytest.mark.shows("TelemetryPolicy.accessLogs.otlp.backend", "name", "port")
 def test_access_logs_go_to_envoys_own_service_and_to_opentelemetry(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     with Collector() as collector:
@@ -82,6 +88,17 @@ def test_a_collector_that_is_not_there_stops_nobody(tmp_path: Path, backend: Ser
         wait_until(lambda: file.read_text() == "HTTP/1.1\n")
 
 
+@pytest.mark.shows(
+    "TelemetryPolicy.tracing",
+    "provider.otlp.backend.name",
+    "provider.otlp.backend.port",
+    "sampling",
+    "tags.name",
+    "tags.value",
+    "tags.requestHeader",
+    "tags.absent",
+)
+@pytest.mark.shows("TelemetryPolicy.targetRefs", "sectionName")
 def test_a_share_of_the_requests_is_traced_and_routes_have_shares_of_their_own(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     rules = "".join(
@@ -115,6 +132,14 @@ def test_a_share_of_the_requests_is_traced_and_routes_have_shares_of_their_own(t
 
 
 @pytest.mark.parametrize(("kind", "path"), [("zipkin", "/spans"), ("datadog", "/v0.4/traces")])
+@pytest.mark.shows(
+    "TelemetryPolicy.tracing.provider",
+    "zipkin.backend.name",
+    "zipkin.backend.port",
+    "zipkin.path",
+    "datadog.backend.name",
+    "datadog.backend.port",
+)
 def test_spans_go_to_zipkin_and_datadog(tmp_path: Path, backend: Server, kind: str, path: str) -> None:
     port = free_port()
     with backend_server("collector") as collector:
@@ -128,6 +153,7 @@ def test_spans_go_to_zipkin_and_datadog(tmp_path: Path, backend: Server, kind: s
         assert all(header in request["headers"] for request in backend.seen)
 
 
+@pytest.mark.shows("TelemetryPolicy.requestId", "generate", "preserve", "inResponse")
 def test_request_ids_are_kept_made_and_told_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(RULE)
@@ -145,6 +171,7 @@ def test_request_ids_are_kept_made_and_told_as_the_policy_says(tmp_path: Path, b
         assert "x-request-id" not in get(port, "/")[2]["headers"]
 
 
+@pytest.mark.shows("TelemetryPolicy.metrics", "tags", "maxSeries")
 def test_requests_are_counted_by_tags_of_ones_own_and_by_no_more_than_allowed(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(RULE)

@@ -138,6 +138,7 @@ def test_a_policy_comes_changes_and_goes_and_no_listener_changes_and_no_request_
     kept.close()
 
 
+@pytest.mark.shows("RequestAuthentication.jwtRules", "jwksUri")
 def test_keys_are_fetched_and_followed_and_no_request_with_a_good_token_fails(
     children: Children, backend: Server, authority: Authority, issuers: KeyServer
 ) -> None:

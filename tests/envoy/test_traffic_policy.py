@@ -56,6 +56,7 @@ def who(port: int, path: str = "/", **headers: str) -> str:
     return str(echoed["who"]) if status == 200 else str(status)
 
 
+@pytest.mark.shows("TrafficPolicy.retry", "attempts", "conditions")
 def test_a_policy_retries_for_every_route_but_a_routes_own_retry_wins(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     rules = """
@@ -72,6 +73,7 @@ def test_a_policy_retries_for_every_route_but_a_routes_own_retry_wins(tmp_path: 
         assert get(port, "/fail/502")[0] == 200
 
 
+@pytest.mark.shows("TrafficPolicy.timeouts", "request")
 def test_the_whole_request_has_the_policys_time_unless_the_route_gives_it_another(
     tmp_path: Path, backend: Server
 ) -> None:
@@ -91,6 +93,7 @@ def test_the_whole_request_has_the_policys_time_unless_the_route_gives_it_anothe
         assert patient.result()[0] == 200
 
 
+@pytest.mark.shows("TrafficPolicy.timeouts", "stream")
 def test_a_stream_ends_after_its_time_whatever_moves_on_it(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(TO_ECHO)
@@ -99,6 +102,8 @@ def test_a_stream_ends_after_its_time_whatever_moves_on_it(tmp_path: Path, backe
         assert get(port, "/")[0] == 200
 
 
+@pytest.mark.shows("TrafficPolicy.circuitBreaker", "maxRequests")
+@pytest.mark.shows("TrafficPolicy.targetRefs", "group", "kind", "name")
 def test_a_circuit_opens_at_its_limit_and_closes_again(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(TO_ECHO)
@@ -113,6 +118,8 @@ def test_a_circuit_opens_at_its_limit_and_closes_again(tmp_path: Path, backend: 
     assert [request["path"] for request in backend.seen] == ["/slow", "/"]
 
 
+@pytest.mark.shows("TrafficPolicy.loadBalancer", "type")
+@pytest.mark.shows("TrafficPolicy.loadBalancer.consistentHash.hashOn", "header", "cookie.name")
 def test_hashing_keeps_a_user_at_an_endpoint_and_moves_few_when_one_goes(tmp_path: Path) -> None:
     names = [f"b{number}" for number in range(5)]
     users = [f"user-{number}" for number in range(200)]
@@ -134,6 +141,7 @@ def test_hashing_keeps_a_user_at_an_endpoint_and_moves_few_when_one_goes(tmp_pat
         assert 0 < moved <= len(users) * 2 / len(names)
 
 
+@pytest.mark.shows("TrafficPolicy.loadBalancer.consistentHash.hashOn", "queryParameter")
 def test_a_query_parameter_chooses_the_endpoint_too(tmp_path: Path) -> None:
     port = free_port()
     with backends("a", "b", "c") as servers:
@@ -145,6 +153,7 @@ def test_a_query_parameter_chooses_the_endpoint_too(tmp_path: Path) -> None:
     assert len(set.union(*homes.values())) == 3
 
 
+@pytest.mark.shows("TrafficPolicy.loadBalancer.locality.weights", "zone", "weight")
 def test_localities_share_by_the_policys_weights_whatever_stands_in_them(tmp_path: Path) -> None:
     port = free_port()
     with backends("a", "b1", "b2", "c") as servers:
@@ -165,6 +174,7 @@ def test_localities_share_by_the_policys_weights_whatever_stands_in_them(tmp_pat
     assert counts["b2"] > 0
 
 
+@pytest.mark.shows("TrafficPolicy.loadBalancer.locality.failover", "zone")
 def test_the_next_place_takes_over_when_the_first_is_unhealthy_and_gives_back(tmp_path: Path) -> None:
     port = free_port()
     checks = [{"tcp": {}, "interval": "100ms", "timeout": "100ms", "unhealthyThreshold": 1, "healthyThreshold": 1}]
@@ -197,6 +207,7 @@ def _again(address: Any) -> Server:
     return server
 
 
+@pytest.mark.shows("TrafficPolicy.outlierDetection", "consecutive5xx", "interval", "baseEjectionTime")
 def test_an_endpoint_that_fails_is_ejected_and_returns(tmp_path: Path) -> None:
     port = free_port()
     with backends("good", "bad") as (good, bad):
@@ -218,6 +229,7 @@ def test_an_endpoint_that_fails_is_ejected_and_returns(tmp_path: Path) -> None:
             wait_until(lambda: {who(port) for _ in range(4)} == {"good", "bad"})
 
 
+@pytest.mark.shows("TrafficPolicy.loadBalancer", "subsetFallback")
 def test_a_subset_without_endpoints_falls_back_to_the_others_only_if_told(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     subset = document("ServiceSubset", "canary", {"service": "echo", "labels": {"version": "v2"}})
@@ -232,6 +244,7 @@ def test_a_subset_without_endpoints_falls_back_to_the_others_only_if_told(tmp_pa
         assert who(port) == "echo"
 
 
+@pytest.mark.shows("TrafficPolicy", "proxyProtocol")
 def test_a_connection_begins_with_the_proxy_protocol(tmp_path: Path) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as pool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fairlead.processes import Children, free_port
+from tests.support.fields import note
 from tests.support.programs import ask, start_backend, start_envoy, start_serve
 
 pytestmark = pytest.mark.envoy
@@ -38,6 +39,7 @@ def config(ports: dict[str, int], gateway: int, **policy: Any) -> str:
         documents.append(
             {"kind": "TrafficPolicy", "spec": {"targetRefs": [{"kind": "Service", "name": "app"}], **policy}}
         )
+        note(documents[-1])
     versions = {"Gateway": "gateway.networking.k8s.io/v1", "HTTPRoute": "gateway.networking.k8s.io/v1"}
     return "\n---\n".join(
         json.dumps(
@@ -51,6 +53,7 @@ def config(ports: dict[str, int], gateway: int, **policy: Any) -> str:
     )
 
 
+@pytest.mark.shows("TrafficPolicy.loadBalancer.locality", "preferSameZone")
 def test_a_gateway_in_a_zone_goes_to_its_own_endpoints_and_to_others_when_they_are_gone(children: Children) -> None:
     folder: Path = children.folder / "config"
     folder.mkdir()

@@ -3,13 +3,15 @@
 `out.yaml` holds every audience's Envoy resources and the objects' statuses. A new case is a new directory; nothing is
 registered anywhere. The first document of `in.yaml` may be `{connected: [...], discovered: [...], provisioned: [...]}`
 without a kind: the sidecars, gRPC clients and gateways over state-of-the-world that are connected, and what platforms
-report; its `source` is who declares the objects, by default `files`, and `mesh` what settings say of the mesh.
+report; `rollouts` is how far they have come, its `source` who declares the objects, by default `files`, and `mesh` what
+settings say of the mesh.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from mesh.model import (
     DISCOVERED_SERVICES,
     MESH,
     PROVISIONED,
+    ROLLOUT_STATES,
     Audience,
     Connected,
     Declared,
@@ -34,8 +37,10 @@ from mesh.model import (
     DiscoveredServiceKey,
     Endpoint,
     MeshSettings,
+    ObjectKey,
     Provisioned,
     ProvisionedKey,
+    RolloutState,
     ServicePort,
     Upstream,
 )
@@ -57,7 +62,7 @@ CASES = sorted(path.parent.name for path in HERE.glob("*/in.yaml"))
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_case_becomes_what_it_should(case: str, request: pytest.FixtureRequest) -> None:
-    made = yaml.safe_dump(_outcome(_engine(case)), sort_keys=True, width=120, allow_unicode=True)
+    made = yaml.safe_dump(_outcome(engine_of(read(case))), sort_keys=True, width=120, allow_unicode=True)
     expected = HERE / case / "out.yaml"
     if request.config.getoption("--rewrite-golden", default=False):
         expected.write_text(made)
@@ -69,8 +74,8 @@ def test_a_case_becomes_what_it_should(case: str, request: pytest.FixtureRequest
 def test_envoy_accepts_what_a_case_becomes(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if case == "dynamic-modules":  # Envoy loads what it is to validate
         monkeypatch.setenv(SEARCH_PATH, str(built(tmp_path / "modules")))
-    engine = _engine(case)
-    for number, audience in enumerate(_audiences(engine)):
+    engine = engine_of(read(case))
+    for number, audience in enumerate(audiences(engine)):
         if audience.kind == "grpc":
             continue
         bootstrap = tmp_path / f"{number}.json"
@@ -85,17 +90,24 @@ def test_every_case_has_its_outcome() -> None:
     assert len(CASES) >= 25
 
 
-def _engine(case: str) -> Engine:
+def read(case: str) -> list[dict[str, Any]]:
+    """What a case says, document by document."""
+    return list(yaml.safe_load_all((HERE / case / "in.yaml").read_text()))
+
+
+def engine_of(documents: Iterable[dict[str, Any]]) -> Engine:
+    """The rows that follow from a case's documents."""
     engine = Engine(TABLES)
-    commit = engine.commit(list(_changes(HERE / case / "in.yaml")))
+    commit = engine.commit(list(changes_of(documents)))
     engine.commit(results_of(commit))
     assert engine.faults == {}
     return engine
 
 
-def _changes(path: Path) -> Any:
+def changes_of(documents: Iterable[dict[str, Any]]) -> Any:
+    """What the documents of a case declare and report."""
     source = "files"
-    for line, document in enumerate(yaml.safe_load_all(path.read_text())):
+    for line, document in enumerate(documents):
         if "kind" not in document:
             source = document.get("source", source)
             yield from _surroundings(document)
@@ -111,11 +123,15 @@ def _surroundings(document: dict[str, Any]) -> Any:
     if "mesh" in document:
         yield Change(MESH, "", MeshSettings(**document["mesh"]))
     for audience in document.get("connected", ()):
-        upstreams = tuple(Upstream(*upstream) for upstream in audience.pop("upstreams", ()))
-        yield Change(AUDIENCES, Audience(**audience, upstreams=upstreams), Connected())
+        upstreams = tuple(Upstream(*upstream) for upstream in audience.get("upstreams", ()))
+        yield Change(AUDIENCES, Audience(**{**audience, "upstreams": upstreams}), Connected())
     for told in document.get("provisioned", ()):
-        key = ProvisionedKey(told.pop("namespace", "default"), told.pop("name"), told.pop("source"))
-        yield Change(PROVISIONED, key, msgspec.convert(told, Provisioned))
+        key = ProvisionedKey(told.get("namespace", "default"), told["name"], told["source"])
+        row = {name: value for name, value in told.items() if name not in ("namespace", "name", "source")}
+        yield Change(PROVISIONED, key, msgspec.convert(row, Provisioned))
+    for told in document.get("rollouts", ()):
+        key = ObjectKey("Rollout", "default", told["name"])
+        yield Change(ROLLOUT_STATES, key, RolloutState("", told["phase"], told["step"], told["weight"]))
     for told in document.get("discovered", ()):
         source, namespace, name = told["source"], told.get("namespace", "default"), told["name"]
         ports = msgspec.convert(told["ports"], tuple[ServicePort, ...])
@@ -127,13 +143,14 @@ def _surroundings(document: dict[str, Any]) -> Any:
         yield Change(DISCOVERED_ENDPOINTS, part, DiscoveredEndpoints(endpoints))
 
 
-def _audiences(engine: Engine) -> list[Audience]:
+def audiences(engine: Engine) -> list[Audience]:
+    """All that are told anything."""
     return sorted({key.audience for key in engine.rows(VIEWS)})
 
 
 def _outcome(engine: Engine) -> dict[str, Any]:
     return {
-        "audiences": {_named(audience): _resources(engine, audience) for audience in _audiences(engine)},
+        "audiences": {_named(audience): _resources(engine, audience) for audience in audiences(engine)},
         "statuses": {str(key): status.to_json() for key, status in sorted(engine.rows(STATUSES).items())},
     }
 

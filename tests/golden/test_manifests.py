@@ -24,7 +24,7 @@ from mesh.model import ObjectKey
 from mesh.objects import find
 from mesh.provisioning import parameters
 from mesh.tables import Present
-from tests.golden.test_golden import ENVOY, HERE, _engine
+from tests.golden.test_golden import ENVOY, HERE, engine_of, read
 
 CASE = "gateway-in-kubernetes"
 GATEWAY = GatewayKey("default", "edge")
@@ -34,7 +34,7 @@ PLAIN = Files({BOOTSTRAP: "{}", DRAIN: "{}"}, CA)
 
 
 def made(render: Callable[[Gateway, GatewayParametersSpec], Files | None] = lambda *_: PLAIN) -> list[dict[str, Any]]:
-    engine = _engine(CASE)
+    engine = engine_of(read(CASE))
     look = Present(engine)
     gateway = find(look, Gateway, ObjectKey("Gateway", *GATEWAY))
     row = engine.get(GATEWAYS, GATEWAY)

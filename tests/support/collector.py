@@ -83,12 +83,17 @@ class Record:
 
 
 class Collector(GrpcServer):
-    """Serves on `port` while the block runs; `spans`, `logs` and `entries` are what came, oldest first."""
+    """Serves on `port` while the block runs; `spans`, `logs` and `entries` are what came, oldest first.
+
+    `services` are those that spans say they are of, `log_names` those of entries.
+    """
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.logs: list[Record] = []
         self.entries: list[Any] = []
+        self.services: set[str] = set()
+        self.log_names: set[str] = set()
         self._lock = threading.Lock()
         super().__init__()
 
@@ -107,6 +112,8 @@ class Collector(GrpcServer):
 
     def _traces(self, data: bytes) -> None:
         self.spans.extend(Span(one) for one in _each(data, 1, 2, 2))
+        attributes = [_texts(_fields(resource).get(1, [])) for resource in _each(data, 1, 1)]
+        self.services.update(one["service.name"] for one in attributes if "service.name" in one)
 
     def _logs(self, data: bytes) -> None:
         self.logs.extend(Record(one) for one in _each(data, 1, 2, 2))
@@ -114,5 +121,7 @@ class Collector(GrpcServer):
     def _stream(self, messages: Iterator[bytes], _context: object) -> bytes:
         for data in messages:
             with self._lock:
-                self.entries.extend(_Entries.FromString(data).http_logs.log_entry)
+                came = _Entries.FromString(data)
+                self.log_names.update({came.identifier.log_name} - {""})
+                self.entries.extend(came.http_logs.log_entry)
         return b""

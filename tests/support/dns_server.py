@@ -14,12 +14,17 @@ _TYPES = {4: 1, 6: 28}  # A and AAAA
 
 
 @contextlib.contextmanager
-def name_server(names: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """Serve addresses by name until the block ends; yields the arguments by which an Envoy asks nobody else."""
+def name_server(names: Mapping[str, str], asked: list[tuple[str, int]] | None = None) -> Iterator[tuple[str, ...]]:
+    """Serve addresses by name until the block ends; yields the arguments by which an Envoy asks nobody else.
+
+    `asked` is added the names and types of all questions.
+    """
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             query, sock = self.request
+            if asked is not None:
+                asked.append(_question(query))
             sock.sendto(_answer(query, names), self.client_address)
 
     server = socketserver.ThreadingUDPServer(("127.0.0.1", 0), Handler)
@@ -42,15 +47,21 @@ def name_server(names: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
         thread.join()
 
 
-def _answer(query: bytes, names: Mapping[str, str]) -> bytes:
-    """A response to a query of one question (RFC 1035 §4)."""
+def _question(query: bytes) -> tuple[str, int]:
+    """The name that is asked for, and the type."""
     labels, at = [], 12
     while size := query[at]:
         labels.append(query[at + 1 : at + 1 + size].decode())
         at += 1 + size
     (kind,) = struct.unpack_from("!H", query, at + 1)
-    question = query[12 : at + 5]
-    known = names.get(".".join(labels).lower())
+    return ".".join(labels).lower(), kind
+
+
+def _answer(query: bytes, names: Mapping[str, str]) -> bytes:
+    """A response to a query of one question (RFC 1035 §4)."""
+    name, kind = _question(query)
+    question = query[12 : query.index(0, 12) + 5]
+    known = names.get(name)
     address = ipaddress.ip_address(known) if known is not None else None
     found = address is not None and _TYPES[address.version] == kind
     flags = 0x8580 if address is not None else 0x8583  # NXDOMAIN

@@ -20,17 +20,23 @@ _SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 class Processor:
     """Adds `x-processed: <path>` to requests and `x-answered: yes` to answers; refuses `/refused` with 403.
 
-    It turns bodies into capitals, and keeps `/slow` waiting until it is `released`.
+    It turns bodies into capitals, and keeps `/slow` waiting until it is `released`. `kinds` are what each stream that
+    has begun was shown.
     """
 
     def __init__(self) -> None:
         self.port = 0
         self.released = threading.Event()
+        self.kinds: list[list[str]] = []
 
     def process(self, requests: Iterator[bytes], _context: Any) -> Iterator[bytes]:
         """One request's stream."""
+        shown: list[str] = []
+        self.kinds.append(shown)
         for data in requests:
-            yield self._answer(_Request.FromString(data)).SerializeToString()
+            asked = _Request.FromString(data)
+            shown.append(str(asked.WhichOneof("request")))
+            yield self._answer(asked).SerializeToString()
 
     def _answer(self, asked: Any) -> Any:
         made = _Response()

@@ -15,11 +15,12 @@ from aioquic.quic.events import ConnectionTerminated, QuicEvent
 
 
 class Answer3(NamedTuple):
-    """What came over HTTP/3."""
+    """What came over HTTP/3; `limits`: the bytes of the connection and of a stream, and the streams, that it takes."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    limits: tuple[int, int, int] = (0, 0, 0)
 
 
 class _Client(QuicConnectionProtocol):
@@ -37,7 +38,9 @@ class _Client(QuicConnectionProtocol):
         self._http.send_headers(stream_id=stream, headers=headers, end_stream=True)
         self.transmit()
         answer: Answer3 = await self._answer
-        return answer
+        quic = self._quic
+        told = quic._remote_max_data, quic._remote_max_stream_data_bidi_remote, quic._remote_max_streams_bidi
+        return answer._replace(limits=told)
 
     def quic_event_received(self, event: QuicEvent) -> None:
         """Collect the answer."""

@@ -34,6 +34,7 @@ from mesh.model import (
 from mesh.status import Status
 from mesh.statuses import STATUSES
 from mesh.tables import Change, Commit, Engine
+from tests.support.fields import note
 
 
 class Model:
@@ -96,6 +97,7 @@ def objects(text: str) -> list[Object]:
     """The objects of a YAML text, in the namespace `default` where they name none."""
     found = []
     for document in yaml.safe_load_all(text):
+        note(document)
         kind = KINDS[document["kind"]]
         if kind.namespaced:
             document["metadata"].setdefault("namespace", "default")

@@ -40,7 +40,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer as the path says; the body tells what arrived."""
-        request = {"path": self.path, "headers": {name.lower(): value for name, value in self.headers.items()}}
+        request = {
+            "method": self.command,
+            "path": self.path,
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+        }
         first = self.server.note(request)
         if self.headers.get("upgrade", "").lower() == "websocket":
             self._talk()
@@ -64,8 +68,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, request)
 
     def do_POST(self) -> None:
-        """Like a GET; its body is read, so that the next request on the connection begins where it should."""
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        """Like a GET, once the body is there."""
+        with contextlib.suppress(OSError, ValueError):
+            self.rfile.read(int(self.headers.get("content-length", "0")))
+            while self.headers.get("transfer-encoding") and (size := int(self.rfile.readline(), 16)):
+                self.rfile.read(size + 2)
+            if self.headers.get("transfer-encoding"):
+                self.rfile.readline()
         self.do_GET()
 
     def _answer(self, status: int, request: dict[str, Any]) -> None:
@@ -73,6 +82,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
+            if self.server.reporting:
+                self.send_header("endpoint-load-metrics", f"TEXT {self.server.reporting}")
             self.end_headers()
             self.wfile.write(body)
 
@@ -99,11 +110,13 @@ class Server(HttpServer):
     `/slow` answers once `released` is set; the first request to `/reset…` has its connection reset; `/fail/503` answers
     503 to its first request (`/fail/503/always`: to every one); a WebSocket upgrade is granted, and what is sent comes
     back. All else is 200, after `delay` seconds. While `failing` everything is 500. `seen` are the requests that came.
+    Answers carry `reporting` as ORCA's report of the endpoint's load.
     """
 
     def __init__(self, name: str = "echo") -> None:
         self.name = name
         self.failing = False
+        self.reporting = ""
         self.delay = 0.0
         self.seen: list[dict[str, Any]] = []
         self._lock = threading.Lock()
@@ -175,12 +188,11 @@ def get(port: int, path: str, host: str = "a.example.com", **headers: str) -> tu
 
     Underscores in header names stand for dashes.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request("GET", path, headers={"host": host, **sent})
-    response = connection.getresponse()
-    body = response.read()
-    connection.close()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", path, headers={"host": host, **sent})
+        response = connection.getresponse()
+        body = response.read()
     echoed = json.loads(body) if body.startswith(b"{") else None
     return response.status, {name.lower(): value for name, value in response.getheaders()}, echoed
 

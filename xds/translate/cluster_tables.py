@@ -38,6 +38,7 @@ from xds.translate.cluster import ClusterTLS, dns_cluster, eds_cluster, static_c
 from xds.translate.endpoint import is_ip, load_assignment
 from xds.translate.envoy_patch import patch_message
 from xds.translate.framing import encode_checked, resource
+from xds.translate.health_check import check_port
 from xds.translate.ingress import ingress_cluster
 from xds.translate.names import (
     GRPC_SCOPE,
@@ -279,7 +280,8 @@ def _assignment(look: Look, name: str, backend: Backend, port: ServicePort, scop
     def mutual(endpoint: Endpoint, number: int) -> bool:
         return modes.of_port(number) != "DISABLE" and has_identity(backend.service.namespace, endpoint.service_account)
 
-    return load_assignment(name, endpoints, port_name=port.name, places=places, mutual=mutual)
+    ask_at = check_port(traffic_settings(look, backend))
+    return load_assignment(name, endpoints, port_name=port.name, places=places, mutual=mutual, check_port=ask_at)
 
 
 def _arranged(look: Look, backend: Backend, port: ServicePort) -> tuple[Iterable[Endpoint], LocalityPolicy | None]:

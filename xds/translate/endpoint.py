@@ -64,11 +64,13 @@ def load_assignment(
     port_name: str,
     places: LocalityPolicy | None = None,
     mutual: Callable[[Endpoint, int], bool] | None = None,
+    check_port: int = 0,
 ) -> Any:
     """The assignment called `name` with those endpoints that serve the port; empty if none does.
 
     `places` says how localities share the traffic, where a policy does. `mutual` tells whether an endpoint with a
-    certificate is spoken to over mutual TLS at a port; without it none is.
+    certificate is spoken to over mutual TLS at a port; without it none is. `check_port` is where health checks ask, if
+    not at the endpoint's own port.
     """
     assignment = ClusterLoadAssignment()
     assignment.cluster_name = name
@@ -78,7 +80,10 @@ def load_assignment(
         weights = locality_weights(localities, places.weights or () if places is not None else ())
         for locality in sorted(localities):
             weight = weights.get(locality)
-            _add_locality(assignment.endpoints.add(), locality, localities[locality], priority=rank, weight=weight)
+            group = assignment.endpoints.add()
+            _add_locality(group, locality, localities[locality], priority=rank, weight=weight)
+            for added in group.lb_endpoints if check_port else ():
+                added.endpoint.health_check_config.port_value = check_port
     if places is not None and places.overprovisioning_percent is not None:
         assignment.policy.overprovisioning_factor.value = places.overprovisioning_percent
     return assignment

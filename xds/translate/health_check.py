@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mesh.kinds.duration import milliseconds
-from mesh.kinds.trafficpolicy import GRPCHealthCheck, HealthCheck, HTTPHealthCheck, TCPHealthCheck
+from mesh.kinds.trafficpolicy import GRPCHealthCheck, HealthCheck, HTTPHealthCheck, TCPHealthCheck, TrafficSettings
 from mesh.model import HTTP2_PROTOCOLS, Protocol
 from xds.schema import message
 from xds.translate.header_modifier import literal
@@ -54,8 +54,6 @@ def add_health_checks(cluster: Any, checks: Sequence[HealthCheck], *, protocol: 
             set_duration(check.initial_jitter, milliseconds(wanted.initial_jitter))
         if wanted.unhealthy_interval is not None:
             set_duration(check.unhealthy_interval, milliseconds(wanted.unhealthy_interval))
-        if wanted.alt_port is not None:
-            check.alt_port.value = wanted.alt_port
         if wanted.reuse_connection is not None:
             check.reuse_connection.value = wanted.reuse_connection
         if wanted.http is not None:
@@ -64,6 +62,12 @@ def add_health_checks(cluster: Any, checks: Sequence[HealthCheck], *, protocol: 
             _set_grpc(check.grpc_health_check, wanted.grpc, host)
         elif wanted.tcp is not None:
             _set_tcp(check.tcp_health_check, wanted.tcp)
+
+
+def check_port(settings: TrafficSettings | None) -> int:
+    """Where health checks ask, 0 for the endpoint's own port: Envoy goes by what endpoints say, not by `alt_port`."""
+    checks = settings.health_checks if settings is not None else None
+    return next((one.alt_port for one in checks or () if one.alt_port is not None), 0)
 
 
 def _set(duration: Any, text: str | None, otherwise: int) -> None:

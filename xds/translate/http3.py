@@ -23,10 +23,15 @@ _HeaderMutation = message("envoy.extensions.filters.http.header_mutation.v3.Head
 _QuicDownstreamTransport = message("envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport")
 
 
-def make_quic(listener: Any) -> None:
-    """Have a listener take QUIC."""
+def make_quic(listener: Any, wanted: ClientHTTP3) -> None:
+    """Have a listener take QUIC. Limits are those of the port: a connection begins before its host is known."""
     listener.address.socket_address.protocol = SocketAddress.UDP
-    listener.udp_listener_config.quic_options.SetInParent()
+    options = listener.udp_listener_config.quic_options.quic_protocol_options
+    options.max_concurrent_streams.value = wanted.max_concurrent_streams or _STREAMS
+    for name in ("initial_stream_window_size", "initial_connection_window_size"):
+        value = getattr(wanted, name)
+        if value is not None:
+            getattr(options, name).value = value
     # Without it a packet would go to the worker that happens to wake first.
     listener.enable_reuse_port.value = True
 
@@ -39,15 +44,10 @@ def wrap_in_quic(transport_socket: Any, context: Any) -> None:
     transport_socket.typed_config.CopyFrom(pack(transport))
 
 
-def speak_http3(manager: Any, wanted: ClientHTTP3) -> None:
+def speak_http3(manager: Any) -> None:
     """Have a `HttpConnectionManager` speak HTTP/3 and nothing else."""
     manager.codec_type = HttpConnectionManager.HTTP3
-    options = manager.http3_protocol_options.quic_protocol_options
-    options.max_concurrent_streams.value = wanted.max_concurrent_streams or _STREAMS
-    for name in ("initial_stream_window_size", "initial_connection_window_size"):
-        value = getattr(wanted, name)
-        if value is not None:
-            getattr(options, name).value = value
+    manager.http3_protocol_options.SetInParent()
 
 
 def advertising(wanted: ClientHTTP3, port: int) -> Filter:

@@ -42,7 +42,7 @@ from xds.translate.route_policy import apply_more, apply_policy, set_connect
 from xds.translate.session_affinity import set_session_persistence
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream, request_limit
-from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings
+from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings, try_timeout
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -107,7 +107,7 @@ def _routes(
         judge = external_auth.authorizer(look, at.route, asked) if asked is not None else None
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc)) or isinstance(judge, Invalid)
         shares = tuple(_shares(look, at, rule)) if not refused else ()
-        timeout = _policy_timeout(look, at.route, rule)
+        timeout, per_try = _policy_timeouts(look, at.route, rule)
         policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
@@ -131,6 +131,7 @@ def _routes(
                     mirrors=mirrors,
                     entrance=at.entrance,
                     timeout=timeout,
+                    per_try=per_try,
                     unable=route.unable,
                 )
             if asked is not None and isinstance(judge, Backend) and not refused:
@@ -229,9 +230,9 @@ def cluster_of(
     return cluster_name(backend)
 
 
-def _policy_timeout(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> int | None:
-    """What TrafficPolicies say of how long an answer may take, where the rule says nothing itself."""
-    if rule.timeouts is not None and rule.timeouts.request is not None:
-        return None
-    backends = (resolve(look, route=route, ref=ref) for ref in rule.backend_refs if ref.weight)
-    return request_timeout(look, (backend for backend in backends if isinstance(backend, Backend)))
+def _policy_timeouts(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> tuple[int | None, int | None]:
+    """What TrafficPolicies say of how long an answer, and one try of it, may take, where the rule says nothing."""
+    found = (resolve(look, route=route, ref=ref) for ref in rule.backend_refs if ref.weight)
+    backends = [backend for backend in found if isinstance(backend, Backend)]
+    own = rule.timeouts is not None and rule.timeouts.request is not None
+    return None if own else request_timeout(look, backends), try_timeout(look, backends)

@@ -116,13 +116,21 @@ def _manager(chain: Chain, gateway: GatewayKey, *, scoped: bool, told: Filter | 
     )
 
 
-def quic_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: bool, gateway: GatewayKey) -> Any:
-    """The listener for HTTP/3 at an address, beside that for TCP."""
+def quic_listener(
+    address: str,
+    port: int,
+    chains: Iterable[Chain],
+    *,
+    scoped: bool,
+    gateway: GatewayKey,
+    shared: ClientSettings = NOTHING,
+) -> Any:
+    """The listener for HTTP/3 at an address, beside that for TCP; `shared` is what policies say of the port."""
     listener = Listener()
     listener.name = listener_name(address, port, udp=True)
     listener.stat_prefix = stat_name(listener.name)
     set_address(listener, address, port)
-    make_quic(listener)
+    make_quic(listener, shared.http3 or ClientHTTP3())
     for chain in chains:
         made = listener.filter_chains.add()
         made.name = chain.name
@@ -132,7 +140,7 @@ def quic_listener(address: str, port: int, chains: Iterable[Chain], *, scoped: b
         context = downstream_tls(chain.certificates, alpn=HTTP3_ALPN, wanted=ClientTLS(curves=wanted.curves))
         wrap_in_quic(made.transport_socket, context)
         manager = _manager(chain, gateway, scoped=scoped)
-        speak_http3(manager, chain.settings.http3 or ClientHTTP3())
+        speak_http3(manager)
         add_manager(made, manager)
     return listener
 

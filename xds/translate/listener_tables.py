@@ -79,7 +79,8 @@ def GATEWAY_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     asked = {names.cluster_name(backend) for backend in telemetry.backends}
     if udp and (address, port) in rules.quic:
         quic = _quic_chains(gateway_key, gateway, rules, port, telemetry)
-        made = quic_listener(address, port, quic, scoped=not sotw, gateway=gateway_key)
+        shared = rules.of_port(port)
+        made = quic_listener(address, port, quic, scoped=not sotw, gateway=gateway_key, shared=shared)
         sections = frozenset(one.name for one in gateway.listeners if one.port == port and one.name in rules.http3)
         return _patched(look, key, made, asked, Patched("Gateway", namespace, name, "HTTP3Listener"), sections)
     chains: dict[str, Chain] = {}

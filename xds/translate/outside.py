@@ -19,6 +19,7 @@ from mesh.model import Endpoint, Protocol
 from xds.schema import encode, pack
 from xds.schema.types import Cluster, DynamicForwardProxyClusterConfig
 from xds.translate.cluster import DNS_CLUSTER, ClusterTLS, bare_cluster
+from xds.translate.health_check import check_port
 from xds.translate.timeouts import set_duration
 from xds.translate.upstream_connection import dns_options
 
@@ -61,6 +62,8 @@ def outside_cluster(
     group = cluster.load_assignment.endpoints.add()
     for endpoint in sorted(spec.endpoints, key=_order):
         _set_address(group.lb_endpoints.add().endpoint, endpoint)
+        if endpoint.unix is None and (ask_at := check_port(policy)):
+            group.lb_endpoints[-1].endpoint.health_check_config.port_value = ask_at
     return cluster
 
 

@@ -25,10 +25,12 @@ _SELECTION_ATTEMPTS = 10  # of two endpoints the one that failed is then picked 
 _DEFAULT_ATTEMPTS = 2
 
 
-def set_default_retry(policy: Any) -> None:
-    """Fill a virtual host's `RetryPolicy`."""
+def set_default_retry(policy: Any, *, per_try_timeout: int | None = None) -> None:
+    """Fill a virtual host's or a route's `RetryPolicy`; `per_try_timeout` in milliseconds, None or 0 for none."""
     policy.retry_on = UNSENT
     policy.num_retries.value = _DEFAULT_ATTEMPTS
+    if per_try_timeout:
+        set_duration(policy.per_try_timeout, per_try_timeout)
     _avoid_previous_hosts(policy)
 
 
@@ -44,7 +46,7 @@ def set_retry(policy: Any, retry: HTTPRouteRetry, *, per_try_timeout: int | None
     _avoid_previous_hosts(policy)
 
 
-def set_policy_retry(policy: Any, retry: TrafficRetry, *, per_try: str | None) -> None:
+def set_policy_retry(policy: Any, retry: TrafficRetry) -> None:
     """Fill a cluster's `RetryPolicy` from a TrafficPolicy; what that leaves out is as for a route's `retry`."""
     conditions: list[str] = (
         list(retry.conditions) if retry.conditions is not None else [] if retry.codes else FAILED.split(",")
@@ -58,8 +60,6 @@ def set_policy_retry(policy: Any, retry: TrafficRetry, *, per_try: str | None) -
         set_duration(policy.retry_back_off.base_interval, milliseconds(retry.backoff.base))
         if retry.backoff.max is not None:
             set_duration(policy.retry_back_off.max_interval, milliseconds(retry.backoff.max))
-    if per_try is not None and milliseconds(per_try):
-        set_duration(policy.per_try_timeout, milliseconds(per_try))
     if retry.avoid_tried_hosts is not False:
         _avoid_previous_hosts(policy)
 

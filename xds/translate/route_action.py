@@ -17,7 +17,7 @@ from xds.translate.cors import set_cors
 from xds.translate.header_modifier import modify_request_headers, modify_response_headers
 from xds.translate.mirror import add_mirror
 from xds.translate.redirect import Entrance, set_redirect
-from xds.translate.retry import set_retry
+from xds.translate.retry import set_default_retry, set_retry
 from xds.translate.rewrite import rewrite_url
 from xds.translate.timeouts import per_try_timeout, set_timeouts
 from xds.translate.weighted_clusters import Share, has_backend, rewrites_paths, set_clusters
@@ -32,18 +32,20 @@ def set_action(
     mirrors: Mapping[HTTPRequestMirrorFilter, str],
     entrance: Entrance,
     timeout: int | None = None,
+    per_try: int | None = None,
     unable: int = UNABLE,
 ) -> None:
     """Fill the action of a `Route` for one match of a rule. `mirrors` has the clusters of those that resolve.
 
-    `timeout` is what holds where the rule names no timeout of the whole request, in milliseconds; `unable` is
-    the status where no valid backend is to be had.
+    `timeout` is what holds where the rule names no timeout of the whole request, in milliseconds, `per_try` the same of
+    one try; `unable` is the status where no valid backend is to be had.
     """
     redirect = next((each.request_redirect for each in rule.filters if each.request_redirect is not None), None)
     if redirect is not None:
         set_redirect(route.redirect, redirect, match.path, entrance)
     elif has_backend(shares):
         _set_route(route.route, rule, match, shares, mirrors, timeout, unable)
+        _set_retry(route.route, rule, per_try)
     else:
         refuse(route, unable)
     for filter_ in rule.filters:
@@ -53,6 +55,14 @@ def set_action(
             modify_response_headers(route, filter_.response_header_modifier)
         if filter_.cors is not None:
             set_cors(route, filter_.cors)
+
+
+def _set_retry(action: Any, rule: HTTPRouteRule, per_try: int | None) -> None:
+    own = per_try_timeout(rule.timeouts)
+    if rule.retry is not None:
+        set_retry(action.retry_policy, rule.retry, per_try_timeout=per_try if own is None else own)
+    elif per_try and own is None:
+        set_default_retry(action.retry_policy, per_try_timeout=per_try)
 
 
 def refuse(route: Any, status: int) -> None:
@@ -73,8 +83,6 @@ def _set_route(
     path = next((rewrite.path for rewrite in rewrites), None)
     set_clusters(action, shares, match.path, unable=unable, path=path)
     set_timeouts(action, rule.timeouts, retried=rule.retry is not None, otherwise=timeout)
-    if rule.retry is not None:
-        set_retry(action.retry_policy, rule.retry, per_try_timeout=per_try_timeout(rule.timeouts))
     for filter_ in rule.filters:
         if filter_.url_rewrite is not None:
             rewrite_url(action, filter_.url_rewrite, match.path, host_only=rewrites_paths(shares))

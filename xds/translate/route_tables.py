@@ -22,7 +22,7 @@ from xds.translate.names import cluster_name, mesh_authority
 from xds.translate.redirect import Entrance
 from xds.translate.scoped_routes import is_broad
 from xds.translate.sidecar import domains, http_ports
-from xds.translate.traffic import request_timeout
+from xds.translate.traffic import request_timeout, try_timeout
 from xds.translate.virtual_host import (
     BuiltVirtualHost,
     domain,
@@ -147,7 +147,8 @@ def SERVICE_HOSTS(key: SeenPortKey, look: Look) -> BuiltVirtualHost | None:  # n
     else:
         hosts = domains(key.service, key.port, of=seen.ports, namespace=key.clients.namespace)
     if not seen.routes:
-        return service_host(name, hosts, name, timeout=request_timeout(look, [backend]), grpc=key.clients.grpc)
+        timeout, per_try = request_timeout(look, [backend]), try_timeout(look, [backend])
+        return service_host(name, hosts, name, timeout=timeout, per_try=per_try, grpc=key.clients.grpc)
     built = (look(ROUTES, at) for at in _at_service(key, seen))
     return virtual_host(name, hosts, [(0, route) for route in built if route is not None])
 

@@ -1,7 +1,8 @@
 """TLS towards clients: what an HTTPS listener's filter chain terminates.
 
-Unless policies say otherwise: TLS 1.2 and 1.3; Envoy's cipher suites, which hold no known-weak one since 1.33; HTTP/2
-is offered first and HTTP/1.1 second. Certificates are named, never embedded: they come over SDS on the same ADS stream,
+Unless policies say otherwise: TLS 1.2 and 1.3; Envoy's cipher suites, which hold no known-weak one since 1.33 (so that
+where a policy asks for older versions, those that these know come after the better ones); HTTP/2 is offered first and
+HTTP/1.1 second. Certificates are named, never embedded: they come over SDS on the same ADS stream,
 so that renewing one changes no listener and drains no connection.
 """
 
@@ -11,14 +12,34 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mesh.certificates import SecretKey
-from mesh.kinds.clientpolicy import ClientTLS
+from mesh.kinds.clientpolicy import (
+    BROKEN_VERSIONS,
+    DEFAULT_MAX_VERSION,
+    DEFAULT_MIN_VERSION,
+    OLD_CIPHERS,
+    ClientTLS,
+)
 from xds.schema import pack
 from xds.schema.types import ApiVersion, DownstreamTlsContext, TlsParameters
 from xds.translate.secret import secret_name
 
 TRANSPORT_SOCKET = "envoy.transport_sockets.tls"
 ALPN = ("h2", "http/1.1")
-_VERSIONS = {"1.2": TlsParameters.TLSv1_2, "1.3": TlsParameters.TLSv1_3}
+_VERSIONS = {
+    "1.0": TlsParameters.TLSv1_0,
+    "1.1": TlsParameters.TLSv1_1,
+    "1.2": TlsParameters.TLSv1_2,
+    "1.3": TlsParameters.TLSv1_3,
+}
+_OLD_AND_NEW = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    *OLD_CIPHERS,
+)
 
 
 class ClientTrust(NamedTuple):
@@ -49,11 +70,11 @@ def downstream_tls(
     context = DownstreamTlsContext()
     common = context.common_tls_context
     params = common.tls_params
-    lowest, highest = wanted.min_version or "1.2", wanted.max_version or "1.3"
+    lowest, highest = wanted.min_version or DEFAULT_MIN_VERSION, wanted.max_version or DEFAULT_MAX_VERSION
     params.tls_minimum_protocol_version = _VERSIONS[lowest]
     # Two policies together may say what one must not: then the safer word counts.
     params.tls_maximum_protocol_version = _VERSIONS[max(lowest, highest)]
-    params.cipher_suites.extend(wanted.ciphers or ())
+    params.cipher_suites.extend(wanted.ciphers or (_OLD_AND_NEW if lowest in BROKEN_VERSIONS else ()))
     params.ecdh_curves.extend(wanted.curves or ())
     common.alpn_protocols.extend((wanted.alpn if alpn == ALPN else None) or alpn)
     for certificate in certificates:

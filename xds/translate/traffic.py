@@ -45,11 +45,21 @@ def request_timeout(look: Reader, backends: Iterable[Backend]) -> int | None:
 
     Envoy knows it of a route, not of a cluster: of several backends the most patient one counts.
     """
+    return _most_patient(look, backends, "request")
+
+
+def try_timeout(look: Reader, backends: Iterable[Backend]) -> int | None:
+    """The same of one try: Envoy reads it nowhere but in a route's retries, whatever a cluster's say."""
+    return _most_patient(look, backends, "per_try")
+
+
+def _most_patient(look: Reader, backends: Iterable[Backend], name: str) -> int | None:
     limits = []
     for backend in backends:
         settings = traffic_settings(look, backend)
         timeouts = settings.timeouts if settings is not None else None
-        if timeouts is None or timeouts.request is None:
+        limit = getattr(timeouts, name) if timeouts is not None else None
+        if limit is None:
             return None
-        limits.append(milliseconds(timeouts.request))
+        limits.append(milliseconds(limit))
     return 0 if 0 in limits else max(limits, default=None)

@@ -48,8 +48,7 @@ def set_http_options(cluster: Any, protocol: Protocol, settings: TrafficSettings
     else:
         _set_http1(explicit.http_protocol_options, http.http1 if http is not None else None)
     if settings.retry is not None:
-        per_try = settings.timeouts.per_try if settings.timeouts is not None else None
-        set_policy_retry(options.retry_policy, settings.retry, per_try=per_try)
+        set_policy_retry(options.retry_policy, settings.retry)
     cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pack(options))
 
 

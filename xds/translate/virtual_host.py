@@ -149,11 +149,17 @@ def patched_host(
 
 
 def service_host(
-    name: str, domains: Iterable[str], cluster: str, *, timeout: int | None = None, grpc: bool = False
+    name: str,
+    domains: Iterable[str],
+    cluster: str,
+    *,
+    timeout: int | None = None,
+    per_try: int | None = None,
+    grpc: bool = False,
 ) -> BuiltVirtualHost:
     """The virtual host of a service to which no route is attached: everything goes to its cluster.
 
-    `timeout`: milliseconds that an answer may take, None for any number.
+    `timeout`: milliseconds that an answer may take, None for any number; `per_try` the same of one try.
     """
     host = VirtualHost()
     host.name = name
@@ -165,7 +171,7 @@ def service_host(
     set_timeouts(route.route, None, retried=False, otherwise=timeout)
     if grpc:
         limit_stream(route.route)
-    set_default_retry(host.retry_policy)
+    set_default_retry(host.retry_policy, per_try_timeout=per_try)
     return BuiltVirtualHost(head=encode(host), clusters=(cluster,))
 
 

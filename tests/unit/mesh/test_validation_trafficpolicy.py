@@ -94,6 +94,14 @@ def found(level: str, **spec: Any) -> list[str]:
             {"outlierDetection": {"baseEjectionTime": "2m", "maxEjectionTime": "1m"}},
             "OutOfRange spec.outlierDetection.baseEjectionTime",
         ),
+        (
+            {"loadBalancer": {"type": "Maglev"}, "preconnect": {"predictivePercent": 200}},
+            "NotAllowed spec.preconnect.predictivePercent",
+        ),
+        (
+            {"healthChecks": [{"tcp": {}, "altPort": 1}, {"tcp": {}}]},
+            "InvalidCombination spec.healthChecks[1].altPort",
+        ),
         ({"healthChecks": [{}]}, "InvalidCombination spec.healthChecks[0]"),
         ({"healthChecks": [{"tcp": {}, "grpc": {}}]}, "InvalidCombination spec.healthChecks[0]"),
         ({"healthChecks": [{"tcp": {}, "interval": "0s"}]}, "OutOfRange spec.healthChecks[0].interval"),
