@@ -19,6 +19,7 @@ import pytest
 from cryptography import x509
 
 from fairlead.processes import Children
+from mesh.model import Audience
 from tests.support.certificates import Authority, Pair
 from tests.support.programs import RunningEnvoy, Serving, start_backend, start_envoy, start_serve
 from tests.support.routing import route, serving
@@ -190,8 +191,9 @@ def connects(port: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("sotw", [False, True], ids=["delta", "sotw"])
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "h2"])
-def test_hosts_of_other_listeners_are_answered_421(tmp_path: Path, http2: bool) -> None:
+def test_hosts_of_other_listeners_are_answered_421(tmp_path: Path, http2: bool, sotw: bool) -> None:
     port = free_port()
     names = {"any": None, "wild": "*.example.com", "exact": "a.example.com", "org": "b.org"}
     tls = {"certificateRefs": [{"name": "cert"}]}
@@ -221,6 +223,10 @@ def test_hosts_of_other_listeners_are_answered_421(tmp_path: Path, http2: bool) 
         ("x.example.com", "x.example.com"): "wild",
         ("x.example.com", "a.example.com"): 421,
         ("x.example.com", "A.Example.com:443"): 421,
+        ("c.net", "B.Org"): 421,
+        ("c.net", "A.example.COM:8443"): 421,
+        ("a.example.com", "A.Example.COM:99"): "exact",
+        ("b.org", "[::1]"): 421,
         ("x.example.com", "b.org"): 421,
         ("b.org", "b.org"): "org",
         ("b.org", "c.net"): 421,
@@ -239,7 +245,8 @@ def test_hosts_of_other_listeners_are_answered_421(tmp_path: Path, http2: bool) 
         status, location = client.ask(host)
         return status if location is None else location.removeprefix("https://").partition(".test")[0]
 
-    with serving(text, tmp_path), contextlib.ExitStack() as stack:
+    edge = Audience("gateway", "default", "edge", sotw=sotw)
+    with serving(text, tmp_path, edge), contextlib.ExitStack() as stack:
         # One connection per server name, whoever's hosts are asked for on it: so do browsers.
         clients = {sni: Client(port, sni, http2=http2) for sni in {sni for sni, _ in expected}}
         for client in clients.values():

@@ -2,6 +2,7 @@
 
     ENTRANCES      a programmed listener: its filter chain, and the listeners it shares a port with
     HOSTS          a hostname on a listener: its route objects, and the scope in which its virtual host stands
+    SHARED_HOSTS   a listener's exact hostname on an HTTPS port: the scope that answers 421 in the chains of the others
     SOTW_GATEWAYS  a Gateway some of whose proxies speak state-of-the-world, and get all routes of a chain in one
 
 Then `route_tables` makes virtual hosts of them, and `route_configuration_tables` scopes and, for SOTW_GATEWAYS, route
@@ -27,7 +28,7 @@ from mesh.tables import Look, derived, each
 from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SCOPED_ROUTE
 from xds.translate import names
-from xds.translate.scoped_routes import scope_name
+from xds.translate.scoped_routes import is_broad, scope_name
 
 
 class ChainKey(NamedTuple):
@@ -93,17 +94,19 @@ def _programmed(key: GatewayKey, row: Gateway) -> Iterable[ListenerKey]:
 
 
 def _own_hosts(key: GatewayKey, row: Gateway) -> Iterable[HostKey]:
-    """The hostnames that listeners answer for without any route: their own, and on HTTPS their neighbours'."""
+    """The hostnames that listeners answer for without any route: their own, and on HTTPS their neighbours' wide ones.
+
+    Those that mean one host are in SHARED_HOSTS.
+    """
     served = [listener for listener in row.listeners if listener.programmed]
+    broad = [listener for listener in served if is_broad(listener.hostname)]
     for listener in served:
         if not listener.http:
             continue
         if listener.hostname != ANY:
             yield HostKey(key, listener.name, listener.hostname)
         if listener.protocol == "HTTPS":
-            yield from (
-                HostKey(key, listener.name, other.hostname) for other in served if other.place == listener.place
-            )
+            yield from (HostKey(key, listener.name, other.hostname) for other in broad if other.place == listener.place)
 
 
 def _attached_hosts(_key: ObjectKey, row: Attachment) -> Iterable[HostKey]:
@@ -129,7 +132,8 @@ def HOSTS(key: HostKey, look: Look) -> Host | None:  # noqa: N802
     """Each hostname under which a filter chain answers.
 
     A listener's own hostname answers 404 where no route has it, which keeps listeners apart: a request for it never
-    reaches the routes of a wider one. On HTTPS the hostnames of the port's other listeners answer 421.
+    reaches the routes of a wider one. On HTTPS the hostnames of the port's other listeners answer 421, here those that
+    are wide, and those for which a route of this one asks in vain.
     """
     entrance = look(ENTRANCES, ListenerKey(key.gateway, key.listener))
     if entrance is None:
@@ -183,6 +187,30 @@ def _ranks(look: Look, key: HostKey, routes: tuple[ObjectKey, ...]) -> tuple[int
     rows = (look(ATTACHMENTS, route) for route in routes)
     ranks = tuple(row.rank(key) if row is not None else 0 for row in rows)
     return ranks if any(ranks) else ()
+
+
+class SharedHost(msgspec.Struct, frozen=True):
+    """The scope that answers 421 for a hostname."""
+
+    resource: ResourceKey
+
+
+def _shared_hosts(key: GatewayKey, row: Gateway) -> Iterable[HostOnPort]:
+    """The exact hostnames of ports where a chain may be asked for another's; a listener alone has nobody to ask."""
+    ports: dict[int, list[GatewayListener]] = {}
+    for listener in row.listeners:
+        if listener.programmed and listener.protocol in ("HTTPS", "TLS"):
+            ports.setdefault(listener.port, []).append(listener)
+    for port, sharing in ports.items():
+        if len(sharing) > 1 and any(listener.http for listener in sharing):
+            yield from (HostOnPort(key, port, one.hostname) for one in sharing if not is_broad(one.hostname))
+
+
+@derived("shared_hosts", each(GATEWAYS, _shared_hosts))
+def SHARED_HOSTS(key: HostOnPort, look: Look) -> SharedHost:  # noqa: N802, ARG001
+    """Each exact hostname of an HTTPS port, once for all of its chains but its own, which knows it before."""
+    scope = names.gateway_scope(*key.gateway)
+    return SharedHost(ResourceKey(TYPE_SCOPED_ROUTE, scope_name(f"https-{key.port}", key.hostname), scope))
 
 
 HOSTS_BY_RESOURCE = HOSTS.index("resource", lambda _, row: (row.resource,))

@@ -22,11 +22,17 @@ from xds.translate.backend_rewrite import FILTER as BACKEND_REWRITES
 from xds.translate.client_policy import set_manager as set_client_settings
 from xds.translate.client_policy import stripped
 from xds.translate.ext_authz import FILTER as AUTHORIZATION
-from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, Filter, add_filters, http_filter
+from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, SHARED_SCOPE, Filter, add_filters, http_filter
 from xds.translate.jwt_authn import FILTERS as TOKEN_FILTERS
 from xds.translate.names import stat_name
 from xds.translate.route_policy import FILTERS
-from xds.translate.scoped_routes import EARLY_MUTATION, broad_scope_filter, set_scoped_routes
+from xds.translate.scoped_routes import (
+    EARLY_MUTATION,
+    broad_scope_filter,
+    set_scoped_routes,
+    shared_chain,
+    shared_scope_filter,
+)
 from xds.translate.telemetry import set_telemetry
 
 FILTER = "envoy.filters.network.http_connection_manager"
@@ -68,6 +74,8 @@ def gateway_manager(
         filters.append(told)
     if scoped:
         set_scoped_routes(manager, chain)
+        if shared_chain(chain):
+            filters.append(http_filter(SHARED_SCOPE, shared_scope_filter(chain)))
         filters.append(http_filter(BROAD_SCOPE, broad_scope_filter(chain)))
     else:
         set_rds(manager, chain)

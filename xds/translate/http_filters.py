@@ -30,6 +30,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 ORDER: tuple[Row, ...] = (
+    Row("fairlead.shared_scope", "sees before the next one whether the host belongs to another listener of the port"),
     Row(
         "fairlead.broad_scope",
         "chooses the scope, and so the route that every later filter reads its settings from",
@@ -93,6 +94,7 @@ def known(name: str) -> str:
     return name
 
 
+SHARED_SCOPE = known("fairlead.shared_scope")
 BROAD_SCOPE = known("fairlead.broad_scope")
 ALT_SVC = known("fairlead.alt_svc")
 CORS = known("envoy.filters.http.cors")

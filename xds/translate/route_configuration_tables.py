@@ -27,17 +27,20 @@ from xds.translate.gateway_tables import (
     ENTRANCES,
     HOSTS,
     HOSTS_BY_RESOURCE,
+    SHARED_HOSTS,
     SOTW_GATEWAYS,
     ChainKey,
     Host,
+    HostOnPort,
     ListenerEntrance,
+    SharedHost,
     chains,
 )
 from xds.translate.route_configuration import route_configuration
 from xds.translate.route_tables import CLIENTS, SERVICE_HOSTS, VIRTUAL_HOSTS, Clients, SeenPortKey
-from xds.translate.scoped_routes import scope_name, scoped_route_configuration
+from xds.translate.scoped_routes import scope_name, scoped_route_configuration, shared_chain
 from xds.translate.sidecar import EGRESS
-from xds.translate.virtual_host import BuiltVirtualHost
+from xds.translate.virtual_host import BuiltVirtualHost, misdirected_host
 
 PARTS_PER_CONFIGURATION = 64
 
@@ -87,15 +90,33 @@ def _chain_parts(key: GatewayKey, row: Gateway) -> Iterable[PartKey]:
     return (PartKey(routes, part) for routes in _chains(key, row) for part in range(PARTS_PER_CONFIGURATION))
 
 
+def _shared_part(key: HostOnPort, row: SharedHost) -> tuple[PartKey, ...]:
+    """The part of every chain of its port; the configuration is nobody's, and named after what they have in common."""
+    shared = ResourceKey(TYPE_ROUTE, shared_chain(row.resource.name.partition("/")[0]), row.resource.scope)
+    return (_part(shared, key.hostname),)
+
+
+def _shared_with(key: PartKey) -> PartKey:
+    """Where SHARED_HOSTS of a chain's part are found."""
+    configuration = key.configuration
+    return PartKey(ResourceKey(configuration.type_url, shared_chain(configuration.name), configuration.scope), key.part)
+
+
 SERVICE_HOSTS_BY_PART = SERVICE_HOSTS.index("part", _service_part)
 HOSTS_BY_PART = HOSTS.index("part", _gateway_part)
+SHARED_HOSTS_BY_PART = SHARED_HOSTS.index("part", _shared_part)
+SHARED_HOSTS_BY_RESOURCE = SHARED_HOSTS.index("resource", lambda _, row: (row.resource,))
 
 
 @derived("route_parts", each(SERVICE_HOSTS, _service_part), each(SOTW_GATEWAYS, _chain_parts))
 def ROUTE_PARTS(key: PartKey, look: Look) -> Part | None:  # noqa: N802
     """The parts of large route configurations: those that sidecars share, and those of gateways' chains."""
-    at_gateway = (look(VIRTUAL_HOSTS, host) for host in look.keys(HOSTS_BY_PART, key))
+    own = look.keys(HOSTS_BY_PART, key)
+    at_gateway = (look(VIRTUAL_HOSTS, host) for host in own)
     hosts = [*look.rows(SERVICE_HOSTS_BY_PART, key), *(host for host in at_gateway if host is not None)]
+    known = {host.hostname for host in own}
+    shared = look.keys(SHARED_HOSTS_BY_PART, _shared_with(key)) if key.configuration.name.startswith("https-") else ()
+    hosts += [misdirected_host(at.hostname) for at in shared if at.hostname not in known]
     if not hosts:
         return None
     return Part(
@@ -139,11 +160,16 @@ def _broad_scope(_key: ListenerKey, row: ListenerEntrance) -> tuple[ResourceKey,
     return (ResourceKey(TYPE_SCOPED_ROUTE, scope_name(row.chain.name, ANY), row.chain.scope),)
 
 
-@derived("scoped_routes", each(HOSTS, _scope), each(ENTRANCES, _broad_scope))
+def _shared_scope(_key: HostOnPort, row: SharedHost) -> tuple[ResourceKey, ...]:
+    return (row.resource,)
+
+
+@derived("scoped_routes", each(HOSTS, _scope), each(ENTRANCES, _broad_scope), each(SHARED_HOSTS, _shared_scope))
 def SCOPED_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
-    """The scopes of gateways' filter chains; each chain has its broad one, be it empty."""
+    """The scopes of gateways' filter chains; each chain has its broad one, be it empty, and HTTPS ports share some."""
     rows = (look(VIRTUAL_HOSTS, host) for host in look.keys(HOSTS_BY_RESOURCE, key))
     hosts = [row for row in rows if row is not None]
+    hosts += [misdirected_host(at.hostname) for at in look.keys(SHARED_HOSTS_BY_RESOURCE, key)]
     awake = any(host.runs_code for host in hosts)
     content = scoped_route_configuration(key.name, (host.framed_in_scope for host in hosts), awake=awake)
     return resource(key.type_url, key.name, content, needs=_needs(hosts))

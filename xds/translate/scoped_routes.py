@@ -15,6 +15,10 @@ each change: there gateways get RDS, see `route_configuration_tables`.) So the w
    host in lower case where it has capitals (keys are compared by case), then the chain's `BROAD` scope. That one
    holds all wildcards and the host that means any, and so matches as RDS would match what has no exact hostname.
 
+On HTTPS each listener has a chain of its own, and the hosts of all others of its port are answered 421 there. Those
+with an exact hostname do not stand in every chain, which would be the square of their number, but once in scopes that
+the chains of a port share: a filter before that of step 3 looks there, after the host in lower case.
+
 Inside a scope Envoy compares the whole host by its own rules; an IPv6 literal or a second colon therefore ends in the
 broad scope, where RDS would have put it. `tests/property/test_route_matching.py` holds all of it against the oracle,
 `tests/envoy/test_scopes.py` what hostile clients may try.
@@ -47,7 +51,8 @@ BROAD = "*"
 EARLY_MUTATION = "envoy.http.early_header_mutation.header_mutation"
 _ROUTE_CONFIGURATION = 5  # the field number of `ScopedRouteConfiguration.route_configuration`
 
-# `request:metadata()` is how a script has Envoy look for the route again before it asks for the route's name.
+# `request:metadata()` is how a script has Envoy look for the route again before it asks for its name. It does so once
+# for each filter, so that on HTTPS there are two.
 _LUA = """\
 function envoy_on_request(request)
   if request:streamInfo():routeName() ~= "" then
@@ -63,7 +68,21 @@ function envoy_on_request(request)
       return
     end
   end
-  headers:replace("{header}", "{chain}:{broad}")
+  headers:replace("{header}", {next})
+  request:clearRouteCache()
+end
+"""
+
+_LUA_AFTER_SHARED = """\
+function envoy_on_request(request)
+  if request:streamInfo():routeName() ~= "" then
+    return
+  end
+  request:metadata()
+  if request:streamInfo():routeName() ~= "" then
+    return
+  end
+  request:headers():replace("{header}", {next})
   request:clearRouteCache()
 end
 """
@@ -92,12 +111,27 @@ def set_scoped_routes(manager: Any, chain: str) -> None:
     routes.scoped_rds.scoped_rds_config_source.resource_api_version = ApiVersion.V3
 
 
+def shared_scope_filter(chain: str) -> Any:
+    """The packed Lua filter that on HTTPS chooses once more, among what the chains of the port share."""
+    return _script(_LUA, chain, f'"{shared_chain(chain)}:" .. string.lower(host)')
+
+
 def broad_scope_filter(chain: str) -> Any:
     """The packed Lua filter that chooses again for requests whose host has no scope of its own."""
+    return _script(_LUA_AFTER_SHARED if shared_chain(chain) else _LUA, chain, f'"{chain}:{BROAD}"')
+
+
+def _script(text: str, chain: str, following: str) -> Any:
     lua = Lua()
-    script = _LUA.replace("{header}", SCOPE_HEADER).replace("{chain}", chain).replace("{broad}", BROAD)
+    script = text.replace("{next}", following).replace("{header}", SCOPE_HEADER).replace("{chain}", chain)
     lua.default_source_code.inline_string = script
     return pack(lua)
+
+
+def shared_chain(chain: str) -> str:
+    """What the chains of an HTTPS port have in common: `https-443` of `https-443-web`; empty for one of HTTP."""
+    scheme, port, *_ = chain.split("-", 2)
+    return f"{scheme}-{port}" if scheme == "https" else ""
 
 
 def is_broad(hostname: str) -> bool:

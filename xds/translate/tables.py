@@ -18,7 +18,7 @@ from xds.translate.cluster_tables import (
     WORKLOAD_CLUSTERS,
     ZONAL_ASSIGNMENTS,
 )
-from xds.translate.gateway_tables import ENTRANCES, HOSTS, SOTW_GATEWAYS
+from xds.translate.gateway_tables import ENTRANCES, HOSTS, SHARED_HOSTS, SOTW_GATEWAYS
 from xds.translate.jwt_authn_tables import DEMANDS, FILTER_CONFIGS
 from xds.translate.listener_tables import GATEWAY_LISTENERS, GRPC_LISTENERS, SIDECAR_LISTENERS
 from xds.translate.mesh_tls_tables import MESH_TLS_CLUSTERS
@@ -42,6 +42,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     *all_tables.TABLES,
     ENTRANCES,
     HOSTS,
+    SHARED_HOSTS,
     SOTW_GATEWAYS,
     STREAMS,
     UPSTREAMS,

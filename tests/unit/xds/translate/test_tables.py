@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import cProfile
+import json
 import pstats
 import random
+from pathlib import Path
 
 import pytest
 
 from mesh.model import AUDIENCES, DECLARED, Audience, Connected, DeclaredKey
 from mesh.tables import Change, Commit, Engine, Table
+from tests.support.certificates import Authority
 from tests.support.model import declared, objects
 from xds.resources import Resource, ResourceKey, ViewKey
 from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_LISTENER, TYPE_ROUTE, TYPE_SCOPED_ROUTE
@@ -204,3 +207,26 @@ spec: {{parentRef: {{name: edge}}, listeners: [{{name: web, port: 80, protocol: 
     profile.disable()
     assert set(sent(commit)) == {TYPE_SCOPED_ROUTE}
     return pstats.Stats(profile).total_calls  # type: ignore[attr-defined,no-any-return]
+
+
+def test_https_listeners_of_one_port_have_scopes_in_proportion_to_their_number(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).server("cert")
+    data = {"tls.crt": pair.cert.read_text(), "tls.key": pair.key.read_text()}
+    secret = {"kind": "Secret", "metadata": {"name": "cert"}, "type": "kubernetes.io/tls", "stringData": data}
+    listeners = [
+        {
+            "name": f"l{number}",
+            "port": 443,
+            "protocol": "HTTPS",
+            "hostname": f"h{number}.example.com",
+            "tls": {"certificateRefs": [{"name": "cert"}]},
+        }
+        for number in range(40)
+    ]
+    spec = {"gatewayClassName": "fairlead", "listeners": listeners}
+    edge = {"kind": "Gateway", "metadata": {"name": "edge"}, "spec": spec}
+    engine = Engine(TABLES)
+    engine.commit([declared(item) for one in (secret, edge) for item in objects(json.dumps(one))])
+    [table] = RESOURCE_TABLES[TYPE_SCOPED_ROUTE]
+    # Of each listener its own host, the broad scope, and the one that all others answer 421 by.
+    assert len(engine.rows(table)) == 3 * len(listeners)
