@@ -36,6 +36,7 @@ class WorkloadApi:
         self._svid: Svid | None = None
         self._first = threading.Event()
         self._trouble = ""
+        self._luck = random.Random()  # noqa: S311 - a spread; of its own, as a thread draws from it
 
     def open(self, *, seconds: float = _FIRST_SECONDS) -> None:
         """Wait for the first certificate, and follow from then on.
@@ -70,7 +71,7 @@ class WorkloadApi:
                 self._note(f"{error.code().name}: {error.details()}")
             except UnusableSvid as error:
                 self._note(str(error))
-            after.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - a spread
+            after.wait(pause * self._luck.uniform(0.5, 1.0))
             pause = min(pause * 2, _RETRY_SECONDS[1])
 
     def _take(self, answer: bytes) -> None:

@@ -16,6 +16,7 @@ import yaml
 from fairlead.processes import Children, free_port
 from mesh.kinds import KINDS
 from tests.support.certificates import Authority
+from tests.support.fields import note
 from tests.support.issuers import Issuer, KeyServer, key_server
 from tests.support.programs import RunningEnvoy, Serving, start_envoy, start_serve
 from tests.support.routing import Server, document, gateway, get, route, service
@@ -55,6 +56,8 @@ class World:
     def write(self, name: str, text: str) -> None:
         new = self.folder / f"{name}.new"
         found = [each for each in yaml.safe_load_all(text) if each]
+        for each in found:
+            note(each)
         documents = ({"apiVersion": KINDS[each["kind"]].api_version, **each} for each in found)
         new.write_text("\n---\n".join(json.dumps(each) for each in documents))
         new.replace(self.folder / f"{name}.yaml")

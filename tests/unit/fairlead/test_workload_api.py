@@ -35,6 +35,7 @@ US = SpiffeId(DOMAIN, "/fairlead/xds")
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
 Response = message("fairlead.workload.v1.X509SvidResponse")
+Answers = queue.Queue[bytes | None]
 
 
 def der(pem: bytes) -> bytes:
@@ -63,12 +64,13 @@ def root() -> Signer:
 
 
 class Api:
-    """A Workload API on a socket; `put` sends an answer to whoever listens, None ends the stream."""
+    """A Workload API on a socket; `put` sends an answer to who asked last, or asks first, and None ends the stream."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metadata: list[Any] = []
-        self._answers: queue.Queue[bytes | None] = queue.Queue()
+        self._answers = Answers()
+        self._first: Answers | None = self._answers
         self._server = grpc.server(ThreadPoolExecutor(4))
         handler = grpc.unary_stream_rpc_method_handler(self._stream)
         handlers = grpc.method_handlers_generic_handler("SpiffeWorkloadAPI", {"FetchX509SVID": handler})
@@ -80,8 +82,12 @@ class Api:
         self._answers.put(answer.SerializeToString() if answer is not None else None)
 
     def _stream(self, _request: bytes, context: Any) -> Iterator[bytes]:
+        # Each has its own: a stream whose client has gone would take the answer for the next.
+        mine = self._first or Answers()
+        self._first, self._answers = None, mine
+        context.add_callback(lambda: mine.put(None))
         self.metadata.append(dict(context.invocation_metadata()))
-        while (answer := self._answers.get()) is not None:
+        while (answer := mine.get()) is not None:
             yield answer
 
     def stop(self) -> None:
