@@ -98,6 +98,11 @@ class Both:
         [one] = self.serving.client.get("/api/v1/federation")["items"]
         return dict(one)
 
+    def wait_until_proxies_are_told(self) -> None:
+        """They hear of a bundle just after the API does."""
+        theirs = certificates(self.spire.server("bundle", "show"))
+        self.children.wait_until(lambda: asyncio.run(told(self.serving)) == theirs, what="proxies to be told")
+
     def theirs_of_us(self) -> set[x509.Certificate]:
         self.spire.server("federation", "refresh", "-id", f"spiffe://{OURS}")
         listed = self.spire.server("bundle", "list", "-id", f"spiffe://{OURS}")
@@ -111,7 +116,7 @@ def test_a_real_spire_and_we_follow_each_others_bundles(
     both = Both(children, spire_binaries, profile)
     children.wait_until(lambda: both.status()["roots"] == 1 and not both.status()["problem"], what="SPIRE's bundle")
     assert both.status()["profile"] == profile
-    assert asyncio.run(told(both.serving)) == certificates(both.spire.server("bundle", "show"))
+    both.wait_until_proxies_are_told()
     children.wait_until(lambda: both.theirs_of_us() == roots(both.serving), what="SPIRE to have our bundle")
 
     both.serving.client.request("POST", "/api/v1/authority/prepare", body={})
@@ -120,4 +125,4 @@ def test_a_real_spire_and_we_follow_each_others_bundles(
 
     both.spire.server("localauthority", "x509", "prepare")
     children.wait_until(lambda: both.status()["roots"] == 2, what="SPIRE's new root", timeout=60)
-    assert asyncio.run(told(both.serving)) == certificates(both.spire.server("bundle", "show"))
+    both.wait_until_proxies_are_told()
