@@ -50,7 +50,12 @@ test: $(READY) ## all tests that need no root, in under 10 minutes on 2 cores
 .PHONY: test-kubernetes
 test-kubernetes: $(READY) ## tests in a real Kubernetes: KUBECONFIG's, or a local node (root, Go 1.26; built once, 8 minutes)
 	@test -n "$${KUBECONFIG:-}" || tests/kube-node/kube-node up
-	$(BIN)/python -m pytest tests/kubernetes -m kubernetes -n 0 --durations 10 --durations-min 5
+	$(BIN)/python -m pytest tests/kubernetes -m "kubernetes and not faults" -n 0 --durations 10 --durations-min 5
+
+.PHONY: test-kubernetes-faults
+test-kubernetes-faults: $(READY) ## those of them that take minutes: certificates renewed and a new root under traffic
+	@test -n "$${KUBECONFIG:-}" || tests/kube-node/kube-node up
+	$(BIN)/python -m pytest tests/kubernetes -m "kubernetes and faults" -n 0 --durations 10 --durations-min 5
 
 .PHONY: test-consul
 test-consul: $(READY) ## tests with real Consul agents: the one on PATH, or Debian's, fetched (needs apt)
@@ -63,7 +68,7 @@ test-spire: $(READY) ## tests with a real SPIRE: the one on PATH, or one built f
 
 .PHONY: test-faults
 test-faults: $(READY) ## tests that take minutes: rotation, outages and wrong clocks under traffic
-	$(BIN)/python -m pytest tests -m faults -n 2 --dist load --durations 10 --durations-min 5
+	$(BIN)/python -m pytest tests -m "faults and not kubernetes" -n 2 --dist load --durations 10 --durations-min 5
 
 .PHONY: fuzz
 fuzz: $(READY) ## fuzz what strangers can send, TIME seconds for each parser
