@@ -206,16 +206,21 @@ def test_where_a_processor_is_away_requests_fail_unless_they_may_pass(tmp_path: 
     assert len(backend.seen) == 1
 
 
-def test_code_that_envoy_refuses_stops_its_own_route_and_nothing_else(children: Children) -> None:
-    port = port_of()
-    serving = start_serve(children, "--route-code")
-    put_shop(serving, start_backend(children, "shop"), port)
+def put_coded_and_plain(serving: Serving) -> dict[str, str]:
+    """A route with a rule for code and one without; the target that names the first."""
     both = [
         {"name": "coded", "matches": [{"path": {"value": "/coded"}}], "backendRefs": [{"name": "shop", "port": 80}]},
         {"name": "plain", "backendRefs": [{"name": "shop", "port": 80}]},
     ]
     put(serving, "HTTPRoute", "httproutes", "shop", {"parentRefs": [{"name": "edge"}], "rules": both})
-    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "shop", "sectionName": "coded"}
+    return {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "shop", "sectionName": "coded"}
+
+
+def test_code_that_envoy_refuses_stops_its_own_route_and_nothing_else(children: Children) -> None:
+    port = port_of()
+    serving = start_serve(children, "--route-code")
+    put_shop(serving, start_backend(children, "shop"), port)
+    target = put_coded_and_plain(serving)
     wrong = {"targetRefs": [target], "extensions": [{"lua": {"inline": "this is no Lua"}}]}
     put(serving, "RoutePolicy", "routepolicies", "code", wrong)
     start_envoy(children, "gateway", "edge", xds=serving.xds)
@@ -267,12 +272,7 @@ def test_a_dynamic_module_that_cannot_be_had_stops_its_own_route_and_nothing_els
     port = port_of()
     serving = start_serve(children, "--route-code")
     put_shop(serving, start_backend(children, "shop"), port)
-    both = [
-        {"name": "coded", "matches": [{"path": {"value": "/coded"}}], "backendRefs": [{"name": "shop", "port": 80}]},
-        {"name": "plain", "backendRefs": [{"name": "shop", "port": 80}]},
-    ]
-    put(serving, "HTTPRoute", "httproutes", "shop", {"parentRefs": [{"name": "edge"}], "rules": both})
-    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "shop", "sectionName": "coded"}
+    target = put_coded_and_plain(serving)
 
     def put_module(**module: str) -> None:
         spec = {"targetRefs": [target], "extensions": [{"dynamicModule": module}]}
