@@ -68,10 +68,7 @@ def gateway_listener(
 
     `shared` is what policies say of the port.
     """
-    listener = Listener()
-    listener.name = listener_name(address, port)
-    listener.stat_prefix = stat_name(listener.name)
-    set_address(listener, address, port)
+    listener = _at(address, port)
     set_port(listener, shared)
     tls = False
     for chain in chains:
@@ -126,10 +123,7 @@ def quic_listener(
     shared: ClientSettings = NOTHING,
 ) -> Any:
     """The listener for HTTP/3 at an address, beside that for TCP; `shared` is what policies say of the port."""
-    listener = Listener()
-    listener.name = listener_name(address, port, udp=True)
-    listener.stat_prefix = stat_name(listener.name)
-    set_address(listener, address, port)
+    listener = _at(address, port, udp=True)
     make_quic(listener, shared.http3 or ClientHTTP3())
     for chain in chains:
         made = listener.filter_chains.add()
@@ -147,12 +141,17 @@ def quic_listener(
 
 def udp_listener(address: str, port: int, hosts: Sequence[StreamHost]) -> Any:
     """The listener for datagrams at an address."""
-    listener = Listener()
-    listener.name = listener_name(address, port, udp=True)
-    listener.stat_prefix = stat_name(listener.name)
-    set_address(listener, address, port)
+    listener = _at(address, port, udp=True)
     listener.address.socket_address.protocol = SocketAddress.UDP
     add_udp_proxy(listener, hosts)
+    return listener
+
+
+def _at(address: str, port: int, *, udp: bool = False) -> Any:
+    listener = Listener()
+    listener.name = listener_name(address, port, udp=udp)
+    listener.stat_prefix = stat_name(listener.name)
+    set_address(listener, address, port)
     return listener
 
 
