@@ -197,7 +197,10 @@ class TypeView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ProxyView(msgspec.Struct, frozen=True, rename="camel"):
-    """A connected proxy. `types` is keyed by short name (`CDS`, `EDS`, …); `connected_since` is RFC 3339 in UTC."""
+    """A connected proxy. `types` is keyed by short name (`CDS`, `EDS`, …); `connected_since` is RFC 3339 in UTC.
+
+    `lacks` are the extensions (types of their configuration) that it was built without and that policies can need.
+    """
 
     node: str
     kind: str
@@ -207,6 +210,7 @@ class ProxyView(msgspec.Struct, frozen=True, rename="camel"):
     types: Mapping[str, TypeView]
     protocol: Literal["delta", "sotw"] = "delta"
     version: str = ""
+    lacks: Sequence[str] = ()
 
 
 class ProxyDetail(msgspec.Struct, frozen=True, rename="camel"):

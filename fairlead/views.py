@@ -74,6 +74,7 @@ def proxy_view(state: ProxyState, *, withheld: Mapping[str, str]) -> ProxyView:
         },
         protocol="delta" if state.protocol == "delta" else "sotw",
         version=state.version,
+        lacks=state.lacks,
     )
 
 

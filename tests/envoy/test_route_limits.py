@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,14 @@ POLICIES: dict[str, dict[str, Any]] = {
     "grpc": {
         "admissionControl": {**STRICT, "grpcSuccessStatuses": [0, 14]},
         "faultInjection": {"abort": {"grpcStatus": 14}},
+    },
+    "all": {
+        "bandwidthLimit": {"requestKibps": 10_000, "responseKibps": 10_000},
+        "compression": {"algorithms": ["gzip"]},
+        "requestBuffer": {"maxBytes": 200 * KIB},
+        "admissionControl": {},
+        "faultInjection": {"abort": {"fromHeader": True}},
+        "csrf": {},
     },
     "pages": {"csrf": {"additionalOrigins": ["app.example.com:8443", "*.example.org"]}},
 }
@@ -128,3 +137,14 @@ def test_what_changes_something_comes_from_pages_of_the_host_and_of_those_allowe
     assert posted(origin="https://example.org.evil.example") == posted(origin="null") == 403
     assert raw(port, "/", rule="pages", origin="https://evil.example")[0] == 200
     assert raw(port, "/", "POST", b"x", rule="few", origin="https://evil.example")[0] == 200
+
+
+def test_all_of_them_together_do_what_each_does_alone(served: tuple[int, Server]) -> None:
+    port, _ = served
+    ours = {"rule": "all", "origin": "http://a.example.com", "accept_encoding": "gzip"}
+    status, headers, body = raw(port, "/" + "a" * KIB, "POST", b"b" * 150 * KIB, **ours)
+    assert (status, headers["content-encoding"]) == (200, "gzip")
+    assert b"a" * KIB in gzip.decompress(body)
+    assert raw(port, "/", "POST", b"b" * 250 * KIB, **ours)[0] == 413
+    assert raw(port, "/", "POST", b"b", **{**ours, "origin": "https://evil.example"})[0] == 403
+    assert raw(port, "/", "POST", b"b", **ours, x_envoy_fault_abort_request="418")[0] == 418

@@ -8,6 +8,7 @@ Everything runs on the event loop, nothing here waits, and callbacks must not ei
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
@@ -29,6 +30,11 @@ from xds.server.pacing import Pacer
 from xds.server.shelves import Shelves
 from xds.server.states import Distribution, Progress, ProxyState, type_state
 from xds.server.telemetry import Telemetry
+
+# Ways to build Envoy that are told of: what a node says of itself, anybody may vary without end.
+_BUILDS: Final = 20
+
+_log = logging.getLogger(__name__)
 
 
 class Member(Protocol):
@@ -90,6 +96,7 @@ class Hub:
         self._patience = patience
         self._shelves = Shelves(resources, views)
         self._older = Older(self.telemetry)
+        self._lacks: set[frozenset[str]] = set()
         self._transitions = Transitions()
         self._pacer = Pacer(self._start_round, clock)
         self._members: dict[Audience, dict[Member, None]] = {}
@@ -170,8 +177,21 @@ class Hub:
         members = self._members.setdefault(audience, {})
         members[member] = None
         self.telemetry.streams += 1
+        self._tell_lacks(member.proxy)
         if len(members) == 1:
             self.on_audience(audience, True)
+
+    def _tell_lacks(self, proxy: Proxy) -> None:
+        """Say once of each way to build Envoy what it will refuse: a warning beforehand costs nobody a route."""
+        if not proxy.lacks or proxy.lacks in self._lacks or len(self._lacks) >= _BUILDS:
+            return
+        self._lacks.add(proxy.lacks)
+        _log.warning(
+            "%s (Envoy %s) was built without, and refuses what needs: %s",
+            proxy.node_id,
+            proxy.version,
+            ", ".join(sorted(proxy.lacks)),
+        )
 
     def leave(self, member: Member) -> None:
         """A stream has ended."""
@@ -235,6 +255,7 @@ class Hub:
             first.version,
             first.protocol,
             tuple(types[type_url] for type_url in sorted(types)),
+            first.lacks,
         )
 
     def resources(self, audience: Audience, type_url: str) -> dict[str, Entry]:
@@ -359,6 +380,7 @@ class Hub:
                 type_state(state, stream.wanted(state), self.left_out(member, type_url))
                 for type_url, state in sorted(stream.types.items())
             ),
+            lacks=tuple(sorted(proxy.lacks)),
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from mesh.model import Audience, Upstream
 from mesh.upstreams import FORM, MOST, read_upstream
+from xds.schema.extensions import lacking
 from xds.schema.types import Node
 
 _KINDS: Final = ("gateway", "sidecar", "grpc")
@@ -36,12 +37,16 @@ class InvalidNodeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy as it introduced itself. `version` is Envoy's ("1.40.0"), empty for what is not Envoy."""
+    """A proxy as it introduced itself. `version` is Envoy's ("1.40.0"), empty for what is not Envoy.
+
+    `lacks` are types of configuration that we make and it has no extension for.
+    """
 
     node_id: str
     audience: Audience
     service_account: str = ""
     version: str = ""
+    lacks: frozenset[str] = frozenset()
     node: Any = field(default=None, compare=False, repr=False)
 
 
@@ -72,6 +77,7 @@ def identify(node: Any, *, sotw: bool = False) -> Proxy:
         audience=_audience(kind, namespace, name, claims, sotw=sotw, zone=_zone(node)),
         service_account=claims.text("service_account"),
         version=_version(node),
+        lacks=lacking(node),
         node=_slim(node),
     )
 

@@ -40,7 +40,10 @@ class TypeState:
 
 @dataclass(frozen=True, slots=True)
 class ProxyState:
-    """One connected proxy. `connected_since` is in seconds since the epoch; `version` is Envoy's, as it says itself."""
+    """One connected proxy. `connected_since` is in seconds since the epoch; `version` is Envoy's, as it says itself.
+
+    `lacks` are the extensions that it was built without and configuration of ours can need, sorted.
+    """
 
     node_id: str
     audience: Audience
@@ -48,6 +51,7 @@ class ProxyState:
     version: str
     protocol: str
     types: tuple[TypeState, ...]
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

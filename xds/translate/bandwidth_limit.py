@@ -10,20 +10,14 @@ from typing import Any
 
 from mesh.kinds.routepolicy import BandwidthLimit
 from xds.schema import message, pack
-from xds.translate.composite import filled, place
-from xds.translate.http_filters import BANDWIDTH_LIMIT
-
-FILTER = place(BANDWIDTH_LIMIT)
 
 _Limit = message("envoy.extensions.filters.http.bandwidth_limit.v3.BandwidthLimit")
 
 
-def set_bandwidth_limit(route: Any, wanted: BandwidthLimit) -> None:
-    """Let bodies of a `Route`'s requests and answers pass no faster than told."""
+def bandwidth_limits(wanted: BandwidthLimit) -> list[tuple[str, Any]]:
+    """Filters by name and packed configuration that let bodies pass no faster than told."""
     rates = (("response", _Limit.RESPONSE, wanted.response_kibps), ("request", _Limit.REQUEST, wanted.request_kibps))
-    limits = [(name, _limit(name, mode, rate)) for name, mode, rate in rates if rate is not None]
-    if limits:
-        route.typed_per_filter_config[BANDWIDTH_LIMIT].CopyFrom(filled(*limits))
+    return [(name, _limit(name, mode, rate)) for name, mode, rate in rates if rate is not None]
 
 
 def _limit(name: str, mode: int, rate: int) -> Any:

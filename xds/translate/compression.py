@@ -12,10 +12,6 @@ from typing import Any
 
 from mesh.kinds.routepolicy import Algorithm, Compression
 from xds.schema import message, pack
-from xds.translate.composite import filled, place
-from xds.translate.http_filters import COMPRESSION
-
-FILTER = place(COMPRESSION)
 
 _Compressor = message("envoy.extensions.filters.http.compressor.v3.Compressor")
 _LIBRARIES: dict[Algorithm, Any] = {
@@ -25,10 +21,9 @@ _LIBRARIES: dict[Algorithm, Any] = {
 }
 
 
-def set_compression(route: Any, wanted: Compression) -> None:
-    """Let answers of a `Route` be compressed; of what a client accepts the one that it prefers is used."""
-    chosen = [each for each in _LIBRARIES if each in wanted.algorithms]
-    route.typed_per_filter_config[COMPRESSION].CopyFrom(filled(*((each, _compressor(each)) for each in chosen)))
+def compressors(wanted: Compression) -> list[tuple[str, Any]]:
+    """Filters by name and packed configuration; of what a client accepts the one that it prefers is used."""
+    return [(each, _compressor(each)) for each in _LIBRARIES if each in wanted.algorithms]
 
 
 def _compressor(algorithm: Algorithm) -> Any:
