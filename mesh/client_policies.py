@@ -28,6 +28,7 @@ PORT_FIELDS = (
     "proxyProtocol",
     "tcpKeepalive",
     "connections.bufferLimit",
+    "connections.socketBufferLimit",
     "http3.maxConcurrentStreams",
     "http3.initialStreamWindowSize",
     "http3.initialConnectionWindowSize",

@@ -14,6 +14,7 @@ from msgspec import Meta
 from mesh.kinds.fields import Duration, HeaderName, PortNumber, PreciseHostname
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, TargetRefs
+from mesh.kinds.routepolicy import PolicyHeaders
 from mesh.kinds.trafficpolicy import TCPKeepalive
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -48,6 +49,7 @@ OLD_CIPHERS: tuple[Cipher, ...] = (
     "AES256-SHA",
 )
 """Those that TLS before 1.2 knows; none of them is among Envoy's own."""
+CertDetail = Literal["Subject", "Cert", "Chain", "DNS", "URI"]
 Curve = Literal["X25519", "P-256", "P-384", "P-521", "X25519MLKEM768"]
 
 
@@ -56,7 +58,8 @@ class ClientAddress(Atomic, frozen=True, kw_only=True):
 
     `trusted_hops`: of `X-Forwarded-For` so many addresses from the end were written by proxies in front of us.
     `trusted_cidrs`: the last address there that is not in these ranges, asked only of peers within them.
-    `header`: that header, which whoever is in front of us always overwrites.
+    `header`: that header, which whoever is in front of us always overwrites; with `reject_with_status` a request whose
+    header holds no address is answered so.
     """
 
     trusted_hops: Annotated[int, Meta(ge=1, le=32)] | None = None
@@ -64,6 +67,7 @@ class ClientAddress(Atomic, frozen=True, kw_only=True):
         Annotated[tuple[AddressRange, ...], Meta(min_length=1, max_length=64, description="trusted ranges")] | None
     ) = None
     header: HeaderName | None = None
+    reject_with_status: Annotated[int, Meta(ge=400, le=599)] | None = None
 
 
 class ClientProxyProtocol(Atomic, frozen=True, kw_only=True):
@@ -85,15 +89,32 @@ class ClientTLS(Spec, frozen=True, kw_only=True):
     alpn: Annotated[tuple[Literal["h2", "http/1.1"], ...], Meta(min_length=1, max_length=2)] | None = None
 
 
+class XForwardedClientCert(Atomic, frozen=True, kw_only=True):
+    """What becomes of `x-forwarded-client-cert`, which tells backends of clients' certificates.
+
+    `Sanitize` takes it off. `ForwardOnly` leaves what a client with a certificate sent, `AppendForward` adds its own to
+    that, `SanitizeSet` puts its own in the place of it. `AlwaysForwardOnly` leaves it, whoever sent it.
+    `cert_details_to_add` are told of a client's certificate beside its hash, where its own is told.
+    """
+
+    mode: Literal["Sanitize", "ForwardOnly", "AppendForward", "SanitizeSet", "AlwaysForwardOnly"]
+    cert_details_to_add: Annotated[tuple[CertDetail, ...], Meta(max_length=5)] = ()
+
+
 class ClientHeaders(Spec, frozen=True, kw_only=True):
-    """Limits of requests' headers (more is answered 431), and what becomes of names with an underscore.
+    """Limits of requests' headers (more is answered 431), what becomes of names with an underscore, and changes.
 
     `Reject` answers 400, `Drop` takes the header off: some backends take `x_user` and `x-user` for the same.
+    `early_request_headers`: of requests before anything is matched. `late_response_headers`: of answers after all
+    else.
     """
 
     max_request_kib: Annotated[int, Meta(ge=1, le=8192)] | None = None
     max_count: Annotated[int, Meta(ge=1, le=32_768)] | None = None
     underscores: Literal["Allow", "Reject", "Drop"] | None = None
+    x_forwarded_client_cert: XForwardedClientCert | None = None
+    early_request_headers: PolicyHeaders | None = None
+    late_response_headers: PolicyHeaders | None = None
 
 
 class ClientPath(Spec, frozen=True, kw_only=True):
@@ -171,14 +192,32 @@ class ClientTimeouts(Spec, frozen=True, kw_only=True):
 
 
 class ClientConnections(Spec, frozen=True, kw_only=True):
-    """`limit`: connections of a listener at each proxy, more are closed. `buffer_limit`: bytes read ahead of each.
+    """`limit`: connections of a listener at each proxy, more are closed, `close_delay` after they came.
 
+    `buffer_limit`: bytes read ahead of each. `socket_buffer_limit`: bytes that the kernel keeps for each, either way.
     `max_requests`: after so many a connection is closed.
     """
 
     limit: Count | None = None
+    close_delay: Duration | None = None
     buffer_limit: Annotated[int, Meta(ge=1024, le=2**31 - 1)] | None = None
+    socket_buffer_limit: Annotated[int, Meta(ge=4096, le=2**30)] | None = None
     max_requests: Count | None = None
+
+
+class ClientHealthCheck(Atomic, frozen=True, kw_only=True):
+    """Probes of whatever is in front: the proxy answers them at `path`, 200, and 503 while it drains."""
+
+    path: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=1024,
+            pattern=r"^/[A-Za-z0-9._~!$&'()*+,;=:@/-]*$(?!\n)",
+            description="a path, from `/` on, without a query and without escapes",
+            examples=["/healthz"],
+        ),
+    ]
 
 
 class ClientSettings(Spec, frozen=True, kw_only=True):
@@ -195,6 +234,8 @@ class ClientSettings(Spec, frozen=True, kw_only=True):
     timeouts: ClientTimeouts | None = None
     connections: ClientConnections | None = None
     tcp_keepalive: TCPKeepalive | None = None
+    health_check: ClientHealthCheck | None = None
+    scheme: Literal["Preserve", "MatchBackend"] | None = None
 
 
 class ClientPolicySpec(ClientSettings, frozen=True, kw_only=True):

@@ -30,6 +30,8 @@ class Row(msgspec.Struct, frozen=True):
 
 
 ORDER: tuple[Row, ...] = (
+    Row("fairlead.late_response_headers", "changes answers after everything else, those of all later filters too"),
+    Row("envoy.filters.http.health_check", "answers probes, which know no host of a route and cost it nothing"),
     Row("fairlead.shared_scope", "sees before the next one whether the host belongs to another listener of the port"),
     Row(
         "fairlead.broad_scope",
@@ -94,6 +96,8 @@ def known(name: str) -> str:
     return name
 
 
+LATE_RESPONSE_HEADERS = known("fairlead.late_response_headers")
+HEALTH_CHECK = known("envoy.filters.http.health_check")
 SHARED_SCOPE = known("fairlead.shared_scope")
 BROAD_SCOPE = known("fairlead.broad_scope")
 ALT_SVC = known("fairlead.alt_svc")

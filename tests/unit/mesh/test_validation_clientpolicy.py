@@ -23,6 +23,10 @@ def found(level: str, **spec: Any) -> list[str]:
     return [f"{problem.code} {problem.path}" for problem in problems]
 
 
+def early(name: str, value: str) -> dict[str, Any]:
+    return {"earlyRequestHeaders": {"set": [{"name": name, "value": value}]}}
+
+
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
@@ -49,6 +53,47 @@ def found(level: str, **spec: Any) -> list[str]:
         ({"headers": {"maxRequestKib": 8193}}, "OutOfRange spec.headers.maxRequestKib"),
         ({"headers": {"maxCount": -1}}, "OutOfRange spec.headers.maxCount"),
         ({"headers": {"underscores": "Maybe"}}, "UnknownValue spec.headers.underscores"),
+        (
+            {"clientAddress": {"trustedHops": 1, "rejectWithStatus": 403}},
+            "NotAllowed spec.clientAddress.rejectWithStatus",
+        ),
+        (
+            {"clientAddress": {"header": "x-a", "rejectWithStatus": 200}},
+            "OutOfRange spec.clientAddress.rejectWithStatus",
+        ),
+        (
+            {"clientAddress": {"header": "x-a", "rejectWithStatus": 499}},
+            "UnknownValue spec.clientAddress.rejectWithStatus",
+        ),
+        (
+            {"headers": {"xForwardedClientCert": {"mode": "ForwardOnly", "certDetailsToAdd": ["URI"]}}},
+            "InvalidCombination spec.headers.xForwardedClientCert.certDetailsToAdd",
+        ),
+        (
+            {"headers": {"xForwardedClientCert": {"mode": "SanitizeSet", "certDetailsToAdd": ["URI", "URI"]}}},
+            "Duplicate spec.headers.xForwardedClientCert.certDetailsToAdd[1]",
+        ),
+        ({"headers": {"xForwardedClientCert": {}}}, "MissingField spec.headers.xForwardedClientCert.mode"),
+        ({"headers": early("host", "a")}, "NotAllowed spec.headers.earlyRequestHeaders.set[0].name"),
+        ({"headers": early("X-Envoy-Retry-On", "5xx")}, "NotAllowed spec.headers.earlyRequestHeaders.set[0].name"),
+        ({"headers": early("x-route", "%ROUTE_NAME%")}, "NotAllowed spec.headers.earlyRequestHeaders.set[0].value"),
+        ({"headers": early("x-a", "%NOTHING%")}, "UnknownValue spec.headers.earlyRequestHeaders.set[0].value"),
+        (
+            {"headers": {"lateResponseHeaders": {"add": [{"name": "Server", "value": "a"}]}}},
+            "NotAllowed spec.headers.lateResponseHeaders.add[0].name",
+        ),
+        (
+            {"headers": {"lateResponseHeaders": {"remove": ["content-length"]}}},
+            "NotAllowed spec.headers.lateResponseHeaders.remove[0]",
+        ),
+        ({"healthCheck": {}}, "MissingField spec.healthCheck.path"),
+        ({"healthCheck": {"path": "healthz"}}, "InvalidFormat spec.healthCheck.path"),
+        ({"healthCheck": {"path": "/healthz?deep"}}, "InvalidFormat spec.healthCheck.path"),
+        ({"healthCheck": {"path": "/a/../healthz"}}, "InvalidFormat spec.healthCheck.path"),
+        ({"healthCheck": {"path": "//healthz"}}, "InvalidFormat spec.healthCheck.path"),
+        ({"scheme": "https"}, "UnknownValue spec.scheme"),
+        ({"connections": {"limit": 1, "closeDelay": "0s"}}, "OutOfRange spec.connections.closeDelay"),
+        ({"connections": {"socketBufferLimit": 1}}, "OutOfRange spec.connections.socketBufferLimit"),
         ({"path": {"escapedSlashes": "keep"}}, "UnknownValue spec.path.escapedSlashes"),
         ({"http1": {"http10": {"defaultHost": "a b"}}}, "InvalidFormat spec.http1.http10.defaultHost"),
         ({"http2": {"maxConcurrentStreams": 0}}, "OutOfRange spec.http2.maxConcurrentStreams"),
@@ -77,6 +122,11 @@ def test_nonsense_is_refused_with_its_path(spec: dict[str, Any], problem: str) -
     [
         ({}, "MissingField spec"),
         ({"http2": {"keepaliveTimeout": "1s"}}, "MissingField spec.http2.keepaliveInterval"),
+        ({"connections": {"closeDelay": "1s"}}, "MissingField spec.connections.limit"),
+        (
+            {"headers": {"xForwardedClientCert": {"mode": "AlwaysForwardOnly"}}},
+            "Unsafe spec.headers.xForwardedClientCert.mode",
+        ),
     ],
 )
 def test_what_will_not_do_what_was_meant_is_warned_of(spec: dict[str, Any], problem: str) -> None:
