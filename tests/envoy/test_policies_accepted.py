@@ -13,6 +13,7 @@ from mesh.kinds.meta import Object
 from mesh.model import AUDIENCES, MESH, Connected, MeshSettings
 from mesh.tables import Change, Engine
 from tests.support.certificates import Authority
+from tests.support.conditions import CONDITIONS
 from tests.support.descriptors import CART, cart_base64
 from tests.support.model import declared, objects
 from tests.support.random_objects import Maker
@@ -104,6 +105,7 @@ def test_random_telemetry_policies_make_listeners_and_routes_that_envoy_takes(se
         "path": lambda _: "/dev/null",  # a file that cannot be opened is refused, and nobody here knows that
         "text": lambda luck: luck.choice(formats),
         "json": lambda luck: {"a": luck.choice(formats)},
+        "expression": lambda luck: luck.choice(CONDITIONS),
     }
     maker = Maker("TelemetryPolicy", seed, known)
     tags = {**known, "tags": lambda luck: {"a": luck.choice(formats)}, "tracing": lambda _: None}
@@ -117,6 +119,18 @@ def test_random_telemetry_policies_make_listeners_and_routes_that_envoy_takes(se
     text = document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
     text += service("collector", 4317)
     _accepted(text, policies, tmp_path, clusters=None)
+
+
+def test_envoy_takes_every_condition_that_validation_lets_through(tmp_path: Path) -> None:
+    listeners, text = [], ""
+    for at in range(0, len(CONDITIONS), 8):  # the most access logs that a policy has
+        name = f"l{at}"
+        listeners.append({"name": name, "port": 10_000 + at, "protocol": "HTTP"})
+        target = {"group": GATEWAY_API, "kind": "Gateway", "name": "edge", "sectionName": name}
+        logs = [{"stdout": True, "only": {"expression": one}} for one in CONDITIONS[at : at + 8]]
+        text += document("TelemetryPolicy", name, {"targetRefs": [target], "accessLogs": logs})
+    text += document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
+    _accepted(text, [], tmp_path, clusters=0)
 
 
 JWKS = '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
@@ -156,6 +170,7 @@ def test_random_policies_of_all_kinds_together_make_what_envoy_takes(seed: int, 
                 "path": lambda _: "/dev/null",
                 "text": lambda luck: luck.choice(formats),
                 "json": lambda luck: {"a": luck.choice(formats)},
+                "expression": lambda luck: luck.choice(CONDITIONS),
                 "metrics": lambda _: None,
             },
         ),
