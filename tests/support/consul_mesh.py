@@ -96,11 +96,12 @@ class ConsulMesh:
         """Wait for a condition."""
         self.children.wait_until(condition, what=what, timeout=timeout)
 
-    def count(self, host: str, requests: int) -> Counter[str]:
-        """Which instances answered so many requests."""
+    def count(self, host: str, requests: int, **headers: str) -> Counter[str]:
+        """Which instances answered so many requests; `_` in a header's name is `-`."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
         visitor = Visitor(self.port)
         try:
-            return Counter(str(visitor.ask(host).body.get("instance", "none")) for _ in range(requests))
+            return Counter(str(visitor.ask(host, headers=given).body.get("instance", "none")) for _ in range(requests))
         finally:
             visitor.close()
 
