@@ -72,6 +72,15 @@ class SharedStore:
         """Who leads, as far as known."""
         return self._leader.holder
 
+    @property
+    def term(self) -> int:
+        """A number that is higher for who leads later."""
+        return self._leader.term
+
+    async def write_as_leader(self, collection: str, changes: Mapping[str, bytes | None]) -> None:
+        """Write documents if this replica still leads when Consul takes them. Raises StoreNotLed, as the store does."""
+        await self.store.write_documents_as_leader(collection, changes, lambda: self._leader.session)
+
     def numbers(self) -> Mapping[str, int]:
         """For the metrics page."""
         return {"leading": int(self._leader.leading)}
