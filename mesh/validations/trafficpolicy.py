@@ -15,6 +15,7 @@ from mesh.kinds.trafficpolicy import (
     LocalityName,
     LocalityPolicy,
     OutlierDetection,
+    StatusRange,
     TrafficPolicy,
     TrafficRetry,
     TrafficSettings,
@@ -213,12 +214,16 @@ def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
         if not check.http.path.startswith("/"):
             report.error("InvalidFormat", f"{path}.http.path", "a path begins with '/'", "write it as in `/healthz`")
         for number, statuses in enumerate(check.http.expected_statuses):
-            if statuses.start > statuses.end:
-                at = f"{path}.http.expectedStatuses[{number}].start"
-                report.error("OutOfRange", at, "the range ends before it starts", "make it at most `end`")
+            check_status_range(statuses, f"{path}.http.expectedStatuses[{number}]", report)
     if check.tcp is not None and check.tcp.receive and check.tcp.send is None:
         message = "many servers say nothing until they are asked"
         report.warning("MissingField", f"{path}.tcp.send", message, "add `send`, unless the server speaks first")
+
+
+def check_status_range(statuses: StatusRange, path: str, report: Report) -> None:
+    """A range that begins before it ends."""
+    if statuses.start > statuses.end:
+        report.error("OutOfRange", f"{path}.start", "the range ends before it starts", "make it at most `end`")
 
 
 # -- time -------------------------------------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ ORDER: tuple[Row, ...] = (
         "answers preflights, which carry no credentials, before anything asks for some",
         sleeps=True,
     ),
+    Row(
+        "envoy.filters.http.csrf",
+        "refuses what another site's page sends, before anybody believes the credentials that come with it",
+        sleeps=True,
+    ),
     Row("fairlead.identity_headers", "takes off what only the next one may write, whatever route a request takes"),
     Row("envoy.filters.http.jwt_authn", "refuses before anything is done or counted for a request; after preflights"),
     Row(
@@ -56,10 +61,20 @@ ORDER: tuple[Row, ...] = (
         "asks an authorizer only of requests whose tokens are good, and tells it whose they are",
         sleeps=True,
     ),
+    Row(
+        "fairlead.bandwidth_limit",
+        "lets nobody's share be used up by requests that are refused; counts answers as they are sent, compressed",
+        sleeps=True,
+    ),
     Row("fairlead.compression", "compresses last, whatever the others made of an answer", sleeps=True),
     Row(
         "envoy.filters.http.custom_response",
         "sees the answers of all filters behind it, and may replace them",
+        sleeps=True,
+    ),
+    Row(
+        "fairlead.admission_control",
+        "refuses for the sake of what comes behind it; faults on purpose count as the backend's",
         sleeps=True,
     ),
     Row("envoy.filters.http.fault", "breaks on purpose what every later filter would have done", sleeps=True),
@@ -102,12 +117,15 @@ SHARED_SCOPE = known("fairlead.shared_scope")
 BROAD_SCOPE = known("fairlead.broad_scope")
 ALT_SVC = known("fairlead.alt_svc")
 CORS = known("envoy.filters.http.cors")
+CSRF = known("envoy.filters.http.csrf")
 IDENTITY_HEADERS = known("fairlead.identity_headers")
 JWT_AUTHN = known("envoy.filters.http.jwt_authn")
 BUFFER = known("fairlead.buffer")
 EXT_AUTHZ = known("fairlead.ext_authz")
+BANDWIDTH_LIMIT = known("fairlead.bandwidth_limit")
 COMPRESSION = known("fairlead.compression")
 CUSTOM_RESPONSE = known("envoy.filters.http.custom_response")
+ADMISSION_CONTROL = known("fairlead.admission_control")
 FAULT = known("envoy.filters.http.fault")
 EXTENSIONS = tuple(known(f"fairlead.extension_{number}") for number in range(4))
 GRPC_WEB = known("envoy.filters.http.grpc_web")

@@ -6,9 +6,10 @@ policy never touches a listener. A proxyless gRPC client has no filters and gets
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from mesh.credentials import why_without
 from mesh.kinds.extensions import Extension
 from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RoutePolicy, RouteSettings
 from mesh.model import ObjectKey
@@ -17,9 +18,12 @@ from mesh.policies import Effective
 from mesh.quarantine import quarantined
 from mesh.tables import Reader
 from xds.schema import message, pack
-from xds.translate import compression, extensions, grpc_json
+from xds.translate import admission_control, bandwidth_limit, compression, csrf, extensions, grpc_json
+from xds.translate.admission_control import set_admission_control
+from xds.translate.bandwidth_limit import set_bandwidth_limit
 from xds.translate.composite import filled, for_content_type, place, skipped
 from xds.translate.compression import set_compression
+from xds.translate.csrf import set_csrf
 from xds.translate.extensions import UNABLE, ExtensionError, set_extensions
 from xds.translate.fault import set_fault
 from xds.translate.grpc_json import set_grpc_json
@@ -33,6 +37,7 @@ from xds.translate.http_filters import (
     STATEFUL_SESSION,
     http_filter,
 )
+from xds.translate.names import backend_of
 from xds.translate.redirect import STATUS
 from xds.translate.response_override import set_response_overrides
 from xds.translate.session_affinity import set_session_affinity
@@ -46,7 +51,10 @@ def _empty(name: str) -> Any:
 
 
 FILTERS = (
+    csrf.FILTER,
+    bandwidth_limit.FILTER,
     compression.FILTER,
+    admission_control.FILTER,
     http_filter(CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse")),
     http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault")),
     # It touches nothing but requests that say they are gRPC-Web, so that no route needs to ask for it.
@@ -58,6 +66,16 @@ FILTERS = (
 )
 
 
+_BY_FILTERS: tuple[tuple[str, Callable[[Any, Any], None]], ...] = (
+    ("fault_injection", set_fault),
+    ("response_overrides", set_response_overrides),
+    ("compression", set_compression),
+    ("bandwidth_limit", set_bandwidth_limit),
+    ("admission_control", set_admission_control),
+    ("csrf", set_csrf),
+)
+
+
 def apply_policy(route: Any, settings: RouteSettings) -> None:
     """Add to a `Route` what policies say of its rule."""
     if settings.direct_response is not None:
@@ -66,12 +84,10 @@ def apply_policy(route: Any, settings: RouteSettings) -> None:
         _redirect(route, settings.redirect)
     if route.HasField("route"):
         _on_the_way(route, settings)
-    if settings.fault_injection is not None:
-        set_fault(route, settings.fault_injection)
-    if settings.response_overrides:
-        set_response_overrides(route, settings.response_overrides)
-    if settings.compression is not None:
-        set_compression(route, settings.compression)
+    for name, set_filter in _BY_FILTERS:
+        wanted = getattr(settings, name)
+        if wanted:
+            set_filter(route, wanted)
     if settings.headers is not None:
         request, response = settings.headers.request, settings.headers.response
         if request is not None:
@@ -88,14 +104,38 @@ class Made(NamedTuple):
     clusters: frozenset[str] = frozenset()
 
 
-def apply_more(look: Reader, route: Any, effective: Effective) -> Iterator[Made]:
-    """Add what needs more than the policy itself."""
+def apply_more(look: Reader, key: ObjectKey, route: Any, effective: Effective, *, inside: bool) -> Iterator[Made]:
+    """Add what needs more than the policy itself, to an Envoy route of a route object. `inside`: of the mesh."""
     settings: RouteSettings = effective.settings
+    if settings.credential_injection is not None and route.HasField("route"):
+        yield _credential(look, key, route, effective.said_by("credentialInjection"), inside=inside)
     if settings.grpc_json is not None and route.HasField("route"):
         said_by = effective.said_by("grpcJSON")
         yield Made(said_by, _out(look, said_by) or set_grpc_json(look, route, settings.grpc_json, said_by))
     if settings.extensions:
         yield _extend(look, route, settings.extensions, effective.said_by("extensions"))
+
+
+def _credential(look: Reader, key: ObjectKey, route: Any, said_by: ObjectKey, *, inside: bool) -> Made:
+    """Whether a route's clusters add the credential; where they cannot, no backend is asked without it."""
+    if inside:
+        return Made(said_by, "gateways alone add credentials: inside the mesh a proxy is its workload's own")
+    problem = why_without(look, key, said_by)
+    backends = {name: backend_of(name) for name in _asked(route.route)}
+    without = sorted(name for name, backend in backends.items() if backend is not None and not backend.credential)
+    if not problem and without:
+        problem = f"{without[0]} is whatever host a request names, and none of them may have a credential"
+    if problem:
+        route.direct_response.status = UNABLE
+        return Made(said_by, f"{problem}; its requests are answered {UNABLE}")
+    return Made(said_by)
+
+
+def _asked(action: Any) -> Iterator[str]:
+    """The clusters that a `RouteAction` names."""
+    yield from (each.name for each in action.weighted_clusters.clusters)
+    if action.cluster:
+        yield action.cluster
 
 
 def _extend(look: Reader, route: Any, wanted: tuple[Extension, ...], said_by: ObjectKey) -> Made:
