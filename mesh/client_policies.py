@@ -12,8 +12,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from mesh.certificates import has_block
+from mesh.config_maps import config_map_entry
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
-from mesh.kinds.clientpolicy import DEFAULT_MAX_VERSION, ClientPolicy, ClientSettings
+from mesh.kinds.clientpolicy import (
+    DEFAULT_MAX_VERSION,
+    ClientPolicy,
+    ClientSettings,
+    ClientValidationRules,
+    RevocationList,
+)
 from mesh.kinds.listenerset import ListenerSet
 from mesh.listener_sets import gateway_of
 from mesh.listeners import GatewayListener
@@ -29,6 +37,8 @@ PORT_FIELDS = (
     "tcpKeepalive",
     "connections.bufferLimit",
     "connections.socketBufferLimit",
+    "tls.fingerprints",
+    "tls.clientValidation.crl",
     "http3.maxConcurrentStreams",
     "http3.initialStreamWindowSize",
     "http3.initialConnectionWindowSize",
@@ -37,6 +47,7 @@ PORT_FIELDS = (
 
 NOTHING = ClientSettings()
 _KIND = ClientPolicy.__name__
+_CRL = "tls.clientValidation.crl"
 
 
 class ClientRules(msgspec.Struct, frozen=True):
@@ -193,6 +204,53 @@ def why_no_http3(gateway: Gateway, listener: GatewayListener, rules: ClientRules
     if any(other.programmed and other.place == (listener.port, True) for other in gateway.listeners):
         return f"another listener has port {listener.port} of UDP"
     return ""
+
+
+class Revocations(msgspec.Struct, frozen=True):
+    """Certificates that were taken back, in PEM; `problem` says why they are not known."""
+
+    pem: bytes = b""
+    only_leaf: bool = False
+    problem: str = ""
+
+
+def revocations(look: Reader, rules: ClientRules, port: int) -> Revocations | None:
+    """What policies say of certificates taken back, for a port; None where they say nothing."""
+    effective = dict(rules.ports).get(port, rules.whole)
+    wanted = _validation(_settings(effective))
+    if effective is None or wanted is None or wanted.crl is None:
+        return None
+    return held_revocations(look, effective.said_by(_CRL).namespace, wanted.crl)
+
+
+def held_revocations(look: Reader, namespace: str, wanted: RevocationList) -> Revocations:
+    """What is in the list that a policy of a namespace names."""
+    held = config_map_entry(look, namespace, wanted.config_map)
+    if isinstance(held, str):
+        return Revocations(problem=held)
+    if not has_block(held, b"X509 CRL"):
+        at = f"{wanted.config_map.key} of ConfigMap {namespace}/{wanted.config_map.name}"
+        return Revocations(problem=f"{at} has no list of certificates taken back (PEM of an X509 CRL)")
+    return Revocations(held, wanted.only_verify_leaf_certificate)
+
+
+def _validation(settings: ClientSettings) -> ClientValidationRules | None:
+    return settings.tls.client_validation if settings.tls is not None else None
+
+
+def validation_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:
+    """The HTTPS listeners at which a policy asks more of clients' certificates in vain, each in a sentence."""
+    gateway, rules = look(GATEWAYS, key), look(CLIENT_RULES, key) or NO_RULES
+    for listener in gateway.listeners if gateway is not None else ():
+        if section not in (None, listener.name) or listener.protocol != "HTTPS" or not listener.programmed:
+            continue
+        if _validation(rules.of_listener(listener.name)) is None:
+            continue
+        at = f"tls.clientValidation has no effect on listener {listener.name} of Gateway {key.namespace}/{key.name}"
+        if listener.clients is None:
+            yield f"{at}: nothing in its spec.tls.frontend asks clients for certificates."
+        elif listener.clients.insecure:
+            yield f"{at}: AllowInsecureFallback lets clients in whatever their certificates."
 
 
 def http3_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:

@@ -7,10 +7,12 @@ namespace for the mesh. What nobody sets is as Fairlead does it without any poli
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from mesh.kinds.extensions import ConfigMapEntry
 from mesh.kinds.fields import Duration, HeaderName, PortNumber, PreciseHostname
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, TargetRefs
@@ -49,6 +51,25 @@ OLD_CIPHERS: tuple[Cipher, ...] = (
     "AES256-SHA",
 )
 """Those that TLS before 1.2 knows; none of them is among Envoy's own."""
+AltName = Annotated[str, Meta(min_length=1, max_length=2048)]
+SPKIHash = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$(?!\n)",
+        max_length=44,
+        description="the SHA-256 of a public key, in base64",
+        examples=["NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A="],
+    ),
+]
+CertificateHash = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9a-fA-F]{64}$(?!\n)",
+        max_length=64,
+        description="the SHA-256 of a certificate, in hexadecimal",
+        examples=["df6ff72fe9116521268f6f2dd4966f51df479883fe7037b39f75916ac3049d1a"],
+    ),
+]
 CertDetail = Literal["Subject", "Cert", "Chain", "DNS", "URI"]
 Curve = Literal["X25519", "P-256", "P-384", "P-521", "X25519MLKEM768"]
 
@@ -76,10 +97,50 @@ class ClientProxyProtocol(Atomic, frozen=True, kw_only=True):
     optional: bool = False
 
 
+class SessionResumption(Spec, frozen=True, kw_only=True):
+    """Whether clients that come back may leave out a part of the handshake.
+
+    `stateless`: by a ticket that they keep. `stateful`: by what the proxy itself remembers of them.
+    """
+
+    stateless: bool | None = None
+    stateful: bool | None = None
+
+
+class SubjectAltNameMatch(Atomic, frozen=True, kw_only=True):
+    """A name in a certificate, by exactly one of `exact`, `prefix` and `suffix`."""
+
+    type: Literal["DNS", "URI", "Email", "IP"]
+    exact: AltName | None = None
+    prefix: AltName | None = None
+    suffix: AltName | None = None
+
+
+class RevocationList(Atomic, frozen=True, kw_only=True):
+    """Certificates that were taken back (PEM): lists of all authorities up to the root, or of who signed clients'."""
+
+    config_map: ConfigMapEntry
+    only_verify_leaf_certificate: bool = False
+
+
+class ClientValidationRules(Spec, frozen=True, kw_only=True):
+    """What a client's certificate must be beyond one of an authority of `spec.tls.frontend` of the Gateway.
+
+    Its key or itself is one of `spki_hashes` or `certificate_hashes`, where there are any; one of its names fits one of
+    `subject_alt_names`; `crl` has it not.
+    """
+
+    spki_hashes: Annotated[tuple[SPKIHash, ...], Meta(min_length=1, max_length=64)] | None = None
+    certificate_hashes: Annotated[tuple[CertificateHash, ...], Meta(min_length=1, max_length=64)] | None = None
+    subject_alt_names: Annotated[tuple[SubjectAltNameMatch, ...], Meta(min_length=1, max_length=64)] | None = None
+    crl: RevocationList | None = None
+
+
 class ClientTLS(Spec, frozen=True, kw_only=True):
     """TLS with clients, where it ends here. `ciphers` are those of TLS 1.2; those of 1.3 cannot be chosen.
 
-    Versions 1.0 and 1.1 are spoken only where `min_version` names one. They are broken (RFC 8996).
+    Versions 1.0 and 1.1 are spoken only where `min_version` names one. They are broken (RFC 8996). `fingerprints`: of
+    how clients begin, known to logs and headers.
     """
 
     min_version: TLSVersion | None = None
@@ -87,6 +148,9 @@ class ClientTLS(Spec, frozen=True, kw_only=True):
     ciphers: Annotated[tuple[Cipher, ...], Meta(min_length=1, max_length=16)] | None = None
     curves: Annotated[tuple[Curve, ...], Meta(min_length=1, max_length=8)] | None = None
     alpn: Annotated[tuple[Literal["h2", "http/1.1"], ...], Meta(min_length=1, max_length=2)] | None = None
+    session_resumption: SessionResumption | None = None
+    fingerprints: Annotated[tuple[Literal["JA3", "JA4"], ...], Meta(min_length=1, max_length=2)] | None = None
+    client_validation: ClientValidationRules | None = None
 
 
 class XForwardedClientCert(Atomic, frozen=True, kw_only=True):
@@ -251,3 +315,17 @@ class ClientPolicy(Object, frozen=True, kw_only=True):
     api_version: Literal["fairlead.dev/v1alpha1"]
     kind: Literal["ClientPolicy"]
     spec: ClientPolicySpec
+
+
+def config_maps(policy: ClientPolicy) -> Iterator[str]:
+    """The names of the ConfigMaps that a policy reads."""
+    for crl in revocation_lists(policy):
+        yield crl.config_map.name
+
+
+def revocation_lists(policy: ClientPolicy) -> Iterator[RevocationList]:
+    """The lists of certificates taken back that a policy names."""
+    for settings in (policy.spec, policy.spec.overrides):
+        rules = settings.tls.client_validation if settings is not None and settings.tls is not None else None
+        if rules is not None and rules.crl is not None:
+            yield rules.crl

@@ -21,6 +21,7 @@ from mesh.kinds.clientpolicy import (
     ClientSettings,
     ClientTimeouts,
     ClientTLS,
+    ClientValidationRules,
     XForwardedClientCert,
 )
 from mesh.kinds.duration import milliseconds
@@ -124,8 +125,30 @@ def _check_tls(tls: ClientTLS, path: str, report: Report) -> None:
     if tls.ciphers and tls.min_version == "1.3":
         message = "they are those of TLS 1.2, which is off; those of 1.3 cannot be chosen"
         report.error("NotAllowed", f"{path}.ciphers", message, 'remove them, or write `minVersion: "1.2"`')
-    for name in ("ciphers", "curves", "alpn"):
+    for name in ("ciphers", "curves", "alpn", "fingerprints"):
         _check_once(getattr(tls, name) or (), f"{path}.{name}", report)
+    if tls.client_validation is not None:
+        _check_validation(tls.client_validation, f"{path}.clientValidation", report)
+
+
+def _check_validation(rules: ClientValidationRules, path: str, report: Report) -> None:
+    _check_once(rules.spki_hashes or (), f"{path}.spkiHashes", report)
+    _check_once(rules.certificate_hashes or (), f"{path}.certificateHashes", report)
+    for number, name in enumerate(rules.subject_alt_names or ()):
+        at = f"{path}.subjectAltNames[{number}]"
+        if [name.exact, name.prefix, name.suffix].count(None) != 2:
+            message = "it must have exactly one of exact, prefix and suffix"
+            report.error("InvalidCombination", at, message, "write one of them, as `exact: client.example.com`")
+        elif name.type == "IP" and not _is_address(name.exact or ""):
+            message = "an address is compared as a whole"
+            report.error("InvalidFormat", at, message, "write `exact: 192.0.2.1`, an address as it is written shortest")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return str(ipaddress.ip_address(text)) == text
+    except ValueError:
+        return False
 
 
 def _check_once(values: Sequence[str], path: str, report: Report) -> None:

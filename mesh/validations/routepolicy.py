@@ -23,7 +23,7 @@ from mesh.kinds.routepolicy import (
 from mesh.problems import Report
 from mesh.validations.durations import check_not_endless, check_whole_seconds
 from mesh.validations.extensions import check_extensions
-from mesh.validations.headers import check_policy_headers
+from mesh.validations.headers import check_policy_headers, refuse_framing
 from mesh.validations.policy import Targets, check_both, check_targets
 from mesh.validations.regexes import check_regex
 from mesh.validations.trafficpolicy import check_status_range
@@ -84,8 +84,8 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
     if settings.admission_control is not None:
         _check_admission(settings.admission_control, f"{path}.admissionControl", report)
     injected = settings.credential_injection
-    if injected is not None and injected.header.lower() in _NOT_OURS:
-        _refuse_framing(injected.header, f"{path}.credentialInjection.header", report)
+    if injected is not None:
+        refuse_framing(injected.header, f"{path}.credentialInjection.header", report)
     _check_origins(settings, f"{path}.csrf.additionalOrigins", report)
     if settings.headers is not None:
         _check_headers(settings.headers, f"{path}.headers", report)

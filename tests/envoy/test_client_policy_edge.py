@@ -5,7 +5,10 @@ Each listener of a gateway has a policy of its own, so that one Envoy shows seve
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
+import ipaddress
 import json
 import re
 import socket
@@ -17,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
+from tests.envoy.test_client_certificates import status
 from tests.envoy.test_client_policy import Edge, dialled, policy, read_to_end
 from tests.support.certificates import Authority, Pair
 from tests.support.routing import Server, document, get, route, service, serving, wait_until
@@ -87,10 +93,10 @@ def test_headers_change_before_anything_is_matched_and_after_everything_else(tmp
         assert get(edge.ports["known"], "/")[0] == 403
 
 
-def mutual_edge(folder: Path, backend: int, **modes: Any) -> tuple[str, dict[str, int], Pair]:
+def mutual_edge(backend: int, ours: Authority, **modes: Any) -> tuple[str, dict[str, int]]:
     """A gateway whose HTTPS listeners ask for certificates and whose HTTP ones cannot, each with its policy."""
-    ours, ports = Authority(folder), {name: free_port() for name in modes}
-    pair, client = ours.server("cert"), ours.named("client", "client.example.com", "spiffe://here/client")
+    ports = {name: free_port() for name in modes}
+    pair = ours.server("cert")
     tls = {"certificateRefs": [{"name": "cert"}]}
     listeners = [
         {"name": name, "port": port, **({"protocol": "HTTP"} if "plain" in name else {"protocol": "HTTPS", "tls": tls})}
@@ -106,7 +112,7 @@ def mutual_edge(folder: Path, backend: int, **modes: Any) -> tuple[str, dict[str
     text += json.dumps({"apiVersion": "v1", "kind": "ConfigMap", **held}) + "\n---\n"
     for name, spec in modes.items():
         text += policy(name, name, **spec) if spec else ""
-    return text, ports, client
+    return text, ports
 
 
 def asked(port: int, pair: Pair | None, **headers: str) -> dict[str, str]:
@@ -132,9 +138,11 @@ def test_backends_are_told_of_clients_certificates_as_the_policy_says(tmp_path: 
         }
 
     everything = ("Subject", "Cert", "Chain", "DNS", "URI")
-    text, ports, client = mutual_edge(
-        tmp_path,
+    ours = Authority(tmp_path)
+    client = ours.named("client", "client.example.com", "spiffe://here/client")
+    text, ports = mutual_edge(
         backend.server_port,
+        ours,
         default={},
         taken=told("Sanitize"),
         kept=told("ForwardOnly"),
@@ -160,6 +168,96 @@ def test_backends_are_told_of_clients_certificates_as_the_policy_says(tmp_path: 
     assert re.fullmatch(digest, str(found["bare"]))
     own = f'{digest};Cert="[^"]+";Chain="[^"]+";Subject="CN=client";URI=spiffe://here/client;DNS=client.example.com'
     assert re.fullmatch(own, str(found["own"]))
+
+
+@pytest.mark.shows("ClientPolicy.tls.clientValidation", "spkiHashes", "certificateHashes")
+@pytest.mark.shows("ClientPolicy.tls.clientValidation.subjectAltNames", "type", "exact", "prefix", "suffix")
+def test_clients_are_let_in_whose_certificates_are_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
+    def rules(**given: Any) -> dict[str, Any]:
+        return {"tls": {"clientValidation": given}}
+
+    def names(kind: str, **how: str) -> dict[str, Any]:
+        return rules(subjectAltNames=[{"type": kind, "exact": "nobody.example.org"}, {"type": kind, **how}])
+
+    ours = Authority(tmp_path)
+    client = ours.named("client", "client.example.com", "spiffe://here/client")
+    other = ours.odd("other", x509.IPAddress(ipaddress.ip_address("192.0.2.1")), x509.RFC822Name("other@example.com"))
+    certificate = x509.load_pem_x509_certificate(client.cert.read_bytes())
+    der, spki = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    key = base64.b64encode(hashlib.sha256(certificate.public_key().public_bytes(der, spki)).digest()).decode()
+    text, ports = mutual_edge(
+        backend.server_port,
+        ours,
+        default={},
+        spki=rules(spkiHashes=["A" * 43 + "=", key]),
+        hash=rules(certificateHashes=[hashlib.sha256(certificate.public_bytes(der)).hexdigest().upper()]),
+        exact=names("DNS", exact="client.example.com"),
+        prefix=names("URI", prefix="spiffe://here/"),
+        suffix=names("Email", suffix="@example.com"),
+        address=rules(subjectAltNames=[{"type": "IP", "exact": "192.0.2.1"}]),
+    )
+    with serving(text, tmp_path):
+        let_in = {name: (status(port, client), status(port, other)) for name, port in ports.items()}
+    ours_only, other_only = ("200", ""), ("", "200")
+    assert let_in == {
+        "default": ("200", "200"),
+        **dict.fromkeys(("spki", "hash", "exact", "prefix"), ours_only),
+        **dict.fromkeys(("suffix", "address"), other_only),
+    }
+
+
+def resumed(port: int, *, tickets: bool) -> bool:
+    """Whether a client of TLS 1.2 that comes back leaves out a part of the handshake, by a ticket or without one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    if not tickets:
+        context.options |= ssl.OP_NO_TICKET
+    with dialled(port) as plain, context.wrap_socket(plain, server_hostname=HOST) as connection:
+        session = connection.session
+    with dialled(port) as plain, context.wrap_socket(plain, server_hostname=HOST, session=session) as connection:
+        return bool(connection.session_reused) and session is not None and session.has_ticket == tickets
+
+
+@pytest.mark.shows("ClientPolicy.tls", "sessionResumption.stateless", "sessionResumption.stateful", "fingerprints")
+def test_clients_that_come_back_and_how_they_begin_are_known_as_the_policy_says(
+    tmp_path: Path, backend: Server
+) -> None:
+    headers = {
+        "set": [{"name": f"x-{name}", "value": f"%TLS_{name.upper()}_FINGERPRINT%"} for name in ("ja3", "ja4")],
+    }
+    told = {"headers": {"earlyRequestHeaders": headers}}
+    edge = Edge(
+        backend.server_port,
+        "HTTPS",
+        tls=Authority(tmp_path),
+        default=told,
+        ticketless={"tls": {"sessionResumption": {"stateless": False}}},
+        forgetful={"tls": {"sessionResumption": {"stateful": False}}},
+        neither={"tls": {"sessionResumption": {"stateless": False, "stateful": False}}},
+        known={"tls": {"fingerprints": ["JA3", "JA4"]}, **told},
+        newer={"tls": {"fingerprints": ["JA4"]}, **told},
+    )
+    with serving(edge.text, tmp_path):
+        ports = edge.ports
+        names = ("default", "ticketless", "forgetful", "neither")
+        found = {name: (resumed(ports[name], tickets=True), resumed(ports[name], tickets=False)) for name in names}
+        assert found == {
+            "default": (True, True),
+            "ticketless": (False, True),
+            "forgetful": (True, False),
+            "neither": (False, False),
+        }
+
+        def fingerprints(name: str) -> tuple[str | None, str | None]:
+            seen = asked(ports[name], None, host=HOST)
+            return seen.get("x-ja3"), seen.get("x-ja4")
+
+        assert fingerprints("default") == (None, None)
+        ja3, ja4 = fingerprints("known")
+        assert re.fullmatch("[0-9a-f]{32}", str(ja3))
+        assert re.fullmatch("t13d[0-9]{4}[0-9a-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}", str(ja4))
+        assert fingerprints("newer") == (None, ja4)
 
 
 @pytest.mark.shows("ClientPolicy.healthCheck.path")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,10 @@ EXTENSIONS = (
     [{"extProc": {"backend": {"name": "gone", "port": 80}}}, {"lua": {"inline": "a = 1"}}],
 )
 TOKENS = document("Secret", "tokens", {}).replace('"spec": {}', '"stringData": {"a": "s3cret"}')
+HASHES: dict[str, Callable[[random.Random], Any]] = {
+    "spkiHashes": lambda _: ["A" * 43 + "="],
+    "certificateHashes": lambda _: ["0aF9" * 16],
+}
 LISTENERS = 64  # the most that a Gateway has
 
 
@@ -78,9 +84,8 @@ def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int
 @pytest.mark.parametrize("seed", range(8))
 def test_five_hundred_random_client_policies_make_listeners_that_envoy_takes(seed: int, tmp_path: Path) -> None:
     ranges = ("10.0.0.0/8", "192.0.2.1/32", "fd00::/8", "2001:db8::1")
-    maker = Maker(
-        "ClientPolicy", seed, {"overrides": lambda _: None, "trustedCidrs": lambda luck: [luck.choice(ranges)]}
-    )
+    known = {**HASHES, "overrides": lambda _: None, "trustedCidrs": lambda luck: [luck.choice(ranges)]}
+    maker = Maker("ClientPolicy", seed, known)
     listeners: list[dict[str, Any]] = []
     policies: list[Object] = []
     for number in range(LISTENERS):
@@ -96,7 +101,14 @@ def test_five_hundred_random_client_policies_make_listeners_that_envoy_takes(see
         policies.append(maker.object(f"p{number}", targetRefs=[target]))
     pair = Authority(tmp_path).server("cert")
     text = secret("cert", crt=pair.cert.read_text(), key=pair.key.read_text()) + "\n---\n"
-    text += document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
+    held = {"metadata": {"name": "ca"}, "data": {"ca.crt": pair.cert.read_text()}}
+    text += json.dumps({"kind": "ConfigMap", **held}) + "\n---\n"
+    validation = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}
+    # Where clients are asked for certificates there is no HTTP/3.
+    judged = [{"port": 10_000 + number, "tls": {"validation": validation}} for number in range(1, LISTENERS, 6)]
+    frontend = {"frontend": {"default": {}, "perPort": judged}}
+    spec = {"gatewayClassName": "fairlead", "listeners": listeners, "tls": frontend}
+    text += document("Gateway", "edge", spec)
     _accepted(text, policies, tmp_path, clusters=0)
 
 
@@ -166,7 +178,7 @@ def test_random_policies_of_all_kinds_together_make_what_envoy_takes(seed: int, 
                 "secret": lambda _: {"name": "tokens", "key": "a"},
             },
         ),
-        "ClientPolicy": Maker("ClientPolicy", seed, {"trustedCidrs": lambda _: ["10.0.0.0/8"]}),
+        "ClientPolicy": Maker("ClientPolicy", seed, {**HASHES, "trustedCidrs": lambda _: ["10.0.0.0/8"]}),
         "TelemetryPolicy": Maker(
             "TelemetryPolicy",
             seed,

@@ -50,6 +50,17 @@ class Authority:
         """A certificate with names that no authority of ours gives."""
         return self._issue(name, list(names))
 
+    def revoking(self, *pairs: Pair, left: dt.timedelta = dt.timedelta(hours=1)) -> str:
+        """The list (PEM) by which the authority takes these certificates back; the next one comes within `left`."""
+        now = dt.datetime.now(dt.UTC)
+        made = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        made = made.last_update(now - dt.timedelta(minutes=5)).next_update(now + left)
+        for pair in pairs:
+            serial = x509.load_pem_x509_certificate(pair.cert.read_bytes()).serial_number
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+            made = made.add_revoked_certificate(revoked)
+        return made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
     def _issue(self, name: str, names: list[x509.GeneralName], *, ended: bool = False) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -23,6 +23,10 @@ def found(level: str, **spec: Any) -> list[str]:
     return [f"{problem.code} {problem.path}" for problem in problems]
 
 
+def validation(**rules: Any) -> dict[str, Any]:
+    return {"tls": {"clientValidation": rules}}
+
+
 def early(name: str, value: str) -> dict[str, Any]:
     return {"earlyRequestHeaders": {"set": [{"name": name, "value": value}]}}
 
@@ -49,6 +53,30 @@ def early(name: str, value: str) -> dict[str, Any]:
         ({"tls": {"ciphers": ["RC4-MD5"]}}, "UnknownValue spec.tls.ciphers[0]"),
         ({"tls": {"curves": ["P-256", "P-256"]}}, "Duplicate spec.tls.curves[1]"),
         ({"tls": {"alpn": ["h3"]}}, "UnknownValue spec.tls.alpn[0]"),
+        ({"tls": {"fingerprints": ["JA5"]}}, "UnknownValue spec.tls.fingerprints[0]"),
+        ({"tls": {"fingerprints": ["JA3", "JA3"]}}, "Duplicate spec.tls.fingerprints[1]"),
+        ({"tls": {"sessionResumption": {"tickets": False}}}, "UnknownField spec.tls.sessionResumption.tickets"),
+        (validation(spkiHashes=["a" * 44]), "InvalidFormat spec.tls.clientValidation.spkiHashes[0]"),
+        (validation(spkiHashes=["A" * 43 + "="] * 2), "Duplicate spec.tls.clientValidation.spkiHashes[1]"),
+        (validation(certificateHashes=["AA:BB"]), "InvalidFormat spec.tls.clientValidation.certificateHashes[0]"),
+        (validation(certificateHashes=[]), "TooFew spec.tls.clientValidation.certificateHashes"),
+        (
+            validation(subjectAltNames=[{"type": "DNS"}]),
+            "InvalidCombination spec.tls.clientValidation.subjectAltNames[0]",
+        ),
+        (
+            validation(subjectAltNames=[{"type": "DNS", "exact": "a", "suffix": "b"}]),
+            "InvalidCombination spec.tls.clientValidation.subjectAltNames[0]",
+        ),
+        (
+            validation(subjectAltNames=[{"type": "IP", "exact": "::0:1"}]),
+            "InvalidFormat spec.tls.clientValidation.subjectAltNames[0]",
+        ),
+        (
+            validation(subjectAltNames=[{"type": "IP", "prefix": "10."}]),
+            "InvalidFormat spec.tls.clientValidation.subjectAltNames[0]",
+        ),
+        (validation(crl={}), "MissingField spec.tls.clientValidation.crl.configMap"),
         ({"headers": {"maxRequestKib": 0}}, "OutOfRange spec.headers.maxRequestKib"),
         ({"headers": {"maxRequestKib": 8193}}, "OutOfRange spec.headers.maxRequestKib"),
         ({"headers": {"maxCount": -1}}, "OutOfRange spec.headers.maxCount"),
