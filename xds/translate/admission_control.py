@@ -10,19 +10,16 @@ from typing import Any
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.routepolicy import AdmissionControl
 from xds.schema import message, pack
-from xds.translate.composite import filled, place
-from xds.translate.http_filters import ADMISSION_CONTROL
+from xds.translate.composite import Filters
 from xds.translate.timeouts import set_duration
-
-FILTER = place(ADMISSION_CONTROL)
 
 _AdmissionControl = message("envoy.extensions.filters.http.admission_control.v3.AdmissionControl")
 # Envoy wants names for what its runtime may set otherwise; nothing of ours sets any.
 _RUNTIME = "fairlead.admission_control"
 
 
-def set_admission_control(route: Any, wanted: AdmissionControl) -> None:
-    """Let requests to a `Route` be refused while too many of them fail."""
+def admission_control_filters(wanted: AdmissionControl) -> Filters:
+    """The filter that refuses requests to a route while too many of them fail. It holds nothing back."""
     config = _AdmissionControl()
     config.enabled.default_value.value = True
     config.enabled.runtime_key = f"{_RUNTIME}.enabled"
@@ -41,7 +38,7 @@ def set_admission_control(route: Any, wanted: AdmissionControl) -> None:
     criteria.grpc_criteria.grpc_success_status.extend(sorted(set(wanted.grpc_success_statuses or ())))
     if not wanted.grpc_success_statuses:
         criteria.ClearField("grpc_criteria")
-    route.typed_per_filter_config[ADMISSION_CONTROL].CopyFrom(filled(("admission_control", pack(config))))
+    return (("admission_control", pack(config)),)
 
 
 def _set(percent: Any, name: str) -> Any:

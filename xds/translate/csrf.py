@@ -1,33 +1,23 @@
-"""Cross-site request forgery: the `csrf` filter, which lets all pass until a route says whose pages may ask."""
+"""Cross-site request forgery: a filter that knows whose pages may ask, which a route puts into its place."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from mesh.kinds import routepolicy
 from xds.schema import message, pack
-from xds.translate.http_filters import CSRF, http_filter
+from xds.translate.composite import Filters
 
 _Policy = message("envoy.extensions.filters.http.csrf.v3.CsrfPolicy")
 _HUNDRED = 100
 
 
-def _policy(percent: int) -> Any:
+def csrf_filters(wanted: routepolicy.CSRF) -> Filters:
+    """The filter that refuses what pages of other origins send to a route. It holds nothing back."""
     policy = _Policy()
-    policy.filter_enabled.default_value.numerator = percent
-    return policy
-
-
-FILTER = http_filter(CSRF, pack(_policy(0)))
-
-
-def set_csrf(route: Any, wanted: routepolicy.CSRF) -> None:
-    """Let a `Route` refuse what pages of other origins send."""
-    policy = _policy(_HUNDRED)
+    policy.filter_enabled.default_value.numerator = _HUNDRED
     for origin in wanted.additional_origins:
         matcher = policy.additional_origins.add()
         if origin.startswith("*."):
             matcher.suffix = origin[1:]
         else:
             matcher.exact = origin
-    route.typed_per_filter_config[CSRF].CopyFrom(pack(policy))
+    return (("csrf", pack(policy)),)

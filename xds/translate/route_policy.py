@@ -11,30 +11,38 @@ from typing import Any, NamedTuple
 
 from mesh.credentials import why_without
 from mesh.kinds.extensions import Extension
-from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RoutePolicy, RouteSettings
+from mesh.kinds.routepolicy import (
+    DirectResponse,
+    PolicyHeaders,
+    RegexRedirect,
+    RequestBuffer,
+    RoutePolicy,
+    RouteSettings,
+)
 from mesh.model import ObjectKey
 from mesh.objects import find
 from mesh.policies import Effective
 from mesh.quarantine import quarantined
 from mesh.tables import Reader
 from xds.schema import message, pack
-from xds.translate import admission_control, bandwidth_limit, compression, csrf, extensions, grpc_json
-from xds.translate.admission_control import set_admission_control
-from xds.translate.bandwidth_limit import set_bandwidth_limit
-from xds.translate.composite import filled, for_content_type, place, skipped
-from xds.translate.compression import set_compression
-from xds.translate.csrf import set_csrf
+from xds.translate import extensions, grpc_json
+from xds.translate.admission_control import admission_control_filters
+from xds.translate.bandwidth_limit import bandwidth_limit_filters
+from xds.translate.composite import Filters, filled, for_content_type, place, skipped
+from xds.translate.compression import compression_filters
+from xds.translate.csrf import csrf_filters
 from xds.translate.extensions import UNABLE, ExtensionError, set_extensions
-from xds.translate.fault import set_fault
+from xds.translate.fault import fault_filters
 from xds.translate.grpc_json import set_grpc_json
 from xds.translate.header_modifier import APPEND, OVERWRITE
 from xds.translate.http_filters import (
     BACKEND_REWRITE,
-    BUFFER,
     CUSTOM_RESPONSE,
-    FAULT,
+    ENTRY,
+    EXIT,
     GRPC_WEB,
     STATEFUL_SESSION,
+    TROUBLE,
     http_filter,
 )
 from xds.translate.names import backend_of
@@ -51,28 +59,30 @@ def _empty(name: str) -> Any:
 
 
 FILTERS = (
-    csrf.FILTER,
-    bandwidth_limit.FILTER,
-    compression.FILTER,
-    admission_control.FILTER,
+    place(ENTRY),
+    place(EXIT),
     http_filter(CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse")),
-    http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault")),
+    place(TROUBLE),
     # It touches nothing but requests that say they are gRPC-Web, so that no route needs to ask for it.
     for_content_type(GRPC_WEB, "application/grpc-web", pack(_GrpcWeb())),
     *extensions.FILTERS,
     grpc_json.FILTER,
-    place(BUFFER),
     http_filter(STATEFUL_SESSION, _empty("envoy.extensions.filters.http.stateful_session.v3.StatefulSession")),
 )
 
 
-_BY_FILTERS: tuple[tuple[str, Callable[[Any, Any], None]], ...] = (
-    ("fault_injection", set_fault),
-    ("response_overrides", set_response_overrides),
-    ("compression", set_compression),
-    ("bandwidth_limit", set_bandwidth_limit),
-    ("admission_control", set_admission_control),
-    ("csrf", set_csrf),
+def _buffer_filters(wanted: RequestBuffer) -> Filters:
+    """The filter that takes a whole body before anybody sees it."""
+    buffer = _Buffer()
+    buffer.max_request_bytes.value = wanted.max_bytes
+    return (("buffer", pack(buffer)),)
+
+
+# What holds a request back is the last in its place (`composite`).
+_IN_PLACES: tuple[tuple[str, tuple[tuple[str, Callable[[Any], Filters]], ...]], ...] = (
+    (ENTRY, (("csrf", csrf_filters), ("request_buffer", _buffer_filters))),
+    (EXIT, (("bandwidth_limit", bandwidth_limit_filters), ("compression", compression_filters))),
+    (TROUBLE, (("admission_control", admission_control_filters), ("fault_injection", fault_filters))),
 )
 
 
@@ -84,10 +94,13 @@ def apply_policy(route: Any, settings: RouteSettings) -> None:
         _redirect(route, settings.redirect)
     if route.HasField("route"):
         _on_the_way(route, settings)
-    for name, set_filter in _BY_FILTERS:
-        wanted = getattr(settings, name)
-        if wanted:
-            set_filter(route, wanted)
+    if settings.response_overrides:
+        set_response_overrides(route, settings.response_overrides)
+    for at, parts in _IN_PLACES:
+        wanted = ((getattr(settings, name), filters_of) for name, filters_of in parts)
+        filters = [each for setting, filters_of in wanted if setting for each in filters_of(setting)]
+        if filters:
+            route.typed_per_filter_config[at].CopyFrom(filled(*filters))
     if settings.headers is not None:
         request, response = settings.headers.request, settings.headers.response
         if request is not None:
@@ -202,10 +215,6 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
         action.regex_rewrite.substitution = rewrite.path.substitution
     if rewrite is not None and rewrite.host_from_header and not action.WhichOneof("host_rewrite_specifier"):
         action.host_rewrite_header = rewrite.host_from_header.lower()
-    if settings.request_buffer is not None:
-        buffer = _Buffer()
-        buffer.max_request_bytes.value = settings.request_buffer.max_bytes
-        route.typed_per_filter_config[BUFFER].CopyFrom(filled(("buffer", pack(buffer))))
     if settings.grpc_web is False:
         route.typed_per_filter_config[GRPC_WEB].CopyFrom(skipped())
     if settings.session_affinity is not None:
