@@ -23,6 +23,15 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Regex = Annotated[str, Meta(min_length=1, max_length=1024)]
 Body = Annotated[str, Meta(max_length=4096)]
 ContentType = Annotated[str, Meta(min_length=1, max_length=256)]
+Location = Annotated[
+    str,
+    Meta(
+        max_length=2048,
+        pattern=rf"^(https?://|/)[\x21-\x7e]*{END}",
+        description="a URL of http or https, or a path on the same host",
+        examples=["https://login.example.com/"],
+    ),
+]
 Algorithm = Literal["gzip", "brotli", "zstd"]
 Kibps = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 GRPCStatus = Annotated[int, Meta(ge=0, le=16)]
@@ -116,10 +125,14 @@ class RouteRewrite(Spec, frozen=True, kw_only=True):
 
 
 class ResponseOverride(Atomic, frozen=True, kw_only=True):
-    """Answers of these statuses get another body, and another status where one is given."""
+    """Answers of these statuses get another body, and another status where one is given.
+
+    `redirect_to`: the client is sent there, by `status` (302 without one).
+    """
 
     statuses: Annotated[tuple[StatusOrClass, ...], Meta(min_length=1, max_length=16)]
     status: Annotated[int, Meta(ge=200, le=599)] | None = None
+    redirect_to: Location | None = None
     body: Body = ""
     content_type: ContentType = "text/plain"
 

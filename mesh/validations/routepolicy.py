@@ -38,6 +38,7 @@ TARGETS: Targets = MappingProxyType(
     }
 )
 _GROUP = re.compile(r"\\(\\|[0-9])?")
+_REDIRECTS = (301, 302, 303, 307, 308)
 _HOUR = 3_600_000
 
 
@@ -136,6 +137,10 @@ def _groups(pattern: str) -> int:
 def _check_overrides(settings: RouteSettings, path: str, report: Report) -> None:
     seen: dict[str, int] = {}
     for number, override in enumerate(settings.response_overrides or ()):
+        if override.redirect_to is not None and override.status is not None and override.status not in _REDIRECTS:
+            message = f"a client follows no {override.status} elsewhere"
+            fix = f"write one of {', '.join(map(str, _REDIRECTS))}, or leave it out"
+            report.error("InvalidCombination", f"{path}[{number}].status", message, fix)
         for at, status in enumerate(override.statuses):
             if status in seen:
                 message = f"{status} is overridden by [{seen[status]}] already, and the first counts"

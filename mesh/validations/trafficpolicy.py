@@ -9,6 +9,7 @@ from mesh.kinds.duration import milliseconds
 from mesh.kinds.trafficpolicy import (
     CircuitBreaker,
     ConsistentHash,
+    EndpointOverride,
     HashOn,
     HealthCheck,
     LoadBalancer,
@@ -34,6 +35,7 @@ TARGETS: Targets = MappingProxyType(
         ("", "Namespace"): False,
     }
 )
+DEFAULT_ATTEMPTS = 2
 _HASHING = ("RingHash", "Maglev")
 _FORESEEING = ("RoundRobin", "Random")
 _WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
@@ -116,8 +118,17 @@ def _check_load_balancer(balancer: LoadBalancer, path: str, report: Report) -> N
             fix = f"remove it, or write one of these types: {', '.join(_WITH_SLOW_START)}"
             report.error("NotAllowed", f"{path}.slowStart", f"{kind} has no slow start", fix)
         check_positive(balancer.slow_start.window, f"{path}.slowStart.window", report)
+    if balancer.endpoint_override is not None:
+        _check_override(balancer.endpoint_override, f"{path}.endpointOverride.headers", report)
     if balancer.locality is not None:
         _check_locality(balancer.locality, f"{path}.locality", report)
+
+
+def _check_override(override: EndpointOverride, path: str, report: Report) -> None:
+    names = [header.lower() for header in override.headers]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            report.error("Duplicate", f"{path}[{number}]", "the header is there twice", "remove one")
 
 
 def _check_hash(hashing: ConsistentHash, kind: str | None, path: str, report: Report) -> None:
@@ -253,6 +264,10 @@ def _check_retry(retry: TrafficRetry, timeouts: TrafficTimeouts | None, path: st
             message = f"{retry.attempts + 1} tries of {one} take {tries} ms, and the request ends after {request}"
             fix = "lower `attempts` or `timeouts.perTry`, or raise `timeouts.request`"
             report.error("InvalidCombination", f"{path}.attempts", message, fix)
+    each = retry.attempts_per_priority
+    if each is not None and each > (retry.attempts if retry.attempts is not None else DEFAULT_ATTEMPTS):
+        message = f"there are fewer repetitions than {each}, so that another priority is never tried"
+        report.warning("NoEffect", f"{path}.attemptsPerPriority", message, "lower it, or raise `attempts`")
     if retry.attempts == 0 and (retry.conditions or retry.codes):
         message = "with 0 attempts nothing is sent again"
         report.warning("InvalidCombination", f"{path}.attempts", message, "remove the conditions, or write 1 or more")

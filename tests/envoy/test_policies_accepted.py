@@ -67,6 +67,7 @@ def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int
         "services": lambda _: [CART],
         "extensions": lambda luck: luck.choice(EXTENSIONS),
         "secret": lambda _: {"name": "tokens", "key": "a"},
+        "redirectTo": lambda luck: luck.choice(("/elsewhere", "https://example.com/100%25")),
     }
     maker = Maker("RoutePolicy", seed, known)
     text = gateway(10000) + service("echo", 8080) + TOKENS
@@ -176,6 +177,7 @@ def test_random_policies_of_all_kinds_together_make_what_envoy_takes(seed: int, 
                 "extensions": lambda luck: luck.choice(EXTENSIONS),
                 "hostFromHeader": lambda _: None,
                 "secret": lambda _: {"name": "tokens", "key": "a"},
+                "redirectTo": lambda _: "/elsewhere",
             },
         ),
         "ClientPolicy": Maker("ClientPolicy", seed, {**HASHES, "trustedCidrs": lambda _: ["10.0.0.0/8"]}),

@@ -56,13 +56,14 @@ def set_http_options(
         add_credential(options, *injected)
     _set_limits(options.common_http_protocol_options, settings)
     http = settings.http
-    explicit = options.explicit_http_config
-    if protocol in HTTP2_PROTOCOLS:
-        explicit.http2_protocol_options.SetInParent()
+    both = http is not None and bool(http.use_client_protocol)
+    versions = options.use_downstream_protocol_config if both else options.explicit_http_config
+    if both or protocol in HTTP2_PROTOCOLS:
+        versions.http2_protocol_options.SetInParent()
         if http is not None and http.http2 is not None:
-            set_http2(explicit.http2_protocol_options, http.http2)
-    else:
-        _set_http1(explicit.http_protocol_options, http.http1 if http is not None else None)
+            set_http2(versions.http2_protocol_options, http.http2)
+    if both or protocol not in HTTP2_PROTOCOLS:
+        _set_http1(versions.http_protocol_options, http.http1 if http is not None else None)
     if settings.retry is not None:
         set_policy_retry(options.retry_policy, settings.retry)
     cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pack(options))
