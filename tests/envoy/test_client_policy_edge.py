@@ -185,12 +185,15 @@ def test_clients_are_let_in_whose_certificates_are_as_the_policy_says(tmp_path: 
     certificate = x509.load_pem_x509_certificate(client.cert.read_bytes())
     der, spki = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     key = base64.b64encode(hashlib.sha256(certificate.public_key().public_bytes(der, spki)).digest()).decode()
+    digest = hashlib.sha256(certificate.public_bytes(der)).hexdigest()
     text, ports = mutual_edge(
         backend.server_port,
         ours,
         default={},
         spki=rules(spkiHashes=["A" * 43 + "=", key]),
-        hash=rules(certificateHashes=[hashlib.sha256(certificate.public_bytes(der)).hexdigest().upper()]),
+        hash=rules(certificateHashes=[digest.upper()]),
+        either=rules(spkiHashes=["A" * 43 + "="], certificateHashes=[digest]),
+        both=rules(spkiHashes=[key], subjectAltNames=[{"type": "DNS", "exact": "other.example.com"}]),
         exact=names("DNS", exact="client.example.com"),
         prefix=names("URI", prefix="spiffe://here/"),
         suffix=names("Email", suffix="@example.com"),
@@ -201,8 +204,9 @@ def test_clients_are_let_in_whose_certificates_are_as_the_policy_says(tmp_path: 
     ours_only, other_only = ("200", ""), ("", "200")
     assert let_in == {
         "default": ("200", "200"),
-        **dict.fromkeys(("spki", "hash", "exact", "prefix"), ours_only),
+        **dict.fromkeys(("spki", "hash", "either", "exact", "prefix"), ours_only),
         **dict.fromkeys(("suffix", "address"), other_only),
+        "both": ("", ""),
     }
 
 
