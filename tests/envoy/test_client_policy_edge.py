@@ -171,6 +171,7 @@ def test_backends_are_told_of_clients_certificates_as_the_policy_says(tmp_path: 
 
 
 @pytest.mark.shows("ClientPolicy.tls.clientValidation", "spkiHashes", "certificateHashes")
+@pytest.mark.shows("ClientPolicy.tls.clientValidation.crl", "onlyVerifyLeafCertificate")
 @pytest.mark.shows("ClientPolicy.tls.clientValidation.subjectAltNames", "type", "exact", "prefix", "suffix")
 def test_clients_are_let_in_whose_certificates_are_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
     def rules(**given: Any) -> dict[str, Any]:
@@ -180,6 +181,9 @@ def test_clients_are_let_in_whose_certificates_are_as_the_policy_says(tmp_path: 
         return rules(subjectAltNames=[{"type": kind, "exact": "nobody.example.org"}, {"type": kind, **how}])
 
     ours = Authority(tmp_path)
+    theirs = Authority(tmp_path, "intermediate", under=ours)
+    below, revoked = theirs.named("below", "below.example.org"), theirs.named("revoked", "revoked.example.org")
+    crl = {"configMap": {"name": "revoked", "key": "ca.crl"}}
     client = ours.named("client", "client.example.com", "spiffe://here/client")
     other = ours.odd("other", x509.IPAddress(ipaddress.ip_address("192.0.2.1")), x509.RFC822Name("other@example.com"))
     certificate = x509.load_pem_x509_certificate(client.cert.read_bytes())
@@ -197,16 +201,23 @@ def test_clients_are_let_in_whose_certificates_are_as_the_policy_says(tmp_path: 
         exact=names("DNS", exact="client.example.com"),
         prefix=names("URI", prefix="spiffe://here/"),
         suffix=names("Email", suffix="@example.com"),
+        leaf=rules(crl={**crl, "onlyVerifyLeafCertificate": True}),
+        whole=rules(crl=crl),  # of the root there is no list
         address=rules(subjectAltNames=[{"type": "IP", "exact": "192.0.2.1"}]),
     )
+    held = {"metadata": {"name": "revoked", "namespace": "default"}, "data": {"ca.crl": theirs.revoking(revoked)}}
+    text += json.dumps({"apiVersion": "v1", "kind": "ConfigMap", **held}) + "\n---\n"
     with serving(text, tmp_path):
-        let_in = {name: (status(port, client), status(port, other)) for name, port in ports.items()}
-    ours_only, other_only = ("200", ""), ("", "200")
+        clients = (client, other, below, revoked)
+        let_in = {name: [status(port, pair) for pair in clients] for name, port in ports.items()}
+    ours_only, other_only = ["200", "", "", ""], ["", "200", "", ""]
     assert let_in == {
-        "default": ("200", "200"),
+        "default": ["200"] * 4,
+        "leaf": ["", "", "200", ""],
+        "whole": [""] * 4,
         **dict.fromkeys(("spki", "hash", "either", "exact", "prefix"), ours_only),
         **dict.fromkeys(("suffix", "address"), other_only),
-        "both": ("", ""),
+        "both": [""] * 4,
     }
 
 
