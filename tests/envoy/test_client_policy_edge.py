@@ -94,7 +94,7 @@ def test_headers_change_before_anything_is_matched_and_after_everything_else(tmp
 
 
 def mutual_edge(backend: int, ours: Authority, **modes: Any) -> tuple[str, dict[str, int]]:
-    """A gateway whose HTTPS listeners ask for certificates and whose HTTP ones cannot, each with its policy."""
+    """A gateway with a listener for each policy: `plain…` are of HTTP, `lax…` take any certificate."""
     ports = {name: free_port() for name in modes}
     pair = ours.server("cert")
     tls = {"certificateRefs": [{"name": "cert"}]}
@@ -103,7 +103,9 @@ def mutual_edge(backend: int, ours: Authority, **modes: Any) -> tuple[str, dict[
         for name, port in ports.items()
     ]
     validation = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}
-    frontend = {"frontend": {"default": {"validation": validation}}}
+    lax = {"validation": {**validation, "mode": "AllowInsecureFallback"}}
+    per_port = [{"port": port, "tls": lax} for name, port in ports.items() if "lax" in name]
+    frontend = {"frontend": {"default": {"validation": validation}, "perPort": per_port}}
     spec = {"gatewayClassName": "fairlead", "listeners": listeners, "tls": frontend}
     text = document("Gateway", "edge", spec) + service("echo", backend)
     text += route("\n  - backendRefs: [{name: echo, port: 80}]")
@@ -152,17 +154,22 @@ def test_backends_are_told_of_clients_certificates_as_the_policy_says(tmp_path: 
         plainkept=told("ForwardOnly"),
         plainown=told("SanitizeSet", *everything),
         plainalways=told("AlwaysForwardOnly"),
+        laxkept=told("ForwardOnly"),
+        laxadded=told("AppendForward", "URI"),
+        laxown=told("SanitizeSet", "URI"),
+        laxalways=told("AlwaysForwardOnly"),
     )
+    stranger = Authority(tmp_path, "other-ca").named("stranger", "spiffe://here/client")
     with serving(text, tmp_path):
         found = {}
         for name, port in ports.items():
-            forged = {"x_forwarded_client_cert": FORGED}
-            headers = (
-                get(port, "/", **forged)[2]["headers"] if "plain" in name else asked(port, client, host=HOST, **forged)
-            )
+            forged, pair = {"x_forwarded_client_cert": FORGED}, stranger if "lax" in name else client
+            plain = "plain" in name
+            headers = get(port, "/", **forged)[2]["headers"] if plain else asked(port, pair, host=HOST, **forged)
             found[name] = headers.get("x-forwarded-client-cert")
-    assert {name for name, value in found.items() if value is None} == {"default", "taken", "plainkept", "plainown"}
-    assert found["kept"] == found["plainalways"] == FORGED
+    nothing = {"default", "taken", "plainkept", "plainown", "laxkept", "laxadded", "laxown"}
+    assert {name for name, value in found.items() if value is None} == nothing
+    assert found["kept"] == found["plainalways"] == found["laxalways"] == FORGED
     digest = "Hash=[0-9a-f]{64}"
     assert re.fullmatch(f"{FORGED},{digest};URI=spiffe://here/client", str(found["added"]))
     assert re.fullmatch(digest, str(found["bare"]))
