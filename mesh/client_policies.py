@@ -21,6 +21,7 @@ from mesh.kinds.clientpolicy import (
     ClientSettings,
     ClientValidationRules,
     RevocationList,
+    XForwardedClientCert,
 )
 from mesh.kinds.listenerset import ListenerSet
 from mesh.listener_sets import gateway_of
@@ -238,19 +239,40 @@ def _validation(settings: ClientSettings) -> ClientValidationRules | None:
     return settings.tls.client_validation if settings.tls is not None else None
 
 
-def validation_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:
-    """The HTTPS listeners at which a policy asks more of clients' certificates in vain, each in a sentence."""
+def forwards(settings: ClientSettings) -> XForwardedClientCert | None:
+    """What backends are told of certificates that clients have shown themselves."""
+    wanted = settings.headers.x_forwarded_client_cert if settings.headers is not None else None
+    return wanted if wanted is not None and wanted.mode not in ("Sanitize", "AlwaysForwardOnly") else None
+
+
+def without_claims(settings: ClientSettings, listener: GatewayListener) -> ClientSettings:
+    """The settings of a listener, by which no backend is told of a certificate that nobody has judged.
+
+    Envoy tells of any certificate that a client has shown, one that it made itself included.
+    """
+    unjudged = listener.clients is not None and listener.clients.insecure
+    if not unjudged or settings.headers is None or forwards(settings) is None:
+        return settings
+    headers = msgspec.structs.replace(settings.headers, x_forwarded_client_cert=None)
+    return msgspec.structs.replace(settings, headers=headers)
+
+
+def certificates_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:
+    """The HTTPS listeners at which a policy speaks of clients' certificates in vain, each in a sentence."""
     gateway, rules = look(GATEWAYS, key), look(CLIENT_RULES, key) or NO_RULES
     for listener in gateway.listeners if gateway is not None else ():
         if section not in (None, listener.name) or listener.protocol != "HTTPS" or not listener.programmed:
             continue
-        if _validation(rules.of_listener(listener.name)) is None:
-            continue
-        at = f"tls.clientValidation has no effect on listener {listener.name} of Gateway {key.namespace}/{key.name}"
+        settings = rules.of_listener(listener.name)
+        asked = {"tls.clientValidation": _validation(settings), "headers.xForwardedClientCert": forwards(settings)}
         if listener.clients is None:
-            yield f"{at}: nothing in its spec.tls.frontend asks clients for certificates."
+            why = "nothing in its spec.tls.frontend asks clients for certificates"
         elif listener.clients.insecure:
-            yield f"{at}: AllowInsecureFallback lets clients in whatever their certificates."
+            why = "AllowInsecureFallback lets clients in whatever their certificates say"
+        else:
+            continue
+        for path in (path for path, wanted in asked.items() if wanted is not None):
+            yield f"{path} has no effect on listener {listener.name} of Gateway {key.namespace}/{key.name}: {why}."
 
 
 def http3_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:

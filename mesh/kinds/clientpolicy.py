@@ -227,11 +227,14 @@ class ClientHTTP3(Spec, frozen=True, kw_only=True):
     """HTTP/3 over QUIC on the same port number of UDP; answers over TCP tell clients of it (`Alt-Svc`).
 
     `advertised_port`: where clients reach it, if that is another port. `advertised_for`: how long they may remember.
+    `early_data`: what clients that come back send along with the handshake is taken. Whoever has seen it can send it
+    again (RFC 8470), so it is off unless said; backends are told of it by `Early-Data: 1`.
     """
 
     enabled: bool | None = None
     advertised_port: PortNumber | None = None
     advertised_for: Duration | None = None
+    early_data: bool | None = None
     max_concurrent_streams: Annotated[int, Meta(ge=1, le=1000)] | None = None
     initial_stream_window_size: QuicWindowSize | None = None
     initial_connection_window_size: QuicWindowSize | None = None

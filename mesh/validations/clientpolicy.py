@@ -214,6 +214,10 @@ def _check_http3(http3: ClientHTTP3, tls: ClientTLS | None, path: str, report: R
     if http3.enabled and tls is not None and (tls.max_version or DEFAULT_MAX_VERSION) < "1.3":
         message = "HTTP/3 needs TLS 1.3, which `tls.maxVersion` rules out"
         report.error("InvalidCombination", f"{path}.enabled", message, "remove one of the two")
+    resumption = tls.session_resumption if tls is not None else None
+    if http3.early_data and resumption is not None and resumption.stateless is False:
+        message = "early data needs tickets, which `tls.sessionResumption.stateless` rules out"
+        report.error("InvalidCombination", f"{path}.earlyData", message, "remove one of the two")
     check_whole_seconds(http3.advertised_for, f"{path}.advertisedFor", report)
 
 

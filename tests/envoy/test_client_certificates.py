@@ -41,9 +41,7 @@ def put_authority(serving: Serving, authority: Authority) -> None:
     put(serving, "ConfigMap", "configmaps", "ca", data={"ca.crt": authority.ca.read_text()})
 
 
-@pytest.mark.shows(
-    "ClientPolicy.tls.clientValidation.crl", "configMap.name", "configMap.key", "onlyVerifyLeafCertificate"
-)
+@pytest.mark.shows("ClientPolicy.tls.clientValidation.crl", "configMap.name", "configMap.key")
 def test_clients_need_a_certificate_of_the_authority_unless_the_port_lets_all_in(
     tmp_path: Path, children: Children
 ) -> None:
@@ -78,7 +76,7 @@ def test_clients_need_a_certificate_of_the_authority_unless_the_port_lets_all_in
     assert status(strict, good) == ""
 
     # What the authority takes back is told the same way.
-    crl = {"configMap": {"name": "revoked", "key": "ca.crl"}, "onlyVerifyLeafCertificate": True}
+    crl = {"configMap": {"name": "revoked", "key": "ca.crl"}}
     target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}
     other = theirs.server("another")
     put(serving, "ConfigMap", "configmaps", "revoked", data={"ca.crl": theirs.revoking(bad)})

@@ -94,7 +94,7 @@ def test_headers_change_before_anything_is_matched_and_after_everything_else(tmp
 
 
 def mutual_edge(backend: int, ours: Authority, **modes: Any) -> tuple[str, dict[str, int]]:
-    """A gateway whose HTTPS listeners ask for certificates and whose HTTP ones cannot, each with its policy."""
+    """A gateway with a listener for each policy: `plain…` are of HTTP, `lax…` take any certificate."""
     ports = {name: free_port() for name in modes}
     pair = ours.server("cert")
     tls = {"certificateRefs": [{"name": "cert"}]}
@@ -103,7 +103,9 @@ def mutual_edge(backend: int, ours: Authority, **modes: Any) -> tuple[str, dict[
         for name, port in ports.items()
     ]
     validation = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}
-    frontend = {"frontend": {"default": {"validation": validation}}}
+    lax = {"validation": {**validation, "mode": "AllowInsecureFallback"}}
+    per_port = [{"port": port, "tls": lax} for name, port in ports.items() if "lax" in name]
+    frontend = {"frontend": {"default": {"validation": validation}, "perPort": per_port}}
     spec = {"gatewayClassName": "fairlead", "listeners": listeners, "tls": frontend}
     text = document("Gateway", "edge", spec) + service("echo", backend)
     text += route("\n  - backendRefs: [{name: echo, port: 80}]")
@@ -152,17 +154,22 @@ def test_backends_are_told_of_clients_certificates_as_the_policy_says(tmp_path: 
         plainkept=told("ForwardOnly"),
         plainown=told("SanitizeSet", *everything),
         plainalways=told("AlwaysForwardOnly"),
+        laxkept=told("ForwardOnly"),
+        laxadded=told("AppendForward", "URI"),
+        laxown=told("SanitizeSet", "URI"),
+        laxalways=told("AlwaysForwardOnly"),
     )
+    stranger = Authority(tmp_path, "other-ca").named("stranger", "spiffe://here/client")
     with serving(text, tmp_path):
         found = {}
         for name, port in ports.items():
-            forged = {"x_forwarded_client_cert": FORGED}
-            headers = (
-                get(port, "/", **forged)[2]["headers"] if "plain" in name else asked(port, client, host=HOST, **forged)
-            )
+            forged, pair = {"x_forwarded_client_cert": FORGED}, stranger if "lax" in name else client
+            plain = "plain" in name
+            headers = get(port, "/", **forged)[2]["headers"] if plain else asked(port, pair, host=HOST, **forged)
             found[name] = headers.get("x-forwarded-client-cert")
-    assert {name for name, value in found.items() if value is None} == {"default", "taken", "plainkept", "plainown"}
-    assert found["kept"] == found["plainalways"] == FORGED
+    nothing = {"default", "taken", "plainkept", "plainown", "laxkept", "laxadded", "laxown"}
+    assert {name for name, value in found.items() if value is None} == nothing
+    assert found["kept"] == found["plainalways"] == found["laxalways"] == FORGED
     digest = "Hash=[0-9a-f]{64}"
     assert re.fullmatch(f"{FORGED},{digest};URI=spiffe://here/client", str(found["added"]))
     assert re.fullmatch(digest, str(found["bare"]))
@@ -171,6 +178,7 @@ def test_backends_are_told_of_clients_certificates_as_the_policy_says(tmp_path: 
 
 
 @pytest.mark.shows("ClientPolicy.tls.clientValidation", "spkiHashes", "certificateHashes")
+@pytest.mark.shows("ClientPolicy.tls.clientValidation.crl", "onlyVerifyLeafCertificate")
 @pytest.mark.shows("ClientPolicy.tls.clientValidation.subjectAltNames", "type", "exact", "prefix", "suffix")
 def test_clients_are_let_in_whose_certificates_are_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
     def rules(**given: Any) -> dict[str, Any]:
@@ -180,29 +188,43 @@ def test_clients_are_let_in_whose_certificates_are_as_the_policy_says(tmp_path: 
         return rules(subjectAltNames=[{"type": kind, "exact": "nobody.example.org"}, {"type": kind, **how}])
 
     ours = Authority(tmp_path)
+    theirs = Authority(tmp_path, "intermediate", under=ours)
+    below, revoked = theirs.named("below", "below.example.org"), theirs.named("revoked", "revoked.example.org")
+    crl = {"configMap": {"name": "revoked", "key": "ca.crl"}}
     client = ours.named("client", "client.example.com", "spiffe://here/client")
     other = ours.odd("other", x509.IPAddress(ipaddress.ip_address("192.0.2.1")), x509.RFC822Name("other@example.com"))
     certificate = x509.load_pem_x509_certificate(client.cert.read_bytes())
     der, spki = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     key = base64.b64encode(hashlib.sha256(certificate.public_key().public_bytes(der, spki)).digest()).decode()
+    digest = hashlib.sha256(certificate.public_bytes(der)).hexdigest()
     text, ports = mutual_edge(
         backend.server_port,
         ours,
         default={},
         spki=rules(spkiHashes=["A" * 43 + "=", key]),
-        hash=rules(certificateHashes=[hashlib.sha256(certificate.public_bytes(der)).hexdigest().upper()]),
+        hash=rules(certificateHashes=[digest.upper()]),
+        either=rules(spkiHashes=["A" * 43 + "="], certificateHashes=[digest]),
+        both=rules(spkiHashes=[key], subjectAltNames=[{"type": "DNS", "exact": "other.example.com"}]),
         exact=names("DNS", exact="client.example.com"),
         prefix=names("URI", prefix="spiffe://here/"),
         suffix=names("Email", suffix="@example.com"),
+        leaf=rules(crl={**crl, "onlyVerifyLeafCertificate": True}),
+        whole=rules(crl=crl),  # of the root there is no list
         address=rules(subjectAltNames=[{"type": "IP", "exact": "192.0.2.1"}]),
     )
+    held = {"metadata": {"name": "revoked", "namespace": "default"}, "data": {"ca.crl": theirs.revoking(revoked)}}
+    text += json.dumps({"apiVersion": "v1", "kind": "ConfigMap", **held}) + "\n---\n"
     with serving(text, tmp_path):
-        let_in = {name: (status(port, client), status(port, other)) for name, port in ports.items()}
-    ours_only, other_only = ("200", ""), ("", "200")
+        clients = (client, other, below, revoked)
+        let_in = {name: [status(port, pair) for pair in clients] for name, port in ports.items()}
+    ours_only, other_only = ["200", "", "", ""], ["", "200", "", ""]
     assert let_in == {
-        "default": ("200", "200"),
-        **dict.fromkeys(("spki", "hash", "exact", "prefix"), ours_only),
+        "default": ["200"] * 4,
+        "leaf": ["", "", "200", ""],
+        "whole": [""] * 4,
+        **dict.fromkeys(("spki", "hash", "either", "exact", "prefix"), ours_only),
         **dict.fromkeys(("suffix", "address"), other_only),
+        "both": [""] * 4,
     }
 
 

@@ -116,6 +116,27 @@ def test_a_client_that_comes_back_begins_anew_where_the_policy_says_so(tmp_path:
         assert kept[hosts[1]] == []
 
 
+@pytest.mark.shows("ClientPolicy.http3", "earlyData")
+def test_what_can_be_sent_again_is_taken_only_where_the_policy_says_so(tmp_path: Path, backend: Server) -> None:
+    port, hosts = free_port(), ("a.example.com", "b.example.com")
+    pair = Authority(tmp_path).server("cert")
+    text = secret("cert", crt=pair.cert.read_text(), key=pair.key.read_text()) + "\n---\n"
+    text += document("Gateway", "edge", gateway(port, *hosts)) + service("echo", backend.server_port)
+    text += route("\n  - backendRefs: [{name: echo, port: 80}]", hosts=f"[{', '.join(hosts)}]")
+    text += policy("h3", http3={"enabled": True}) + policy("early", "l1", http3={"earlyData": True})
+
+    def came(host: str) -> tuple[bool, str | None]:
+        """Whether a request was taken early, and what the backend is told of that."""
+        tickets: list[SessionTicket] = []
+        wait_until(lambda: get3(port, host, tickets=tickets).status == 200 and bool(tickets))
+        answer = get3(port, host, f"/pay/{host}", tickets=tickets, early=True)
+        assert (answer.status, answer.resumed) == (200, True)
+        return answer.early, json.loads(answer.body)["headers"].get("early-data")
+
+    with serving(text, tmp_path):
+        assert [came(host) for host in hosts] == [(False, None), (True, "1")]
+
+
 @pytest.mark.parametrize("transport", [[], ["--sotw"]], ids=["delta", "sotw"])
 def test_http3_comes_and_goes_with_its_policy(tmp_path: Path, children: Children, transport: list[str]) -> None:
     port, host = free_port(), "shop.example.com"

@@ -13,9 +13,11 @@ import pytest
 
 from mesh.kinds.meta import Object
 from mesh.model import AUDIENCES, MESH, Connected, MeshSettings
+from mesh.problems import Report
 from mesh.tables import Change, Engine
+from mesh.validations.cel import check_condition
 from tests.support.certificates import Authority
-from tests.support.conditions import CONDITIONS
+from tests.support.conditions import CONDITIONS, mutated
 from tests.support.descriptors import CART, cart_base64
 from tests.support.model import declared, objects
 from tests.support.random_objects import Maker
@@ -139,15 +141,23 @@ def test_random_telemetry_policies_make_listeners_and_routes_that_envoy_takes(se
 
 
 def test_envoy_takes_every_condition_that_validation_lets_through(tmp_path: Path) -> None:
+    conditions = [*CONDITIONS, *(text for text in mutated(7, 6000) if _is_condition(text))]
+    assert len(CONDITIONS) * 2 < len(conditions) < 8 * LISTENERS
     listeners, text = [], ""
-    for at in range(0, len(CONDITIONS), 8):  # the most access logs that a policy has
+    for at in range(0, len(conditions), 8):  # the most access logs that a policy has
         name = f"l{at}"
         listeners.append({"name": name, "port": 10_000 + at, "protocol": "HTTP"})
         target = {"group": GATEWAY_API, "kind": "Gateway", "name": "edge", "sectionName": name}
-        logs = [{"stdout": True, "only": {"expression": one}} for one in CONDITIONS[at : at + 8]]
+        logs = [{"stdout": True, "only": {"expression": one}} for one in conditions[at : at + 8]]
         text += document("TelemetryPolicy", name, {"targetRefs": [target], "accessLogs": logs})
     text += document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
     _accepted(text, [], tmp_path, clusters=0)
+
+
+def _is_condition(text: str) -> bool:
+    report = Report()
+    check_condition(text, "at", report)
+    return not report.problems
 
 
 JWKS = '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'

@@ -22,15 +22,18 @@ class Pair:
 
 
 class Authority:
-    """Signs certificates; `ca` is the file to trust."""
+    """Signs certificates; `ca` is the file to trust. One `under` another sends its own along with those."""
 
-    def __init__(self, folder: Path, name: str = "test-ca") -> None:
+    def __init__(self, folder: Path, name: str = "test-ca", *, under: Authority | None = None) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
+        above = under if under is not None else self
+        certificate = above._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
+        pem = certificate.sign(above._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         self.ca = folder / f"{name}.pem"
-        self.ca.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        self.ca.write_bytes(pem)
+        self._chain = pem if under is not None else b""
 
     def server(self, name: str, *, address: str = "127.0.0.1") -> Pair:
         """A server's certificate for an address."""
@@ -67,7 +70,8 @@ class Authority:
         builder = self._builder(subject, key, left=dt.timedelta(minutes=-1) if ended else dt.timedelta(hours=1))
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
-        pair.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        made = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        pair.cert.write_bytes(made + self._chain)
         pair.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -1,6 +1,13 @@
-"""Conditions of CEL that are right; a real Envoy is given each (`tests/envoy/test_policies_accepted.py`)."""
+"""Conditions of CEL that are right, and others made of them that mostly are not.
+
+A real Envoy is given all that validation lets through (`tests/envoy/test_policies_accepted.py`).
+"""
 
 from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
 
 CONDITIONS = (
     "response.code >= 500",
@@ -25,3 +32,18 @@ CONDITIONS = (
     "xds.route_name == 'ü'",
     "request.path.matches('a{1,48}')",
 )
+_PART = re.compile(r"""[\w]+|"[^"]*"|'(?:[^'\\]|\\.)*'|[=!<>]=|\|\||&&|\S""")
+_MORE = ("==", "&&", "!", "-", "(", ")", "[", "]", ".", ",", "?", ":", "+", "in", "1", "1.5", "'a'", "null", "request")
+
+
+def mutated(seed: int, count: int) -> Iterator[str]:
+    """So many conditions in which a few parts are others, too many or gone."""
+    luck = random.Random(seed)
+    parts = [_PART.findall(text) for text in CONDITIONS]
+    pool = [part for each in parts for part in each] + list(_MORE)
+    for _ in range(count):
+        made = list(luck.choice(parts))
+        for _ in range(luck.randint(1, 3)):
+            at = luck.randrange(len(made) + 1)
+            made[at : at + luck.randint(0, 2)] = [luck.choice(pool)] if luck.random() < 0.7 else []
+        yield " ".join(made)

@@ -128,6 +128,10 @@ def early(name: str, value: str) -> dict[str, Any]:
         ({"http2": {"initialStreamWindowSize": 1}}, "OutOfRange spec.http2.initialStreamWindowSize"),
         ({"http2": {"keepaliveInterval": "0s"}}, "OutOfRange spec.http2.keepaliveInterval"),
         ({"http3": {"enabled": True}, "tls": {"maxVersion": "1.2"}}, "InvalidCombination spec.http3.enabled"),
+        (
+            {"http3": {"earlyData": True}, "tls": {"sessionResumption": {"stateless": False}}},
+            "InvalidCombination spec.http3.earlyData",
+        ),
         ({"http3": {"advertisedPort": 0}}, "OutOfRange spec.http3.advertisedPort"),
         ({"http3": {"advertisedFor": "1500ms"}}, "OutOfRange spec.http3.advertisedFor"),
         ({"http3": {"initialStreamWindowSize": 2**25}}, "OutOfRange spec.http3.initialStreamWindowSize"),
