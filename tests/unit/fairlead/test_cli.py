@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fairlead.cli import SECTIONS
+from fairlead.cli import SECTIONS, main
 
 COMMANDS = [name for section in SECTIONS.values() for name in section]
 
@@ -27,6 +28,21 @@ def run(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> 
         input=stdin,
         env={**os.environ, "NO_COLOR": "1", **(env or {})},
     )
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """What a command line ends with and prints, in this process: for those that end before anything begins."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run_here(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fairlead", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
+
+    return run_here
 
 
 def test_help_lists_every_command_and_imports_none_of_them() -> None:
@@ -50,11 +66,11 @@ def test_help_takes_less_than_a_third_of_a_second_of_cpu() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_teaches_by_example(command: str) -> None:
-    made = run(*([command, "show"] if command == "proxy" else [command]), "--help")
-    assert made.returncode == 0, made.stderr
-    assert "Examples:\n" in made.stdout
-    assert f"fairlead {command}" in made.stdout
+def test_every_command_teaches_by_example(command: str, said: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = said(*([command, "show"] if command == "proxy" else [command]), "--help")
+    assert code == 0, err
+    assert "Examples:\n" in out
+    assert f"fairlead {command}" in out
 
 
 @pytest.mark.parametrize(
@@ -100,11 +116,13 @@ def test_every_command_teaches_by_example(command: str) -> None:
         (["serve", "--log-level", "loud", "--insecure-xds"], "--log-level = 'loud'"),
     ],
 )
-def test_what_makes_no_sense_ends_with_2_and_says_why(arguments: list[str], words: str) -> None:
-    made = run(*arguments)
-    assert (made.returncode, made.stdout) == (2, "")
-    assert words in made.stderr
-    assert "Traceback" not in made.stderr
+def test_what_makes_no_sense_ends_with_2_and_says_why(
+    arguments: list[str], words: str, said: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, err = said(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert "Traceback" not in err
 
 
 def test_with_no_server_there_the_command_asks_whether_one_runs() -> None:

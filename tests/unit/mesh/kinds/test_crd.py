@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,10 @@ import yaml
 
 from mesh.kinds.crd import SchemaError, _Maker, definition, our_kinds, structural_schema
 from mesh.kinds.meta import JSON, Spec
-from scripts.crds import FOLDER, made
+from scripts import crds
+from scripts.crds import FOLDER
+
+made = functools.cache(crds.made)
 
 
 def nodes(schema: JSON) -> Iterator[JSON]:
