@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from api.access import Access
 from api.app import create_app
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from fairlead.identities import Identities
     from fairlead.identity_way import IdentityWay
     from fairlead.tokens import TokenWay
+    from fairlead.workload_api import WorkloadApi
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class Server:
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
         self._clusters = Clusters(settings, store, self._engine)
+        self._workload_api = cast("WorkloadApi", tls) if settings.xds_workload_api else None
         self._who_trusts: Witness = nobody
         self._identities = self._what_is_of_identities()
         self._token_way = self._way_for_tokens()
@@ -265,6 +267,7 @@ class Server:
                 key_sets=self._key_sets.numbers,
                 rollouts=self._rollouts.numbers,
                 authority=self._identities.numbers if self._identities is not None else dict,
+                workload_api=self._workload_api.numbers if self._workload_api is not None else dict,
             )
         )
         return HttpServer(app, drain=self._settings.drain_time, tls=api_tls(self._settings, self._identity_way))
@@ -443,8 +446,8 @@ class Server:
         found += [SourceProblem(name, problem) for name, problem in self._key_sets.problems()]
         if self._identities is not None:
             found += [SourceProblem(name, problem) for name, problem in self._identities.problems()]
-        if self._token_way is not None:
-            found += [SourceProblem(name, problem) for name, problem in self._token_way.problems()]
+        for way in (self._token_way, self._workload_api):
+            found += [SourceProblem(name, problem) for name, problem in way.problems()] if way is not None else []
         return [*self._store_source.problems(), *found]
 
     def _note_problems(self) -> None:
