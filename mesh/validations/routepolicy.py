@@ -14,7 +14,6 @@ from mesh.kinds.routepolicy import (
     AdmissionControl,
     FaultInjection,
     HeaderTransformation,
-    PolicyHeaders,
     RegexRewrite,
     RoutePolicy,
     RouteSettings,
@@ -24,7 +23,7 @@ from mesh.kinds.routepolicy import (
 from mesh.problems import Report
 from mesh.validations.durations import check_not_endless, check_whole_seconds
 from mesh.validations.extensions import check_extensions
-from mesh.validations.formats import check_format
+from mesh.validations.headers import check_policy_headers, refuse_framing
 from mesh.validations.policy import Targets, check_both, check_targets
 from mesh.validations.regexes import check_regex
 from mesh.validations.trafficpolicy import check_status_range
@@ -41,8 +40,6 @@ TARGETS: Targets = MappingProxyType(
 _GROUP = re.compile(r"\\(\\|[0-9])?")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOUR = 3_600_000
-# Envoy writes these itself; a route that sets one is refused or breaks the message.
-_NOT_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 
 def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
@@ -88,8 +85,8 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
     if settings.admission_control is not None:
         _check_admission(settings.admission_control, f"{path}.admissionControl", report)
     injected = settings.credential_injection
-    if injected is not None and injected.header.lower() in _NOT_OURS:
-        _refuse_framing(injected.header, f"{path}.credentialInjection.header", report)
+    if injected is not None:
+        refuse_framing(injected.header, f"{path}.credentialInjection.header", report)
     _check_origins(settings, f"{path}.csrf.additionalOrigins", report)
     if settings.headers is not None:
         _check_headers(settings.headers, f"{path}.headers", report)
@@ -173,24 +170,7 @@ def _check_origins(settings: RouteSettings, path: str, report: Report) -> None:
 def _check_headers(headers: HeaderTransformation, path: str, report: Report) -> None:
     for name, part in (("request", headers.request), ("response", headers.response)):
         if part is not None:
-            _check_part(part, f"{path}.{name}", report)
-
-
-def _check_part(part: PolicyHeaders, path: str, report: Report) -> None:
-    for name, given in (("set", part.set), ("add", part.add)):
-        for number, header in enumerate(given):
-            at = f"{path}.{name}[{number}]"
-            _refuse_framing(header.name, f"{at}.name", report)
-            check_format(header.value, f"{at}.value", report)
-    for number, removed in enumerate(part.remove):
-        _refuse_framing(removed, f"{path}.remove[{number}]", report)
-
-
-def _refuse_framing(name: str, path: str, report: Report) -> None:
-    if name.lower() in _NOT_OURS:
-        message = f"{name} frames or routes the message and cannot be changed"
-        fix = "use `rewrite.hostFromHeader`, or a URLRewrite filter" if name.lower() == "host" else "remove it"
-        report.error("NotAllowed", path, message, fix)
+            check_policy_headers(part, f"{path}.{name}", report)
 
 
 def _check_grpc_json(wanted: GRPCJSON, path: str, report: Report) -> None:

@@ -47,6 +47,7 @@ NEEDED = frozenset(
         "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         "filters.http.grpc_web.v3.GrpcWeb",
         "filters.http.header_mutation.v3.HeaderMutation",
+        "filters.http.health_check.v3.HealthCheck",
         "filters.http.jwt_authn.v3.JwtAuthentication",
         "filters.http.jwt_authn.v3.PerRouteConfig",
         "filters.http.lua.v3.Lua",

@@ -10,6 +10,7 @@ from typing import Any
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.routepolicy import AdmissionControl
 from xds.schema import message, pack
+from xds.translate.composite import Filters
 from xds.translate.timeouts import set_duration
 
 _AdmissionControl = message("envoy.extensions.filters.http.admission_control.v3.AdmissionControl")
@@ -17,8 +18,8 @@ _AdmissionControl = message("envoy.extensions.filters.http.admission_control.v3.
 _RUNTIME = "fairlead.admission_control"
 
 
-def admission_control(wanted: AdmissionControl) -> list[tuple[str, Any]]:
-    """The filter, by name and packed configuration, that refuses requests while too many of them fail."""
+def admission_control_filters(wanted: AdmissionControl) -> Filters:
+    """The filter that refuses requests to a route while too many of them fail. It holds nothing back."""
     config = _AdmissionControl()
     config.enabled.default_value.value = True
     config.enabled.runtime_key = f"{_RUNTIME}.enabled"
@@ -37,7 +38,7 @@ def admission_control(wanted: AdmissionControl) -> list[tuple[str, Any]]:
     criteria.grpc_criteria.grpc_success_status.extend(sorted(set(wanted.grpc_success_statuses or ())))
     if not wanted.grpc_success_statuses:
         criteria.ClearField("grpc_criteria")
-    return [("admission_control", pack(config))]
+    return (("admission_control", pack(config)),)
 
 
 def _set(percent: Any, name: str) -> Any:

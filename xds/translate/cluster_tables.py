@@ -317,7 +317,7 @@ def _port(look: Look, backend: Backend) -> ServicePort | None:
 
 
 def _endpoints(look: Look, backend: Backend, port: ServicePort, *, fallback: bool) -> Iterable[Endpoint]:
-    """The endpoints of a backend; with `fallback` those outside its subset follow, for when its own are unhealthy."""
+    """The endpoints of a backend; with `fallback` all others follow those of its subset."""
     if backend.outside:
         found = find_outside(look, backend.service)
         return ip_endpoints(found.spec) if found is not None else ()
@@ -332,14 +332,7 @@ def _endpoints(look: Look, backend: Backend, port: ServicePort, *, fallback: boo
     if not backend.subset:
         return endpoints
     subset = look(SUBSETS, SubsetKey(backend.service.namespace, backend.subset))
-    if subset is None:
-        return ()
-    chosen = [endpoint for endpoint in endpoints if subset.chooses(endpoint)]
-    if not fallback:
-        return chosen
-    last = max((endpoint.priority for endpoint in chosen), default=0)
-    others = (endpoint for endpoint in endpoints if not subset.chooses(endpoint))
-    return [*chosen, *(msgspec.structs.replace(one, priority=last + 1 + one.priority) for one in others)]
+    return subset.arranged(endpoints, any_endpoint=fallback) if subset is not None else ()
 
 
 def _workload(key: Audience, row: Sight) -> tuple[ResourceKey, ...]:

@@ -26,23 +26,23 @@ from mesh.quarantine import quarantined
 from mesh.tables import Reader
 from xds.schema import message, pack
 from xds.translate import extensions, grpc_json
-from xds.translate.admission_control import admission_control
-from xds.translate.bandwidth_limit import bandwidth_limits
-from xds.translate.composite import filled, for_content_type, place, skipped
-from xds.translate.compression import compressors
-from xds.translate.csrf import csrf
+from xds.translate.admission_control import admission_control_filters
+from xds.translate.bandwidth_limit import bandwidth_limit_filters
+from xds.translate.composite import Filters, filled, for_content_type, place, skipped
+from xds.translate.compression import compression_filters
+from xds.translate.csrf import csrf_filters
 from xds.translate.extensions import UNABLE, ExtensionError, set_extensions
-from xds.translate.fault import faults
+from xds.translate.fault import fault_filters
 from xds.translate.grpc_json import set_grpc_json
 from xds.translate.header_modifier import APPEND, OVERWRITE
 from xds.translate.http_filters import (
     BACKEND_REWRITE,
-    BUFFER,
-    COMPRESSION,
     CUSTOM_RESPONSE,
-    FAULT,
+    ENTRY,
+    EXIT,
     GRPC_WEB,
     STATEFUL_SESSION,
+    TROUBLE,
     http_filter,
 )
 from xds.translate.names import backend_of
@@ -59,10 +59,10 @@ def _empty(name: str) -> Any:
 
 
 FILTERS = (
-    place(BUFFER),
-    place(COMPRESSION),
+    place(ENTRY),
+    place(EXIT),
     http_filter(CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse")),
-    place(FAULT),
+    place(TROUBLE),
     # It touches nothing but requests that say they are gRPC-Web, so that no route needs to ask for it.
     for_content_type(GRPC_WEB, "application/grpc-web", pack(_GrpcWeb())),
     *extensions.FILTERS,
@@ -71,20 +71,18 @@ FILTERS = (
 )
 
 
-def _buffers(wanted: RequestBuffer) -> list[tuple[str, Any]]:
+def _buffer_filters(wanted: RequestBuffer) -> Filters:
+    """The filter that takes a whole body before anybody sees it."""
     buffer = _Buffer()
     buffer.max_request_bytes.value = wanted.max_bytes
-    return [("buffer", pack(buffer))]
+    return (("buffer", pack(buffer)),)
 
 
-_Filters = Callable[[Any], list[tuple[str, Any]]]
-
-# Several share a place where nothing is to come between them: each place costs every host of a gateway 90 bytes. Only
-# the last of a place holds requests back, and bandwidth, which does so after the headers: compressors look at no more.
-_PLACES: tuple[tuple[str, tuple[tuple[str, _Filters], ...]], ...] = (
-    (BUFFER, (("csrf", csrf), ("request_buffer", _buffers))),
-    (COMPRESSION, (("bandwidth_limit", bandwidth_limits), ("compression", compressors))),
-    (FAULT, (("admission_control", admission_control), ("fault_injection", faults))),
+# What holds a request back is the last in its place (`composite`).
+_IN_PLACES: tuple[tuple[str, tuple[tuple[str, Callable[[Any], Filters]], ...]], ...] = (
+    (ENTRY, (("csrf", csrf_filters), ("request_buffer", _buffer_filters))),
+    (EXIT, (("bandwidth_limit", bandwidth_limit_filters), ("compression", compression_filters))),
+    (TROUBLE, (("admission_control", admission_control_filters), ("fault_injection", fault_filters))),
 )
 
 
@@ -96,23 +94,19 @@ def apply_policy(route: Any, settings: RouteSettings) -> None:
         _redirect(route, settings.redirect)
     if route.HasField("route"):
         _on_the_way(route, settings)
-    for name, parts in _PLACES:
-        filters = [each for field, of in parts if (wanted := _wanted(route, settings, field)) for each in of(wanted)]
-        if filters:
-            route.typed_per_filter_config[name].CopyFrom(filled(*filters))
     if settings.response_overrides:
         set_response_overrides(route, settings.response_overrides)
+    for at, parts in _IN_PLACES:
+        wanted = ((getattr(settings, name), filters_of) for name, filters_of in parts)
+        filters = [each for setting, filters_of in wanted if setting for each in filters_of(setting)]
+        if filters:
+            route.typed_per_filter_config[at].CopyFrom(filled(*filters))
     if settings.headers is not None:
         request, response = settings.headers.request, settings.headers.response
         if request is not None:
             _modify(route.request_headers_to_add, route.request_headers_to_remove, request)
         if response is not None:
             _modify(route.response_headers_to_add, route.response_headers_to_remove, response)
-
-
-def _wanted(route: Any, settings: RouteSettings, field: str) -> Any:
-    """What policies say of a field, if it means something to a `Route`: only backends need whole requests."""
-    return getattr(settings, field) if field != "request_buffer" or route.HasField("route") else None
 
 
 class Made(NamedTuple):

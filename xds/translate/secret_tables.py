@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mesh.backend_tls import TLS_POLICIES
 from mesh.certificates import KEY_PAIRS
+from mesh.client_policies import CLIENT_RULES, NO_RULES, revocations
 from mesh.client_validation import CLIENT_AUTHORITIES
 from mesh.credentials import CREDENTIALS, credential_value
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
@@ -114,4 +115,6 @@ def _client_authorities(look: Look, key: ResourceKey, gateway: GatewayKey, port:
         return None
     held = (look(CLIENT_AUTHORITIES, at) for at in clients.authorities)
     pem = b"\n".join(authorities.pem for authorities in held if authorities is not None)
-    return resource(key.type_url, key.name, encode(authorities_secret(key.name, pem, insecure=clients.insecure)))
+    revoked = revocations(look, look(CLIENT_RULES, gateway) or NO_RULES, port)
+    secret = authorities_secret(key.name, pem, insecure=clients.insecure, revoked=revoked)
+    return resource(key.type_url, key.name, encode(secret))
