@@ -87,13 +87,14 @@ def check_policy_headers(part: PolicyHeaders, path: str, report: Report, *, earl
     for name, given in (("set", part.set), ("add", part.add)):
         for number, header in enumerate(given):
             at = f"{path}.{name}[{number}]"
-            _refuse_framing(header.name, f"{at}.name", report)
+            refuse_framing(header.name, f"{at}.name", report)
             check_format(header.value, f"{at}.value", report, early=early)
     for number, removed in enumerate(part.remove):
-        _refuse_framing(removed, f"{path}.remove[{number}]", report)
+        refuse_framing(removed, f"{path}.remove[{number}]", report)
 
 
-def _refuse_framing(name: str, path: str, report: Report) -> None:
+def refuse_framing(name: str, path: str, report: Report) -> None:
+    """None of the headers that frame a message or say where it goes."""
     if name.lower() in _NOT_OURS:
         message = f"{name} frames or routes the message and cannot be changed"
         fix = (
