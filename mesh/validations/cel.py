@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 from mesh.problems import Report, shown
 from mesh.validations.regexes import fault
@@ -57,6 +58,7 @@ _FUNCTIONS = ("size", "int", "double", "uint", "duration", "timestamp")
 _RELATIONS = frozenset(("==", "!=", "<", "<=", ">", ">=", "in"))
 _WORDS = frozenset(("true", "false", "null", "in"))
 _DEEPEST = 8
+_HIGHEST = 20  # Envoy's parser goes 32 deep, and counts some things twice
 _PROGRAM_SIZE = 100  # Envoy's own for its conditions, which no runtime layer changes
 _COMPARE = "compare it with something, as `response.code >= 500`"
 
@@ -80,8 +82,21 @@ def check_condition(text: str, path: str, report: Report) -> None:
         report.error("InvalidFormat", path, "it is neither true nor false", _COMPARE)
 
 
+class _Read(NamedTuple):
+    """What was read: whether it is true or false, how high the tree of its parts is, and its name if it has one."""
+
+    truth: bool
+    height: int = 1
+    name: str = ""
+
+
+def _above(*parts: _Read) -> int:
+    """The height of what is made of parts."""
+    return max(part.height for part in parts) + 1
+
+
 class _Parser:
-    """Reads an expression once from left to right; each step says whether what it read is true or false."""
+    """Reads an expression once from left to right."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
@@ -91,10 +106,12 @@ class _Parser:
 
     def whole(self) -> bool:
         """The whole text."""
-        truth = self._expression()
+        found = self._expression()
         if self._kind:
             raise self._unexpected()
-        return truth
+        if found.height > _HIGHEST:
+            raise _WrongError("too much of it follows from each other", "make it shorter")
+        return found.truth
 
     def _next(self) -> None:
         found = _TOKEN.match(self._text, self._at)
@@ -122,76 +139,79 @@ class _Parser:
             raise self._unexpected()
         self._next()
 
-    def _expression(self) -> bool:
+    def _expression(self) -> _Read:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise _WrongError(f"it is nested more than {_DEEPEST} deep", "make it flatter")
-        truth = self._joined()
+        found = self._joined()
         if self._is("?"):
-            if not truth:
+            if not found.truth:
                 raise _WrongError("what stands before '?' must be true or false", _COMPARE)
             self._next()
             first = self._joined()
             self._take(":")
-            truth = self._expression() and first
+            other = self._expression()
+            found = _Read(first.truth and other.truth, _above(found, first, other))
         self._depth -= 1
-        return truth
+        return found
 
-    def _joined(self) -> bool:
-        truth = self._relation()
+    def _joined(self) -> _Read:
+        found = self._relation()
         while self._is("||", "&&"):
             self._next()
             other = self._relation()
-            if not (truth and other):
+            if not (found.truth and other.truth):
                 raise _WrongError("what && and || join must be true or false", _COMPARE)
-        return truth
+            # However many there are, Envoy balances them.
+            found = _Read(True, max(found.height, _above(other)))
+        return found
 
-    def _relation(self) -> bool:
-        truth = self._sum()
+    def _relation(self) -> _Read:
+        found = self._sum()
         related = False
         while self._is(*_RELATIONS):
             if related:
                 raise _WrongError("it compares what is compared already", "put one of them into parentheses")
             self._next()
-            self._sum()
-            truth = related = True
-        return truth
+            found = _Read(True, _above(found, self._sum()))
+            related = True
+        return found
 
-    def _sum(self) -> bool:
-        truth = self._unary()
+    def _sum(self) -> _Read:
+        found = self._unary()
         while self._is("+", "-", "*", "/", "%"):
             self._next()
-            self._unary()
-            truth = False
-        return truth
+            found = _Read(False, _above(found, self._unary()))
+        return found
 
-    def _unary(self) -> bool:
+    def _unary(self) -> _Read:
         if not self._is("!", "-"):
             return self._member()
         negated = self._is("!")
         self._next()
-        if self._member() is not negated:
+        found = self._member()
+        if found.truth is not negated:
             raise _WrongError("'!' is for what is true or false, and '-' for numbers", _COMPARE)
-        return negated
+        return _Read(negated, _above(found))
 
-    def _member(self) -> bool:
-        truth, name = self._primary()
+    def _member(self) -> _Read:
+        found = self._primary()
         while self._is(".", "["):
             if self._is("["):
                 self._next()
-                self._expression()
+                found = _Read(False, _above(found, self._expression()))
                 self._take("]")
-                truth, name = False, ""
                 continue
             self._next()
             part = self._name()
             if self._is("("):
-                truth, name = self._called(part), ""
+                argument = self._called(part)
+                found = _Read(argument.truth, _above(found, argument))
             else:
-                name = f"{name}.{part}" if name else ""
+                name = f"{found.name}.{part}" if found.name else ""
                 self._check_attribute(name)
-                truth = name == "connection.mtls"
-        return truth
+                found = _Read(name == "connection.mtls", _above(found), name)
+        return found
 
     def _name(self) -> str:
         if self._kind != "name" or self._token in _WORDS:
@@ -210,18 +230,19 @@ class _Parser:
             fix = f"write `{name.rpartition('.')[0]}['{part.rpartition('.')[2]}']`"
             raise _WrongError("a header is asked for by its name in brackets", fix)
 
-    def _called(self, function: str) -> bool:
-        """A method: its arguments, in parentheses."""
+    def _called(self, function: str) -> _Read:
+        """A method: its argument, in parentheses, and whether what it says is true or false."""
         if function not in (*_TRUTHS, "size"):
             fix = f"write one of {', '.join((*_TRUTHS, 'size'))}"
             raise _WrongError(f"there is no '{shown(function)}' that could be asked of it", fix)
         self._take("(")
+        height = 1
         if function == "matches":
             self._pattern()
         elif function != "size":
-            self._expression()
+            height = self._expression().height
         self._take(")")
-        return function != "size"
+        return _Read(function != "size", height)
 
     def _pattern(self) -> None:
         if self._kind != "text":
@@ -231,53 +252,49 @@ class _Parser:
             raise _WrongError(why, "write it in RE2's syntax, and simpler where it is too large")
         self._next()
 
-    def _primary(self) -> tuple[bool, str]:
+    def _primary(self) -> _Read:
         if self._kind in ("number", "text"):
             self._next()
-            return False, ""
+            return _Read(False)
         if self._is("true", "false", "null"):
             truth = not self._is("null")
             self._next()
-            return truth, ""
+            return _Read(truth)
         if self._is("("):
             self._next()
-            truth = self._expression()
+            inside = self._expression()
             self._take(")")
-            return truth, ""
-        if self._is("["):
-            self._list()
-            return False, ""
-        return self._named()
+            return _Read(inside.truth, _above(inside))
+        return self._list() if self._is("[") else self._named()
 
-    def _list(self) -> None:
+    def _list(self) -> _Read:
         self._next()
+        items = [_Read(False)]
         while not self._is("]"):
-            self._expression()
+            items.append(self._expression())
             if not self._is(","):
                 break
             self._next()
         self._take("]")
+        return _Read(False, _above(*items))
 
-    def _named(self) -> tuple[bool, str]:
+    def _named(self) -> _Read:
         """An attribute's first name, or a function with what it is asked of."""
         name = self._name()
         if not self._is("("):
             if name not in ATTRIBUTES:
                 fix = f"write one of {', '.join(sorted(ATTRIBUTES))}"
                 raise _WrongError(f"there is no '{shown(name)}' to ask for", fix)
-            return False, name
+            return _Read(False, name=name)
         if name not in (*_FUNCTIONS, "has"):
             fix = f"write one of {', '.join(sorted((*_FUNCTIONS, 'has')))}"
             raise _WrongError(f"there is no function '{shown(name)}'", fix)
         self._next()
-        if name == "has":
-            self._attribute()
-        else:
-            self._expression()
+        inside = self._attribute() if name == "has" else self._expression()
         self._take(")")
-        return name == "has", ""
+        return _Read(name == "has", _above(inside))
 
-    def _attribute(self) -> None:
+    def _attribute(self) -> _Read:
         """What is asked of `has`: names with dots between them, at least two."""
         name = self._name()
         if name not in ATTRIBUTES or not self._is("."):
@@ -288,3 +305,4 @@ class _Parser:
             self._check_attribute(name)
         if self._is("["):
             raise _WrongError("`has` is not asked of what stands in brackets", f"write `'x-name' in {name}`")
+        return _Read(False, name.count(".") + 1)

@@ -260,7 +260,10 @@ def test_clients_that_come_back_and_how_they_begin_are_known_as_the_policy_says(
         known={"tls": {"fingerprints": ["JA3", "JA4"]}, **told},
         newer={"tls": {"fingerprints": ["JA4"]}, **told},
     )
-    with serving(edge.text, tmp_path):
+    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge", "sectionName": "known"}
+    log = {"file": {"path": str(tmp_path / "known.log")}, "text": "%TLS_JA3_FINGERPRINT% %TLS_JA4_FINGERPRINT%"}
+    text = edge.text + document("TelemetryPolicy", "known", {"targetRefs": [target], "accessLogs": [log]})
+    with serving(text, tmp_path):
         ports = edge.ports
         names = ("default", "ticketless", "forgetful", "neither")
         found = {name: (resumed(ports[name], tickets=True), resumed(ports[name], tickets=False)) for name in names}
@@ -280,6 +283,7 @@ def test_clients_that_come_back_and_how_they_begin_are_known_as_the_policy_says(
         assert re.fullmatch("[0-9a-f]{32}", str(ja3))
         assert re.fullmatch("t13d[0-9]{4}[0-9a-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}", str(ja4))
         assert fingerprints("newer") == (None, ja4)
+        wait_until(lambda: (tmp_path / "known.log").read_text() == f"{ja3} {ja4}\n")
 
 
 @pytest.mark.shows("ClientPolicy.healthCheck.path")

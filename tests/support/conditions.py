@@ -31,6 +31,12 @@ CONDITIONS = (
     "response.code>=500||true&&false",
     "xds.route_name == 'ü'",
     "request.path.matches('a{1,48}')",
+    "metadata" + ".a" * 17 + " == 1",
+    "metadata" + "['a']" * 17 + " == 1",
+    "1" + " + 1" * 17 + " == 1",
+    "true" + " && true" * 100,
+    "1 in [1" + ", 1" * 200 + "]",
+    "true" + " ? true : true" * 6,
 )
 _PART = re.compile(r"""[\w]+|"[^"]*"|'(?:[^'\\]|\\.)*'|[=!<>]=|\|\||&&|\S""")
 _MORE = ("==", "&&", "!", "-", "(", ")", "[", "]", ".", ",", "?", ":", "+", "in", "1", "1.5", "'a'", "null", "request")

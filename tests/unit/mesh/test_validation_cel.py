@@ -55,6 +55,8 @@ def test_a_condition_is_taken(text: str) -> None:
         ("(" * 20 + "true" + ")" * 20, "it is nested more than 8 deep"),
         ("[" * 500, "it is nested more than 8 deep"),
         ("true" + " && true" * 3 + " &&", "the end is not expected there"),
+        ("metadata" + ".a" * 30 + " == 1", "too much of it follows from each other"),
+        ("1" + " + 1" * 30 + " == 1", "too much of it follows from each other"),
         ("request.in == 1", "'in' is not expected there"),
         ("", "the end is not expected there"),
         ("{}", "nothing of the language begins with '{}'"),
