@@ -49,7 +49,7 @@ demo-consul: $(READY) ## the same for Consul: health, drain, canary by tag, move
 
 .PHONY: test
 test: $(READY) ## all tests that need no root, in some 10 minutes on 2 cores
-	$(BIN)/python -m pytest tests -m "not kubernetes and not consul and not spire and not faults" -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
+	$(BIN)/python -m pytest tests -m "not kubernetes and not consul and not spire and not vault and not faults" -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
 
 .PHONY: test-kubernetes
 test-kubernetes: $(READY) ## tests in a real Kubernetes: KUBECONFIG's, or a local node (root, Go 1.26; built once, 8 minutes)
@@ -69,6 +69,11 @@ test-consul: $(READY) ## tests with real Consul agents: the one on PATH, or Debi
 test-spire: $(READY) ## tests with a real SPIRE: the one on PATH, or one built from its Go module (Go 1.26; once, 10 minutes)
 	$(BIN)/python -m tests.support.spire
 	$(BIN)/python -m pytest tests -m spire -n 2 --dist load --durations 10 --durations-min 5
+
+.PHONY: test-vault
+test-vault: $(READY) ## tests with a real Vault, built from its Go module (Go 1.26; once, 20 minutes)
+	$(BIN)/python -m tests.support.real_vault
+	$(BIN)/python -m pytest tests -m vault -n 2 --dist load
 
 .PHONY: test-faults
 test-faults: $(READY) ## tests that take minutes: rotation, outages and wrong clocks under traffic

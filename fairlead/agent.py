@@ -15,6 +15,7 @@ import logging
 import os
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +41,7 @@ from sds.renewal import renew_at, retry_after
 from xds.resources import Resource, ResourceKey, View, ViewKey
 from xds.schema import encode
 from xds.schema.type_urls import TYPE_SECRET
-from xds.server.hub import Hub
+from xds.server.hub import Hub, Member
 from xds.server.serve import XdsServer
 from xds.translate.framing import resource
 from xds.translate.names import ROOTCA, root_name
@@ -52,8 +53,10 @@ DEFAULT: Final = "default"
 _CALL_SECONDS: Final = 10.0
 _LONGEST_SLEEP: Final = 3_600.0
 _RECONNECT_SECONDS: Final = 5.0
-_ACK_SECONDS: Final = 10.0
 _ACK_LOOK: Final = 0.05
+# An Envoy that has lost the socket comes back within this: its longest pause between attempts is 5 s as we write its
+# bootstrap, 30 s where nothing is said.
+_ENVOY_BACK_SECONDS: Final = 35.0
 _EARLY_LOOK: Final = 1.0
 _NO_METADATA: Final[tuple[tuple[str, str], ...]] = ()
 _log = logging.getLogger(__name__)
@@ -80,14 +83,17 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Secrets:
-    """What Envoy is told over SDS, and a server of it."""
+    """What Envoy is told over SDS, and a server of it. `monotonic` is a clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._left_at = monotonic()
         self._rows: Input[ResourceKey, Resource] = Input("secrets")
         self._views: Input[ViewKey, View] = Input("views")
         self._engine = Engine([self._rows, self._views])
         self.hub = Hub({TYPE_SECRET: (self._rows,)}, self._views)
         self.hub.on_audience = self._came
+        self.hub.on_left = self._left
         self._audiences: set[Audience] = set()
         self._names: dict[str, bytes] = {}
         self._publish([])
@@ -104,8 +110,14 @@ class Secrets:
         self._publish([*changes, *(self._view(audience) for audience in self._audiences)])
 
     def taken(self, name: str) -> bool:
-        """Whether every Envoy that asks for a secret has taken its present version."""
-        return not self.hub.distribution([ResourceKey(TYPE_SECRET, name)]).pending
+        """Whether every Envoy that asks for a secret has taken its present version; one that may come back too."""
+        spread = self.hub.distribution([ResourceKey(TYPE_SECRET, name)])
+        if spread.pending or spread.rejected:
+            return False
+        return bool(spread.acked) or self._monotonic() - self._left_at >= _ENVOY_BACK_SECONDS
+
+    def _left(self, _: Member) -> None:
+        self._left_at = self._monotonic()
 
     def _came(self, audience: Audience, connected: bool) -> None:
         if connected and audience not in self._audiences:
@@ -137,6 +149,8 @@ class Agent:
         self._have = asyncio.Event()
         self._renew = asyncio.Event()
         self._version = ""
+        self._in_force = ""
+        self._believed = asyncio.Event()
         self._early: list[tuple[SigningKey, Any]] = []
         self._came_early = asyncio.Event()
 
@@ -219,7 +233,10 @@ class Agent:
             ValueError: what it gave is no certificate of ours.
         """
         key = new_key()
-        request = IssueRequest(csr=request_for(key, None), lifetime_seconds=self._settings.lifetime)
+        request = IssueRequest(
+            csr=request_for(key, None), lifetime_seconds=self._settings.lifetime, instance=self._instance
+        )
+        request.clock.FromDatetime(self._clock())
         async with self._channel(by_token=again % 2 == 1 and self._has_lasting_token()) as (channel, metadata):
             call = channel.unary_unary(f"/{SERVICE}/Issue")
             answer = await call(request.SerializeToString(), metadata=metadata, timeout=_CALL_SECONDS)
@@ -284,6 +301,7 @@ class Agent:
             secrets[root_name(name)] = root_secret(root_name(name), bundles.federated[name])
         self._secrets.put(secrets)
         self._version = bundles.version
+        self._believed.set()
         tainted = frozenset(bundles.tainted)
         if tainted - self._tainted:
             self._renew.set()
@@ -293,33 +311,45 @@ class Agent:
         """Hear of every change of what to trust, without end."""
         await self._have.wait()
         while True:
-            told = False
             try:
-                async with self._channel(renewing=True) as (channel, metadata):
+                async with self._channel(renewing=True) as (channel, metadata), asyncio.TaskGroup() as tasks:
                     call = channel.stream_stream(f"/{SERVICE}/FollowBundles")(metadata=metadata)
-                    await self._acknowledge(call)
-                    async for content in call:
-                        if not told:
-                            told = True
-                            _log.info("following what to trust")
-                        self._believe(Bundles.FromString(content))
-                        await self._taken()
-                        await self._acknowledge(call)
-            except (grpc.aio.AioRpcError, DecodeError, OSError) as error:
+                    acknowledging = tasks.create_task(self._acknowledge(call))
+                    await self._hear(call)
+                    acknowledging.cancel()
+            except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, DecodeError, OSError) as failed:
+                error = failed.exceptions[0]
                 words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
                 _log.info("not following what to trust: %s", words)
             await asyncio.sleep(_RECONNECT_SECONDS * (0.5 + random.random()))  # noqa: S311 - a spread
 
-    async def _acknowledge(self, call: Any) -> None:
-        said = BundleAck(version=self._version, instance=self._settings.instance or socket.gethostname())
-        await call.write(said.SerializeToString())
+    async def _hear(self, call: Any) -> None:
+        told = False
+        async for content in call:
+            if not told:
+                told = True
+                _log.info("following what to trust")
+            self._believe(Bundles.FromString(content))
 
-    async def _taken(self) -> None:
-        """Wait until Envoy has put it in force: only then it is true that this workload trusts it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ACK_SECONDS):
-                while not self._secrets.taken(ROOTCA):  # noqa: ASYNC110 - the hub tells nobody of acknowledgements
-                    await asyncio.sleep(_ACK_LOOK)
+    async def _acknowledge(self, call: Any) -> None:
+        """Say what is in force, at first and whenever it is another bundle, without end."""
+        while True:
+            said = BundleAck(version=self._in_force, instance=self._instance)
+            await call.write(said.SerializeToString())
+            await self._next_in_force()
+
+    async def _next_in_force(self) -> None:
+        """Wait until Envoy has put another bundle in force: only then it is true that this workload trusts it."""
+        while self._in_force == self._version:
+            self._believed.clear()
+            await self._believed.wait()
+        while not self._secrets.taken(ROOTCA):  # noqa: ASYNC110 - the hub tells nobody of acknowledgements
+            await asyncio.sleep(_ACK_LOOK)
+        self._in_force = self._version
+
+    @property
+    def _instance(self) -> str:
+        return self._settings.instance or socket.gethostname()
 
     # -- the way to the control plane -------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from discovery.kubernetes.api import ApiError, UnreachableError
 from discovery.stores.store import Store, StoreUnavailable
-from fairlead.authority_places import Place, in_kv, in_secret
+from fairlead.authority_places import TOKENS, Place, in_kv, in_secret, tokens_in_kv, tokens_in_secret
 from fairlead.clusters import home_namespace
 from fairlead.errors import UsageError
 from fairlead.federation import read_settings as read_federated
@@ -41,24 +41,25 @@ Clock = Callable[[], dt.datetime]
 
 
 class StoreKeeper:
-    """The book in Fairlead's own store; see `sds.keepers.Keeper`."""
+    """A document in Fairlead's own store, the book if no other; see `sds.keepers.Keeper`."""
 
     where = "the store"
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, document: str = _DOCUMENT) -> None:
         self._store = store
+        self._document = document
 
     async def load(self) -> bytes | None:
         """See `Keeper.load`."""
         try:
-            return (await self._store.documents(COLLECTION)).get(_DOCUMENT)
+            return (await self._store.documents(COLLECTION)).get(self._document)
         except StoreUnavailable as error:
             raise BookUnavailable(str(error)) from None
 
     async def save(self, document: bytes) -> None:
         """See `Keeper.save`."""
         try:
-            await self._store.write_documents(COLLECTION, {_DOCUMENT: document})
+            await self._store.write_documents(COLLECTION, {self._document: document})
         except StoreUnavailable as error:
             raise BookUnavailable(str(error)) from None
 
@@ -109,6 +110,21 @@ def shared_place(
     if kind == "store" and kv is not None:
         return in_kv(kv, consul_place(settings)[1], store)
     return None
+
+
+def join_token_place(
+    settings: Settings, store: Store, *, kv: Kv | None, apis: Callable[[], Mapping[str, Any]]
+) -> Keeper:
+    """Where join tokens are kept: where replicas with the same authority find them, else in the (local) store.
+
+    Arguments as those of `shared_place`.
+    """
+    kind, rest = _named(settings)
+    if kind == "secret":
+        return tokens_in_secret(lambda: next(iter(apis().values())), home_namespace(settings), rest)
+    if kv is not None and kind not in {"memory", "folder"}:  # of which each replica has its own
+        return tokens_in_kv(kv, consul_place(settings)[1])
+    return StoreKeeper(store, TOKENS)
 
 
 def builtin(

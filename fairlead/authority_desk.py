@@ -15,7 +15,6 @@ from sds import rotation
 from sds.builtin import BuiltinAuthority
 from sds.bundle import write_jwks
 from sds.expiry import warnings
-from sds.join_tokens import JoinTokens
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.rotation import Gate, RefusedStep, Slot
 
@@ -23,19 +22,19 @@ from sds.rotation import Gate, RefusedStep, Slot
 class AuthorityDesk:
     """`seen` tells of the proxies which take their roots over xDS."""
 
-    def __init__(self, identities: Identities, seen: Witness, join_tokens: JoinTokens | None) -> None:
+    def __init__(self, identities: Identities, seen: Witness) -> None:
         self._identities = identities
         self._seen = seen
-        self._join_tokens = join_tokens
 
     async def join_token(self, namespace: str, account: str, ttl: float) -> Mapping[str, Any]:
         """See `CertificateAuthority.join_token`."""
         authority = self._identities.authority
-        if authority is None or self._join_tokens is None:
+        if authority is None:
             raise NotFound("This server has no authority. Start it with --ca.")
         try:
             identity = workload(authority.bundle().trust_domain, namespace, account)
-            token = await self._join_tokens.create(identity, ttl)
+            with _told():
+                token = await self._identities.join_tokens.create(identity, ttl)
         except ValueError as error:
             raise Refused(str(error)) from None
         return {"token": token, "spiffeId": str(identity), "ttlSeconds": ttl}

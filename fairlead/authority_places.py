@@ -1,7 +1,8 @@
 """Where replicas keep an authority that they share: a Secret of Kubernetes, or keys of Consul's KV.
 
 Each place has two parts: the book (`sds.keepers.Keeper`), which is written by check-and-set alone, and a board
-(`sds.replicas.Board`) on which each replica says who of its proxies lacks a root. The keys in the book are sealed with
+(`sds.replicas.Board`) on which each replica says who of its proxies lacks a root. Join tokens are kept in another such
+document beside it. The keys in the book are sealed with
 the passphrase that every replica is given; whoever can read the place learns no key from it.
 """
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 COPIES: Final = "authority-copies"
 """Of the local store's documents: the book of each shared place as it was known last, still sealed."""
 BOOK: Final = "book"
+TOKENS: Final = "join-tokens"
+_UNKNOWN: Final = -1
 _LABELS: Final = {"app.kubernetes.io/managed-by": "fairlead"}
 _log = logging.getLogger(__name__)
 
@@ -128,15 +131,16 @@ class _Object(msgspec.Struct, frozen=True):
 def _away(error: ApiError | UnreachableError, what: str) -> BookUnavailable:
     fix = ""
     if isinstance(error, ApiError) and error.status == 403:
-        fix = ". Fix: let Fairlead's account create Secrets, and get and update that one, in its namespace"
+        fix = ". Fix: let Fairlead's account create Secrets, and get and update this one, in its namespace"
     return BookUnavailable(f"{what}: {error}{fix}")
 
 
 class SecretKeeper:
-    """The book in a Secret. See `Keeper`."""
+    """A document in a Secret, the book if no other. See `Keeper`."""
 
-    def __init__(self, api: Callable[[], Api], namespace: str, name: str) -> None:
+    def __init__(self, api: Callable[[], Api], namespace: str, name: str, key: str = BOOK) -> None:
         self._api = api
+        self._key = key
         self._namespace, self._name = namespace, name
         self._path = f"/api/v1/namespaces/{namespace}/secrets"
         self._version = ""
@@ -162,10 +166,11 @@ class SecretKeeper:
     def _taken(self, body: bytes) -> bytes:
         try:
             found = msgspec.json.decode(body, type=_Object)
-            document = base64.b64decode((found.data or {})[BOOK], validate=True)
+            document = base64.b64decode((found.data or {})[self._key], validate=True)
         except (msgspec.DecodeError, binascii.Error, KeyError):
             raise UnreadableBook(
-                f"{self.where} holds no authorities under the key {BOOK!r}. Fix: put a backup back, or name another"
+                f"{self.where} holds nothing of ours under the key {self._key!r}. Fix: put a backup back, or name"
+                " another"
             ) from None
         self._version = found.metadata.resource_version
         return document
@@ -182,7 +187,7 @@ class SecretKeeper:
             "kind": "Secret",
             "metadata": metadata,
             "type": "Opaque",
-            "data": {BOOK: base64.b64encode(document).decode()},
+            "data": {self._key: base64.b64encode(document).decode()},
         }
         try:
             body = await self._api().request(method, path, body=msgspec.json.encode(made))  # type: ignore[arg-type]
@@ -257,11 +262,16 @@ def in_secret(api: Callable[[], Api], namespace: str, name: str, store: Store) -
     return Place(keeper, ConfigMapBoard(api, namespace, f"{name}-replicas"))
 
 
+def tokens_in_secret(api: Callable[[], Api], namespace: str, name: str) -> Keeper:
+    """Join tokens, in a Secret beside that of the authority."""
+    return SecretKeeper(api, namespace, f"{name}-{TOKENS}", TOKENS)
+
+
 # -- Consul ----------------------------------------------------------------------------------------------------------
 
 
 class KvKeeper:
-    """The book under one key. See `Keeper`."""
+    """A document under one key. See `Keeper`."""
 
     def __init__(self, kv: Kv, key: str) -> None:
         self._kv = kv
@@ -285,14 +295,13 @@ class KvKeeper:
     async def save(self, document: bytes) -> None:
         """See `Keeper.save`."""
         try:
-            if not await self._kv.swap(self._key, document, index=self._index):
+            if self._index == _UNKNOWN or not await self._kv.swap(self._key, document, index=self._index):
                 raise BookChanged(self.where)
             pair = await self._kv.pair(self._key)
         except StoreUnavailable as error:
             raise BookUnavailable(f"{self.where}: {error}") from None
-        if pair is None or pair.value != document:
-            raise BookChanged(self.where)  # it was written, and written over at once
-        self._index = pair.modify_index
+        # Written over at once, by somebody who had read it: ours is kept, and what comes next begins with loading.
+        self._index = pair.modify_index if pair is not None and pair.value == document else _UNKNOWN
 
 
 class KvBoard:
@@ -328,3 +337,8 @@ def in_kv(kv: Kv, prefix: str, store: Store) -> Place:
     """Keys below the prefix of a store in Consul."""
     keeper = CopyingKeeper(KvKeeper(kv, f"{prefix}/authority/{BOOK}"), store)
     return Place(keeper, KvBoard(kv, f"{prefix}/authority/replicas/"))
+
+
+def tokens_in_kv(kv: Kv, prefix: str) -> Keeper:
+    """Join tokens, under a key beside those of the authority."""
+    return KvKeeper(kv, f"{prefix}/authority/{TOKENS}")

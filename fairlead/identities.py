@@ -42,6 +42,7 @@ from sds.builtin import BuiltinAuthority, utc_now
 from sds.bundle import InvalidBundle, TrustBundle, read_jwks, write_jwks
 from sds.certificates import UnusableAuthority, fingerprint
 from sds.expiry import Ending, warnings
+from sds.join_tokens import JoinTokens
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.mounted import read_mounted, stamp
 from sds.rotation import Gate, RefusedStep
@@ -98,6 +99,9 @@ class Identities:
         self._replicas: ReplicaGate | None = None
         if self._place is not None:
             self._replicas = ReplicaGate(self._place.board, settings.ca_settle_time, monotonic=monotonic)
+        self.join_tokens = JoinTokens(
+            authorities.join_token_place(settings, store, kv=kv, apis=apis), lambda: clock().timestamp()
+        )
         self.federation = Federation(settings, store, put=self.put, own=self._own_bundles)
 
     @property
@@ -252,6 +256,10 @@ class Identities:
         assert self._builtin is not None
         own, roots = self._look_here(), self._builtin.bundle().pem()
         return self._replicas.gate(own, roots) if self._replicas is not None else own
+
+    def left(self, node: str, current: bool) -> None:
+        """See `RootGate.away`."""
+        self.gate.away(node, self._monotonic(), current=current)
 
     def _look_here(self) -> Gate:
         assert self._builtin is not None

@@ -6,11 +6,10 @@ the service that issues (`fairlead/issuance.py`).
 
 from __future__ import annotations
 
-import time
+import datetime as dt
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
-from discovery.stores.store import Store
 from fairlead.addresses import parse_address
 from fairlead.clusters import home_namespace
 from fairlead.errors import CommandError
@@ -27,29 +26,10 @@ from mesh.model import TRUST_BUNDLES, Audience
 from mesh.spiffe import SpiffeId, TrustDomain
 from mesh.tables import Commit, Engine
 from sds.authority import Authority, AuthorityError
-from sds.join_tokens import JoinTokens
 from xds.server.authentication import Authentication, NotAuthenticatedError, Reviewer, Vouched
 from xds.server.gatekeeper import Gatekeeper
 from xds.server.serve import Tokens
 from xds.server.server_certificates import ServerCertificate
-
-JOIN_TOKENS: Final = "join-tokens"
-"""Where in the store the hashes of unused join tokens are."""
-
-
-class StoredGrants:
-    """See `sds.join_tokens.Keeper`: a collection of the store's documents."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def documents(self) -> Mapping[str, bytes]:
-        """See `Keeper.documents`."""
-        return await self._store.documents(JOIN_TOKENS)
-
-    async def write(self, documents: Mapping[str, bytes | None]) -> None:
-        """See `Keeper.write`."""
-        await self._store.write_documents(JOIN_TOKENS, documents)
 
 
 class Nobody:
@@ -66,7 +46,6 @@ class IdentityWay:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
         identities: Identities,
         engine: Engine,
         *,
@@ -78,13 +57,15 @@ class IdentityWay:
         self._engine = engine
         self._own: OwnCertificate | None = None
         self._api: OwnCertificate | None = None
-        self.join_tokens = JoinTokens(StoredGrants(store), time.time)
         self._reviewer = reviewer if reviewer is not None else with_oidc(settings, Nobody())
         self.issuance = Issuance(
             lambda: identities.authority,
             Authentication(settings.trust_domain, accounts, self._reviewer),
-            self.join_tokens,
+            identities.join_tokens,
             self._bundles,
+            identities.left,
+            life=dt.timedelta(seconds=settings.ca_leaf_lifetime),
+            clock=identities.now,
         )
         identities.gate.ask_too(self.issuance.seen)
 

@@ -18,12 +18,15 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from discovery.stores.store import StoreUnavailable
 from fairlead.root_gate import Seen
 from mesh.spiffe import SpiffeId
 from sds.authority import Authority, AuthorityUnavailable, RefusedIssue
+from sds.builtin import utc_now
+from sds.certificates import BACKDATE
 from sds.issuing import Limiter, RefusedRequest, public_key_of
 from sds.join_tokens import BadToken, JoinTokens, is_join_token
+from sds.keepers import BookUnavailable, UnreadableBook
+from sds.lifetimes import DEFAULT
 from xds.schema import message
 from xds.server.authentication import (
     Authentication,
@@ -43,7 +46,13 @@ BundleAck = message("fairlead.identity.v1.BundleAck")
 
 _REFUSED: Final = "refused: the control plane's log says why"
 _AGAIN: Final = "not now: ask again in some seconds"
+_CLOCKS: Final = "not now: the clock here and the control plane's are minutes apart. Fix: set them (NTP)"
+_WORTH_WAITING: Final = dt.timedelta(seconds=60)
 _log = logging.getLogger(__name__)
+
+
+class _ClocksApartError(Exception):
+    """A caller and we have different times; the text is for the log."""
 
 
 class Issuance:
@@ -55,14 +64,23 @@ class Issuance:
         authentication: Authentication,
         join_tokens: JoinTokens,
         bundles: Callable[[], Mapping[str, tuple[bytes, bool]]],
+        left: Callable[[str, bool], None],
         *,
+        life: dt.timedelta = DEFAULT,
+        clock: Callable[[], dt.datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`bundles` gives the roots of each trust domain (PEM), and whether it is ours."""
+        """`bundles` gives the roots of each trust domain (PEM), and whether it is ours. `left` is told of every agent
+        that has a certificate and no stream yet, or no more, and whether it has what is to be trusted now. `life` is
+        how long certificates live where nobody asks for another life.
+        """
         self._authority = authority
         self._authentication = authentication
         self._join_tokens = join_tokens
         self._bundles = bundles
+        self._left = left
+        self._life = life
+        self._clock = clock
         self._monotonic = monotonic
         self._limiter = Limiter()
         self._strangers = Limiter(burst=20.0)
@@ -82,9 +100,9 @@ class Issuance:
     def seen(self) -> Seen:
         """Which agents have not said yet that they put the present bundle in force."""
         version = self.message().version
-        names = frozenset(name for name, _ in self._agents.values())
+        names = frozenset(name for name, _ in self._agents.values())  # of one with two streams, the older one counts
         lacking = frozenset(name for name, acked in self._agents.values() if acked != version)
-        return Seen(lacking, names, names)
+        return Seen(lacking, names)
 
     def message(self) -> Any:
         """What to trust now."""
@@ -102,12 +120,13 @@ class Issuance:
 
     # -- who calls ------------------------------------------------------------------------------------------------
 
-    async def _caller(self, context: Any, *, by_join_token: bool) -> SpiffeId:
-        """Who calls.
+    async def _caller(self, context: Any, spend: Callable[[], None] | None) -> SpiffeId:
+        """Who calls. `spend` is asked before a join token is spent; None: here none is good.
 
         Raises:
             NotAuthenticatedError: nobody that can be known.
             CannotReviewError: it cannot be told now.
+            _ClocksApartError: as `spend` says.
         """
         auth_context = context.auth_context()
         if "x509_pem_cert" in auth_context:
@@ -118,31 +137,53 @@ class Issuance:
         if not over_tls(auth_context):
             raise NotAuthenticatedError("a token came in plaintext, where anybody may have read it")
         if is_join_token(token):
-            if not by_join_token:
+            if spend is None:
                 raise NotAuthenticatedError("a join token is good for a certificate and for nothing else")
+            spend()
             try:
                 return await self._join_tokens.use(token)
             except BadToken as error:
                 raise NotAuthenticatedError(str(error)) from None
-            except StoreUnavailable as error:
+            except (BookUnavailable, UnreadableBook) as error:
                 raise CannotReviewError(f"whether a join token is good cannot be told now: {error}") from None
         reviewer = self._authentication.reviewer
         if reviewer is None:
             raise NotAuthenticatedError("nobody here reviews tokens of platforms")
         return self._authentication.named(await reviewer.review(token, caller=host_of(context.peer())))
 
-    async def _known(self, context: Any, *, by_join_token: bool) -> SpiffeId:
-        """The caller; ends the call where there is none."""
+    async def _known(self, context: Any, spend: Callable[[], None] | None = None) -> SpiffeId:
+        """The caller (see `_caller`); ends the call where there is none."""
         host = host_of(context.peer())
         if not self._strangers.allow(host, self._monotonic()):
             await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{host} asks too often", _AGAIN)
         try:
-            return await self._caller(context, by_join_token=by_join_token)
+            return await self._caller(context, spend)
         except NotAuthenticatedError as error:
             await self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
         except CannotReviewError as error:
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), _AGAIN)
+        except _ClocksApartError as error:
+            await self._refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), _CLOCKS)
         raise AssertionError("aborting raises")
+
+    def _in_time(self, request: bytes) -> None:
+        """Spend no join token on a certificate that would not have begun where it is asked for, or would have ended.
+
+        Raises:
+            _ClocksApartError: so it would be.
+            NotAuthenticatedError: it is no request at all.
+        """
+        try:
+            asked = IssueRequest.FromString(request)
+            there = asked.clock.ToDatetime(dt.UTC) if asked.HasField("clock") else self._clock()
+        except (DecodeError, ValueError, OverflowError):
+            raise NotAuthenticatedError("what came with a join token is no request for a certificate") from None
+        life = dt.timedelta(seconds=min(asked.lifetime_seconds, 1 << 32)) if asked.lifetime_seconds else self._life
+        ahead = self._clock() - there
+        if not -life < ahead < BACKDATE + _WORTH_WAITING:
+            raise _ClocksApartError(
+                f"the clock here is {ahead.total_seconds():.0f} s ahead of the caller's; its join token is not spent"
+            )
 
     async def _refuse(self, context: Any, code: grpc.StatusCode, why: str, told: str = _REFUSED) -> None:
         self._refusals.note(f"no certificate: {why}", peer=context.peer(), now=self._monotonic())
@@ -155,7 +196,7 @@ class Issuance:
         if authority is None:
             await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, "no authority (--ca)", "no authority here")
             raise AssertionError("aborting raises")
-        identity = await self._known(context, by_join_token=True)
+        identity = await self._known(context, lambda: self._in_time(request))
         if not self._limiter.allow(str(identity), self._monotonic()):
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             await self._refuse(context, code, f"{identity} asks too often", _AGAIN)
@@ -173,10 +214,11 @@ class Issuance:
         answer.not_after.FromDatetime(issued.not_after)
         answer.bundles.CopyFrom(self.message())
         encoded: bytes = answer.SerializeToString()
+        self._left(_name(identity, asked.instance), True)
         return encoded
 
     async def _follow(self, _: Any, context: Any) -> None:
-        identity = await self._known(context, by_join_token=False)
+        identity = await self._known(context)
         first = await context.read()
         if first is END:
             return
@@ -189,7 +231,8 @@ class Issuance:
         except* DecodeError:
             await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"{identity} sends what is no BundleAck")
         finally:
-            self._agents.pop(stream, None)
+            if agent := self._agents.pop(stream, None):
+                self._left(agent[0], agent[1] == self.message().version)
 
     async def _tell(self, context: Any) -> None:
         """Write what to trust, at once and whenever it changes, without end."""
@@ -206,9 +249,13 @@ class Issuance:
         said: Any = first
         while said is not END:
             ack = BundleAck.FromString(said)
-            instance = ack.instance if ack.instance.isprintable() else ""
-            self._agents[stream] = f"agent {identity} {instance[:100]}", ack.version
+            self._agents[stream] = _name(identity, ack.instance), ack.version
             said = await context.read()
+
+
+def _name(identity: SpiffeId, instance: str) -> str:
+    """Of an agent, as people are told of it."""
+    return f"agent {identity} {instance[:100] if instance.isprintable() else ''}"
 
 
 def _digest(made: Any) -> str:

@@ -35,6 +35,7 @@ class Numbers(msgspec.Struct, frozen=True):
     problems: Callable[[], Mapping[str, int]]
     version: str
     authority: Callable[[], Mapping[str, Any]] = dict
+    workload_api: Callable[[], Mapping[str, float]] = dict
     registered: Callable[[], Mapping[str, int]] = dict
     shared: Callable[[], Mapping[str, int]] = dict
     consul: Callable[[], Mapping[str, Mapping[str, float]]] = dict
@@ -76,7 +77,7 @@ def _one(value: Value) -> Samples:
 
 
 def _known(numbers: Mapping[str, Any], name: str) -> Samples:
-    """A number that is there only with an authority."""
+    """A number that is there only with what it is about."""
     return _one(numbers[name]) if name in numbers else ()
 
 
@@ -246,7 +247,7 @@ METRICS = (
     Described(
         "ca_proxies_waiting",
         "gauge",
-        "Connected proxies that do not trust the prepared authority yet.",
+        "Proxies that do not trust the prepared authority yet, those that were connected a moment ago too.",
         lambda n: _known(n.authority(), "waiting"),
     ),
     Described(
@@ -254,6 +255,18 @@ METRICS = (
         "counter",
         "Times that an authority began to sign although proxies did not trust it, having waited long enough.",
         lambda n: _known(n.authority(), "alarms"),
+    ),
+    Described(
+        "workload_api_followed",
+        "gauge",
+        "1 while SPIFFE's Workload API tells the xDS server who it is, 0 while the last answer stands.",
+        lambda n: _known(n.workload_api(), "followed"),
+    ),
+    Described(
+        "workload_api_certificate_ends_seconds",
+        "gauge",
+        "Seconds until the certificate ends that it gave.",
+        lambda n: _known(n.workload_api(), "left"),
     ),
     Described(
         "api_requests",

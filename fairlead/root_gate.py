@@ -2,7 +2,8 @@
 
 Pure; handed the time. Four things are no consent: that the bundle with the root has not gone out yet, or not by another
 way that carries it too (`wait_for`), that the server has just started and its proxies are still coming back, and that a
-proxy which lacked the root is away for a moment.
+proxy which did not have the bundle when it was last heard of is away (`away`): its stream ended, or it was given a
+certificate and has no stream yet.
 """
 
 from __future__ import annotations
@@ -14,16 +15,25 @@ from sds.rotation import Gate
 
 
 class Seen(NamedTuple):
-    """What a witness sees, as names of nodes: who is connected, who of them takes its roots from us (`holding`), and
-    who of those has not acknowledged the present bundle.
+    """What a witness sees, as names of nodes: who takes its roots from us over a stream (`holding`), and who of those
+    has not acknowledged the present bundle.
     """
 
     lacking: frozenset[str]
     holding: frozenset[str]
-    connected: frozenset[str]
 
 
 Witness = Callable[[], Seen]
+
+
+def nobody() -> Seen:
+    """Witness where no proxy takes its roots from us."""
+    return Seen(frozenset(), frozenset())
+
+
+class _Away(NamedTuple):
+    trusts: bytes
+    since: float
 
 
 class RootGate:
@@ -35,9 +45,7 @@ class RootGate:
         self._witnesses: list[Witness] = []
         self._ways: list[Callable[[bytes], bool]] = []
         self._published = b""
-        # Who lacked the bundle when last seen, and since when they are away.
-        self._away: dict[str, float] = {}
-        self._lacked: frozenset[str] = frozenset()
+        self._away: dict[str, _Away] = {}
 
     def restart(self, now: float) -> None:
         """Proxies may connect from now on."""
@@ -55,17 +63,21 @@ class RootGate:
         """The bundle that streams are told of from now on."""
         self._published = roots
 
+    def away(self, node: str, now: float, *, current: bool) -> None:
+        """A proxy that takes its roots from us has no stream from now on, or not yet. `current`: it has what is
+        published now; a bundle that is published later it has not.
+        """
+        self._away[node] = _Away(self._published if current else b"", now)
+
     def look(self, roots: bytes, now: float) -> Gate:
         """The gate for a bundle (PEM)."""
         seen = [witness() for witness in self._witnesses]
-        connected = frozenset().union(*(one.connected for one in seen))
+        holding = frozenset().union(*(one.holding for one in seen))
         lacking = frozenset().union(*(one.lacking for one in seen))
-        for node in self._lacked - connected:
-            self._away.setdefault(node, now)
         self._away = {
-            node: since for node, since in self._away.items() if node not in connected and now - since < self._settle
+            node: away for node, away in self._away.items() if node not in holding and now - away.since < self._settle
         }
-        self._lacked = lacking
         known = bool(roots) and roots == self._published and now >= self._ready_at
         known = known and all(spread(roots) for spread in self._ways)
-        return Gate(tuple(sorted({*lacking, *self._away})), known)
+        lost = (node for node, away in self._away.items() if away.trusts != roots)
+        return Gate(tuple(sorted({*lacking, *lost})), known)

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from api.access import Access
 from api.app import create_app
@@ -49,7 +49,8 @@ from fairlead.problem_log import FaultLog, ProblemLog
 from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
 from fairlead.rollout_way import RolloutWay
-from fairlead.root_gate import Seen
+from fairlead.root_gate import Witness, nobody
+from fairlead.root_witness import StreamWitness
 from fairlead.security import TlsOf, accounts_of, by_own_authority, tokens_address
 from fairlead.settings import Settings
 from fairlead.shared_store import shared_store
@@ -67,13 +68,9 @@ from mesh.statuses import STATUSES
 from mesh.tables import Change, Commit, Engine
 from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
-from xds.resources import ResourceKey
-from xds.schema.type_urls import TYPE_SECRET
 from xds.server.hub import Hub
 from xds.server.serve import InsecureAddressError, Tokens, XdsServer
 from xds.server.server_certificates import ServerCertificate
-from xds.translate.names import ROOTCA
-from xds.translate.root_certificates import ROOT_CERTIFICATES
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 if TYPE_CHECKING:
@@ -81,6 +78,7 @@ if TYPE_CHECKING:
     from fairlead.identities import Identities
     from fairlead.identity_way import IdentityWay
     from fairlead.tokens import TokenWay
+    from fairlead.workload_api import WorkloadApi
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +105,8 @@ class Server:
             patience=Patience(grace=settings.removal_grace, leave=settings.removal_timeout),
         )
         self._clusters = Clusters(settings, store, self._engine)
+        self._workload_api = cast("WorkloadApi", tls) if settings.xds_workload_api else None
+        self._who_trusts: Witness = nobody
         self._identities = self._what_is_of_identities()
         self._token_way = self._way_for_tokens()
         accounts = accounts_of(self._engine)
@@ -209,17 +209,14 @@ class Server:
         from fairlead.identity_way import IdentityWay
 
         reviewer = tokens.reviewer if tokens is not None else None
-        return IdentityWay(
-            self._settings, self._store, self._identities, self._engine, accounts=accounts, reviewer=reviewer
-        )
+        return IdentityWay(self._settings, self._identities, self._engine, accounts=accounts, reviewer=reviewer)
 
     def _desk(self) -> AuthorityDesk | None:
         if self._identities is None:
             return None
         from fairlead.authority_desk import AuthorityDesk
 
-        join_tokens = self._identity_way.join_tokens if self._identity_way is not None else None
-        return AuthorityDesk(self._identities, self._who_trusts, join_tokens)
+        return AuthorityDesk(self._identities, self._who_trusts)
 
     def _what_is_of_identities(self) -> Identities | None:
         if not self._settings.ca and not self._settings.federate:
@@ -228,6 +225,7 @@ class Server:
 
         kv = self._shared.store.kv if self._shared is not None else None
         made = Identities(self._settings, self._store, submit=self._builder.submit, apis=self._clusters.apis, kv=kv)
+        self._who_trusts = StreamWitness(self._engine, self._hub, made.left).seen
         made.gate.ask_too(self._who_trusts)
         return made
 
@@ -269,6 +267,7 @@ class Server:
                 key_sets=self._key_sets.numbers,
                 rollouts=self._rollouts.numbers,
                 authority=self._identities.numbers if self._identities is not None else dict,
+                workload_api=self._workload_api.numbers if self._workload_api is not None else dict,
             )
         )
         return HttpServer(app, drain=self._settings.drain_time, tls=api_tls(self._settings, self._identity_way))
@@ -441,20 +440,14 @@ class Server:
         _log.warning("%s", refusal_words(report))
         self._rejections.refused(report, building=self._builder.building)
 
-    def _who_trusts(self) -> Seen:
-        """Which proxies have not acknowledged the bundle of our trust domain that they should have."""
-        row = self._engine.get(ROOT_CERTIFICATES, ResourceKey(TYPE_SECRET, ROOTCA))
-        holding, lacking = self._hub.spread(TYPE_SECRET, ROOTCA, row.version if row is not None else "")
-        return Seen(frozenset(lacking), frozenset(holding), frozenset(self._hub.node_ids()))
-
     def _source_problems(self) -> Sequence[SourceProblem]:
         found = [SourceProblem(source.name, problem) for source in self._sources for problem in source.problems]
         found += [SourceProblem(name, problem) for name, problem in self._clusters.problems()]
         found += [SourceProblem(name, problem) for name, problem in self._key_sets.problems()]
         if self._identities is not None:
             found += [SourceProblem(name, problem) for name, problem in self._identities.problems()]
-        if self._token_way is not None:
-            found += [SourceProblem(name, problem) for name, problem in self._token_way.problems()]
+        for way in (self._token_way, self._workload_api):
+            found += [SourceProblem(name, problem) for name, problem in way.problems()] if way is not None else []
         return [*self._store_source.problems(), *found]
 
     def _note_problems(self) -> None:

@@ -1,20 +1,25 @@
 """The xDS server's certificate from SPIFFE's Workload API, as SPIRE's agent serves it on a socket of the machine.
 
 A thread follows the API: a certificate that is renewed there, or authorities that change, are used from the next
-connection on. While the API is away the last certificate stands; nothing is ever written to a file.
+connection on. While the API is away the last certificate stands, and it is told of (`problems`, `numbers`); nothing is
+ever written to a file.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import random
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import grpc
 
 from fairlead.errors import CommandError
+from mesh.problems import Problem
 from mesh.spiffe import TrustDomain
+from sds.builtin import utc_now
 from sds.workload_api import Svid, UnusableSvid, read_svid
 from xds.server.server_certificates import ServerCertificate
 
@@ -23,16 +28,19 @@ _METHOD: Final = "/SpiffeWorkloadAPI/FetchX509SVID"
 _METADATA: Final = (("workload.spiffe.io", "true"),)
 _FIRST_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = (0.5, 10.0)
+_FIX: Final = "See that SPIRE's agent runs, has an entry for this program, and can be reached at the socket"
+SOURCE: Final = "workload-api"
 _log = logging.getLogger(__name__)
 
 
 class WorkloadApi:
     """`open` it first; then it is what the xDS server asks for its certificate."""
 
-    def __init__(self, socket: str, trust_domain: TrustDomain) -> None:
+    def __init__(self, socket: str, trust_domain: TrustDomain, *, clock: Callable[[], dt.datetime] = utc_now) -> None:
         """`socket` is a path, or a `unix:` URI as in `SPIFFE_ENDPOINT_SOCKET`."""
         self._path = socket.removeprefix("unix://").removeprefix("unix:")
         self._trust_domain = trust_domain
+        self._clock = clock
         self._svid: Svid | None = None
         self._first = threading.Event()
         self._trouble = ""
@@ -57,6 +65,26 @@ class WorkloadApi:
         svid = self._svid
         assert svid is not None
         return ServerCertificate(svid.pair.chain, svid.pair.key.pem, client_ca=svid.roots)
+
+    def problems(self) -> Sequence[tuple[str, Problem]]:
+        """What an operator should look after: the API is away or has no identity for us, or ours has ended."""
+        svid, trouble = self._svid, self._trouble
+        if svid is not None and (ends := svid.leaf.not_valid_after_utc) <= self._clock():
+            words = f"the xDS server's certificate ended at {ends.isoformat()}: no proxy can connect anew"
+            words += f"; the Workload API at {self._path}: {trouble}" if trouble else ""
+            return [(SOURCE, Problem("CertificateEnded", "error", "", words, _FIX))]
+        if not trouble:
+            return []
+        words = f"the Workload API at {self._path}: {trouble}"
+        if svid is not None:
+            words += f"; what is in force stands until {svid.leaf.not_valid_after_utc.isoformat()}"
+        return [(SOURCE, Problem("WorkloadApiAway", "warning", "", words, _FIX))]
+
+    def numbers(self) -> Mapping[str, float]:
+        """For the metrics page: the seconds that are `left` of the certificate, whether the API can be `followed`."""
+        svid = self._svid
+        left = (svid.leaf.not_valid_after_utc - self._clock()).total_seconds() if svid is not None else 0.0
+        return {"left": left, "followed": float(not self._trouble)}
 
     def _follow(self) -> None:
         pause, after = _RETRY_SECONDS[0], threading.Event()

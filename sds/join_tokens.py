@@ -1,24 +1,30 @@
 """Join tokens: how a machine without a platform to vouch for it gets its first certificate. One use, one identity.
 
-Kept are their hashes. A token is taken back in the store before the certificate is handed out: one that is used twice
-at once, or again after a crash, is refused the second time; one whose certificate was lost on the way is lost too.
+Kept are their hashes, all in one document, which replicas may share: it is written by check-and-set alone. A token is
+taken back there before the certificate is handed out: one that is used twice at once, at whatever replica, or again
+after a crash, is refused the second time; one whose certificate was lost on the way is lost too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from mesh.spiffe import SpiffeId
+from sds.keepers import BookChanged, BookUnavailable, Keeper, UnreadableBook
 
 PREFIX: Final = "fljoin_"
 MAX_TTL: Final = 7 * 24 * 3_600
-MAX_TOKENS: Final = 10_000
+MAX_TOKENS: Final = 2_000
+"""So that all are less than what a Secret (1 MiB) or a key of Consul's (512 kB) can hold."""
+_ATTEMPTS: Final = 30
+_PAUSE_SECONDS: Final = 0.02
 
 
 class BadToken(ValueError):  # noqa: N818 - errors are named by what is true
@@ -32,14 +38,8 @@ class Grant(msgspec.Struct, frozen=True):
     expires_at: float
 
 
-class Keeper(Protocol):
-    """Where grants are kept, by the hash of their token."""
-
-    async def documents(self) -> Mapping[str, bytes]:
-        """All of them."""
-
-    async def write(self, documents: Mapping[str, bytes | None]) -> None:
-        """Keep, or with None forget; durable when it returns."""
+Grants = dict[str, Grant]
+"""By the hash of their token."""
 
 
 def is_join_token(text: str) -> bool:
@@ -48,7 +48,7 @@ def is_join_token(text: str) -> bool:
 
 
 class JoinTokens:
-    """`clock` is the wall clock."""
+    """`clock` is the wall clock. All methods raise BookUnavailable or UnreadableBook where the place cannot be used."""
 
     def __init__(self, keeper: Keeper, clock: Callable[[], float]) -> None:
         self._keeper = keeper
@@ -65,12 +65,13 @@ class JoinTokens:
             raise ValueError(f"a join token lives from 1 s to {MAX_TTL} s")
         token = PREFIX + secrets.token_urlsafe(32)
         grant = Grant(str(identity), self._clock() + ttl)
-        async with self._lock:
-            kept = await self._keeper.documents()
-            ended = {name: None for name, content in kept.items() if self._ended(content)}
-            if len(kept) - len(ended) >= MAX_TOKENS:
+
+        def add(kept: Grants) -> None:
+            if len(kept) >= MAX_TOKENS:
                 raise ValueError(f"there are {MAX_TOKENS} unused join tokens already")
-            await self._keeper.write({**ended, _hash(token): msgspec.json.encode(grant)})
+            kept[_hash(token)] = grant
+
+        await self._change(add)
         return token
 
     async def use(self, token: str) -> SpiffeId:
@@ -79,20 +80,39 @@ class JoinTokens:
         Raises:
             BadToken: it was never good, is used up, or has ended.
         """
-        async with self._lock:
-            kept = (await self._keeper.documents()).get(_hash(token))
-            if kept is None:
-                raise BadToken("the join token is unknown, or was used")
-            await self._keeper.write({_hash(token): None})
-        if self._ended(kept):
-            raise BadToken("the join token has ended")
-        return SpiffeId.parse(msgspec.json.decode(kept, type=Grant).spiffe_id)
+        taken: list[Grant] = []
 
-    def _ended(self, content: bytes) -> bool:
+        def take(kept: Grants) -> None:
+            taken[:] = [kept.pop(_hash(token))] if _hash(token) in kept else []
+            if not taken:
+                raise BadToken("the join token is unknown, was used, or has ended")
+
+        await self._change(take)
+        return SpiffeId.parse(taken[0].spiffe_id)
+
+    async def _change(self, turn: Callable[[Grants], None]) -> None:
+        """Change what is kept, as somebody else may have left it; what has ended goes."""
+        async with self._lock:
+            for attempt in range(_ATTEMPTS):
+                now = self._clock()
+                kept = {name: grant for name, grant in (await self._read()).items() if grant.expires_at > now}
+                turn(kept)
+                try:
+                    await self._keeper.save(msgspec.json.encode(kept, order="deterministic"))
+                except BookChanged:
+                    await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0, min(attempt + 1, 10)))  # noqa: S311 - a spread
+                else:
+                    return
+            raise BookUnavailable(f"{self._keeper.where}: others change the join tokens faster than this one can")
+
+    async def _read(self) -> Grants:
+        document = await self._keeper.load()
         try:
-            return msgspec.json.decode(content, type=Grant).expires_at <= self._clock()
+            return msgspec.json.decode(document, type=Grants) if document is not None else {}
         except msgspec.DecodeError:
-            return True
+            raise UnreadableBook(
+                f"{self._keeper.where}: what is kept there are no join tokens. Fix: remove it, and make new tokens"
+            ) from None
 
 
 def _hash(token: str) -> str:

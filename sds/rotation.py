@@ -4,8 +4,9 @@ An authority is *prepared* (others learn to trust it; it signs nothing), then *a
 *old* (it signs no more; what it signed lives on), perhaps *tainted* (what it signed should be replaced now), and in the
 end *revoked* (nobody trusts it; its keys are gone). Two steps can break traffic, and each has a gate:
 
-- active, when a proxy does not yet trust what would be signed: it waits until every connected proxy has acknowledged
-  the bundle that holds the root. An operator may override that, and after a bound it goes on with an alarm;
+- active, when a proxy does not yet trust what would be signed: it waits until every proxy that is connected, or was a
+  moment ago, has acknowledged the bundle that holds the root. An operator may override that, and after a bound it goes
+  on with an alarm;
 - revoked, when a certificate that it signed is still valid: it waits until the last of them has ended.
 
 A root leaves the bundle with the last authority under it, so a new intermediate of the same root passes the first gate
@@ -264,7 +265,7 @@ def waits_for(gate: Gate) -> str:
         return "it is not known yet which proxies trust the new root: the bundle goes out, or proxies are coming back"
     shown = ", ".join(gate.waiting[:5])
     more = f" and {len(gate.waiting) - 5} more" if len(gate.waiting) > 5 else ""
-    return f"{len(gate.waiting)} connected proxies have not acknowledged the new root: {shown}{more}"
+    return f"{len(gate.waiting)} proxies have not acknowledged the new root: {shown}{more}"
 
 
 def _prepared(book: Book, name: str) -> Slot:

@@ -102,7 +102,7 @@ def test_a_join_token_is_good_once_and_an_identity_for_its_own_proxy_alone(child
     children.wait_until(lambda: "no new certificate" in second.log.read_text(), what="the second use to be refused")
     assert "spiffe://" not in second.log.read_text()
     assert "refused: the control plane's log says why" in second.log.read_text()
-    assert "the join token is unknown, or was used" in mesh.serving.child.log.read_text()
+    assert "the join token is unknown, was used, or has ended" in mesh.serving.child.log.read_text()
     start_envoy(children, "gateway", "edge", "--agent", str(socket), xds=mesh.xds, ready=False)
     words = "its service account other is none that proxies of gateway default/edge run as"
     children.wait_until(lambda: words in mesh.serving.child.log.read_text(), what="the proxy to be refused")

@@ -177,7 +177,7 @@ def test_identities_are_an_authority_that_replicas_share_and_a_second_way_in() -
     assert ports["xds-tokens"]["targetPort"] in {port["name"] for port in serving["ports"]}
     assert {"port": "xds-tokens", "protocol": "TCP"} in made["NetworkPolicy"]["spec"]["ingress"][0]["ports"]
     [named] = [rule["resourceNames"] for rule in made["Role"]["rules"] if rule["verbs"] == ["get", "update"]]
-    assert named == ["fairlead-authority"]
+    assert named == ["fairlead-authority", "fairlead-authority-join-tokens"]
 
 
 def test_the_component_for_kubectl_does_what_the_chart_does(cluster: Cluster) -> None:
@@ -201,4 +201,4 @@ def test_the_component_for_kubectl_does_what_the_chart_does(cluster: Cluster) ->
 
     assert about(made) == about(chart)
     granted = [rule.get("resourceNames") for rule in made["Role"]["rules"]]
-    assert ["fairlead-authority"] in granted
+    assert ["fairlead-authority", "fairlead-authority-join-tokens"] in granted

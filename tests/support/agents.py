@@ -58,7 +58,7 @@ class Mesh:
         path.write_text("".join(pems))
         return path
 
-    def join_token(self, account: str, namespace: str = "default", ttl: float = 60) -> str:
+    def join_token(self, account: str, namespace: str = "default", ttl: float = 600) -> str:
         """A token for an agent."""
         body = {"serviceAccount": account, "namespace": namespace, "ttlSeconds": ttl}
         token: str = self.serving.client.request("POST", f"{ROOT}/join-tokens", body=body).json()["token"]

@@ -49,6 +49,10 @@ def _nobody_listens(audience: Audience, connected: bool) -> None:
     """Stand in for a callback that was not given."""
 
 
+def _nobody_misses(member: Member) -> None:
+    """Stand in for a callback that was not given."""
+
+
 def _nobody_cares(report: NackReport) -> None:
     """Stand in for a callback that was not given."""
 
@@ -81,6 +85,7 @@ class Hub:
         self.not_ready_because = _NOT_YET
         self.on_audience: Callable[[Audience, bool], None] = _nobody_listens
         self.on_nack: Callable[[NackReport], None] = _nobody_cares
+        self.on_left: Callable[[Member], None] = _nobody_misses
         # A proxy of that audience has said something about that type, or (type "") has gone.
         self.on_heard: Callable[[Audience, str], None] = _nobody_watches
         # Versions that proxies refused, by audience and type: name → version. Whoever takes one is told of.
@@ -182,6 +187,7 @@ class Hub:
         if not members:
             del self._members[audience]
             self.on_audience(audience, False)
+        self.on_left(member)
         self.on_heard(audience, "")
 
     def heard(self, member: Member, request: DeltaRequest | SotwRequest, heard: Heard) -> None:

@@ -98,7 +98,7 @@ async def test_a_secret_is_written_over_only_as_it_was_read() -> None:
 async def test_a_secret_of_somebody_else_is_told_of() -> None:
     api = Objects()
     api.found[SECRET] = {"metadata": {"resourceVersion": "7"}, "data": {"password": "eA=="}}
-    with pytest.raises(UnreadableBook, match="Secret home/authority holds no authorities"):
+    with pytest.raises(UnreadableBook, match="Secret home/authority holds nothing of ours"):
         await keeper(api).load()
     api.found[SECRET]["data"] = {BOOK: "no base64"}
     with pytest.raises(UnreadableBook):

@@ -15,7 +15,7 @@ class Proxies:
         self.lacking: set[str] = set()
 
     def __call__(self) -> Seen:
-        return Seen(frozenset(self.lacking), frozenset(self.holding), frozenset(self.holding))
+        return Seen(frozenset(self.lacking), frozenset(self.holding))
 
 
 def gate(*witnesses: Proxies, settle: float = 10.0) -> RootGate:
@@ -61,25 +61,39 @@ def test_nobody_at_all_is_no_consent_right_after_a_start() -> None:
 
 
 def test_a_proxy_that_goes_away_before_it_has_the_bundle_is_waited_for() -> None:
-    proxies = Proxies("a", "b")
-    found = gate(proxies)
-    proxies.lacking = {"a"}
-    assert found.look(BOTH, 20.0).waiting == ("a",)
-    proxies.lacking, proxies.holding = set(), {"b"}
+    found = gate(Proxies("b"))
+    found.away("a", 21.0, current=False)
     assert found.look(BOTH, 21.0).waiting == ("a",)
     assert found.look(BOTH, 30.9).waiting == ("a",)
     assert found.look(BOTH, 31.0).open
 
 
-def test_one_that_comes_back_with_it_is_waited_for_no_more() -> None:
-    proxies = Proxies("a")
+def test_one_that_had_all_there_was_and_was_away_when_the_new_root_came_is_waited_for() -> None:
+    found = gate(Proxies("b"))
+    found.published(OLD)
+    found.away("a", 19.0, current=True)
+    assert found.look(OLD, 19.5).open
+    found.published(BOTH)
+    assert found.look(BOTH, 20.0).waiting == ("a",)
+    assert found.look(BOTH, 28.9).waiting == ("a",)
+    assert found.look(BOTH, 29.0).open
+
+
+def test_one_that_goes_away_with_the_bundle_is_not_waited_for() -> None:
+    found = gate(Proxies("b"))
+    found.away("a", 21.0, current=True)
+    assert found.look(BOTH, 21.0).open
+
+
+def test_one_that_comes_back_is_judged_by_what_it_says_then() -> None:
+    proxies = Proxies("b")
     found = gate(proxies)
-    proxies.lacking = {"a"}
-    found.look(BOTH, 20.0)
-    proxies.lacking, proxies.holding = set(), set()
-    assert not found.look(BOTH, 21.0).open
-    proxies.holding = {"a"}
-    assert found.look(BOTH, 22.0).open
+    found.away("a", 20.0, current=False)
+    assert found.look(BOTH, 20.0).waiting == ("a",)
+    proxies.holding, proxies.lacking = {"a", "b"}, {"a"}
+    assert found.look(BOTH, 40.0).waiting == ("a",)
+    proxies.lacking = set()
+    assert found.look(BOTH, 41.0).open
 
 
 def test_all_witnesses_have_to_agree() -> None:

@@ -28,6 +28,7 @@ from mesh.spiffe import SpiffeId, TrustDomain
 from sds.certificates import Signer, new_root
 from sds.keys import SigningKey, new_key
 from sds.workload_api import UnusableSvid, read_svid
+from tests.support.programs import start_serve
 from xds.schema import message
 
 DOMAIN = TrustDomain("example.org")
@@ -118,6 +119,57 @@ def test_what_comes_is_shown_and_what_is_bad_changes_nothing(api: Api, root: Sig
     api.put(second)
     children.wait_until(lambda: der(client().chain) == second.svids[0].x509_svid, what="the next certificate")
     assert "PRIVATE" not in repr(client())
+
+
+def test_an_api_that_is_away_and_a_certificate_that_ends_meanwhile_are_told(
+    api: Api, root: Signer, children: Children
+) -> None:
+    now = [NOW]
+    client = WorkloadApi(str(api.path), DOMAIN, clock=lambda: now[0])
+    api.put(answer(root))
+    client.open(seconds=20)
+    assert client.problems() == []
+    assert client.numbers()["followed"] == 1
+    assert 0 <= DAY.total_seconds() - client.numbers()["left"] < 1
+    api.put(Response())
+    children.wait_until(lambda: bool(client.problems()), what="the trouble")
+    [(source, problem)] = client.problems()
+    assert (source, problem.code, problem.level) == ("workload-api", "WorkloadApiAway", "warning")
+    assert "no identity for this program" in problem.message
+    assert "what is in force stands until 20" in problem.message
+    assert client.numbers()["followed"] == 0
+    now[0] += DAY
+    [(_, problem)] = client.problems()
+    assert (problem.code, problem.level) == ("CertificateEnded", "error")
+    assert client.numbers()["left"] <= 0
+    now[0] -= DAY
+    children.wait_until(lambda: len(api.metadata) == 2, what="the client to come back")
+    api.put(answer(root))
+    children.wait_until(lambda: client.problems() == [], what="the trouble to be over")
+
+
+def test_a_server_that_runs_tells_people_and_metrics_that_the_api_is_away(
+    api: Api, root: Signer, children: Children
+) -> None:
+    api.put(answer(root))
+    flags = ("--xds-workload-api", str(api.path), "--trust-domain", DOMAIN.name)
+    client = start_serve(children, *flags, secure=True).client
+
+    def followed(now: int) -> bool:
+        page = client.request("GET", "/metrics").body.decode()
+        return f"fairlead_workload_api_followed {now}.0" in page
+
+    def told() -> bool:
+        return "WorkloadApiAway" in str(client.get("/api/v1/problems"))
+
+    assert followed(1)
+    assert not told()
+    api.put(Response())
+    children.wait_until(lambda: followed(0) and told(), what="the trouble to be told")
+    assert client.request("GET", "/readyz").status == 200, "proxies are served all the same"
+    children.wait_until(lambda: len(api.metadata) == 2, what="the server to come back")
+    api.put(answer(root))
+    children.wait_until(lambda: followed(1) and not told(), what="it to be over")
 
 
 def test_without_an_api_or_an_identity_the_server_does_not_start(api: Api, tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""What the service that issues certificates tells of its agents, and when it spends a join token. No network."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from fairlead.issuance import BundleAck, Bundles, Issuance, IssueRequest, IssueResponse
+from mesh.spiffe import SpiffeId, TrustDomain
+from sds.builtin import in_memory
+from sds.join_tokens import JoinTokens
+from sds.keepers import MemoryKeeper
+from sds.keys import new_key, request_for
+from xds.server.authentication import Authentication
+from xds.server.rpc import END
+
+TD = TrustDomain("cluster.local")
+REVIEWS = SpiffeId.parse("spiffe://cluster.local/ns/shop/sa/reviews")
+NAME = f"agent {REVIEWS} pod-1"
+LIFE = dt.timedelta(hours=1)
+
+
+class AbortedError(Exception):
+    pass
+
+
+class Call:
+    """gRPC's context of a call over TLS. By `token`, or as `identity` by a certificate."""
+
+    def __init__(self, token: str = "", identity: SpiffeId | None = None) -> None:
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._auth: dict[str, list[bytes]] = {"transport_security_type": [b"ssl"]}
+        if identity is not None:
+            self._auth |= {"x509_pem_cert": [b"a certificate"], "peer_spiffe_id": [str(identity).encode()]}
+        self.said: asyncio.Queue[Any] = asyncio.Queue()
+        self.told: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def auth_context(self) -> Mapping[str, list[bytes]]:
+        return self._auth
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return self._metadata
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    async def abort(self, code: Any, details: str) -> None:
+        raise AbortedError(f"{code.name}: {details}")
+
+    async def read(self) -> Any:
+        return await self.said.get()
+
+    async def write(self, message: bytes) -> None:
+        await self.told.put(message)
+
+    async def ack(self, version: str) -> None:
+        await self.said.put(BundleAck(version=version, instance="pod-1").SerializeToString())
+
+
+class World:
+    """A service, who it said has no stream, and the wall clock."""
+
+    def __init__(self) -> None:
+        self.authority = in_memory(TD)
+        self.left: list[tuple[str, bool]] = []
+        self.roots = self.authority.bundle().pem()
+        self.now = dt.datetime.now(dt.UTC)
+        self.tokens = JoinTokens(MemoryKeeper(), self._seconds)
+        self.issuance = Issuance(
+            lambda: self.authority,
+            Authentication(),
+            self.tokens,
+            lambda: {"cluster.local": (self.roots, True)},
+            lambda name, current: self.left.append((name, current)),
+            life=LIFE,
+            clock=lambda: self.now,
+        )
+
+    def _seconds(self) -> float:
+        return self.now.timestamp()
+
+    async def issue(self, call: Call, *, clock: dt.datetime | None = None, request: bytes = b"") -> Any:
+        asked = IssueRequest(csr=request_for(new_key(), None), instance="pod-1")
+        if clock is not None:
+            asked.clock.FromDatetime(clock)
+        issue = self.issuance.methods()["fairlead.identity.v1.WorkloadIdentity"]["Issue"]
+        return IssueResponse.FromString(await issue.unary_unary(request or asked.SerializeToString(), call))
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+async def test_who_got_a_certificate_has_what_was_to_be_trusted_then_and_no_stream_yet(world: World) -> None:
+    await world.issue(Call(await world.tokens.create(REVIEWS, 60)))
+    assert world.left == [(NAME, True)]
+
+
+async def test_who_got_none_is_not_waited_for(world: World) -> None:
+    with pytest.raises(AbortedError, match="UNAUTHENTICATED: refused"):
+        await world.issue(Call("fljoin_wrong"))
+    assert world.left == []
+
+
+@pytest.mark.parametrize("current", [True, False])
+async def test_a_stream_that_ends_tells_whether_its_agent_has_the_present_bundle(world: World, current: bool) -> None:
+    call = Call(identity=REVIEWS)
+    follow = world.issuance.methods()["fairlead.identity.v1.WorkloadIdentity"]["FollowBundles"].stream_stream
+    await call.ack("")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(follow(None, call))
+        version = Bundles.FromString(await call.told.get()).version
+        assert world.issuance.seen().lacking == {NAME}
+        await call.ack(version if current else "an older one")
+        await call.said.put(END)
+    assert world.left == [(NAME, current)]
+    assert world.issuance.seen().holding == set()
+
+
+@pytest.mark.parametrize("seconds", [175, 0, -3_590])
+async def test_a_join_token_is_spent_where_its_certificate_is_of_use(world: World, seconds: int) -> None:
+    token = await world.tokens.create(REVIEWS, 60)
+    answer = await world.issue(Call(token), clock=world.now - dt.timedelta(seconds=seconds))
+    assert answer.spiffe_id == str(REVIEWS)
+    with pytest.raises(AbortedError, match="UNAUTHENTICATED"):
+        await world.issue(Call(token))
+
+
+@pytest.mark.parametrize("seconds", [300, -3_600])
+async def test_a_join_token_is_not_spent_while_clocks_are_minutes_apart(world: World, seconds: int) -> None:
+    token = await world.tokens.create(REVIEWS, 60)
+    there = world.now - dt.timedelta(seconds=seconds)
+    with pytest.raises(AbortedError, match="UNAVAILABLE: not now: the clock here and the control plane's are minutes"):
+        await world.issue(Call(token), clock=there)
+    assert (await world.issue(Call(token), clock=world.now)).spiffe_id == str(REVIEWS)
+
+
+@pytest.mark.parametrize("request_", [b"\xff", b"\x22\x0b\x08\x80\x80\x80\x80\x80\x80\x80\x80\x7f"])
+async def test_a_join_token_is_not_spent_on_garbage(world: World, request_: bytes) -> None:
+    token = await world.tokens.create(REVIEWS, 60)
+    with pytest.raises(AbortedError, match="UNAUTHENTICATED: refused"):
+        await world.issue(Call(token), request=request_)
+    assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
+
+
+@pytest.mark.parametrize("token", ["", "fljoin_stolen"])
+async def test_nobody_follows_bundles_without_a_certificate(world: World, token: str) -> None:
+    follow = world.issuance.methods()["fairlead.identity.v1.WorkloadIdentity"]["FollowBundles"].stream_stream
+    with pytest.raises(AbortedError, match="UNAUTHENTICATED: refused"):
+        await follow(None, Call(token))
