@@ -137,7 +137,8 @@ class ConsulMesh:
 def everything_arrives_within_limits(mesh: ConsulMesh, server: ConsulAgent, first: str) -> None:
     """Where `s0` to `s39` and `web` with one instance, `first`, are registered and Consul limits what is asked."""
     mesh.wait(lambda: len(mesh.services()) == 42, "all services", timeout=180)
-    assert mesh.metric('fairlead_consul_failures_total{reason="RateLimited"}') > 0
+    limited = 'fairlead_consul_failures_total{reason="RateLimited"}'
+    mesh.wait(lambda: mesh.metric(limited) > 0, "a limit to be met", timeout=180)
     mesh.wait_ok("web")
     with Background(mesh.port, "web") as traffic:
         server.register("web", start_backend(mesh.children, "web", number="2"))
