@@ -20,7 +20,9 @@ from benchmarks.systems import address_of, free_port
 from fairlead.demo.consul_scene import no_grpc
 from tests.support.consul import consul_binary
 
-_LIMITS = "limits { http_max_conns_per_client = 4000 }"
+_PLENTY = 4000
+CONSULS_OWN_LIMIT = 200
+"""How many connections of one address an agent takes unless it is told otherwise."""
 
 
 class Agent:
@@ -60,8 +62,8 @@ class Agent:
 
 
 @contextmanager
-def agent(directory: Path) -> Iterator[Agent]:
-    """An agent, ended afterwards.
+def agent(directory: Path, *, connections: int = _PLENTY) -> Iterator[Agent]:
+    """An agent that takes so many connections, ended afterwards.
 
     Raises:
         NoClusterError: there is no Consul here.
@@ -71,7 +73,8 @@ def agent(directory: Path) -> Iterator[Agent]:
         raise NoClusterError("there is no consul on PATH, and Debian's could not be fetched with apt")
     ports = {kind: free_port() for kind in ("http", "dns", "serf-lan", "server")}
     flags = [flag for kind, port in ports.items() for flag in (f"-{kind}-port", str(port))]
-    quiet = ["-serf-wan-port", "-1", *no_grpc(str(binary)), "-log-level", "warn", "-hcl", _LIMITS]
+    limits = f"limits {{ http_max_conns_per_client = {connections} }}"
+    quiet = ["-serf-wan-port", "-1", *no_grpc(str(binary)), "-log-level", "warn", "-hcl", limits]
     with Program([binary, "agent", "-dev", "-bind", "127.0.0.1", *flags, *quiet], directory / "consul.log") as program:
         made = Agent(program, ports["http"])
         deadline = time.monotonic() + 60

@@ -82,6 +82,10 @@ class Answer:
             raise _stranger(self.server, f"with something that is not JSON ('{begin}')") from None
 
 
+class NobodyListensError(CommandError):
+    """Nothing listens at the server's address."""
+
+
 class Trust(msgspec.Struct, frozen=True):
     """Files in PEM for a server over TLS, empty for none: whom to believe, and who we are."""
 
@@ -214,7 +218,7 @@ class Client:
 
     def _unreachable(self, error: Exception) -> CommandError:
         if isinstance(error, ConnectionRefusedError):
-            return CommandError(
+            return NobodyListensError(
                 f"nothing listens at {self.server}: is `fairlead serve` running there?"
                 " Fix: start it, or name its address with --server or FAIRLEAD_SERVER"
             )

@@ -56,6 +56,7 @@ def check(settings: Settings) -> None:
             raise UsageError(f"{_flag(name)}: there is no file {path}. Fix: name a file that exists")
     _check_choice(settings)
     _need_client("--consul")
+    check_tls(target(settings), "--consul-ca, --consul-cert, --consul-key")
 
 
 def _check_choice(settings: Settings) -> None:
@@ -83,6 +84,17 @@ def check_url(url: str, flag: str) -> None:
             f"{flag}: {url!r} is no agent's address. Fix: write http://HOST:PORT or https://HOST:PORT, like"
             " http://127.0.0.1:8500"
         )
+
+
+def check_tls(target: Target, flags: str) -> None:
+    """See that the files for TLS are such. Raises UsageError."""
+    from discovery.consul.http import UnreachableError, tls_context
+
+    try:
+        if target.url.startswith("https:"):
+            tls_context(target)
+    except UnreachableError as error:
+        raise UsageError(f"{flags}: {error}. Fix: name files in PEM, the key without a password") from None
 
 
 def target(settings: Settings) -> Target:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.client import Client, RefusedError, Trust, segment
+from fairlead.client import Client, NobodyListensError, RefusedError, Trust, segment
 from fairlead.consul import check_url
 from fairlead.errors import CommandError, UsageError, oserror_words
 
@@ -143,7 +143,13 @@ class ConsulRegistrar:
 
     def _put(self, path: str, content: Any = None) -> None:
         client = Client(self._url, token=self._token(), timeout=self._timeout, trust=self._trust)
-        client.request("PUT", path, body=content)
+        try:
+            client.request("PUT", path, body=content)
+        except NobodyListensError as error:
+            raise CommandError(
+                f"nothing listens at {self._url}: does the Consul agent run there?"
+                " Fix: start it, or name its address with --consul"
+            ) from error
 
     def _token(self) -> str:
         if not self._token_file:
@@ -152,4 +158,5 @@ class ConsulRegistrar:
             return Path(self._token_file).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             words = oserror_words(error) if isinstance(error, OSError) else "it is no token"
-            raise CommandError(f"--consul-token-file: {self._token_file}: {words}") from None
+            fix = "name a file that holds a token"
+            raise CommandError(f"--consul-token-file: {self._token_file}: {words}. Fix: {fix}") from None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mesh.attachments import ATTACHMENTS
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.rollout import PrometheusQuery, Rollout, RolloutAnalysis
 from mesh.model import ObjectKey, RolloutState, Tally
@@ -159,5 +160,10 @@ def _clusters(look: Reader, key: ObjectKey) -> Clusters:
         return Clusters()
     stable, canary = backend_refs(rule, move)
     route, counted = target(rollout), key if move.apart else None
-    found = cluster_of(look, route, stable, rule), cluster_of(look, route, canary, rule, counted)
+    attachment = look(ATTACHMENTS, route)
+    inside = attachment is None or not any(attachment.listeners())
+    found = (
+        cluster_of(look, route, stable, rule, inside=inside),
+        cluster_of(look, route, canary, rule, counted, inside=inside),
+    )
     return Clusters(found[0] or "", found[1] or "")

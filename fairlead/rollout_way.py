@@ -16,7 +16,7 @@ from fairlead.documents import DocumentWriter
 from fairlead.errors import UsageError
 from fairlead.rollout_counts import SharedCounts
 from fairlead.rollout_sights import Sights
-from fairlead.rollouts import COLLECTION, NotKeptError, NotKnownError, NotLeadingError, Rollouts
+from fairlead.rollouts import COLLECTION, LedWrite, NotKeptError, NotKnownError, NotLeadingError, Rollouts
 from fairlead.settings import Settings
 from fairlead.shared_store import SharedStore
 from fairlead.tasks import Tasks
@@ -68,7 +68,8 @@ class RolloutWay:
             leads=self._leads,
             busy=busy,
             board=shared.board(COLLECTION) if shared is not None else None,
-            term=clusters.term,
+            led=self._led,
+            term=self._term,
             moved=self._moved,
         )
         self._engine = engine
@@ -100,6 +101,18 @@ class RolloutWay:
         if source.startswith(_OF_KUBERNETES):
             return self._clusters.leads(source)
         return self._shared is None or self._shared.leading
+
+    def _led(self, source: str) -> LedWrite | None:
+        """How to write what only the shared store's leader may; None for objects of which others decide who acts."""
+        if self._shared is None or source.startswith(_OF_KUBERNETES):
+            return None
+        return self._shared.write_as_leader
+
+    def _term(self, source: str) -> int:
+        """A number that grows with each replica that acts on a source's objects."""
+        if source.startswith(_OF_KUBERNETES):
+            return self._clusters.term(source)
+        return self._shared.term if self._shared is not None else 0
 
     async def load(self) -> None:
         """Take back how far Rollouts are, before the first build. Raises StoreUnavailable as the local store does."""

@@ -6,8 +6,9 @@ bad version.
 
 Of several replicas one acts (`leads`). All of them see the others' states: in a store that they share (`follow`), or in
 the status of an object in Kubernetes (`observed`); of two states the later one holds. One that begins
-to act on what a shared store holds reads that first, for what it has heard may be late. What a replica knows from
-elsewhere it keeps for itself too, for a start at which neither can be asked.
+to act on what a shared store holds reads that first, for what it has heard may be late. One that acts no more, and does
+not know it yet, writes nothing there (`led`), and what another came to after it holds for it too. What a replica knows
+from elsewhere it keeps for itself too, for a start at which neither can be asked.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
 
 from discovery.board import Board, BoardAwayError
-from discovery.stores.store import Store, StoreUnavailable, TooLarge
+from discovery.stores.store import Store, StoreNotLed, StoreUnavailable, TooLarge
 from fairlead.rollout_sights import Sights
 from mesh.kinds.rollout import Rollout
 from mesh.model import ROLLOUT_STATES, ObjectKey, RolloutState
@@ -34,6 +35,9 @@ from mesh.tables import Change, Commit, Engine, Present
 
 COLLECTION = "rollouts"  # of the store's documents
 TICK_SECONDS: Final = 1.0
+
+LedWrite = Callable[[str, Mapping[str, bytes | None]], Awaitable[None]]
+"""As `Store.write_documents`; raises StoreNotLed where another leads by now."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +70,9 @@ class Rollouts:
 
     `board` has the states where other replicas use the same `store`; `save` keeps documents in this replica's own.
     `leads` tells of a source whether this replica acts on its objects, `term` a number that grows with each replica
-    that does. `busy` says that the engine's indexes may not be read now. `moved` hears of each state that this replica
-    came to by acting, with the one before. `clock` is in seconds since 1970.
+    that does, and `led` how to write states of its objects where the store itself says who acts. `busy` says that the
+    engine's indexes may not be read now. `moved` hears of each state that this replica came to by acting, with the one
+    before. `clock` is in seconds since 1970.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Rollouts:
         busy: Callable[[], bool],
         board: Board | None = None,
         term: Callable[[str], int] = lambda _source: 0,
+        led: Callable[[str], LedWrite | None] = lambda _source: None,
         moved: Callable[[ObjectKey, RolloutState | None, RolloutState], None] = lambda _key, _before, _after: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -94,6 +100,7 @@ class Rollouts:
         self._busy = busy
         self._board = board
         self._term = term
+        self._led = led
         self._moved = moved
         self._clock = clock
         self._acting: frozenset[str] = frozenset()
@@ -132,6 +139,7 @@ class Rollouts:
     def _take(self, key: ObjectKey, state: RolloutState) -> None:
         known = self._states.get(key)
         if known is None or (state.term, state.revision) > (known.term, known.revision):
+            self._unsaved.pop(key, None)  # whoever acts now has gone on from what was written
             self._put(key, state)
             self._save({_name(key): _document(key, state)})
 
@@ -229,7 +237,10 @@ class Rollouts:
             moved = advance(rollout, state, sight, now)
             if moved != state:
                 after[key] = self._signed(moved, state, source_of(look, key))
-        await self._apply(after, unwritten=True)
+        try:
+            await self._apply(after, unwritten=True)
+        except StoreNotLed as error:
+            _log.info("rollouts are not moved: %s", error)
 
     def _signed(self, state: RolloutState, before: RolloutState | None, source: str) -> RolloutState:
         """A state that this replica came to, in its term; a lease that was made anew does not take terms back."""
@@ -239,14 +250,17 @@ class Rollouts:
         """Write states down and put them in force; why not, where that cannot be done.
 
         The way back is put in force all the same; with `unwritten` all that gives the canary no more than it has.
+
+        Raises:
+            StoreNotLed: another replica acts by now, and nothing was put in force.
         """
-        waiting: dict[ObjectKey, RolloutState | None] = {**self._unsaved, **after}
+        waiting = self._waiting(after)
         if not waiting:
             return ""
         try:
-            await self._store.write_documents(
-                COLLECTION, {_name(key): _document(key, state) for key, state in waiting.items()}
-            )
+            await self._write(waiting)
+        except StoreNotLed:
+            raise
         except (StoreUnavailable, TooLarge) as error:
             _log.warning("states of rollouts cannot be written for now: %s", error)
             for key, state in after.items():
@@ -264,6 +278,25 @@ class Rollouts:
                 if self._board is not None:
                     self._save({_name(key): _document(key, state)})
         return ""
+
+    def _waiting(self, after: Mapping[ObjectKey, RolloutState]) -> Mapping[ObjectKey, RolloutState | None]:
+        """What is to be written: not what this replica once came to and another acts on now."""
+        look = Present(self._engine)
+        mine = {
+            key: state
+            for key, state in self._unsaved.items()
+            if state is None or self._leads(source_of(look, key))  # whoever hears that an object is gone may say so
+        }
+        return {**mine, **after}
+
+    async def _write(self, waiting: Mapping[ObjectKey, RolloutState | None]) -> None:
+        look = Present(self._engine)
+        ways: dict[LedWrite, dict[str, bytes | None]] = {}
+        for key, state in waiting.items():
+            led = self._led(source_of(look, key)) if state is not None else None
+            ways.setdefault(led or self._store.write_documents, {})[_name(key)] = _document(key, state)
+        for write, documents in ways.items():
+            await write(COLLECTION, documents)
 
     def _act(self, key: ObjectKey, state: RolloutState) -> None:
         before = self._states.get(key)
@@ -294,7 +327,10 @@ class Rollouts:
             if after == state:
                 return
             after = self._signed(after, state, source)
-            why = await self._apply({key: after})
+            try:
+                why = await self._apply({key: after})
+            except StoreNotLed as error:
+                raise NotLeadingError("Another replica moves it.") from error
             if why and after.phase != "RolledBack":
                 raise NotKeptError(f"It cannot be written down: {why}", fix="Try again when the store is back.")
             _log.info("%s: %s, by hand", key, command)

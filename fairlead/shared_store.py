@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 from discovery.board import Board
 from discovery.stores.store import Store
+from fairlead.consul import check_tls
 from fairlead.documents import DocumentWriter
 from fairlead.errors import UsageError
 from fairlead.settings import Settings
@@ -31,6 +32,7 @@ class SharedStore:
         if find_spec("aiohttp") is None:
             raise UsageError("--store: the client of Consul is not installed. Fix: pip install 'fairlead[consul]'")
         target, prefix = consul_place(settings)
+        check_tls(target, "--store-ca, --store-cert, --store-key")
         from discovery.consul.http import Consul
         from discovery.consul.leader import Leader
         from discovery.stores.consul import ConsulStore
@@ -71,6 +73,15 @@ class SharedStore:
     def holder(self) -> str:
         """Who leads, as far as known."""
         return self._leader.holder
+
+    @property
+    def term(self) -> int:
+        """A number that is higher for who leads later."""
+        return self._leader.term
+
+    async def write_as_leader(self, collection: str, changes: Mapping[str, bytes | None]) -> None:
+        """Write documents if this replica still leads when Consul takes them. Raises StoreNotLed, as the store does."""
+        await self.store.write_documents_as_leader(collection, changes, lambda: self._leader.session)
 
     def numbers(self) -> Mapping[str, int]:
         """For the metrics page."""

@@ -11,6 +11,7 @@ from mesh.backend_tls import TLS_POLICIES
 from mesh.certificates import CERTIFICATES, KEY_PAIRS
 from mesh.client_policies import CLIENT_RULES
 from mesh.client_validation import CLIENT_AUTHORITIES, CLIENT_AUTHORITIES_STATES
+from mesh.credentials import CREDENTIALS
 from mesh.definitions import DEFINITIONS
 from mesh.gateways import GATEWAYS
 from mesh.model import INPUTS
@@ -61,6 +62,7 @@ TABLES: tuple[Table[Any, Any], ...] = (
     REFERENCE_GRANTS,
     KEY_PAIRS,
     CERTIFICATES,
+    CREDENTIALS,
     CLIENT_AUTHORITIES,
     CLIENT_AUTHORITIES_STATES,
     TLS_POLICIES,

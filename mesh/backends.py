@@ -43,7 +43,8 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     port is one of UDP, whose numbers are apart from those of TCP; `http2` that it is spoken to as gRPC is, whatever
     else is known of it; `raw` that bytes pass as they are, though a BackendTLSPolicy asks for TLS; `outside` that it is
     no service but the Backend object of that name; `canary_of` (`<namespace>/<name>`) that the requests which a Rollout
-    sends there are counted apart from all others.
+    sends there are counted apart from all others; `credential` (`<namespace>/<name>`) that requests get that of a
+    RoutePolicy.
     """
 
     service: ServiceKey
@@ -56,6 +57,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     raw: bool = False
     outside: bool = False
     canary_of: str = ""
+    credential: str = ""
 
 
 class Invalid(msgspec.Struct, frozen=True):

@@ -12,8 +12,17 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from mesh.certificates import has_block
+from mesh.config_maps import config_map_entry
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
-from mesh.kinds.clientpolicy import DEFAULT_MAX_VERSION, ClientPolicy, ClientSettings
+from mesh.kinds.clientpolicy import (
+    DEFAULT_MAX_VERSION,
+    ClientPolicy,
+    ClientSettings,
+    ClientValidationRules,
+    RevocationList,
+    XForwardedClientCert,
+)
 from mesh.kinds.listenerset import ListenerSet
 from mesh.listener_sets import gateway_of
 from mesh.listeners import GatewayListener
@@ -28,6 +37,9 @@ PORT_FIELDS = (
     "proxyProtocol",
     "tcpKeepalive",
     "connections.bufferLimit",
+    "connections.socketBufferLimit",
+    "tls.fingerprints",
+    "tls.clientValidation.crl",
     "http3.maxConcurrentStreams",
     "http3.initialStreamWindowSize",
     "http3.initialConnectionWindowSize",
@@ -36,6 +48,7 @@ PORT_FIELDS = (
 
 NOTHING = ClientSettings()
 _KIND = ClientPolicy.__name__
+_CRL = "tls.clientValidation.crl"
 
 
 class ClientRules(msgspec.Struct, frozen=True):
@@ -192,6 +205,74 @@ def why_no_http3(gateway: Gateway, listener: GatewayListener, rules: ClientRules
     if any(other.programmed and other.place == (listener.port, True) for other in gateway.listeners):
         return f"another listener has port {listener.port} of UDP"
     return ""
+
+
+class Revocations(msgspec.Struct, frozen=True):
+    """Certificates that were taken back, in PEM; `problem` says why they are not known."""
+
+    pem: bytes = b""
+    only_leaf: bool = False
+    problem: str = ""
+
+
+def revocations(look: Reader, rules: ClientRules, port: int) -> Revocations | None:
+    """What policies say of certificates taken back, for a port; None where they say nothing."""
+    effective = dict(rules.ports).get(port, rules.whole)
+    wanted = _validation(_settings(effective))
+    if effective is None or wanted is None or wanted.crl is None:
+        return None
+    return held_revocations(look, effective.said_by(_CRL).namespace, wanted.crl)
+
+
+def held_revocations(look: Reader, namespace: str, wanted: RevocationList) -> Revocations:
+    """What is in the list that a policy of a namespace names."""
+    held = config_map_entry(look, namespace, wanted.config_map)
+    if isinstance(held, str):
+        return Revocations(problem=held)
+    if not has_block(held, b"X509 CRL"):
+        at = f"{wanted.config_map.key} of ConfigMap {namespace}/{wanted.config_map.name}"
+        return Revocations(problem=f"{at} has no list of certificates taken back (PEM of an X509 CRL)")
+    return Revocations(held, wanted.only_verify_leaf_certificate)
+
+
+def _validation(settings: ClientSettings) -> ClientValidationRules | None:
+    return settings.tls.client_validation if settings.tls is not None else None
+
+
+def forwards(settings: ClientSettings) -> XForwardedClientCert | None:
+    """What backends are told of certificates that clients have shown themselves."""
+    wanted = settings.headers.x_forwarded_client_cert if settings.headers is not None else None
+    return wanted if wanted is not None and wanted.mode not in ("Sanitize", "AlwaysForwardOnly") else None
+
+
+def without_claims(settings: ClientSettings, listener: GatewayListener) -> ClientSettings:
+    """The settings of a listener, by which no backend is told of a certificate that nobody has judged.
+
+    Envoy tells of any certificate that a client has shown, one that it made itself included.
+    """
+    unjudged = listener.clients is not None and listener.clients.insecure
+    if not unjudged or settings.headers is None or forwards(settings) is None:
+        return settings
+    headers = msgspec.structs.replace(settings.headers, x_forwarded_client_cert=None)
+    return msgspec.structs.replace(settings, headers=headers)
+
+
+def certificates_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:
+    """The HTTPS listeners at which a policy speaks of clients' certificates in vain, each in a sentence."""
+    gateway, rules = look(GATEWAYS, key), look(CLIENT_RULES, key) or NO_RULES
+    for listener in gateway.listeners if gateway is not None else ():
+        if section not in (None, listener.name) or listener.protocol != "HTTPS" or not listener.programmed:
+            continue
+        settings = rules.of_listener(listener.name)
+        asked = {"tls.clientValidation": _validation(settings), "headers.xForwardedClientCert": forwards(settings)}
+        if listener.clients is None:
+            why = "nothing in its spec.tls.frontend asks clients for certificates"
+        elif listener.clients.insecure:
+            why = "AllowInsecureFallback lets clients in whatever their certificates say"
+        else:
+            continue
+        for path in (path for path, wanted in asked.items() if wanted is not None):
+            yield f"{path} has no effect on listener {listener.name} of Gateway {key.namespace}/{key.name}: {why}."
 
 
 def http3_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:

@@ -27,6 +27,7 @@ from mesh.listeners import GatewayListener
 from mesh.matching import match_words, mismatch
 from mesh.model import ObjectKey
 from mesh.outside import find_outside
+from mesh.policies import TRAFFIC, BackendKey
 from mesh.precedence import RouteOrder
 from mesh.redirects import location
 from mesh.request_routes import RequestRoute, find_request_route
@@ -327,8 +328,8 @@ def _shares(
     return tuple(shares)
 
 
-def endpoint_count(look: Reader, backend: Backend) -> int:
-    """How many endpoints a backend has."""
+def endpoint_count(look: Reader, backend: Backend, *, own: bool = False) -> int:
+    """How many endpoints a backend has, with those that take over where a subset has none; `own`: without them."""
     if backend.outside:
         outside = find_outside(look, backend.service)
         return len(outside.spec.endpoints) or 1 if outside is not None else 0
@@ -337,4 +338,16 @@ def endpoint_count(look: Reader, backend: Backend) -> int:
         return 0
     endpoints = row.own if backend.own else row.endpoints
     subset = look(SUBSETS, SubsetKey(backend.service.namespace, backend.subset)) if backend.subset else None
-    return sum(1 for endpoint in endpoints if subset is None or subset.chooses(endpoint))
+    if subset is None:
+        return len(endpoints)
+    if own:
+        subset = msgspec.structs.replace(subset, fallback=())
+    return len(subset.arranged(endpoints, any_endpoint=not own and _any_endpoint(look, backend)))
+
+
+def _any_endpoint(look: Reader, backend: Backend) -> bool:
+    """Whether a policy has all endpoints take over where a subset has none."""
+    row = look(TRAFFIC, BackendKey(backend.service, backend.subset))
+    effective = row.of_port(backend.port) if row is not None else None
+    balancer = effective.settings.load_balancer if effective is not None else None
+    return balancer is not None and balancer.subset_fallback == "AnyEndpoint"

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from mesh.client_policies import PORT_FIELDS, http3_without_effect, on_port, shared_with_others, sharing
+from mesh.client_policies import (
+    PORT_FIELDS,
+    certificates_without_effect,
+    held_revocations,
+    http3_without_effect,
+    on_port,
+    shared_with_others,
+    sharing,
+)
 from mesh.conditions import Condition
 from mesh.envoy_patches import patch_conditions, target_refs
 from mesh.gateways import GATEWAYS, GatewayKey
-from mesh.kinds.clientpolicy import BROKEN_VERSIONS, ClientPolicy
+from mesh.kinds.clientpolicy import BROKEN_VERSIONS, ClientPolicy, revocation_lists
 from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.meta import Object
 from mesh.kinds.policy import PolicyTargetReference
@@ -33,6 +41,7 @@ from mesh.tables import Look
 from mesh.telemetry_policies import missing_collectors, unwritable
 
 _SHOWN = 8
+_OF_CERTIFICATES = ("tls.clientValidation.", "headers.xForwardedClientCert")
 
 
 def traffic_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
@@ -92,10 +101,15 @@ def client_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...
     given = [policy.spec.http3, policy.spec.overrides.http3 if policy.spec.overrides else None]
     asks = any(http3 is not None and http3.enabled for http3 in given)
     idle = [said for at, section in sections if asks for said in http3_without_effect(look, at, section)]
+    if any(path.removeprefix("overrides.").startswith(_OF_CERTIFICATES) for path in paths_of(policy)):
+        idle += [said for at, section in sections for said in certificates_without_effect(look, at, section)]
     idle += _shared_with_others(look, key, refs)
     idle += _old_tls(policy)
     lost = sorted({loss for ref in refs for loss in _client_losses(look, key, ref)})
-    return _conditions(look, key, policy, refs, _missing_place, " ".join(idle), lost)
+    told = _conditions(look, key, policy, refs, _missing_place, " ".join(idle), lost)
+    lists = (held_revocations(look, key.namespace, crl).problem for crl in revocation_lists(policy))
+    missing = " ".join(f"No client with a certificate is let in: {sentence(why)}" for why in lists if why)
+    return tuple(_also_missing(one, "InvalidCRL", missing) if missing else one for one in told)
 
 
 def _old_tls(policy: ClientPolicy) -> Iterator[str]:
@@ -134,7 +148,7 @@ def telemetry_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, 
     idle = " ".join(_shared_with_others(look, key, refs))
     told = _conditions(look, key, policy, refs, _missing_place, idle, lost)
     missing = " ".join(missing_collectors(look, key))
-    told = tuple(_also_missing(one, missing) if missing and one.type == "ResolvedRefs" else one for one in told)
+    told = tuple(_also_missing(one, "BackendNotFound", missing) if missing else one for one in told)
     refused = unwritable(look, key)
     if not refused:
         return told
@@ -142,11 +156,13 @@ def telemetry_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, 
     return (*told, Condition("Programmed", False, "Rejected", said))
 
 
-def _also_missing(resolved: Condition, said: str) -> Condition:
-    """`ResolvedRefs` where collectors are missing, beside the targets that are."""
-    if resolved.status:
-        return Condition("ResolvedRefs", False, "BackendNotFound", said)
-    return Condition("ResolvedRefs", False, resolved.reason, f"{resolved.message} {said}")
+def _also_missing(condition: Condition, reason: str, said: str) -> Condition:
+    """A condition; if it is `ResolvedRefs`, with what is missing beside the targets that are."""
+    if condition.type != "ResolvedRefs":
+        return condition
+    if condition.status:
+        return Condition("ResolvedRefs", False, reason, said)
+    return Condition("ResolvedRefs", False, condition.reason, f"{condition.message} {said}")
 
 
 def envoy_patch_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:

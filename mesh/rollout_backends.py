@@ -32,4 +32,4 @@ def unavailable(look: Reader, rollout: Rollout, move: Move) -> str:
     backend = resolve(look, route=target(rollout), ref=canary)
     if isinstance(backend, Invalid):
         return backend.message
-    return "" if endpoint_count(look, backend) else f"{canary.kind} {canary.name} has no endpoints."
+    return "" if endpoint_count(look, backend, own=True) else f"{canary.kind} {canary.name} has no endpoints."

@@ -98,14 +98,28 @@ class SubsetKey(NamedTuple):
 
 
 class Subset(msgspec.Struct, frozen=True):
-    """The endpoints of a service that carry all these labels (sorted pairs)."""
+    """The endpoints of a service that carry all these labels (sorted pairs); `fallback` are those of who takes over."""
 
     service: ServiceKey
     labels: tuple[tuple[str, str], ...]
+    fallback: tuple[tuple[tuple[str, str], ...], ...] = ()
 
-    def chooses(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint belongs to the subset."""
-        return set(self.labels) <= set(endpoint.labels)
+    def arranged(self, endpoints: Iterable[Endpoint], *, any_endpoint: bool = False) -> list[Endpoint]:
+        """Its endpoints, and as later priorities those that take over; with `any_endpoint` at last all others.
+
+        Each takes over as a whole, so that an endpoint in another place that is wanted more comes before a near one.
+        """
+        wanted = [set(labels) for labels in (self.labels, *self.fallback, *([()] if any_endpoint else []))]
+        ranks: list[list[Endpoint]] = [[] for _ in wanted]
+        for endpoint in endpoints:
+            at = next((at for at, labels in enumerate(wanted) if labels <= set(endpoint.labels)), None)
+            if at is not None:
+                ranks[at].append(endpoint)
+        found: list[Endpoint] = []
+        for rank in ranks:
+            after = max((one.priority + 1 for one in found), default=0)
+            found += [msgspec.structs.replace(one, priority=after + one.priority) if after else one for one in rank]
+        return found
 
 
 def _declared_service(key: ObjectKey, _row: Declared) -> tuple[ServiceKey, ...]:
@@ -269,4 +283,5 @@ def SUBSETS(key: SubsetKey, look: Look) -> Subset | None:  # noqa: N802
     if subset is None:
         return None
     labels = tuple(sorted(subset.spec.labels.items()))
-    return Subset(service=ServiceKey(key.namespace, subset.spec.service), labels=labels)
+    fallback = tuple(tuple(sorted(each.labels.items())) for each in subset.spec.fallback)
+    return Subset(ServiceKey(key.namespace, subset.spec.service), labels, fallback)

@@ -10,6 +10,7 @@ from benchmarks.rows import (
     cold_start,
     connect_cold,
     consul_change,
+    consul_restart,
     consul_size,
     derivation,
     endpoint_fanout,
@@ -46,7 +47,7 @@ ANYWHERE: Sequence[Row] = [
         renewals,
     )
 ]
-IN_CONSUL: Sequence[Row] = [cast("Row", module) for module in (consul_change, consul_size)]
+IN_CONSUL: Sequence[Row] = [cast("Row", module) for module in (consul_change, consul_restart, consul_size)]
 """Those that need a Consul, and have no peer."""
 IN_CLUSTER: Sequence[Row] = [
     cast("Row", module)

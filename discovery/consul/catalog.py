@@ -16,7 +16,8 @@
   is there tells that our token sees all.
 - Instances at one address and port are one endpoint, with the labels of all (those of the id that sorts first win) and
   the highest weight.
-- The region is the node's meta key `region`, else its datacenter; the zone is its meta key `zone`.
+- Region and zone are what the instance's own locality says, else its node's, else the node's meta keys `region` and
+  `zone`; without any the region is the datacenter. The sub-zone is the node's network segment.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import re2
 
-from discovery.consul.wire import Entry, Weights
+from discovery.consul.wire import Entry, Place, Weights
 from mesh.model import DiscoveredEndpoints, DiscoveredService, Endpoint, Locality, Protocol, ServicePort
 from mesh.services import EVERYWHERE
 from mesh.validations.metadata import is_dns_label
@@ -36,12 +37,15 @@ from mesh.validations.metadata import is_dns_label
 PORT_KEY = "fairlead-port"
 PROTOCOL_KEY = "fairlead-protocol"
 NAMESPACE_KEY = "fairlead-namespace"
+SEGMENT_KEY = "consul-network-segment"
+"""Consul's own key of a node's meta; empty outside of Enterprise."""
 CONSULS_OWN = "consul"
 DEFAULT_PORT = 80
 PROTOCOLS: dict[str, Protocol] = {"http": "HTTP", "http2": "HTTP2", "grpc": "GRPC", "tls": "TLS", "tcp": "TCP"}
 _HIGHEST = 65535
 _HEAVIEST = 65535  # of one endpoint; Envoy wants the sum of a locality within 32 bits
 _NO_WEIGHTS = Weights()
+_NOWHERE = Place()
 _CONSULS_DEFAULT = "default"
 
 
@@ -113,17 +117,22 @@ def endpoint(entry: Entry, rule: Rule = _PLAIN) -> Endpoint | None:
     address, port = _address(entry, rule)
     if weight < 1 or not 0 < port <= _HIGHEST or not _is_ip(address):
         return None
-    places = entry.node.meta or {}
-    region = places.get("region") or entry.node.datacenter
     return Endpoint(
         address=address,
         ports=(("", port),),
         labels=_labels(entry.service.tags or (), entry.service.meta or {}),
         weight=min(weight, _HEAVIEST),
-        locality=Locality(sys.intern(region), sys.intern(places.get("zone") or "")),
+        locality=_locality(entry),
         health="Healthy" if healthy else "Unhealthy",
         priority=rule.priority,
     )
+
+
+def _locality(entry: Entry) -> Locality:
+    own, node, meta = entry.service.locality or _NOWHERE, entry.node.locality or _NOWHERE, entry.node.meta or {}
+    region = own.region or node.region or meta.get("region") or entry.node.datacenter
+    zone = own.zone or node.zone or meta.get("zone") or ""
+    return Locality(sys.intern(region), sys.intern(zone), sys.intern(meta.get(SEGMENT_KEY) or ""))
 
 
 def _address(entry: Entry, rule: Rule) -> tuple[str, int]:

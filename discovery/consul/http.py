@@ -1,7 +1,8 @@
 """The HTTP API of one Consul agent: a thin shell around aiohttp that bounds time and size, and decodes nothing.
 
-The file with the token is read again for each request, so that a token can be replaced; no error shows it. Redirects
-are not followed: a token goes to nobody else.
+The file with the token is read again for each request, so that a token can be replaced; no error shows it. Those for
+TLS are read again when a request fails after they were changed: new connections are made with a renewed certificate
+then, and none that is open is cut. Redirects are not followed: a token goes to nobody else.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Consul:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._session: aiohttp.ClientSession | None = None
+        self._files: tuple[_Version, ...] = ()  # as they were when the session was made
+        self._retired: list[aiohttp.ClientSession] = []
         self._sockets = Sockets()
 
     async def get(
@@ -99,7 +102,8 @@ class Consul:
     async def close(self) -> None:
         """Let go of all connections."""
         session, self._session = self._session, None
-        await self._sockets.end(session)
+        retired, self._retired = self._retired, []
+        await self._sockets.end(session, *retired)
 
     async def _request(
         self,
@@ -127,11 +131,23 @@ class Consul:
         except TimeoutError:
             raise UnreachableError(f"no answer to {method} {path} within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(str(error) or type(error).__name__) from None
+            await self._retire_old_files()
+            raise UnreachableError(_words(error)) from None
+
+    async def _retire_old_files(self) -> None:
+        """Have the next request read the files for TLS, if they are not what they were."""
+        if self._session is None or not self._files or _versions(self.target) == self._files:
+            return
+        older, self._retired = self._retired, [self._session]  # what is asked over that one may be answered yet
+        self._session = None
+        for session in older:
+            await session.close()
 
     def _ready(self) -> aiohttp.ClientSession:
         if self._session is None:
-            context: ssl.SSLContext | bool = _tls(self.target) if self.target.url.startswith("https:") else False
+            secure = self.target.url.startswith("https:")
+            self._files = _versions(self.target) if secure else ()
+            context: ssl.SSLContext | bool = tls_context(self.target) if secure else False
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=self._sockets.make),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
@@ -150,11 +166,44 @@ def _token(path: str) -> str:
     return token
 
 
-def _tls(target: Target) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=target.ca_file or None)
+_Version = tuple[int, int, int]
+
+
+def _versions(target: Target) -> tuple[_Version, ...]:
+    """What tells that the files for TLS were written anew; zeros for one that is away."""
+    return tuple(_version(path) for path in (target.ca_file, target.certificate_file, target.key_file) if path)
+
+
+def _version(path: str) -> _Version:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def tls_context(target: Target) -> ssl.SSLContext:
+    """Whom to believe, and who we are. Raises UnreachableError, which names the file."""
+    try:
+        context = ssl.create_default_context(cafile=target.ca_file or None)
+    except (OSError, ValueError) as error:
+        raise UnreachableError(f"{target.ca_file} holds no authorities in PEM: {error}") from None
     if target.certificate_file:
-        context.load_cert_chain(target.certificate_file, target.key_file or None)
+        try:
+            context.load_cert_chain(target.certificate_file, target.key_file or None, password=_no_password)
+        except (OSError, ValueError) as error:
+            files = f"{target.certificate_file} and {target.key_file or target.certificate_file}"
+            raise UnreachableError(f"{files} hold no certificate and its key in PEM: {error}") from None
     return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted, and there is nobody to ask for its password")
+
+
+def _words(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return f"{text}: nothing there speaks TLS" if "WRONG_VERSION_NUMBER" in text else text
 
 
 async def _whole(answer: aiohttp.ClientResponse) -> bytes:

@@ -1,8 +1,9 @@
 """Leader election over a session of Consul, which holds a lock on one key: one of several replicas leads.
 
 `leading.Tenure` decides whether this replica may act; here is the loop that renews the session and takes the lock.
-Consul lets a session end no sooner than its TTL after the last renewal, and a leader believes itself for less. The
-key's value names who leads, for people.
+Consul lets a session end no sooner than its TTL after the last renewal, and a leader believes itself for less. What it
+sends in that time may arrive later all the same: whoever writes what only the leader may has Consul look at `session`
+as it writes. The key's value names who leads, for people.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class _Created(msgspec.Struct, frozen=True):
 class _Lock(msgspec.Struct, frozen=True, rename="pascal"):
     session: str = ""
     value: bytes | None = None
+    lock_index: int = 0
 
 
 _LOCKS = msgspec.json.Decoder(tuple[_Lock, ...])
@@ -54,11 +56,18 @@ class Leader:
         self._session = ""
         self.holder = ""
         """Who leads as far as known; empty where nobody does."""
+        self.term = 0
+        """How often the lock had been taken when this replica took it: who leads later has a higher one."""
 
     @property
     def leading(self) -> bool:
         """Whether this replica leads, at this moment."""
         return self._tenure.holds(time.monotonic())
+
+    @property
+    def session(self) -> str:
+        """The session that holds the lock while this replica leads; empty where it never did."""
+        return self._session
 
     async def run(self) -> None:
         """Try, hold, try again, without end; cancelled, let the lock go for the next."""
@@ -97,6 +106,8 @@ class Leader:
         if not lock.session:
             await self._consul.put(self._path, self._identity.encode(), {"acquire": self._session})
             lock = await self._look()  # what was answered may be another's by now
+        if lock.session == self._session:
+            self.term = lock.lock_index
         self.holder = (lock.value or b"").decode("utf-8", "replace") if lock.session else ""
         return lock.session == self._session
 

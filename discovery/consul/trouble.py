@@ -61,6 +61,8 @@ def trouble(error: Failure) -> Trouble:
         return Trouble("Forbidden", text)
     if _is_too_many(error):
         return Trouble("RateLimited", text)
+    if "http request to an https server" in words:
+        return Trouble("Unreachable", f"{text} (write https:// in its address)")
     if "no cluster leader" in words or "no known consul servers" in words:
         return Trouble("NoLeader", text)
     if "no path to datacenter" in words or "remote dc" in words:

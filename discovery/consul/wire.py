@@ -18,6 +18,13 @@ class Weights(msgspec.Struct, frozen=True, rename="pascal", gc=False):
     warning: int = 1
 
 
+class Place(msgspec.Struct, frozen=True, rename="pascal"):
+    """What newer agents say of where a node or an instance is (`Locality`); 1.15 takes none."""
+
+    region: str = ""
+    zone: str = ""
+
+
 class Node(msgspec.Struct, frozen=True, rename="pascal"):
     """Where an instance runs; `tagged_addresses` are by `lan`, `wan` and such."""
 
@@ -25,6 +32,7 @@ class Node(msgspec.Struct, frozen=True, rename="pascal"):
     datacenter: str = ""
     meta: dict[str, str] | None = None
     tagged_addresses: dict[str, str] | None = None
+    locality: Place | None = None
 
 
 class Tagged(msgspec.Struct, frozen=True, rename="pascal"):
@@ -47,6 +55,7 @@ class Service(msgspec.Struct, frozen=True, rename="pascal"):
     weights: Weights | None = None
     tagged_addresses: dict[str, Tagged] | None = None
     namespace: str | None = None
+    locality: Place | None = None
 
 
 class Check(msgspec.Struct, frozen=True, rename="pascal"):

@@ -11,14 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from mesh.gateways import OUR_CLASS
 from mesh.kinds import KINDS
 from mesh.kinds.backendtlspolicy import BackendTLSPolicy
+from mesh.kinds.clientpolicy import ClientPolicy
+from mesh.kinds.clientpolicy import config_maps as revocations
 from mesh.kinds.gateway import Gateway, Listener
 from mesh.kinds.gatewayclass import CONTROLLER_NAME, GatewayClass
 from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.references import LocalObjectReference, ObjectReference, SecretObjectReference
-from mesh.kinds.routepolicy import RoutePolicy, config_maps
+from mesh.kinds.routepolicy import RoutePolicy, config_maps, secrets
 from mesh.model import Declared, ObjectKey
 
-TELLING = frozenset({"BackendTLSPolicy", "Gateway", "GatewayClass", "ListenerSet", "RoutePolicy"})
+TELLING = frozenset({"BackendTLSPolicy", "ClientPolicy", "Gateway", "GatewayClass", "ListenerSet", "RoutePolicy"})
 """Kinds whose objects decide what is referred to."""
 
 
@@ -41,8 +43,11 @@ def referenced(objects: Mapping[ObjectKey, Declared]) -> frozenset[ObjectKey]:
             for authority in row.object.spec.validation.ca_certificate_refs:
                 found.update(_key(authority, row.object.metadata.namespace))
         elif isinstance(row.object, RoutePolicy):
-            names = config_maps(row.object)
-            found.update(ObjectKey("ConfigMap", row.object.metadata.namespace, name) for name in names)
+            for kind, names in (("ConfigMap", config_maps(row.object)), ("Secret", secrets(row.object))):
+                found.update(ObjectKey(kind, row.object.metadata.namespace, name) for name in names)
+        elif isinstance(row.object, ClientPolicy):
+            held = revocations(row.object)
+            found.update(ObjectKey("ConfigMap", row.object.metadata.namespace, name) for name in held)
     return frozenset(reference for reference in found if reference.kind in KINDS)
 
 

@@ -37,6 +37,7 @@ from discovery.stores.store import (
     StoreAway,
     StoreCorrupt,
     Stored,
+    StoreNotLed,
     StoreTooNew,
     StoreUnavailable,
     Unreadable,
@@ -52,6 +53,7 @@ HISTORY_LIMIT = 50
 WAIT_SECONDS = 15.0
 """How long a look waits for news: a state that was restored between two looks is noticed after so long."""
 _TRIES = 50  # of a write over whatever is there, while others write the same object
+_NO_SESSION = "none"  # no session is called so, and an empty name would be no check
 _DECODE_IN_THREAD = 128 * 1024  # bytes of values that are too many to decode between two requests
 
 
@@ -195,7 +197,17 @@ class ConsulStore:
 
     async def write_documents(self, collection: str, changes: Mapping[str, bytes | None]) -> None:
         """See `Store.write_documents`. Raises TooLarge for more than Consul takes in one transaction."""
-        await self._in_turn(self._write_documents(collection, changes))
+        await self._in_turn(self._write_documents(collection, changes, None))
+
+    async def write_documents_as_leader(
+        self, collection: str, changes: Mapping[str, bytes | None], session: Callable[[], str]
+    ) -> None:
+        """Write documents while a session holds the lock on `leader`: what comes too late is not written.
+
+        Raises:
+            StoreNotLed: it does not hold the lock, and nothing was written.
+        """
+        await self._in_turn(self._write_documents(collection, changes, session))
 
     async def _put(self, found: Object, expected: int | None, by: str) -> Stored:
         key = ObjectKey(found.kind, found.metadata.namespace, found.metadata.name)
@@ -243,15 +255,19 @@ class ConsulStore:
         body = await self._transact(operations, what=str(key))
         return None if body is None else _index(body, at)
 
-    async def _write_documents(self, collection: str, changes: Mapping[str, bytes | None]) -> None:
+    async def _write_documents(
+        self, collection: str, changes: Mapping[str, bytes | None], session: Callable[[], str] | None
+    ) -> None:
         await self._known()
         operations = []
+        if changes and session is not None:
+            operations.append(Operation("check-session", self.layout.leader, session=session() or _NO_SESSION))
         for name, body in sorted(changes.items()):
             at = self.layout.document(collection, name)
             value, flags = values.packed(body) if body is not None else (None, 0)
             operations.append(Operation("delete" if body is None else "set", at, value, flags=flags))
         if operations and await self._transact(operations, what=f"the documents of {collection}", whole=True) is None:
-            raise _busy(collection)
+            raise _busy(collection) if session is None else _not_led(collection)
 
     async def _transact(self, operations: Sequence[Operation], *, what: str, whole: bool = False) -> bytes | None:
         """Do all of it while the store is the one we know; None where it was not as expected."""
@@ -428,6 +444,13 @@ def _past(key: ObjectKey, revision: int, pair: Pair) -> Past:
 def _expect(key: ObjectKey, expected: int | None, actual: int) -> None:
     if expected is not None and expected != actual:
         raise Conflict(key, expected=expected, actual=actual)
+
+
+def _not_led(what: str) -> StoreNotLed:
+    return StoreNotLed(
+        f"This replica does not lead (any more), so {what} were not written",
+        fix="See that it reaches Consul; the replica that leads goes on.",
+    )
 
 
 def _busy(what: object) -> StoreUnavailable:

@@ -59,11 +59,12 @@ class Pair(msgspec.Struct, frozen=True, rename="pascal"):
 class Operation(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
     """A part of a transaction."""
 
-    verb: Literal["get", "set", "cas", "delete", "delete-cas", "check-index"]
+    verb: Literal["get", "set", "cas", "delete", "delete-cas", "check-index", "check-session"]
     key: str
     value: bytes | None = None
     index: int | None = None
     flags: int = 0
+    session: str = ""
 
 
 class Marker(msgspec.Struct, frozen=True):

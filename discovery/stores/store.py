@@ -10,6 +10,7 @@ business, who may write it is `api`'s. Equal content is not written again.
     ├── TooLarge            it is larger than the store can keep
     └── StoreUnavailable    the store cannot do it now; nothing was lost; says what to do
         ├── StoreAway       it is another program, and does not answer, or not well
+        ├── StoreNotLed     only the leader of those who share it may write this, and that is another by now
         ├── StoreFull       no room left
         ├── StoreLocked     another process holds it
         ├── StoreCorrupt    its content cannot be trusted
@@ -81,6 +82,10 @@ class StoreAway(StoreUnavailable):
     def __init__(self, problem: str, *, fix: str, retry_after: float = 0.0) -> None:
         self.retry_after = retry_after
         super().__init__(problem, fix=fix)
+
+
+class StoreNotLed(StoreUnavailable):
+    """What only the leader of those who share the store may write, and this is not the leader."""
 
 
 class StoreFull(StoreUnavailable):

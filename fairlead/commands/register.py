@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import signal
 from typing import Annotated, Any, Protocol
 
@@ -13,6 +14,7 @@ from fairlead.commands.names import NamespaceOption
 from fairlead.consul_registration import ConsulRegistrar, Instance
 from fairlead.errors import CommandError, UsageError
 from fairlead.output import note, say
+from mesh.validations.metadata import is_dns_label
 
 app = command_app()
 
@@ -165,6 +167,12 @@ def _in_consul(
         raise UsageError("--port: an instance in Consul has one port. Fix: register one service for each port")
     if zone:
         raise UsageError("--zone: in Consul a zone is the node's. Fix: set `zone` in the agent's `node_meta`")
+    if not is_dns_label(service):
+        raise UsageError(f"{service!r} cannot be the name of a service here. Fix: lower-case letters, digits and '-'")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise UsageError(f"--address: {address!r} is no IP address, which Envoy wants. Fix: write one") from None
     if not 1 <= ttl <= 3600:
         raise UsageError("--ttl: from 1 to 3600 seconds")
     port = int(next(iter(ports.values())))
@@ -217,6 +225,6 @@ def _pairs(given: list[str], flag: str) -> dict[str, str]:
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or not name or name in found:
-            raise UsageError(f"{flag}: {each!r} is not NAME=VALUE, or that name stands twice")
+            raise UsageError(f"{flag}: {each!r} is not NAME=VALUE, or that name stands twice. Fix: write each once")
         found[name] = value
     return found

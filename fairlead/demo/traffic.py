@@ -60,9 +60,10 @@ class Visitor:
 class Background:
     """Visitors that ask without end, in threads, while something else happens; every failure is kept."""
 
-    def __init__(self, port: int, host: str, *, visitors: int = 2) -> None:
+    def __init__(self, port: int, host: str, *, visitors: int = 2, headers: Mapping[str, str] | None = None) -> None:
         self._port = port
         self._host = host
+        self._headers = headers
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(visitors)]
@@ -88,7 +89,7 @@ class Background:
         visitor = Visitor(self._port)
         while not self._stop.is_set():
             try:
-                answer = visitor.ask(self._host)
+                answer = visitor.ask(self._host, headers=self._headers)
                 failure = "" if answer.status == http.client.OK else f"HTTP {answer.status}"
             except (OSError, http.client.HTTPException) as error:
                 answer, failure = Answer(0, {}), f"{type(error).__name__}: {error}"

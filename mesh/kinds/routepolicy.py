@@ -13,16 +13,37 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from mesh.kinds.extensions import ConfigMapEntry, Extension
-from mesh.kinds.fields import Duration, HeaderName, HeaderValue
+from mesh.kinds.fields import END, SUBDOMAIN, Duration, HeaderName, HeaderValue, ObjectName
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, TargetRefs
+from mesh.kinds.trafficpolicy import StatusRange
 
 Share = Annotated[float, Meta(ge=0, le=100)]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Regex = Annotated[str, Meta(min_length=1, max_length=1024)]
 Body = Annotated[str, Meta(max_length=4096)]
 ContentType = Annotated[str, Meta(min_length=1, max_length=256)]
+Location = Annotated[
+    str,
+    Meta(
+        max_length=2048,
+        pattern=rf"^(https?://|/)[\x21-\x7e]*{END}",
+        description="a URL of http or https, or a path on the same host",
+        examples=["https://login.example.com/"],
+    ),
+]
 Algorithm = Literal["gzip", "brotli", "zstd"]
+Kibps = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+GRPCStatus = Annotated[int, Meta(ge=0, le=16)]
+OriginHost = Annotated[
+    str,
+    Meta(
+        max_length=260,
+        pattern=rf"^(\*\.)?{SUBDOMAIN}(:[0-9]{{1,5}})?{END}",
+        description="the host of an origin: lower case, with its port where it has one, without a scheme",
+        examples=["app.example.com:8443"],
+    ),
+]
 GRPCServiceName = Annotated[
     str,
     Meta(
@@ -54,7 +75,7 @@ class FaultAbort(Atomic, frozen=True, kw_only=True):
     """An answer instead of the backend's. `from_header`: the status in `x-envoy-fault-abort-request`."""
 
     http_status: Annotated[int, Meta(ge=200, le=599)] | None = None
-    grpc_status: Annotated[int, Meta(ge=0, le=16)] | None = None
+    grpc_status: GRPCStatus | None = None
     from_header: bool = False
     percent: Share = 100.0
 
@@ -104,10 +125,14 @@ class RouteRewrite(Spec, frozen=True, kw_only=True):
 
 
 class ResponseOverride(Atomic, frozen=True, kw_only=True):
-    """Answers of these statuses get another body, and another status where one is given."""
+    """Answers of these statuses get another body, and another status where one is given.
+
+    `redirect_to`: the client is sent there, by `status` (302 without one).
+    """
 
     statuses: Annotated[tuple[StatusOrClass, ...], Meta(min_length=1, max_length=16)]
     status: Annotated[int, Meta(ge=200, le=599)] | None = None
+    redirect_to: Location | None = None
     body: Body = ""
     content_type: ContentType = "text/plain"
 
@@ -122,6 +147,62 @@ class RequestBuffer(Atomic, frozen=True, kw_only=True):
     """A request goes on when it is whole; a larger one is answered 413."""
 
     max_bytes: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)]
+
+
+class BandwidthLimit(Atomic, frozen=True, kw_only=True):
+    """How many KiB a second pass at most: of bodies, in each direction for all requests of a match together, per proxy.
+
+    What is more waits. So Envoy counts it: for each match of a rule, anew after its route has changed.
+    """
+
+    request_kibps: Kibps | None = None
+    response_kibps: Kibps | None = None
+
+
+class AdmissionControl(Atomic, frozen=True, kw_only=True):
+    """Requests are answered 503 at random where too many failed before, so that a backend can recover.
+
+    Below `success_rate_threshold` (in percent, over `sampling_window`) the share that is refused grows with what is
+    missing, the sooner the higher `aggression` is, up to `max_rejection_probability` percent. Nothing is refused below
+    `rps_threshold` requests a second. What succeeds: statuses below 500, and gRPC's that are no fault of the server.
+    """
+
+    sampling_window: Duration = "30s"
+    success_rate_threshold: Annotated[float, Meta(ge=1, le=100)] = 95.0
+    aggression: Annotated[float, Meta(ge=1, le=100)] = 1.0
+    rps_threshold: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    max_rejection_probability: Share = 80.0
+    http_success_statuses: Annotated[tuple[StatusRange, ...], Meta(min_length=1, max_length=16)] | None = None
+    grpc_success_statuses: Annotated[tuple[GRPCStatus, ...], Meta(min_length=1, max_length=17)] | None = None
+
+
+class CSRF(Atomic, frozen=True, kw_only=True):
+    """POST, PUT, PATCH and DELETE are answered 403 unless their `Origin` (or `Referer`) is the host they are for.
+
+    `additional_origins` may send them too; `*.` before a name stands for all names below it.
+    """
+
+    additional_origins: Annotated[tuple[OriginHost, ...], Meta(max_length=32)] = ()
+
+
+class SecretEntry(Atomic, frozen=True, kw_only=True):
+    """An entry of a Secret in the policy's own namespace."""
+
+    name: ObjectName
+    key: Annotated[str, Meta(min_length=1, max_length=253)]
+
+
+class CredentialInjection(Atomic, frozen=True, kw_only=True):
+    """Gateways send a Secret's entry to backends, as the value of a header and behind `prefix`.
+
+    A header that a client sends itself stays unless `overwrite` says otherwise. Where there is no such entry requests
+    are answered 500.
+    """
+
+    secret: SecretEntry
+    header: HeaderName = "authorization"
+    prefix: Annotated[str, Meta(max_length=256, pattern=r"^[\x20-\x7e]*$(?!\n)", description="plain text")] = ""
+    overwrite: bool = False
 
 
 class PolicyHeader(Atomic, frozen=True, kw_only=True):
@@ -206,6 +287,10 @@ class RouteSettings(Spec, frozen=True, kw_only=True):
     response_overrides: Annotated[tuple[ResponseOverride, ...], Meta(max_length=8)] | None = None
     compression: Compression | None = None
     request_buffer: RequestBuffer | None = None
+    bandwidth_limit: BandwidthLimit | None = None
+    admission_control: AdmissionControl | None = None
+    csrf: CSRF | None = None
+    credential_injection: CredentialInjection | None = None
     headers: HeaderTransformation | None = None
     grpc_web: bool | None = None
     session_affinity: SessionAffinity | None = None
@@ -240,6 +325,18 @@ def stanzas(policy: RoutePolicy) -> Iterator[RouteSettings]:
 def has_parts(policy: RoutePolicy) -> bool:
     """Whether a policy has parts that only Envoy can judge, and that routes are made without where it refuses them."""
     return any(one.grpc_json is not None or one.extensions for one in stanzas(policy))
+
+
+def credential(policy: RoutePolicy) -> CredentialInjection | None:
+    """What a policy injects; its overrides count wherever its defaults could."""
+    found = (one.credential_injection for one in reversed(tuple(stanzas(policy))))
+    return next((one for one in found if one is not None), None)
+
+
+def secrets(policy: RoutePolicy) -> frozenset[str]:
+    """The names of the Secrets that a policy refers to, in its own namespace."""
+    found = (one.credential_injection for one in stanzas(policy))
+    return frozenset(one.secret.name for one in found if one is not None)
 
 
 def config_maps(policy: RoutePolicy) -> frozenset[str]:

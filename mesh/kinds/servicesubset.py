@@ -9,12 +9,24 @@ from msgspec import Meta
 from mesh.kinds.fields import LabelValue, ObjectName
 from mesh.kinds.meta import Object, Spec
 
+SubsetLabels = Annotated[dict[str, LabelValue], Meta(min_length=1, max_length=16)]
+
+
+class SubsetFallback(Spec, frozen=True, kw_only=True):
+    """The labels of endpoints that take over."""
+
+    labels: SubsetLabels
+
 
 class ServiceSubsetSpec(Spec, frozen=True, kw_only=True):
-    """The Service, in this namespace, and the labels that all endpoints of the subset carry."""
+    """The Service, in this namespace, and the labels that all endpoints of the subset carry.
+
+    `fallback`: where there is no healthy one, those of its first entry take over, then those of the next.
+    """
 
     service: ObjectName
-    labels: Annotated[dict[str, LabelValue], Meta(min_length=1, max_length=16)]
+    labels: SubsetLabels
+    fallback: Annotated[tuple[SubsetFallback, ...], Meta(max_length=8)] = ()
 
 
 class ServiceSubset(Object, frozen=True, kw_only=True):

@@ -27,6 +27,16 @@ TagName = Annotated[
         examples=["user.team"],
     ),
 ]
+VariableName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)",
+        description="a variable's name of letters, digits and '_'",
+        examples=["POD_NAME"],
+    ),
+]
 LabelName = Annotated[
     str,
     Meta(
@@ -67,11 +77,12 @@ class AccessLogOTLP(Atomic, frozen=True, kw_only=True):
 
 
 class AccessLogOnly(Atomic, frozen=True, kw_only=True):
-    """Which requests are logged: those that satisfy all that is written here."""
+    """Which requests are logged: those that satisfy all that is written here; `expression` is one of CEL."""
 
     min_status: Annotated[int, Meta(ge=100, le=599)] | None = None
     min_duration_ms: Annotated[int, Meta(ge=1, le=3_600_000)] | None = None
     percent: Share | None = None
+    expression: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
 
 
 class AccessLog(Atomic, frozen=True, kw_only=True):
@@ -118,11 +129,15 @@ class TraceProvider(Atomic, frozen=True, kw_only=True):
 
 
 class TraceTag(Atomic, frozen=True, kw_only=True):
-    """A tag of every span: exactly one of a `value`, and a `request_header` with what stands where it is absent."""
+    """A tag of every span: exactly one of a `value`, a `request_header`, and a variable of the proxy's `environment`.
+
+    `absent` is what stands where there is no such header or variable.
+    """
 
     name: TagName
     value: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     request_header: HeaderName | None = None
+    environment: VariableName | None = None
     absent: Annotated[str, Meta(max_length=256)] = ""
 
 

@@ -120,6 +120,16 @@ class LocalityPolicy(Spec, frozen=True, kw_only=True):
     overprovisioning_percent: Annotated[int, Meta(ge=100, le=1000)] | None = None
 
 
+class EndpointOverride(Atomic, frozen=True, kw_only=True):
+    """Requests choose their endpoint: the first of these headers that names one (`address:port`) of the backend's.
+
+    Anybody who can send the header can choose, but nothing else than endpoints of that backend. Without the header, or
+    with an endpoint that there is not, the load balancer chooses.
+    """
+
+    headers: Annotated[tuple[HeaderName, ...], Meta(min_length=1, max_length=4)]
+
+
 class LoadBalancer(Spec, frozen=True, kw_only=True):
     """Which endpoint a request goes to.
 
@@ -136,6 +146,7 @@ class LoadBalancer(Spec, frozen=True, kw_only=True):
     locality: LocalityPolicy | None = None
     panic_threshold: Percent | None = None
     subset_fallback: Literal["None", "AnyEndpoint"] | None = None
+    endpoint_override: EndpointOverride | None = None
 
 
 class RetryBudget(Atomic, frozen=True, kw_only=True):
@@ -262,7 +273,8 @@ class RetryBackoff(Atomic, frozen=True, kw_only=True):
 class TrafficRetry(Spec, frozen=True, kw_only=True):
     """When a request is sent again; a route's own `retry` wins. `attempts` counts the repetitions, 0 means none.
 
-    `avoid_tried_hosts`: a repetition goes to another endpoint where there is one.
+    `avoid_tried_hosts`: a repetition goes to another endpoint where there is one. `attempts_per_priority`: after so
+    many tries in one priority the next ones go to the others, though the first is healthy.
     """
 
     attempts: Annotated[int, Meta(ge=0, le=100)] | None = None
@@ -270,6 +282,7 @@ class TrafficRetry(Spec, frozen=True, kw_only=True):
     codes: Annotated[tuple[Annotated[int, Meta(ge=400, le=599)], ...], Meta(min_length=1, max_length=64)] | None = None
     backoff: RetryBackoff | None = None
     avoid_tried_hosts: bool | None = None
+    attempts_per_priority: Annotated[int, Meta(ge=1, le=100)] | None = None
 
 
 class TCPKeepalive(Spec, frozen=True, kw_only=True):
@@ -298,10 +311,14 @@ class UpstreamHTTP2(Spec, frozen=True, kw_only=True):
 
 
 class UpstreamHTTP(Spec, frozen=True, kw_only=True):
-    """`max_requests_per_connection`: after so many a connection is closed (1: no reuse)."""
+    """`max_requests_per_connection`: after so many a connection is closed (1: no reuse).
+
+    `use_client_protocol`: a request goes on in the version of HTTP that it came in, whatever the port's protocol says.
+    """
 
     http1: UpstreamHTTP1 | None = None
     http2: UpstreamHTTP2 | None = None
+    use_client_protocol: bool | None = None
     max_requests_per_connection: Count | None = None
     max_response_headers_kib: Annotated[int, Meta(ge=1, le=8192)] | None = None
 
@@ -309,10 +326,12 @@ class UpstreamHTTP(Spec, frozen=True, kw_only=True):
 class UpstreamConnection(Spec, frozen=True, kw_only=True):
     """`buffer_limit`: bytes that are read ahead at most, in each direction.
 
+    `socket_buffer_limit`: bytes that the kernel holds for a connection at most, in each direction.
     `close_on_unhealthy`: TCP connections to an endpoint end when it becomes unhealthy; requests under way never do.
     """
 
     buffer_limit: Bytes | None = None
+    socket_buffer_limit: Annotated[int, Meta(ge=4096, le=2**30)] | None = None
     close_on_unhealthy: bool | None = None
 
 

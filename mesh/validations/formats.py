@@ -39,6 +39,8 @@ _PLAIN = frozenset(
         "ROUTE_NAME",
         "START_TIME",
         "STREAM_ID",
+        "TLS_JA3_FINGERPRINT",
+        "TLS_JA4_FINGERPRINT",
         "UPSTREAM_CLUSTER",
         "UPSTREAM_HOST",
         "UPSTREAM_REMOTE_ADDRESS",
@@ -62,14 +64,33 @@ _LOGGED = frozenset(
         "UPSTREAM_TRANSPORT_FAILURE_REASON",
     }
 )
+# What is known only once there is a route, a backend or an answer.
+_LATER = frozenset(
+    {
+        "RESPONSE_CODE",
+        "RESPONSE_CODE_DETAILS",
+        "RESPONSE_FLAGS",
+        "ROUTE_NAME",
+        "UPSTREAM_CLUSTER",
+        "UPSTREAM_HOST",
+        "UPSTREAM_REMOTE_ADDRESS",
+        "VIRTUAL_CLUSTER_NAME",
+        "RESP",
+        "DYNAMIC_METADATA",
+        "FILTER_STATE",
+    }
+)
 _WITH_ARGUMENT = frozenset({"REQ", "RESP", "DYNAMIC_METADATA", "FILTER_STATE", "QUERY_PARAM", "ENVIRONMENT"})
 _OPTIONAL_ARGUMENT = frozenset({"START_TIME"})
 _COMMAND = re.compile(r"%(?:%|([A-Z0-9_]+)(\(([^()%]*)\))?(:[0-9]{1,4})?%)?")
 _ARGUMENT = re.compile(r"[A-Za-z0-9:?._-]{1,128}")
 
 
-def check_format(value: str, path: str, report: Report, *, logs: bool = False) -> None:
-    """Judge a value with commands; `logs`: one that is filled in when the request is over."""
+def check_format(value: str, path: str, report: Report, *, logs: bool = False, early: bool = False) -> None:
+    """Judge a value with commands.
+
+    `logs`: one that is filled in when the request is over. `early`: one that is before there is a route.
+    """
     plain = _PLAIN | _LOGGED if logs else _PLAIN
     for found in _COMMAND.finditer(value):
         name, _, argument, _ = found.groups()
@@ -83,6 +104,9 @@ def check_format(value: str, path: str, report: Report, *, logs: bool = False) -
             message = f"'{shown(name)}' is no command that can stand in {'a log' if logs else 'a header'}"
             fix = f"write one of {', '.join(sorted(plain | _WITH_ARGUMENT))}"
             report.error("UnknownValue", path, message, fix)
+        elif early and name in _LATER:
+            message = f"{name} is not known yet when the request comes in"
+            report.error("NotAllowed", path, message, "set such a header in a RoutePolicy")
         elif name in _WITH_ARGUMENT and not (argument and _ARGUMENT.fullmatch(argument)):
             message = f"{name} needs an argument of letters, digits and ':', '?', '.', '_', '-'"
             report.error("InvalidFormat", path, message, f"write it as in `%{name}(x-name)%`")

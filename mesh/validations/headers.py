@@ -8,12 +8,16 @@ from typing import Protocol
 
 from mesh.kinds.fields import TOKEN
 from mesh.kinds.http_filters import HTTPHeaderFilter
+from mesh.kinds.routepolicy import PolicyHeaders
 from mesh.problems import Report, child, shown
+from mesh.validations.formats import check_format
 
 # All but the tab; a lone surrogate cannot be sent either.
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 _NAME = re.compile(TOKEN)
+# Envoy writes these itself; a message in which one is set is refused or broken.
+_NOT_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 
 class _Named(Protocol):
@@ -76,3 +80,26 @@ def _refuse_host(path: str, report: Report) -> None:
         "the Host header cannot be changed by a header modifier: Envoy refuses it",
         "use a URLRewrite filter with `hostname`",
     )
+
+
+def check_policy_headers(part: PolicyHeaders, path: str, report: Report, *, early: bool = False) -> None:
+    """What a policy does to headers, with Envoy's commands in the values; `early`: before there is a route."""
+    for name, given in (("set", part.set), ("add", part.add)):
+        for number, header in enumerate(given):
+            at = f"{path}.{name}[{number}]"
+            refuse_framing(header.name, f"{at}.name", report)
+            check_format(header.value, f"{at}.value", report, early=early)
+    for number, removed in enumerate(part.remove):
+        refuse_framing(removed, f"{path}.remove[{number}]", report)
+
+
+def refuse_framing(name: str, path: str, report: Report) -> None:
+    """None of the headers that frame a message or say where it goes."""
+    if name.lower() in _NOT_OURS:
+        message = f"{name} frames or routes the message and cannot be changed"
+        fix = (
+            "use `rewrite.hostFromHeader` of a RoutePolicy, or a URLRewrite filter"
+            if name.lower() == "host"
+            else "remove it"
+        )
+        report.error("NotAllowed", path, message, fix)

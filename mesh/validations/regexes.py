@@ -21,8 +21,8 @@ _OPTIONS.log_errors = False
 
 
 @lru_cache(maxsize=16_384)
-def fault(pattern: str) -> str:
-    """Why Envoy would not take `pattern`; empty where it would."""
+def fault(pattern: str, *, most: int = MAX_PROGRAM_SIZE) -> str:
+    """Why Envoy would not take `pattern`, of which the program has at most so many instructions; empty if it would."""
     if len(pattern) > MAX_LENGTH:
         return f"the regular expression has {len(pattern)} characters, at most {MAX_LENGTH} are allowed"
     try:
@@ -32,8 +32,8 @@ def fault(pattern: str) -> str:
         return f"it is not a regular expression of RE2: {reason.decode() if isinstance(reason, bytes) else reason}"
     except UnicodeEncodeError:
         return "it has characters that UTF-8 cannot carry"
-    if size > MAX_PROGRAM_SIZE:
-        return f"the regular expression compiles to {size} instructions, at most {MAX_PROGRAM_SIZE} are allowed"
+    if size > most:
+        return f"the regular expression compiles to {size} instructions, at most {most} are allowed"
     return ""
 
 

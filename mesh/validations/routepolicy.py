@@ -11,9 +11,9 @@ import re2
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.routepolicy import (
     GRPCJSON,
+    AdmissionControl,
     FaultInjection,
     HeaderTransformation,
-    PolicyHeaders,
     RegexRewrite,
     RoutePolicy,
     RouteSettings,
@@ -21,11 +21,12 @@ from mesh.kinds.routepolicy import (
     stanzas,
 )
 from mesh.problems import Report
-from mesh.validations.durations import check_not_endless
+from mesh.validations.durations import check_not_endless, check_whole_seconds
 from mesh.validations.extensions import check_extensions
-from mesh.validations.formats import check_format
+from mesh.validations.headers import check_policy_headers, refuse_framing
 from mesh.validations.policy import Targets, check_both, check_targets
 from mesh.validations.regexes import check_regex
+from mesh.validations.trafficpolicy import check_status_range
 
 TARGETS: Targets = MappingProxyType(
     {
@@ -37,9 +38,8 @@ TARGETS: Targets = MappingProxyType(
     }
 )
 _GROUP = re.compile(r"\\(\\|[0-9])?")
+_REDIRECTS = (301, 302, 303, 307, 308)
 _HOUR = 3_600_000
-# Envoy writes these itself; a route that sets one is refused or breaks the message.
-_NOT_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 
 def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
@@ -48,16 +48,20 @@ def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
     check_targets(spec.target_refs, TARGETS, policy.metadata, report)
     check_both(spec, RouteSettings, _check_settings, report, example="faultInjection")
     if any(ref.kind in ("Gateway", "ListenerSet") for ref in spec.target_refs):
-        _refuse_hosts_from_headers(policy, report)
+        _refuse_what_is_of_routes_alone(policy, report)
 
 
-def _refuse_hosts_from_headers(policy: RoutePolicy, report: Report) -> None:
-    """Whether a route's backends may be asked for any host is known of the route alone (`mesh.outside`)."""
+def _refuse_what_is_of_routes_alone(policy: RoutePolicy, report: Report) -> None:
+    """Whether a route's backends may be asked for any host, or get a secret, is known of the route alone."""
     for path, one in zip(("spec", "spec.overrides"), stanzas(policy), strict=False):
         if one.rewrite is not None and one.rewrite.host_from_header is not None:
             message = "a host from a header must fit a route's backends and cannot be inherited from a Gateway"
             fix = "write it in a policy for the route or its namespace"
             report.error("NotAllowed", f"{path}.rewrite.hostFromHeader", message, fix)
+        if one.credential_injection is not None:
+            message = "a Gateway's routes may be other people's, whose backends would get the credential"
+            fix = "write it in a policy for the route or its namespace"
+            report.error("NotAllowed", f"{path}.credentialInjection", message, fix)
 
 
 def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
@@ -74,6 +78,16 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
     compression = settings.compression
     if compression is not None and len(set(compression.algorithms)) < len(compression.algorithms):
         report.error("Duplicate", f"{path}.compression.algorithms", "one is there twice", "remove one")
+    limit = settings.bandwidth_limit
+    if limit is not None and limit.request_kibps is None and limit.response_kibps is None:
+        message = "it limits neither direction"
+        report.error("MissingField", f"{path}.bandwidthLimit", message, "add `requestKibps` or `responseKibps`")
+    if settings.admission_control is not None:
+        _check_admission(settings.admission_control, f"{path}.admissionControl", report)
+    injected = settings.credential_injection
+    if injected is not None:
+        refuse_framing(injected.header, f"{path}.credentialInjection.header", report)
+    _check_origins(settings, f"{path}.csrf.additionalOrigins", report)
     if settings.headers is not None:
         _check_headers(settings.headers, f"{path}.headers", report)
     if settings.grpc_json is not None:
@@ -123,6 +137,10 @@ def _groups(pattern: str) -> int:
 def _check_overrides(settings: RouteSettings, path: str, report: Report) -> None:
     seen: dict[str, int] = {}
     for number, override in enumerate(settings.response_overrides or ()):
+        if override.redirect_to is not None and override.status is not None and override.status not in _REDIRECTS:
+            message = f"a client follows no {override.status} elsewhere"
+            fix = f"write one of {', '.join(map(str, _REDIRECTS))}, or leave it out"
+            report.error("InvalidCombination", f"{path}[{number}].status", message, fix)
         for at, status in enumerate(override.statuses):
             if status in seen:
                 message = f"{status} is overridden by [{seen[status]}] already, and the first counts"
@@ -130,27 +148,29 @@ def _check_overrides(settings: RouteSettings, path: str, report: Report) -> None
             seen.setdefault(status, number)
 
 
+def _check_admission(wanted: AdmissionControl, path: str, report: Report) -> None:
+    check_whole_seconds(wanted.sampling_window, f"{path}.samplingWindow", report)
+    if milliseconds(wanted.sampling_window) > _HOUR:
+        message = "Envoy keeps a count for each second of it"
+        report.error("OutOfRange", f"{path}.samplingWindow", message, "write at most 1h")
+    for number, statuses in enumerate(wanted.http_success_statuses or ()):
+        check_status_range(statuses, f"{path}.httpSuccessStatuses[{number}]", report)
+
+
+def _check_origins(settings: RouteSettings, path: str, report: Report) -> None:
+    origins = settings.csrf.additional_origins if settings.csrf is not None else ()
+    for number, origin in enumerate(origins):
+        port = origin.partition(":")[2]
+        if port and not 0 < int(port) <= 65535:
+            report.error("OutOfRange", f"{path}[{number}]", f"there is no port {port}", "write one from 1 to 65535")
+        if origin in origins[:number]:
+            report.error("Duplicate", f"{path}[{number}]", "the origin is there twice", "remove one")
+
+
 def _check_headers(headers: HeaderTransformation, path: str, report: Report) -> None:
     for name, part in (("request", headers.request), ("response", headers.response)):
         if part is not None:
-            _check_part(part, f"{path}.{name}", report)
-
-
-def _check_part(part: PolicyHeaders, path: str, report: Report) -> None:
-    for name, given in (("set", part.set), ("add", part.add)):
-        for number, header in enumerate(given):
-            at = f"{path}.{name}[{number}]"
-            _refuse_framing(header.name, f"{at}.name", report)
-            check_format(header.value, f"{at}.value", report)
-    for number, removed in enumerate(part.remove):
-        _refuse_framing(removed, f"{path}.remove[{number}]", report)
-
-
-def _refuse_framing(name: str, path: str, report: Report) -> None:
-    if name.lower() in _NOT_OURS:
-        message = f"{name} frames or routes the message and cannot be changed"
-        fix = "use `rewrite.hostFromHeader`, or a URLRewrite filter" if name.lower() == "host" else "remove it"
-        report.error("NotAllowed", path, message, fix)
+            check_policy_headers(part, f"{path}.{name}", report)
 
 
 def _check_grpc_json(wanted: GRPCJSON, path: str, report: Report) -> None:

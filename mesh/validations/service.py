@@ -88,6 +88,14 @@ def _refuse_ports(endpoint: ServiceEndpoint, number: int, ports: Mapping[str, in
 def check_servicesubset(subset: ServiceSubset, report: Report) -> None:
     """Judge a ServiceSubset."""
     check_keys(subset.spec.labels, "spec.labels", report)
+    seen = [subset.spec.labels]
+    for number, each in enumerate(subset.spec.fallback):
+        path = f"spec.fallback[{number}].labels"
+        check_keys(each.labels, path, report)
+        if any(labels.items() <= each.labels.items() for labels in seen):
+            message = "whoever carries these labels is chosen before already"
+            report.error("NoEffect", path, message, "remove the entry, or put it before the one with fewer labels")
+        seen.append(each.labels)
     if not is_dns_label(subset.spec.service):
         message = f"'{shown(subset.spec.service)}' cannot be the name of a Service"
         report.error("InvalidFormat", "spec.service", message, "write the name of a Service of this namespace")

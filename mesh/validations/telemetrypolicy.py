@@ -14,6 +14,7 @@ from mesh.kinds.telemetrypolicy import (
     Tracing,
 )
 from mesh.problems import Report
+from mesh.validations.cel import check_condition
 from mesh.validations.formats import check_format
 from mesh.validations.policy import Targets, check_both, check_targets
 
@@ -92,6 +93,8 @@ def _check_log(log: AccessLog, path: str, report: Report) -> None:
         check_format(value, f"{path}.json.{name}", report, logs=True)
     if log.only == AccessLogOnly():
         report.error("MissingField", f"{path}.only", "it limits nothing", "add `minStatus`, as `minStatus: 500`")
+    if log.only is not None and log.only.expression is not None:
+        check_condition(log.only.expression, f"{path}.only.expression", report)
 
 
 def _check_tracing(tracing: Tracing, path: str, report: Report) -> None:
@@ -100,8 +103,8 @@ def _check_tracing(tracing: Tracing, path: str, report: Report) -> None:
     seen: set[str] = set()
     for number, tag in enumerate(tracing.tags or ()):
         at = f"{path}.tags[{number}]"
-        if (tag.value is None) == (tag.request_header is None):
-            message = "a tag has exactly one of value and requestHeader"
+        if [tag.value, tag.request_header, tag.environment].count(None) != 2:
+            message = "a tag has exactly one of value, requestHeader and environment"
             report.error("InvalidCombination", at, message, "write one of them")
         if tag.name in seen:
             report.error("Duplicate", f"{at}.name", "the same tag is there twice", "remove one")

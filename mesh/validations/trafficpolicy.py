@@ -9,12 +9,14 @@ from mesh.kinds.duration import milliseconds
 from mesh.kinds.trafficpolicy import (
     CircuitBreaker,
     ConsistentHash,
+    EndpointOverride,
     HashOn,
     HealthCheck,
     LoadBalancer,
     LocalityName,
     LocalityPolicy,
     OutlierDetection,
+    StatusRange,
     TrafficPolicy,
     TrafficRetry,
     TrafficSettings,
@@ -33,6 +35,7 @@ TARGETS: Targets = MappingProxyType(
         ("", "Namespace"): False,
     }
 )
+DEFAULT_ATTEMPTS = 2
 _HASHING = ("RingHash", "Maglev")
 _FORESEEING = ("RoundRobin", "Random")
 _WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
@@ -115,8 +118,17 @@ def _check_load_balancer(balancer: LoadBalancer, path: str, report: Report) -> N
             fix = f"remove it, or write one of these types: {', '.join(_WITH_SLOW_START)}"
             report.error("NotAllowed", f"{path}.slowStart", f"{kind} has no slow start", fix)
         check_positive(balancer.slow_start.window, f"{path}.slowStart.window", report)
+    if balancer.endpoint_override is not None:
+        _check_override(balancer.endpoint_override, f"{path}.endpointOverride.headers", report)
     if balancer.locality is not None:
         _check_locality(balancer.locality, f"{path}.locality", report)
+
+
+def _check_override(override: EndpointOverride, path: str, report: Report) -> None:
+    names = [header.lower() for header in override.headers]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            report.error("Duplicate", f"{path}[{number}]", "the header is there twice", "remove one")
 
 
 def _check_hash(hashing: ConsistentHash, kind: str | None, path: str, report: Report) -> None:
@@ -213,12 +225,16 @@ def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
         if not check.http.path.startswith("/"):
             report.error("InvalidFormat", f"{path}.http.path", "a path begins with '/'", "write it as in `/healthz`")
         for number, statuses in enumerate(check.http.expected_statuses):
-            if statuses.start > statuses.end:
-                at = f"{path}.http.expectedStatuses[{number}].start"
-                report.error("OutOfRange", at, "the range ends before it starts", "make it at most `end`")
+            check_status_range(statuses, f"{path}.http.expectedStatuses[{number}]", report)
     if check.tcp is not None and check.tcp.receive and check.tcp.send is None:
         message = "many servers say nothing until they are asked"
         report.warning("MissingField", f"{path}.tcp.send", message, "add `send`, unless the server speaks first")
+
+
+def check_status_range(statuses: StatusRange, path: str, report: Report) -> None:
+    """A range that begins before it ends."""
+    if statuses.start > statuses.end:
+        report.error("OutOfRange", f"{path}.start", "the range ends before it starts", "make it at most `end`")
 
 
 # -- time -------------------------------------------------------------------------------------------------------------
@@ -248,6 +264,10 @@ def _check_retry(retry: TrafficRetry, timeouts: TrafficTimeouts | None, path: st
             message = f"{retry.attempts + 1} tries of {one} take {tries} ms, and the request ends after {request}"
             fix = "lower `attempts` or `timeouts.perTry`, or raise `timeouts.request`"
             report.error("InvalidCombination", f"{path}.attempts", message, fix)
+    each = retry.attempts_per_priority
+    if each is not None and each > (retry.attempts if retry.attempts is not None else DEFAULT_ATTEMPTS):
+        message = f"there are fewer repetitions than {each}, so that another priority is never tried"
+        report.warning("NoEffect", f"{path}.attemptsPerPriority", message, "lower it, or raise `attempts`")
     if retry.attempts == 0 and (retry.conditions or retry.codes):
         message = "with 0 attempts nothing is sent again"
         report.warning("InvalidCombination", f"{path}.attempts", message, "remove the conditions, or write 1 or more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_half_of_the_own_instances_critical_sends_a_part_elsewhere_where_they_ar
     east, west = two(children, consul)
     own = [east.register("web", start_backend(children, "web", "east", number)) for number in ("1", "2")]
     west.register("web", start_backend(children, "web", "west"))
-    policy = {
+    policy: dict[str, Any] = {
         "targetRefs": [{"kind": "Service", "name": "web"}],
         "loadBalancer": {"panicThreshold": 0, "locality": {"overprovisioningPercent": 140}},
     }
@@ -89,6 +90,9 @@ def test_half_of_the_own_instances_critical_sends_a_part_elsewhere_where_they_ar
     mesh.wait(lambda: mesh.count("web", 40).keys() == {"web-west-1"}, "all elsewhere")
     west.check(f"web-{_port(mesh, 'west')}", "fail")
     mesh.wait_gone("web")
+    policy["loadBalancer"] = {"type": "RoundRobin"}
+    mesh.declare(document("TrafficPolicy", "web", policy))
+    mesh.wait_ok("web", "unhealthy ones to be asked, as Envoy panics where no policy forbids it")
 
 
 def _port(mesh: ConsulMesh, region: str) -> int:

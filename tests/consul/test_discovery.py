@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fairlead.demo.traffic import Background
 from fairlead.processes import Children
 from tests.support.consul import ConsulAgent
 from tests.support.consul_mesh import ConsulMesh, document, route
@@ -74,6 +75,31 @@ def test_subset_chooses_by_tags_and_meta(children: Children, agent: ConsulAgent)
     made.wait_ok("stable")
     assert made.count("canary", 20).keys() == {"web-v2-1"}
     assert made.count("stable", 20).keys() == {"web-v1-1"}
+
+
+def test_a_tag_that_a_header_asks_for_is_preferred_while_a_healthy_instance_has_it(
+    children: Children, agent: ConsulAgent
+) -> None:
+    agent.register("web", start_backend(children, "web", "stable"), Tags=["stable"])
+    agent.register("web", start_backend(children, "web", "canary"), Tags=["canary"])
+    made = mesh(children, agent, "web")
+    spec = {"service": "web", "labels": {"ada": "true"}, "fallback": [{"labels": {"canary": "true"}}]}
+    asks = {"headers": [{"name": "x-service-tag", "value": "ada"}]}
+    to_ada = {"group": "fairlead.dev", "kind": "ServiceSubset", "name": "ada", "port": 80}
+    rules = [{"matches": [asks], "backendRefs": [to_ada]}, {"backendRefs": [{"name": "web", "port": 80}]}]
+    plain = route("web")
+    made.declare(document("ServiceSubset", "ada", spec), {**plain, "spec": {**plain["spec"], "rules": rules}})
+    made.wait_ok("web")
+    made.wait(lambda: made.count("web", 20, x_service_tag="ada").keys() == {"web-canary-1"}, "the next best")
+    with Background(made.port, "web", headers={"x-service-tag": "ada"}) as traffic:
+        own = agent.register("web", start_backend(children, "web", "ada"), Tags=["ada"])
+        made.wait(lambda: traffic.answered("web-ada-1"), "the best")
+        made.wait(lambda: traffic.silent_for("web-canary-1") > 0.5, "the next best to have nothing to do")
+        agent.check(own, "fail")
+        made.wait(lambda: traffic.silent_for("web-ada-1") > 0.5, "the next best to be back")
+        made.wait(lambda: len(made.count("web", 40)) == 2, "those who ask for nothing to reach all others")
+    assert not traffic.failures
+    assert not traffic.answered("web-stable-1")
 
 
 def test_sidecar_is_no_second_service_and_namespaces_are_said_by_tags(children: Children, agent: ConsulAgent) -> None:

@@ -22,7 +22,7 @@ from mesh.model import DiscoveredServiceKey
 from tests.support.api_line import Line
 from tests.support.consul import ConsulAgent, start_agent, version_of
 from tests.support.consul_cluster import Member
-from tests.support.consul_mesh import ConsulMesh, route
+from tests.support.consul_mesh import ConsulMesh, everything_arrives_within_limits, route
 from tests.support.programs import FAIRLEAD, start_backend
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(600)]
@@ -193,17 +193,7 @@ def test_agent_that_makes_few_rpcs_is_obeyed_and_everything_still_arrives(childr
     few = "limits { rpc_rate = 5 rpc_max_burst = 10 }"
     client = Member(children, consul, "client", "-hcl", few, servers=0).join(server).start().wait_leader()
     mesh = ConsulMesh(children, "--consul", client.url, objects=[route("web")])
-    mesh.wait(lambda: len(mesh.services()) == 42, "all services", timeout=180)
-    assert mesh.metric('fairlead_consul_failures_total{reason="RateLimited"}') > 0
-    mesh.wait_ok("web")
-    with Background(mesh.port, "web") as traffic:
-        server.register("web", start_backend(children, "web", number="2"))
-        mesh.wait(lambda: traffic.answered("web-v1-2"), "a change", timeout=180)
-        server.check(first, "fail")
-        mesh.wait(lambda: traffic.silent_for("web-v1-1") > 0.5, "a critical one to leave", timeout=180)
-        server.deregister("s7-9007")
-        mesh.wait(lambda: "s7" not in mesh.services(), "a service to be gone", timeout=180)
-    assert not traffic.failures
+    everything_arrives_within_limits(mesh, server, first)
 
 
 @pytest.mark.faults

@@ -11,6 +11,8 @@ import pytest
 from discovery.consul.http import Consul, Target
 from discovery.consul.leader import Leader
 from discovery.leading import RENEW_DEADLINE
+from discovery.stores.consul import ConsulStore
+from discovery.stores.store import StoreNotLed
 from tests.support.consul import ConsulAgent
 
 KEY = "fairlead/leader"
@@ -96,3 +98,32 @@ async def test_a_lock_that_an_operator_takes_away_is_had_again(
         "a new session",
     )
     await until(lambda: one.leader.leading, "it to lead again")
+
+
+async def test_what_one_writes_as_leader_after_another_took_over_is_not_written_and_later_leaders_have_higher_terms(
+    agent: ConsulAgent, replica: Callable[[str], Replica]
+) -> None:
+    stores = {name: ConsulStore(Consul(Target(url=agent.url)), "fairlead") for name in ("one", "two")}
+
+    async def write(who: Replica, name: str) -> None:
+        await stores[name].write_documents_as_leader("rollouts", {"shop": name.encode()}, lambda: who.leader.session)
+
+    try:
+        with pytest.raises(StoreNotLed):
+            await stores["one"].write_documents_as_leader("rollouts", {"shop": b"nobody leads"}, lambda: "")
+        one = replica("one")
+        await until(lambda: one.leader.leading, "the first to lead")
+        await write(one, "one")
+        late = one.leader.session
+        await one.stop()
+        two = replica("two")
+        await until(lambda: two.leader.leading, "the second to lead")
+        assert two.leader.term > one.leader.term > 0
+        await write(two, "two")
+        for session in (late, "", "00000000-0000-0000-0000-000000000000", two.leader.session.upper()):
+            with pytest.raises(StoreNotLed, match="does not lead"):
+                await stores["one"].write_documents_as_leader("rollouts", {"shop": b"late"}, lambda: session)  # noqa: B023
+        assert await stores["one"].documents("rollouts") == {"shop": b"two"}
+    finally:
+        for store in stores.values():
+            await store.close()

@@ -23,7 +23,7 @@ from fairlead.demo.traffic import Background
 from fairlead.processes import Children
 from tests.support.consul import ConsulAgent, start_agent, version_of
 from tests.support.consul_cluster import Member
-from tests.support.consul_mesh import ConsulMesh, route
+from tests.support.consul_mesh import ConsulMesh, everything_arrives_within_limits, route
 from tests.support.consul_recorded import Recorded, Recording, recording, written
 from tests.support.programs import FAIRLEAD, start_backend, start_serve
 
@@ -182,15 +182,7 @@ def test_servers_that_limit_requests_are_obeyed_and_everything_still_arrives(new
     first = server.register("web", start_backend(children, "web"))
     # The server itself: a client agent would ask again by itself, for seven seconds.
     mesh = ConsulMesh(children, "--consul", server.url, objects=[route("web")])
-    mesh.wait(lambda: len(mesh.services()) == 42, "all services", timeout=180)
-    assert mesh.metric('fairlead_consul_failures_total{reason="RateLimited"}') > 0
-    mesh.wait_ok("web")
-    with Background(mesh.port, "web") as traffic:
-        server.register("web", start_backend(children, "web", number="2"))
-        mesh.wait(lambda: traffic.answered("web-v1-2"), "a change", timeout=180)
-        server.check(first, "fail")
-        mesh.wait(lambda: traffic.silent_for("web-v1-1") > 0.5, "a critical one to leave", timeout=180)
-    assert not traffic.failures
+    everything_arrives_within_limits(mesh, server, first)
 
 
 # -- recorded ----------------------------------------------------------------------------------------------------------

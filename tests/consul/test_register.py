@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.consul_registration import ConsulRegistrar, Instance
+from fairlead.errors import CommandError
 from fairlead.processes import Child, Children
 from tests.support.consul import ConsulAgent
 from tests.support.consul_cluster import Member
@@ -62,6 +64,7 @@ def test_agent_that_has_forgotten_it_is_told_again(children: Children, consul: P
     [
         (["--port", "b=2"], "one port"),
         (["--zone", "a"], "the node's"),
+        (["--address", "nowhere"], "no IP address"),
         (["--label", "a.b=c"], "takes no 'a.b'"),
         (["--ttl", "0.1"], "from 1 to 3600"),
         (["--weight", "0"], "1 to 65535"),
@@ -73,3 +76,9 @@ def test_what_consul_would_not_take_is_refused_with_the_fix(flags: list[str], wo
     made = subprocess.run(command(agent, 9000, *flags), capture_output=True, text=True, timeout=60, check=False)
     assert made.returncode == 2, made.stderr
     assert words in made.stderr
+
+
+def test_an_agent_that_is_not_there_is_told_as_one() -> None:
+    registrar = ConsulRegistrar("http://127.0.0.1:1", Instance(service="web", id="web-1", address="127.0.0.1", port=1))
+    with pytest.raises(CommandError, match=r"does the Consul agent run there\? .*--consul"):
+        registrar.alive()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import itertools
+import json
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -57,6 +61,12 @@ class Shop:
     def state(self, replica: str) -> dict[str, Any]:
         found: dict[str, Any] = self.scene.replicas[replica].client.get(PATH).get("status", {}).get("rollout", {})
         return found
+
+    def kept(self) -> int:
+        """Which state Consul's KV holds, by its revision."""
+        found = self.scene.consul.client.request("GET", "/v1/kv/mesh/config/documents/rollouts?recurse").json()
+        revision: int = json.loads(base64.b64decode(found[0]["Value"]))["state"]["revision"]
+        return revision
 
     def reaches(self, replica: str, **wanted: Any) -> dict[str, Any]:
         """Wait until a replica says so."""
@@ -145,6 +155,34 @@ def test_while_consul_is_away_it_does_not_move_on_but_can_be_taken_back_and_that
         shop.scene.until(aborted, "it to be taken back")
         for name in GATEWAYS:
             shop.reaches(name, phase="RolledBack", weight=0)
+    assert set(visitors.statuses) == {200}
+
+
+@pytest.mark.envoy
+@pytest.mark.faults
+def test_the_one_that_acts_stands_still_until_the_other_leads_and_does_not_undo_what_that_one_did(shop: Shop) -> None:
+    with crowd(shop.scene.ports[shop.other], HOST) as visitors:
+        shop.roll_out({"weight": 20, "pause": "1s"}, {"weight": 60, "pause": "1s", "approval": True})
+        shop.reaches(shop.other, step=2, reason="AwaitingApproval")
+        still = shop.scene.replicas[shop.leader].child
+        still.signal_group(signal.SIGSTOP)
+        try:
+            shop.scene.until(lambda: shop.scene.leader() == shop.other, "the other to lead")
+
+            def aborted() -> bool:
+                with contextlib.suppress(RefusedError):  # it does not know yet that it leads
+                    shop.scene.replicas[shop.other].client.request("POST", f"{PATH}/abort")
+                    return True
+                return False
+
+            shop.scene.until(aborted, "it to be taken back")
+        finally:
+            still.signal_group(signal.SIGCONT)
+        done = shop.reaches(shop.leader, phase="RolledBack", weight=0)
+        with pytest.raises(RefusedError, match="Another replica moves it"):
+            shop.scene.replicas[shop.leader].client.request("POST", f"{PATH}/promote")
+        assert shop.state(shop.other) == done
+        assert shop.kept() == done["revision"]
     assert set(visitors.statuses) == {200}
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -47,6 +46,20 @@ class Writer:
             "/v1/agent/service/register", {"Name": name, "ID": own, "Address": address, "Port": port, "Check": check}
         )
 
+    def move(self, names: Sequence[str], address: str) -> None:
+        """Give services of the node `outside` another address, 62 at a time.
+
+        The catalog takes that at once. An agent syncs each of its own with its server by itself: 250 took 1.8 s on
+        1.8.7 and 4 s on 1.15.4, which is no storm any more.
+        """
+        for at in range(0, len(names), 62):
+            self.put("/v1/txn", [_set(name, address) for name in names[at : at + 62]])
+
+
+def _set(name: str, address: str) -> dict[str, Any]:
+    service = {"ID": name, "Service": name, "Address": address, "Port": 80}
+    return {"Service": {"Verb": "set", "Node": "outside", "Service": service}}
+
 
 def put_all(agent: ConsulAgent, paths: Iterable[str]) -> None:
     with Writer(agent) as writer:
@@ -60,6 +73,12 @@ def addresses(mesh: ConsulMesh, service: str | None = None) -> dict[str, set[str
     for item in mesh.serving.client.get("/api/v1/discovered/endpoints", **query)["items"]:
         found.setdefault(item["service"], set()).add(item["address"])
     return found
+
+
+def arrived(mesh: ConsulMesh, names: Sequence[str], address: str) -> bool:
+    """Whether all of these have that address and no other."""
+    found = addresses(mesh)
+    return all(found.get(name) == {address} for name in names)
 
 
 def test_five_hundred_instances_that_flap_cost_no_request_and_end_as_consul_says(
@@ -90,26 +109,15 @@ def test_five_hundred_instances_that_flap_cost_no_request_and_end_as_consul_says
 def test_every_change_of_250_services_in_50_rounds_arrives(children: Children, consul: object) -> None:
     agent = start_agent(children, consul, "consul", *MANY_CONNECTIONS)  # type: ignore[arg-type]
     names = [f"s{number}" for number in range(250)]
-    with ThreadPoolExecutor(4) as pool, ExitStack() as stack:
-        writers = [stack.enter_context(Writer(agent)) for _ in range(4)]
-
-        def round_of(number: int) -> None:
-            def part(at: int) -> None:
-                for name in names[at::4]:
-                    writers[at].register(name, name, f"10.0.{number}.1", 80)
-
-            list(pool.map(part, range(4)))
-
-        round_of(0)
+    with Writer(agent) as writer:
+        writer.put("/v1/catalog/register", {"Node": "outside", "Address": "127.0.0.1"})
+        writer.move(names, "10.0.0.1")
         flags = ["--consul", agent.url, "--consul-polls", "400"]
         mesh = ConsulMesh(children, *flags, objects=[route(name) for name in names[:20]])
         for number in range(1, 51):
-            round_of(number)
-            wanted = {f"10.0.{number}.1"}
-            mesh.wait(
-                lambda wanted=wanted: all(addresses(mesh).get(name) == wanted for name in names),  # type: ignore[misc]
-                f"round {number}",
-            )
+            now = f"10.0.{number}.1"
+            writer.move(names, now)
+            mesh.wait(lambda now=now: arrived(mesh, names, now), f"round {number}")  # type: ignore[misc]
         held = json.dumps(mesh.envoy.config(eds=True))
         assert all(f"10.0.{number}.1" not in held for number in range(50)), "Envoy has the last round alone"
         assert "10.0.50.1" in held

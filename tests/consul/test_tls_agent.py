@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from discovery.consul.http import Consul, Target, UnreachableError
 from fairlead.client import RefusedError
 from fairlead.processes import Children, free_port
 from tests.support.certificates import Authority
@@ -146,3 +147,33 @@ def test_instances_register_over_tls_by_command_and_over_rest(
     with pytest.raises(RefusedError, match="does not let this server register anything") as forbidden:
         serving.client.request("PUT", other, body=body)
     assert forbidden.value.status == 503
+
+
+async def test_files_that_are_replaced_are_used_once_a_request_has_failed(guarded: Guarded, tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    stranger = Authority(tmp_path / "others").server("client")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def replace(new: tuple[Path, Path]) -> None:
+        for file, content in zip((cert, key), new, strict=True):
+            file.with_suffix(".new").write_bytes(content.read_bytes())
+            file.with_suffix(".new").rename(file)
+
+    async def fails(words: str = ".") -> None:
+        with pytest.raises(UnreachableError, match=words):
+            await consul.get("/v1/status/leader")
+
+    replace((stranger.cert, stranger.key))
+    files = {"ca_file": str(guarded.authority.ca), "certificate_file": str(cert), "key_file": str(key)}
+    consul = Consul(Target(url=guarded.url, token_file=str(guarded.token_file), **files))
+    try:
+        await fails()
+        cert.write_text("half of")
+        await fails()  # it was asked with what was there before
+        await fails(f"{cert} and {key} hold no certificate")
+        replace((guarded.client.cert, guarded.client.key))
+        assert (await consul.get("/v1/status/leader")).body
+        replace((stranger.cert, stranger.key))
+        assert (await consul.get("/v1/status/leader")).body, "what is open stays open"
+    finally:
+        await consul.close()

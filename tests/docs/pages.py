@@ -24,6 +24,13 @@ class Block(NamedTuple):
     text: str
 
 
+def is_test(name: str) -> bool:
+    """Whether there is a test, `tests/…/test_x.py::test_y`."""
+    file, _, function = name.partition("::")
+    path = ROOT / file
+    return path.is_file() and re.search(rf"^(?:async )?def {function}\(", path.read_text(), re.MULTILINE) is not None
+
+
 def pages() -> list[Path]:
     """All pages, sorted: those at the root and everything under `docs/`."""
     return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "envoy-configs" / "README.md"])

@@ -316,12 +316,30 @@ def rules(old: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def envoy_control(_old: str) -> str:
+    """What envoy-control tests, and where the same is tried here."""
+    table = yaml.safe_load((ROOT / "tests" / "consul" / "envoy_control.yaml").read_text())
+    lines = []
+    for part, rows in table.items():
+        lines += [f"### {part.capitalize()}", "", "| there | what | here | tests |", "|---|---|---|---|"]
+        for name, row in rows.items():
+            here = ["yes"] if not row.keys() & {"instead", "missing"} else []
+            here += [row["instead"]] if "instead" in row else []
+            here += [f"**missing**: {row['missing']}"] if "missing" in row else []
+            tests = ", ".join(f"`{test.rpartition('::test_')[2]}`" for test in row.get("tests", ()))
+            there = name if part == "beyond" else f"`{name}`"
+            lines.append(f"| {there} | {row['about']} | {'; '.join(here)} | {tests} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 MAKERS: dict[str, tuple[str, Callable[[str], str]]] = {
     "cli": ("cli.md", cli),
     "kinds": ("kinds.md", kinds),
     "features": ("gateway-api.md", features),
     "behaviours": ("gateway-api-behaviours.md", behaviours),
     "constructs": ("gateway-api-behaviours.md", constructs),
+    "envoy-control": ("envoy-control.md", envoy_control),
     "rest": ("rest.md", rest),
     "rules": ("xds-rules.md", rules),
 }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, is_test
 
 TABLES = ROOT / "tests" / "conformance"
 BEHAVIOURS: dict[str, dict[str, Any]] = yaml.safe_load((TABLES / "behaviours.yaml").read_text())
@@ -35,7 +35,7 @@ def _where(test: str) -> tuple[Path, str]:
 
 def _there(test: str) -> bool:
     path, name = _where(test)
-    return path.is_file() and re.search(rf"^(?:async )?def {name}\(", path.read_text(), re.MULTILINE) is not None
+    return is_test(f"{path.relative_to(ROOT)}::{name}")
 
 
 def test_every_test_of_the_suite_has_its_row_and_nothing_else_has() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 import ssl
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from fairlead.processes import Children
-from tests.envoy.test_https import put, put_certificate
+from tests.envoy.test_https import API, put, put_certificate
 from tests.support.certificates import Authority, Pair
 from tests.support.programs import Serving, start_envoy, start_serve
 from tests.support.static_envoy import free_port
@@ -40,6 +41,7 @@ def put_authority(serving: Serving, authority: Authority) -> None:
     put(serving, "ConfigMap", "configmaps", "ca", data={"ca.crt": authority.ca.read_text()})
 
 
+@pytest.mark.shows("ClientPolicy.tls.clientValidation.crl", "configMap.name", "configMap.key")
 def test_clients_need_a_certificate_of_the_authority_unless_the_port_lets_all_in(
     tmp_path: Path, children: Children
 ) -> None:
@@ -72,5 +74,24 @@ def test_clients_need_a_certificate_of_the_authority_unless_the_port_lets_all_in
     put_authority(serving, theirs)
     children.wait_until(lambda: status(strict, bad) == "404", what="the renewed authority")
     assert status(strict, good) == ""
+
+    # What the authority takes back is told the same way.
+    crl = {"configMap": {"name": "revoked", "key": "ca.crl"}}
+    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"}
+    other = theirs.server("another")
+    put(serving, "ConfigMap", "configmaps", "revoked", data={"ca.crl": theirs.revoking(bad)})
+    spec = {"targetRefs": [target], "tls": {"clientValidation": {"crl": crl}}}
+    put(serving, "ClientPolicy", "clientpolicies", "revoked", spec=spec)
+    children.wait_until(lambda: status(strict, bad) == "", what="the list of certificates taken back")
+    assert status(strict, other) == "404"
+    put(serving, "ConfigMap", "configmaps", "revoked", data={"ca.crl": theirs.revoking(other)})
+    children.wait_until(lambda: status(strict, other) == "", what="the next list")
+    assert status(strict, bad) == "404"
+    put(serving, "ConfigMap", "configmaps", "revoked", data={"ca.crl": theirs.revoking(left=-dt.timedelta(minutes=1))})
+    children.wait_until(lambda: status(strict, bad) == "", what="nobody to be let in by a list that is out of date")
+    put(serving, "ConfigMap", "configmaps", "revoked", data={"ca.crl": theirs.revoking()})
+    children.wait_until(lambda: status(strict, bad) == status(strict, other) == "404", what="an empty list")
+    serving.client.request("DELETE", f"{API}/configmaps/revoked")
+    children.wait_until(lambda: status(strict, bad) == "", what="nobody to be let in without a list")
     assert envoy.stat("listener_manager.lds.update_success") == before
     assert envoy.stat("listener_manager.lds.update_rejected") == 0

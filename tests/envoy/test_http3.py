@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from aioquic.tls import SessionTicket
 
 from fairlead.processes import Children
 from tests.envoy.test_client_policy import policy
@@ -17,7 +18,7 @@ from tests.envoy.test_https import API, put, put_certificate
 from tests.support.certificates import Authority
 from tests.support.http3 import get3
 from tests.support.programs import start_backend, start_envoy, start_serve
-from tests.support.routing import Server, document, route, service, serving
+from tests.support.routing import Server, document, route, service, serving, wait_until
 from tests.support.secrets import secret
 from tests.support.static_envoy import free_port
 
@@ -96,6 +97,44 @@ def test_http3_is_spoken_as_the_policy_says(tmp_path: Path, backend: Server) -> 
         connection, stream, streams = answer.limits
         assert (connection, stream) == (200_000, 70_000)
         assert 7 <= streams <= 8  # one more for each that has ended
+
+
+def test_a_client_that_comes_back_begins_anew_where_the_policy_says_so(tmp_path: Path, backend: Server) -> None:
+    port, hosts = free_port(), ("a.example.com", "b.example.com")
+    pair = Authority(tmp_path).server("cert")
+    text = secret("cert", crt=pair.cert.read_text(), key=pair.key.read_text()) + "\n---\n"
+    text += document("Gateway", "edge", gateway(port, *hosts)) + service("echo", backend.server_port)
+    text += route("\n  - backendRefs: [{name: echo, port: 80}]", hosts=f"[{', '.join(hosts)}]")
+    text += policy("h3", http3={"enabled": True})
+    text += policy("anew", "l1", tls={"sessionResumption": {"stateless": False}})
+    with serving(text, tmp_path):
+        kept: dict[str, list[SessionTicket]] = {host: [] for host in hosts}
+        for _ in range(3):
+            first, anew = (get3(port, host, tickets=kept[host]) for host in hosts)
+            assert (first.status, anew.status, anew.resumed) == (200, 200, False)
+        wait_until(lambda: bool(kept[hosts[0]]) and get3(port, hosts[0], tickets=kept[hosts[0]]).resumed)
+        assert kept[hosts[1]] == []
+
+
+@pytest.mark.shows("ClientPolicy.http3", "earlyData")
+def test_what_can_be_sent_again_is_taken_only_where_the_policy_says_so(tmp_path: Path, backend: Server) -> None:
+    port, hosts = free_port(), ("a.example.com", "b.example.com")
+    pair = Authority(tmp_path).server("cert")
+    text = secret("cert", crt=pair.cert.read_text(), key=pair.key.read_text()) + "\n---\n"
+    text += document("Gateway", "edge", gateway(port, *hosts)) + service("echo", backend.server_port)
+    text += route("\n  - backendRefs: [{name: echo, port: 80}]", hosts=f"[{', '.join(hosts)}]")
+    text += policy("h3", http3={"enabled": True}) + policy("early", "l1", http3={"earlyData": True})
+
+    def came(host: str) -> tuple[bool, str | None]:
+        """Whether a request was taken early, and what the backend is told of that."""
+        tickets: list[SessionTicket] = []
+        wait_until(lambda: get3(port, host, tickets=tickets).status == 200 and bool(tickets))
+        answer = get3(port, host, f"/pay/{host}", tickets=tickets, early=True)
+        assert (answer.status, answer.resumed) == (200, True)
+        return answer.early, json.loads(answer.body)["headers"].get("early-data")
+
+    with serving(text, tmp_path):
+        assert [came(host) for host in hosts] == [(False, None), (True, "1")]
 
 
 @pytest.mark.parametrize("transport", [[], ["--sotw"]], ids=["delta", "sotw"])

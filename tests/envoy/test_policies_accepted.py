@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import pytest
 
 from mesh.kinds.meta import Object
 from mesh.model import AUDIENCES, MESH, Connected, MeshSettings
+from mesh.problems import Report
 from mesh.tables import Change, Engine
+from mesh.validations.cel import check_condition
 from tests.support.certificates import Authority
+from tests.support.conditions import CONDITIONS, mutated
 from tests.support.descriptors import CART, cart_base64
 from tests.support.model import declared, objects
 from tests.support.random_objects import Maker
@@ -32,6 +37,11 @@ EXTENSIONS = (
     [{"extProc": {"backend": {"name": "echo", "port": 80}, "requestBody": "Streamed", "failOpen": True}}],
     [{"extProc": {"backend": {"name": "gone", "port": 80}}}, {"lua": {"inline": "a = 1"}}],
 )
+TOKENS = document("Secret", "tokens", {}).replace('"spec": {}', '"stringData": {"a": "s3cret"}')
+HASHES: dict[str, Callable[[random.Random], Any]] = {
+    "spkiHashes": lambda _: ["A" * 43 + "="],
+    "certificateHashes": lambda _: ["0aF9" * 16],
+}
 LISTENERS = 64  # the most that a Gateway has
 
 
@@ -58,24 +68,27 @@ def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int
         "descriptor": lambda _: {"inline": cart_base64()},
         "services": lambda _: [CART],
         "extensions": lambda luck: luck.choice(EXTENSIONS),
+        "secret": lambda _: {"name": "tokens", "key": "a"},
+        "redirectTo": lambda luck: luck.choice(("/elsewhere", "https://example.com/100%25")),
     }
     maker = Maker("RoutePolicy", seed, known)
-    text = gateway(10000) + service("echo", 8080)
+    text = gateway(10000) + service("echo", 8080) + TOKENS
     policies: list[Object] = []
     for number in range(BATCH):
         name = f"r{number}"
         text += route("\n  - backendRefs: [{name: echo, port: 80}]", hosts=f"[{name}.example.com]", name=name)
         target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": name}
         policies.append(maker.object(name, targetRefs=[target]))
-    _accepted(text, policies, tmp_path, clusters=2)  # of `echo`, and as a processor is spoken to
+    _accepted(
+        text, policies, tmp_path, clusters=2
+    )  # of `echo`, and as a processor is spoken to; beside those with credentials
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_five_hundred_random_client_policies_make_listeners_that_envoy_takes(seed: int, tmp_path: Path) -> None:
     ranges = ("10.0.0.0/8", "192.0.2.1/32", "fd00::/8", "2001:db8::1")
-    maker = Maker(
-        "ClientPolicy", seed, {"overrides": lambda _: None, "trustedCidrs": lambda luck: [luck.choice(ranges)]}
-    )
+    known = {**HASHES, "overrides": lambda _: None, "trustedCidrs": lambda luck: [luck.choice(ranges)]}
+    maker = Maker("ClientPolicy", seed, known)
     listeners: list[dict[str, Any]] = []
     policies: list[Object] = []
     for number in range(LISTENERS):
@@ -91,7 +104,14 @@ def test_five_hundred_random_client_policies_make_listeners_that_envoy_takes(see
         policies.append(maker.object(f"p{number}", targetRefs=[target]))
     pair = Authority(tmp_path).server("cert")
     text = secret("cert", crt=pair.cert.read_text(), key=pair.key.read_text()) + "\n---\n"
-    text += document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
+    held = {"metadata": {"name": "ca"}, "data": {"ca.crt": pair.cert.read_text()}}
+    text += json.dumps({"kind": "ConfigMap", **held}) + "\n---\n"
+    validation = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}
+    # Where clients are asked for certificates there is no HTTP/3.
+    judged = [{"port": 10_000 + number, "tls": {"validation": validation}} for number in range(1, LISTENERS, 6)]
+    frontend = {"frontend": {"default": {}, "perPort": judged}}
+    spec = {"gatewayClassName": "fairlead", "listeners": listeners, "tls": frontend}
+    text += document("Gateway", "edge", spec)
     _accepted(text, policies, tmp_path, clusters=0)
 
 
@@ -104,6 +124,7 @@ def test_random_telemetry_policies_make_listeners_and_routes_that_envoy_takes(se
         "path": lambda _: "/dev/null",  # a file that cannot be opened is refused, and nobody here knows that
         "text": lambda luck: luck.choice(formats),
         "json": lambda luck: {"a": luck.choice(formats)},
+        "expression": lambda luck: luck.choice(CONDITIONS),
     }
     maker = Maker("TelemetryPolicy", seed, known)
     tags = {**known, "tags": lambda luck: {"a": luck.choice(formats)}, "tracing": lambda _: None}
@@ -117,6 +138,26 @@ def test_random_telemetry_policies_make_listeners_and_routes_that_envoy_takes(se
     text = document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
     text += service("collector", 4317)
     _accepted(text, policies, tmp_path, clusters=None)
+
+
+def test_envoy_takes_every_condition_that_validation_lets_through(tmp_path: Path) -> None:
+    conditions = [*CONDITIONS, *(text for text in mutated(7, 6000) if _is_condition(text))]
+    assert len(CONDITIONS) * 2 < len(conditions) < 8 * LISTENERS
+    listeners, text = [], ""
+    for at in range(0, len(conditions), 8):  # the most access logs that a policy has
+        name = f"l{at}"
+        listeners.append({"name": name, "port": 10_000 + at, "protocol": "HTTP"})
+        target = {"group": GATEWAY_API, "kind": "Gateway", "name": "edge", "sectionName": name}
+        logs = [{"stdout": True, "only": {"expression": one}} for one in conditions[at : at + 8]]
+        text += document("TelemetryPolicy", name, {"targetRefs": [target], "accessLogs": logs})
+    text += document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
+    _accepted(text, [], tmp_path, clusters=0)
+
+
+def _is_condition(text: str) -> bool:
+    report = Report()
+    check_condition(text, "at", report)
+    return not report.problems
 
 
 JWKS = '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
@@ -145,9 +186,11 @@ def test_random_policies_of_all_kinds_together_make_what_envoy_takes(seed: int, 
                 "services": lambda _: [CART],
                 "extensions": lambda luck: luck.choice(EXTENSIONS),
                 "hostFromHeader": lambda _: None,
+                "secret": lambda _: {"name": "tokens", "key": "a"},
+                "redirectTo": lambda _: "/elsewhere",
             },
         ),
-        "ClientPolicy": Maker("ClientPolicy", seed, {"trustedCidrs": lambda _: ["10.0.0.0/8"]}),
+        "ClientPolicy": Maker("ClientPolicy", seed, {**HASHES, "trustedCidrs": lambda _: ["10.0.0.0/8"]}),
         "TelemetryPolicy": Maker(
             "TelemetryPolicy",
             seed,
@@ -156,6 +199,7 @@ def test_random_policies_of_all_kinds_together_make_what_envoy_takes(seed: int, 
                 "path": lambda _: "/dev/null",
                 "text": lambda luck: luck.choice(formats),
                 "json": lambda luck: {"a": luck.choice(formats)},
+                "expression": lambda luck: luck.choice(CONDITIONS),
                 "metrics": lambda _: None,
             },
         ),
@@ -165,7 +209,7 @@ def test_random_policies_of_all_kinds_together_make_what_envoy_takes(seed: int, 
     }
     listeners = [{"name": f"l{number}", "port": 10_000 + number, "protocol": "HTTP"} for number in range(8)]
     text = document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
-    text += service("collector", 4317)
+    text += service("collector", 4317) + TOKENS
     places: list[tuple[str, dict[str, Any]]] = []
     for kind in makers:
         places.append((kind, {"kind": "Namespace", "name": "default"}))
@@ -193,7 +237,7 @@ def _accepted(text: str, policies: list[Object], directory: Path, *, clusters: i
     assert engine.faults == {}
     bootstrap: dict[str, Any] = static_bootstrap(translated(engine, EDGE), admin_port=0)
     made = [one["name"] for one in bootstrap["static_resources"]["clusters"] if one["name"].startswith("default/")]
-    assert clusters is None or len(made) == clusters
+    assert clusters is None or len([name for name in made if "~credential/" not in name]) == clusters
     config = directory / "bootstrap.json"
     config.write_text(json.dumps(bootstrap))
     command = [str(ENVOY), "--mode", "validate", "-c", str(config), "-l", "error"]

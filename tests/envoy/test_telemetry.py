@@ -35,26 +35,37 @@ def to(port: int = 80) -> dict[str, Any]:
 
 
 @pytest.mark.shows(
-    "TelemetryPolicy.accessLogs", "file.path", "text", "json", "only.minStatus", "only.percent", "only.minDurationMs"
+    "TelemetryPolicy.accessLogs",
+    "file.path",
+    "text",
+    "json",
+    "only.minStatus",
+    "only.percent",
+    "only.minDurationMs",
+    "only.expression",
 )
 @pytest.mark.shows("TelemetryPolicy.targetRefs", "group", "kind", "name")
 def test_access_logs_are_written_as_the_policy_says(tmp_path: Path, backend: Server) -> None:
-    port, files = free_port(), [tmp_path / f"{name}.log" for name in ("all", "bad", "none", "slow", "own")]
+    port, files = free_port(), [tmp_path / f"{name}.log" for name in ("all", "bad", "none", "slow", "own", "chosen")]
+    chosen = "request.headers['x-team'] == 'red' && !request.path.startsWith('/health')"
     logs = [
         {"file": {"path": str(files[0])}, "text": "%REQ(:PATH)% %RESPONSE_CODE% %ROUTE_NAME%"},
         {"file": {"path": str(files[1])}, "json": {"path": "%REQ(:PATH)%"}, "only": {"minStatus": 500}},
         {"file": {"path": str(files[2])}, "only": {"percent": 0}},
         {"file": {"path": str(files[3])}, "only": {"minDurationMs": 3_600_000}},
         {"file": {"path": str(files[4])}},
+        {"file": {"path": str(files[5])}, "text": "%REQ(:PATH)%", "only": {"expression": chosen}},
     ]
     text = gateway(port) + service("echo", backend.server_port) + route(RULE)
     with serving(text + policy(accessLogs=logs), tmp_path):
         assert get(port, "/a")[0] == 200
         assert get(port, "/fail/503/always")[0] == 503
-        wait_until(lambda: files[4].read_text().count("\n") == 2)
+        assert get(port, "/health", x_team="red")[0] == get(port, "/b", x_team="red")[0] == 200
+        wait_until(lambda: files[4].read_text().count("\n") == 4)
     lines = [path.read_text().splitlines() for path in files]
     name = "HTTPRoute/default/route/plain/0"
-    assert lines[0] == [f"/a 200 {name}", f"/fail/503/always 503 {name}"]
+    assert lines[0][:2] == [f"/a 200 {name}", f"/fail/503/always 503 {name}"]
+    assert lines[5] == ["/b"]
     assert [json.loads(line) for line in lines[1]] == [{"path": "/fail/503/always"}]
     assert lines[2] == lines[3] == []
     assert json.loads(lines[4][0])["route"] == name
@@ -96,10 +107,14 @@ def test_a_collector_that_is_not_there_stops_nobody(tmp_path: Path, backend: Ser
     "tags.name",
     "tags.value",
     "tags.requestHeader",
+    "tags.environment",
     "tags.absent",
 )
 @pytest.mark.shows("TelemetryPolicy.targetRefs", "sectionName")
-def test_a_share_of_the_requests_is_traced_and_routes_have_shares_of_their_own(tmp_path: Path, backend: Server) -> None:
+def test_a_share_of_the_requests_is_traced_and_routes_have_shares_of_their_own(
+    tmp_path: Path, backend: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIRLEAD_TEST_POD", "edge-1")
     port = free_port()
     rules = "".join(
         f"\n  - name: {name}\n    matches: [{{path: {{value: /{name}}}}}]\n    backendRefs: [{{name: echo, port: 80}}]"
@@ -108,6 +123,7 @@ def test_a_share_of_the_requests_is_traced_and_routes_have_shares_of_their_own(t
     with Collector() as collector:
         provider = {"otlp": to(), "serviceName": "shop"}
         tags = [{"name": "team", "requestHeader": "X-Team", "absent": "nobody"}, {"name": "region", "value": "eu"}]
+        tags += [{"name": name, "environment": name, "absent": "none"} for name in ("FAIRLEAD_TEST_POD", "NOT_SET")]
         text = gateway(port) + service("echo", backend.server_port) + route(rules) + collector_service(collector.port)
         text += policy(tracing={"provider": provider, "sampling": 30, "tags": tags})
         own = {"sampling": 100, "tags": [{"name": "rule", "value": "all"}]}
@@ -128,6 +144,7 @@ def test_a_share_of_the_requests_is_traced_and_routes_have_shares_of_their_own(t
         assert abs(len(came("/some")) - 180) < 5 * (600 * 0.3 * 0.7) ** 0.5
         assert (came("/all")[0]["rule"], came("/all")[0]["team"]) == ("all", "red")
         assert (came("/some")[0]["team"], came("/some")[0]["region"]) == ("nobody", "eu")
+        assert (came("/some")[0]["FAIRLEAD_TEST_POD"], came("/some")[0]["NOT_SET"]) == ("edge-1", "none")
     assert all("traceparent" in request["headers"] for request in backend.seen if request["path"] == "/all")
 
 

@@ -244,6 +244,25 @@ def test_a_subset_without_endpoints_falls_back_to_the_others_only_if_told(tmp_pa
         assert who(port) == "echo"
 
 
+def test_of_a_subset_and_its_fallbacks_the_first_that_has_a_healthy_endpoint_answers(tmp_path: Path) -> None:
+    port = free_port()
+    wanted = {"ada": ("ada", "canary"), "bob": ("bob", "canary"), "eve": ("eve", "mallory"), "sick": ("sick", "stable")}
+    names = ("canary", "stable", "ada", "sick")
+    with backends(*names) as servers:
+        each = [{"ports": at.server_port, "labels": {"is": name}} for name, at in zip(names, servers, strict=True)]
+        text = gateway(port) + endpoints(*each[:3], {**each[3], "health": "Unhealthy"})
+        rules = ""
+        for name, (first, *others) in wanted.items():
+            labels, fallback = {"is": first}, [{"labels": {"is": other}} for other in others]
+            text += document("ServiceSubset", name, {"service": "echo", "labels": labels, "fallback": fallback})
+            rules += f"""
+  - matches: [{{headers: [{{name: x-service-tag, value: {name}}}]}}]
+    backendRefs: [{{group: fairlead.dev, kind: ServiceSubset, name: {name}, port: 80}}]"""
+        with serving(text + route(rules), tmp_path):
+            found = {name: {who(port, x_service_tag=name) for _ in range(8)} for name in wanted}
+    assert found == {"ada": {"ada"}, "bob": {"canary"}, "eve": {"503"}, "sick": {"stable"}}
+
+
 @pytest.mark.shows("TrafficPolicy", "proxyProtocol")
 def test_a_connection_begins_with_the_proxy_protocol(tmp_path: Path) -> None:
     port = free_port()

@@ -22,15 +22,18 @@ class Pair:
 
 
 class Authority:
-    """Signs certificates; `ca` is the file to trust."""
+    """Signs certificates; `ca` is the file to trust. One `under` another sends its own along with those."""
 
-    def __init__(self, folder: Path, name: str = "test-ca") -> None:
+    def __init__(self, folder: Path, name: str = "test-ca", *, under: Authority | None = None) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
+        above = under if under is not None else self
+        certificate = above._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
+        pem = certificate.sign(above._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         self.ca = folder / f"{name}.pem"
-        self.ca.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        self.ca.write_bytes(pem)
+        self._chain = pem if under is not None else b""
 
     def server(self, name: str, *, address: str = "127.0.0.1") -> Pair:
         """A server's certificate for an address."""
@@ -50,13 +53,25 @@ class Authority:
         """A certificate with names that no authority of ours gives."""
         return self._issue(name, list(names))
 
+    def revoking(self, *pairs: Pair, left: dt.timedelta = dt.timedelta(hours=1)) -> str:
+        """The list (PEM) by which the authority takes these certificates back; the next one comes within `left`."""
+        now = dt.datetime.now(dt.UTC)
+        made = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        made = made.last_update(now - dt.timedelta(minutes=5)).next_update(now + left)
+        for pair in pairs:
+            serial = x509.load_pem_x509_certificate(pair.cert.read_bytes()).serial_number
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+            made = made.add_revoked_certificate(revoked)
+        return made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
     def _issue(self, name: str, names: list[x509.GeneralName], *, ended: bool = False) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = self._builder(subject, key, left=dt.timedelta(minutes=-1) if ended else dt.timedelta(hours=1))
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
-        pair.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        made = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        pair.cert.write_bytes(made + self._chain)
         pair.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from fairlead.demo.traffic import Visitor
+from fairlead.demo.traffic import Background, Visitor
 from fairlead.processes import Children, free_port
-from tests.support.programs import RunningEnvoy, Serving, ask, reached, start_envoy, start_serve
+from tests.support.consul import ConsulAgent
+from tests.support.programs import RunningEnvoy, Serving, ask, reached, start_backend, start_envoy, start_serve
 
 
 def document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -95,11 +96,12 @@ class ConsulMesh:
         """Wait for a condition."""
         self.children.wait_until(condition, what=what, timeout=timeout)
 
-    def count(self, host: str, requests: int) -> Counter[str]:
-        """Which instances answered so many requests."""
+    def count(self, host: str, requests: int, **headers: str) -> Counter[str]:
+        """Which instances answered so many requests; `_` in a header's name is `-`."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
         visitor = Visitor(self.port)
         try:
-            return Counter(str(visitor.ask(host).body.get("instance", "none")) for _ in range(requests))
+            return Counter(str(visitor.ask(host, headers=given).body.get("instance", "none")) for _ in range(requests))
         finally:
             visitor.close()
 
@@ -130,3 +132,18 @@ class ConsulMesh:
         page = self.serving.client.request("GET", "/metrics").body.decode()
         lines = dict(line.rpartition(" ")[::2] for line in page.splitlines() if line and line[0] != "#")
         return float(lines.get(name, 0))
+
+
+def everything_arrives_within_limits(mesh: ConsulMesh, server: ConsulAgent, first: str) -> None:
+    """Where `s0` to `s39` and `web` with one instance, `first`, are registered and Consul limits what is asked."""
+    mesh.wait(lambda: len(mesh.services()) == 42, "all services", timeout=180)
+    assert mesh.metric('fairlead_consul_failures_total{reason="RateLimited"}') > 0
+    mesh.wait_ok("web")
+    with Background(mesh.port, "web") as traffic:
+        server.register("web", start_backend(mesh.children, "web", number="2"))
+        mesh.wait(lambda: traffic.answered("web-v1-2"), "a change", timeout=180)
+        server.check(first, "fail")
+        mesh.wait(lambda: traffic.silent_for("web-v1-1") > 0.5, "a critical one to leave", timeout=180)
+        server.deregister("s7-9007")
+        mesh.wait(lambda: "s7" not in mesh.services(), "a service to be gone", timeout=180)
+    assert not traffic.failures

@@ -30,6 +30,7 @@ def main(kubeconfig: str, node: str) -> int:
     if not why and node:
         subprocess.run([str(KUBE_NODE), "up"], check=True, stdout=sys.stderr)
         subprocess.run([sys.executable, str(ROOT / "kind-cluster" / "images")], check=True, stdout=sys.stderr)
+        print("The node runs on after the demo; `tests/kube-node/kube-node down` ends it.", file=sys.stderr)
     elif not why and not _asked("image-id", IMAGE):
         why = f"the local node does not have the image {IMAGE}"
     if why:

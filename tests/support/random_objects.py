@@ -15,7 +15,7 @@ from mesh.kinds.meta import JSON, Object
 from mesh.validation import validate
 
 _DURATIONS = ("1ms", "10ms", "250ms", "1s", "2s", "30s", "1m", "1h", "0s")
-_TEXTS = ("a", "x-user", "some-name", "A%%b", "%PROTOCOL%", "zone-1", "*", "ü", "5xx", "404")
+_TEXTS = ("a", "x-user", "some-name", "A%%b", "%PROTOCOL%", "zone-1", "*", "ü", "5xx", "404", "/probe")
 _MOST = 2  # items of a list
 _TRIES = 200
 

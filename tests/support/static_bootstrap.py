@@ -69,6 +69,7 @@ def static_bootstrap(resources: Resources, *, admin_port: int) -> dict[str, Any]
 def _cluster(cluster: dict[str, Any], resources: Resources) -> dict[str, Any]:
     cluster = copy.deepcopy(cluster)
     _inline_certificates(cluster)
+    _inline_credentials(cluster)
     if cluster.get("type") != "EDS":
         return cluster
     found = {each["cluster_name"]: each for each in resources[TYPE_ENDPOINT]}
@@ -88,6 +89,13 @@ def _inline_certificates(owner: dict[str, Any]) -> None:
         trust = config.get("validation_context_sds_secret_config", {})
         if "ads" in trust.get("sds_config", {}):
             del trust["sds_config"]
+
+
+def _inline_credentials(cluster: dict[str, Any]) -> None:
+    for options in cluster.get("typed_extension_protocol_options", {}).values():
+        for filter_ in options.get("http_filters", ()):
+            credential = filter_["typed_config"].get("credential", {}).get("typed_config", {}).get("credential", {})
+            credential.pop("sds_config", None)
 
 
 def _inline_routes(manager: dict[str, Any], resources: Resources) -> None:

@@ -55,9 +55,14 @@ def add_handshake_log(listener: Any) -> None:
     """Have a listener log each TLS handshake that failed, and why."""
     log = listener.access_log.add()
     log.name = "envoy.access_loggers.stdout"
-    log.filter.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
-    log.filter.extension_filter.typed_config.CopyFrom(_FAILED)
+    set_condition(log.filter, _FAILED)
     log.typed_config.CopyFrom(_PACKED_HANDSHAKE)
+
+
+def set_condition(filter_: Any, expression: str) -> None:
+    """Have an `AccessLogFilter` let through what an expression of CEL is true of."""
+    filter_.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
+    filter_.extension_filter.typed_config.CopyFrom(pack(_CelFilter(expression=expression)))
 
 
 def _stdout(fields: Mapping[str, str]) -> Any:
@@ -69,4 +74,4 @@ def _stdout(fields: Mapping[str, str]) -> Any:
 
 _PACKED = _stdout(FIELDS)
 _PACKED_HANDSHAKE = _stdout(HANDSHAKE_FIELDS)
-_FAILED = pack(_CelFilter(expression="connection.transport_failure_reason != ''"))
+_FAILED = "connection.transport_failure_reason != ''"

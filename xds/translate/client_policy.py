@@ -8,20 +8,28 @@ the edge: so the headers that it takes off strangers' requests there are taken o
 from __future__ import annotations
 
 import ipaddress
+import socket
+from collections.abc import Iterable
 from typing import Any
 
 from mesh.kinds.clientpolicy import (
     ClientAddress,
     ClientHeaders,
+    ClientHealthCheck,
     ClientHTTP1,
     ClientPath,
     ClientSettings,
     ClientTimeouts,
+    XForwardedClientCert,
 )
 from mesh.kinds.duration import milliseconds
+from mesh.kinds.routepolicy import PolicyHeaders
 from xds.schema import message, pack
-from xds.schema.types import HttpConnectionManager, HttpProtocolOptions
+from xds.schema.types import EarlyHeaderMutation, HttpConnectionManager, HttpProtocolOptions
+from xds.translate.header_modifier import mutations
 from xds.translate.http2 import set_http2
+from xds.translate.http_filters import HEALTH_CHECK, LATE_RESPONSE_HEADERS, Filter, http_filter
+from xds.translate.scoped_routes import EARLY_MUTATION
 from xds.translate.timeouts import set_duration
 
 OUTSIDE = (
@@ -39,12 +47,21 @@ _BY_HEADER = "envoy.http.original_ip_detection.custom_header"
 _ConnectionLimit = message("envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit")
 _CustomHeader = message("envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig")
 _PreserveCase = message("envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig")
+_HeaderMutation = message("envoy.extensions.filters.http.header_mutation.v3.HeaderMutation")
+_HealthCheck = message("envoy.extensions.filters.http.health_check.v3.HealthCheck")
 _ProxyProtocol = message("envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol")
 _Xff = message("envoy.extensions.http.original_ip_detection.xff.v3.XffConfig")
 _UNDERSCORES = {
     "Allow": HttpProtocolOptions.ALLOW,
     "Reject": HttpProtocolOptions.REJECT_REQUEST,
     "Drop": HttpProtocolOptions.DROP_HEADER,
+}
+_FORWARD_CERT = {
+    "Sanitize": HttpConnectionManager.SANITIZE,
+    "ForwardOnly": HttpConnectionManager.FORWARD_ONLY,
+    "AppendForward": HttpConnectionManager.APPEND_FORWARD,
+    "SanitizeSet": HttpConnectionManager.SANITIZE_SET,
+    "AlwaysForwardOnly": HttpConnectionManager.ALWAYS_FORWARD_ONLY,
 }
 _ESCAPED_SLASHES = {
     "Keep": HttpConnectionManager.KEEP_UNCHANGED,
@@ -60,6 +77,37 @@ def stripped(settings: ClientSettings) -> tuple[str, ...]:
     return OUTSIDE if address is not None and address.trusted_hops is None else ()
 
 
+def client_filters(settings: ClientSettings) -> Iterable[Filter]:
+    """The HTTP filters that policies ask for, none where they do not."""
+    if settings.health_check is not None:
+        yield http_filter(HEALTH_CHECK, pack(_health_check(settings.health_check)))
+    late = settings.headers.late_response_headers if settings.headers is not None else None
+    if late is not None and late != PolicyHeaders():
+        config = _HeaderMutation()
+        config.mutations.response_mutations.extend(mutations(late))
+        yield http_filter(LATE_RESPONSE_HEADERS, pack(config))
+
+
+def _health_check(wanted: ClientHealthCheck) -> Any:
+    config = _HealthCheck()
+    config.pass_through_mode.value = False
+    path = config.headers.add()
+    path.name = ":path"
+    path.string_match.exact = wanted.path
+    return config
+
+
+def set_early_headers(manager: Any, settings: ClientSettings) -> None:
+    """Change requests' headers before anything is matched."""
+    early = settings.headers.early_request_headers if settings.headers is not None else None
+    if early is not None and early != PolicyHeaders():
+        config = EarlyHeaderMutation()
+        config.mutations.extend(mutations(early))
+        extension = manager.early_header_mutation_extensions.add()
+        extension.name = EARLY_MUTATION
+        extension.typed_config.CopyFrom(pack(config))
+
+
 def set_port(listener: Any, settings: ClientSettings) -> None:
     """Fill what all connections to a TCP listener share; its listener filters of the PROXY protocol come first."""
     if settings.proxy_protocol is not None:
@@ -71,6 +119,13 @@ def set_port(listener: Any, settings: ClientSettings) -> None:
     connections, keepalive = settings.connections, settings.tcp_keepalive
     if connections is not None and connections.buffer_limit is not None:
         listener.per_connection_buffer_limit_bytes.value = connections.buffer_limit
+    if connections is not None and connections.socket_buffer_limit is not None:
+        for name, number in (("SO_RCVBUF", socket.SO_RCVBUF), ("SO_SNDBUF", socket.SO_SNDBUF)):
+            option = listener.socket_options.add()
+            option.description = name
+            option.level = socket.SOL_SOCKET
+            option.name = number
+            option.int_value = connections.socket_buffer_limit
     if keepalive is not None:
         options = listener.tcp_keepalive
         options.SetInParent()
@@ -91,6 +146,8 @@ def set_chain(chain: Any, settings: ClientSettings, stat_prefix: str) -> None:
         config = _ConnectionLimit()
         config.stat_prefix = stat_prefix
         config.max_connections.value = connections.limit
+        if connections.close_delay is not None:
+            set_duration(config.delay, milliseconds(connections.close_delay))
         filter_ = chain.filters.add()
         filter_.name = CONNECTION_LIMIT
         filter_.typed_config.CopyFrom(pack(config))
@@ -102,6 +159,8 @@ def set_manager(manager: Any, settings: ClientSettings) -> None:
         _set_address(manager, settings.client_address)
     if settings.headers is not None:
         _set_headers(manager, settings.headers)
+    if settings.scheme == "MatchBackend":
+        manager.scheme_header_transformation.match_upstream = True
     if settings.path is not None:
         _set_path(manager, settings.path)
     if settings.http1 is not None:
@@ -126,6 +185,8 @@ def _set_address(manager: Any, address: ClientAddress) -> None:
     if address.header is not None:
         by_header = _CustomHeader()
         by_header.header_name = address.header.lower()
+        if address.reject_with_status is not None:
+            by_header.reject_with_status.code = address.reject_with_status
         extension.name = _BY_HEADER
         extension.typed_config.CopyFrom(pack(by_header))
         return
@@ -147,6 +208,18 @@ def _set_headers(manager: Any, headers: ClientHeaders) -> None:
         manager.common_http_protocol_options.max_headers_count.value = headers.max_count
     if headers.underscores is not None:
         manager.common_http_protocol_options.headers_with_underscores_action = _UNDERSCORES[headers.underscores]
+    if headers.x_forwarded_client_cert is not None:
+        _set_forwarded_cert(manager, headers.x_forwarded_client_cert)
+
+
+def _set_forwarded_cert(manager: Any, wanted: XForwardedClientCert) -> None:
+    manager.forward_client_cert_details = _FORWARD_CERT[wanted.mode]
+    told = manager.set_current_client_cert_details
+    told.subject.value = "Subject" in wanted.cert_details_to_add
+    for name in ("cert", "chain"):
+        setattr(told, name, name.title() in wanted.cert_details_to_add)
+    for name in ("dns", "uri"):
+        setattr(told, name, name.upper() in wanted.cert_details_to_add)
 
 
 def _set_path(manager: Any, path: ClientPath) -> None:

@@ -27,7 +27,7 @@ from xds.translate.load_balancing import set_load_balancing
 from xds.translate.names import host_of, stat_name
 from xds.translate.outlier_detection import set_outlier_detection
 from xds.translate.upstream_connection import dns_options, set_connection, wrap_in_proxy_protocol
-from xds.translate.upstream_http import set_http_options
+from xds.translate.upstream_http import Injected, set_http_options
 
 _NO_POLICY = TrafficSettings()
 
@@ -48,13 +48,15 @@ def eds_cluster(
     policy: TrafficSettings | None = None,
     grpc: bool = False,
     tls: ClusterTLS | None = None,
+    injected: Injected | None = None,
 ) -> Any:
     """The cluster of a service port whose endpoints come over EDS under the cluster's own name.
 
-    `grpc`: it is for proxyless clients.
+    `grpc`: it is for proxyless clients. `injected` is the credential that its requests get.
     """
-    if policy is not None or tls is not None:
-        return _with_endpoints_over_eds(bare_cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls))
+    if policy is not None or tls is not None or injected is not None:
+        made = bare_cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls, injected=injected)
+        return _with_endpoints_over_eds(made)
     cluster = Cluster.FromString(_without_policy(protocol, grpc))
     _call(cluster, name)
     return cluster
@@ -84,9 +86,10 @@ def dns_cluster(
     policy: TrafficSettings | None = None,
     grpc: bool = False,
     tls: ClusterTLS | None = None,
+    injected: Injected | None = None,
 ) -> Any:
     """The cluster of a service known by DNS names: Envoy resolves those in the `ClusterLoadAssignment` itself."""
-    cluster = bare_cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls)
+    cluster = bare_cluster(name, protocol=protocol, policy=policy, grpc=grpc, tls=tls, injected=injected)
     cluster.cluster_type.name = DNS_CLUSTER
     cluster.cluster_type.typed_config.CopyFrom(dns_options(policy.dns if policy is not None else None))
     cluster.load_assignment.CopyFrom(assignment)
@@ -113,6 +116,7 @@ def bare_cluster(
     policy: TrafficSettings | None = None,
     grpc: bool = False,
     tls: ClusterTLS | None = None,
+    injected: Injected | None = None,
     host: str = "",
 ) -> Any:
     """A cluster that is still to be told where its endpoints are; `host` is what health checks say, if not its name."""
@@ -125,7 +129,7 @@ def bare_cluster(
     set_circuit_breakers(cluster, settings.circuit_breaker)
     set_outlier_detection(cluster, settings.outlier_detection)
     add_health_checks(cluster, settings.health_checks or (), protocol=protocol, host=host or host_of(name))
-    set_http_options(cluster, protocol, policy)
+    set_http_options(cluster, protocol, policy, injected)
     if tls is not None:
         set_backend_tls(cluster, tls.backend, http2=protocol in HTTP2_PROTOCOLS, certificate=tls.certificate)
     wrap_in_proxy_protocol(cluster, settings)

@@ -1,4 +1,4 @@
-"""The tables of clusters, endpoints and secrets, and who uses which cluster.
+"""The tables of clusters and endpoints, and who uses which cluster.
 
 Clusters exist because a route names them, once for all Envoys (scope "") and once for all proxyless gRPC clients, which
 are told of load balancing otherwise; so a mesh of thousands of services costs a gateway only what it routes to.
@@ -14,14 +14,12 @@ import msgspec
 
 from mesh.attachments import HostKey, ListenerKey
 from mesh.audiences import SIGHTS, Sight
-from mesh.backend_tls import TLS_POLICIES
 from mesh.backends import Backend, Invalid, port_of, resolve, tls_of
-from mesh.certificates import KEY_PAIRS
-from mesh.client_validation import CLIENT_AUTHORITIES
+from mesh.credentials import CREDENTIALS
 from mesh.envoy_patches import Patched
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
-from mesh.model import AUDIENCES_BY_NODE, SYSTEM_TRUST, Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
+from mesh.model import AUDIENCES_BY_NODE, Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
 from mesh.nearness import nearest_first, nearest_to_node, nodes_apart, zones_apart
 from mesh.outside import find_outside
 from mesh.peer_authentication import has_identity, peer_modes
@@ -32,7 +30,7 @@ from mesh.tables import Look, derived, each
 from mesh.telemetry_policies import TELEMETRY_RULES, TelemetryRules
 from xds.resources import Resource, ResourceKey
 from xds.schema import encode
-from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT, TYPE_SECRET
+from xds.schema.type_urls import TYPE_CLUSTER, TYPE_ENDPOINT
 from xds.schema.types import Cluster
 from xds.translate.cluster import ClusterTLS, dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
@@ -42,11 +40,7 @@ from xds.translate.health_check import check_port
 from xds.translate.ingress import ingress_cluster
 from xds.translate.names import (
     GRPC_SCOPE,
-    backend_authorities_name,
-    backend_authorities_of,
     backend_of,
-    client_authorities_name,
-    client_authorities_of,
     clients_scope,
     cluster_name,
     gateway_of,
@@ -58,13 +52,13 @@ from xds.translate.names import (
     zone_scope,
 )
 from xds.translate.outside import ip_endpoints, outside_cluster
-from xds.translate.root_certificates import root_secret
 from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
-from xds.translate.secret import authorities_secret, certificate_secret, secret_key, secret_name
+from xds.translate.secret import secret_name
 from xds.translate.sidecar import LOOPBACK
 from xds.translate.stream_tables import STREAMS, Stream
 from xds.translate.traffic import traffic_settings
 from xds.translate.udp_proxy import BY_WEIGHT, UdpShare, shared_assignment
+from xds.translate.upstream_http import Injected
 from xds.translate.upstream_tables import UPSTREAMS, Reached, UpstreamKey
 from xds.translate.virtual_host import BuiltVirtualHost
 
@@ -166,19 +160,33 @@ def _cluster(look: Look, key: ResourceKey, certificate: str = "") -> Resource | 
     asked = tls_of(look, backend) if not grpc and not backend.raw else None
     tls = ClusterTLS(asked, certificate) if asked is not None else None
     policy = traffic_settings(look, backend)
+    injected = _injected(look, backend)
     if backend.outside:
         found = find_outside(look, backend.service)
         if found is None:
             return None
-        outside = outside_cluster(key.name, found.spec, protocol=port.protocol, policy=policy, tls=tls)
+        outside = outside_cluster(
+            key.name, found.spec, protocol=port.protocol, policy=policy, tls=tls, injected=injected
+        )
         return _patched(look, key, backend, port, outside)
     addressing = look(ADDRESSINGS, backend.service)
     if addressing is not None and addressing.by_name:
         assignment = _assignment(look, key.name, backend, port)
-        cluster = dns_cluster(key.name, assignment, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls)
+        cluster = dns_cluster(
+            key.name, assignment, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls, injected=injected
+        )
         return _patched(look, key, backend, port, cluster)
-    cluster = eds_cluster(key.name, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls)
-    return _patched(look, key, backend, port, cluster, checked=policy is not None or tls is not None)
+    cluster = eds_cluster(key.name, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls, injected=injected)
+    plain = policy is None and tls is None and injected is None
+    return _patched(look, key, backend, port, cluster, checked=not plain)
+
+
+def _injected(look: Look, backend: Backend) -> Injected | None:
+    if not backend.credential:
+        return None
+    policy = ObjectKey("RoutePolicy", *backend.credential.split("/"))
+    credential = look(CREDENTIALS, policy)
+    return Injected(credential.wanted, policy) if credential is not None else None
 
 
 def _patched(
@@ -309,7 +317,7 @@ def _port(look: Look, backend: Backend) -> ServicePort | None:
 
 
 def _endpoints(look: Look, backend: Backend, port: ServicePort, *, fallback: bool) -> Iterable[Endpoint]:
-    """The endpoints of a backend; with `fallback` those outside its subset follow, for when its own are unhealthy."""
+    """The endpoints of a backend; with `fallback` all others follow those of its subset."""
     if backend.outside:
         found = find_outside(look, backend.service)
         return ip_endpoints(found.spec) if found is not None else ()
@@ -324,14 +332,7 @@ def _endpoints(look: Look, backend: Backend, port: ServicePort, *, fallback: boo
     if not backend.subset:
         return endpoints
     subset = look(SUBSETS, SubsetKey(backend.service.namespace, backend.subset))
-    if subset is None:
-        return ()
-    chosen = [endpoint for endpoint in endpoints if subset.chooses(endpoint)]
-    if not fallback:
-        return chosen
-    last = max((endpoint.priority for endpoint in chosen), default=0)
-    others = (endpoint for endpoint in endpoints if not subset.chooses(endpoint))
-    return [*chosen, *(msgspec.structs.replace(one, priority=last + 1 + one.priority) for one in others)]
+    return subset.arranged(endpoints, any_endpoint=fallback) if subset is not None else ()
 
 
 def _workload(key: Audience, row: Sight) -> tuple[ResourceKey, ...]:
@@ -406,57 +407,3 @@ def GATEWAY_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: 
 
 
 GATEWAY_CLUSTERS_BY_SCOPE = GATEWAY_CLUSTERS.index("scope", lambda key, _: (key.scope,))
-
-
-def secret_keys(key: GatewayKey, gateway: Gateway) -> tuple[ResourceKey, ...]:
-    """The secrets that a Gateway's listeners use, sorted."""
-    used: set[str] = set()
-    for listener in gateway.listeners:
-        if listener.programmed:
-            used.update(secret_name(certificate) for certificate in listener.certificates)
-            if listener.clients is not None:
-                used.add(client_authorities_name(*key, listener.port))
-    if gateway.client_certificate is not None:
-        used.add(secret_name(gateway.client_certificate))
-    return tuple(ResourceKey(TYPE_SECRET, name) for name in sorted(used))
-
-
-def policy_secret(policy: ObjectKey) -> ResourceKey:
-    """The authorities of a BackendTLSPolicy."""
-    return ResourceKey(TYPE_SECRET, backend_authorities_name(policy))
-
-
-@derived("secrets", each(GATEWAYS, secret_keys), each(TLS_POLICIES, lambda key, _: (policy_secret(key),)))
-def SECRETS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
-    """The certificates of gateways' listeners, and the authorities that their clients are judged by."""
-    judging = client_authorities_of(key.name)
-    if judging is not None:
-        return _client_authorities(look, key, GatewayKey(*judging[:2]), judging[2])
-    policy = backend_authorities_of(key.name)
-    if policy is not None:
-        return _backend_authorities(look, key, policy)
-    pair = look(KEY_PAIRS, secret_key(key.name))
-    return resource(key.type_url, key.name, encode(certificate_secret(key.name, pair))) if pair is not None else None
-
-
-def _backend_authorities(look: Look, key: ResourceKey, policy: ObjectKey) -> Resource | None:
-    judged = look(TLS_POLICIES, policy)
-    if judged is None:
-        return None
-    held = [look(CLIENT_AUTHORITIES, at) for at in judged.tls.authorities]
-    parts = [authorities.pem for authorities in held if authorities is not None]
-    system = look(SYSTEM_TRUST, "") if judged.tls.system else None
-    if system is not None:
-        parts.append(system.pem)
-    return resource(key.type_url, key.name, encode(root_secret(key.name, b"\n".join(parts))))
-
-
-def _client_authorities(look: Look, key: ResourceKey, gateway: GatewayKey, port: int) -> Resource | None:
-    row = look(GATEWAYS, gateway)
-    served = (one for one in row.listeners if one.programmed and one.port == port) if row is not None else ()
-    clients = next((one.clients for one in served if one.clients is not None), None)
-    if clients is None:
-        return None
-    held = (look(CLIENT_AUTHORITIES, at) for at in clients.authorities)
-    pem = b"\n".join(authorities.pem for authorities in held if authorities is not None)
-    return resource(key.type_url, key.name, encode(authorities_secret(key.name, pem, insecure=clients.insecure)))

@@ -25,6 +25,10 @@ _PerRoute = message("envoy.extensions.common.matching.v3.ExtensionWithMatcherPer
 _Header = message("envoy.type.matcher.v3.HttpRequestHeaderMatchInput")
 
 
+Filters = tuple[tuple[str, Any], ...]
+"""Filters for a place: by name, each with its packed configuration."""
+
+
 def place(name: str) -> Filter:
     """The filter of that name in the table, which does nothing until a route fills it in."""
     return http_filter(name, pack(_delegate("composite", pack(_Composite()))))

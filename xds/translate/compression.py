@@ -1,4 +1,4 @@
-"""Compression of answers: one place for all algorithms, which a route fills with those that it wants.
+"""Compression of answers: a filter for each algorithm that a route wants, which it puts into its place.
 
 What is compressed, and from which size on, is Envoy's own: text, JSON, JavaScript, XML and the like of at least 30
 bytes, for clients that accept it, and nothing that is encoded already. None of these filters holds anything back.
@@ -12,10 +12,7 @@ from typing import Any
 
 from mesh.kinds.routepolicy import Algorithm, Compression
 from xds.schema import message, pack
-from xds.translate.composite import filled, place
-from xds.translate.http_filters import COMPRESSION
-
-FILTER = place(COMPRESSION)
+from xds.translate.composite import Filters
 
 _Compressor = message("envoy.extensions.filters.http.compressor.v3.Compressor")
 _LIBRARIES: dict[Algorithm, Any] = {
@@ -25,10 +22,9 @@ _LIBRARIES: dict[Algorithm, Any] = {
 }
 
 
-def set_compression(route: Any, wanted: Compression) -> None:
-    """Let answers of a `Route` be compressed; of what a client accepts the one that it prefers is used."""
-    chosen = [each for each in _LIBRARIES if each in wanted.algorithms]
-    route.typed_per_filter_config[COMPRESSION].CopyFrom(filled(*((each, _compressor(each)) for each in chosen)))
+def compression_filters(wanted: Compression) -> Filters:
+    """The filters that compress a route's answers; of what a client accepts the one that it prefers is used."""
+    return tuple((each, _compressor(each)) for each in _LIBRARIES if each in wanted.algorithms)
 
 
 def _compressor(algorithm: Algorithm) -> Any:

@@ -1,4 +1,4 @@
-"""Faults on purpose: delays and aborts for a share of the requests, as a route configures the `fault` filter."""
+"""Faults on purpose: delays and aborts for a share of the requests, as a filter that a route puts into its place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.routepolicy import FaultInjection
 from xds.schema import message, pack
-from xds.translate.http_filters import FAULT
+from xds.translate.composite import Filters
 from xds.translate.timeouts import set_duration
 
 _HTTPFault = message("envoy.extensions.filters.http.fault.v3.HTTPFault")
@@ -15,8 +15,8 @@ _MILLION = message("envoy.type.v3.FractionalPercent").DESCRIPTOR.enum_values_by_
 _PER_PERCENT = 10_000
 
 
-def set_fault(route: Any, wanted: FaultInjection) -> None:
-    """Give a `Route` its faults."""
+def fault_filters(wanted: FaultInjection) -> Filters:
+    """The filter of a route's faults. A delay holds the request back."""
     fault = _HTTPFault()
     if wanted.delay is not None:
         if wanted.delay.fixed is not None:
@@ -41,7 +41,7 @@ def set_fault(route: Any, wanted: FaultInjection) -> None:
             matcher.string_match.exact = header.value
     if wanted.max_active is not None:
         fault.max_active_faults.value = wanted.max_active
-    route.typed_per_filter_config[FAULT].CopyFrom(pack(fault))
+    return (("fault", pack(fault)),)
 
 
 def _set_share(percentage: Any, percent: float) -> None:

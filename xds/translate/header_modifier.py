@@ -10,10 +10,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from mesh.kinds.http_filters import HTTPHeader, HTTPHeaderFilter
+from mesh.kinds.routepolicy import PolicyHeaders
+from xds.schema import message
 from xds.schema.types import HeaderValueOption
 
 OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 APPEND = HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
+
+_HeaderMutation = message("envoy.config.common.mutation_rules.v3.HeaderMutation")
 
 
 def modify_request_headers(message: Any, modifier: HTTPHeaderFilter) -> None:
@@ -28,6 +32,19 @@ def modify_response_headers(message: Any, modifier: HTTPHeaderFilter) -> None:
     _add(message.response_headers_to_add, modifier.set, OVERWRITE)
     _add(message.response_headers_to_add, modifier.add, APPEND)
     message.response_headers_to_remove.extend(name.lower() for name in modifier.remove)
+
+
+def mutations(wanted: PolicyHeaders) -> Iterable[Any]:
+    """What a policy does to headers, as the `HeaderMutation`s of extensions that change them."""
+    for name in wanted.remove:
+        yield _HeaderMutation(remove=name.lower())
+    for headers, how in ((wanted.set, OVERWRITE), (wanted.add, APPEND)):
+        for header in headers:
+            mutation = _HeaderMutation()
+            mutation.append.header.key = header.name.lower()
+            mutation.append.header.value = header.value
+            mutation.append.append_action = how
+            yield mutation
 
 
 def literal(value: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesh.kinds.clientpolicy import ClientHTTP3
+from mesh.kinds.clientpolicy import ClientHTTP3, SessionResumption
 from mesh.kinds.duration import milliseconds
 from xds.schema import message, pack
 from xds.schema.types import HttpConnectionManager, SocketAddress
@@ -36,9 +36,18 @@ def make_quic(listener: Any, wanted: ClientHTTP3) -> None:
     listener.enable_reuse_port.value = True
 
 
-def wrap_in_quic(transport_socket: Any, context: Any) -> None:
-    """Fill a chain's transport socket with the TLS of QUIC, of which `context` is a `DownstreamTlsContext`."""
+def wrap_in_quic(
+    transport_socket: Any, context: Any, wanted: ClientHTTP3, resumption: SessionResumption | None = None
+) -> None:
+    """Fill a chain's transport socket with the TLS of QUIC, of which `context` is a `DownstreamTlsContext`.
+
+    Of that QUIC ignores what is said of resumption; it has only tickets. Without these there is no early data.
+    """
     transport = _QuicDownstreamTransport()
+    resumed = resumption is None or resumption.stateless is not False
+    if not resumed:
+        transport.enable_resumption.value = False
+    transport.enable_early_data.value = resumed and bool(wanted.early_data)
     transport.downstream_tls_context.CopyFrom(context)
     transport_socket.name = TRANSPORT_SOCKET
     transport_socket.typed_config.CopyFrom(pack(transport))

@@ -19,8 +19,8 @@ from mesh.telemetry_policies import SILENT, ListenerTelemetry
 from xds.schema import pack
 from xds.schema.types import ApiVersion, Cors, EarlyHeaderMutation, HttpConnectionManager, Router
 from xds.translate.backend_rewrite import FILTER as BACKEND_REWRITES
+from xds.translate.client_policy import client_filters, set_early_headers, stripped
 from xds.translate.client_policy import set_manager as set_client_settings
-from xds.translate.client_policy import stripped
 from xds.translate.ext_authz import FILTER as AUTHORIZATION
 from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, SHARED_SCOPE, Filter, add_filters, http_filter
 from xds.translate.jwt_authn import FILTERS as TOKEN_FILTERS
@@ -72,6 +72,8 @@ def gateway_manager(
     filters = [_CORS_FILTER, *TOKEN_FILTERS, AUTHORIZATION, *FILTERS, BACKEND_REWRITES, _ROUTER_FILTER]
     if told is not None:
         filters.append(told)
+    filters.extend(client_filters(settings))
+    set_early_headers(manager, settings)
     if scoped:
         set_scoped_routes(manager, chain)
         if shared_chain(chain):

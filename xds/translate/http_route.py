@@ -16,6 +16,7 @@ import msgspec
 from mesh import external_auth, unsupported
 from mesh.attachments import ListenerKey
 from mesh.backends import Backend, Invalid, resolve
+from mesh.credentials import chosen, may_inject
 from mesh.envoy_patches import Patched
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
 from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
@@ -142,7 +143,7 @@ def _routes(
             if at.grpc and made.HasField("route"):
                 limit_stream(made.route)
             if policies is not None:
-                clusters |= _apply(look, policies, match, made, results)
+                clusters |= _apply(look, at, policies, match, made, results)
             if rule.session_persistence is not None and not at.grpc and made.HasField("route"):
                 set_session_persistence(made, rule.session_persistence, rule.matches)
             if not at.grpc:
@@ -165,14 +166,14 @@ def _policies(look: Reader, at: RouteAt, rule: str | None) -> Effective | None:
 
 
 def _apply(
-    look: Reader, policies: Effective, match: HTTPRouteMatch, made: Any, results: dict[ObjectKey, str]
+    look: Reader, at: RouteAt, policies: Effective, match: HTTPRouteMatch, made: Any, results: dict[ObjectKey, str]
 ) -> set[str]:
     """Do what policies say; the clusters that are asked for it."""
     apply_policy(made, policies.settings)
     if match.method == "CONNECT":
         set_connect(made, policies.settings)
     clusters: set[str] = set()
-    for part in apply_more(look, made, policies):
+    for part in apply_more(look, at.route, made, policies, inside=at.entrance.inside):
         _note(results, part.said_by, made.name, part.problem)
         clusters |= part.clusters
     return clusters
@@ -224,7 +225,7 @@ def _cluster(
 ) -> str | None:
     if at.grpc and ref.kind == "Backend":
         return None
-    return cluster_of(look, at.route, ref, rule, canary_of)
+    return cluster_of(look, at.route, ref, rule, canary_of, inside=at.entrance.inside)
 
 
 def cluster_of(
@@ -233,10 +234,12 @@ def cluster_of(
     ref: BackendObjectReference,
     rule: HTTPRouteRule | None = None,
     canary_of: ObjectKey | None = None,
+    *,
+    inside: bool = False,
 ) -> str | None:
     """The cluster to which requests for a backend of a route's rule go; None where it leads nowhere.
 
-    `canary_of` is the Rollout for which its requests are counted apart.
+    `canary_of` is the Rollout for which its requests are counted apart. `inside`: the clients are in the mesh.
     """
     backend = resolve(look, route=route, ref=ref)
     if not isinstance(backend, Backend):
@@ -247,6 +250,9 @@ def cluster_of(
             backend = msgspec.structs.replace(backend, route_retry=True)
     if canary_of is not None:
         backend = msgspec.structs.replace(backend, canary_of=f"{canary_of.namespace}/{canary_of.name}")
+    credential = chosen(look, route, rule.name) if rule is not None and not inside else None
+    if credential is not None and may_inject(look, backend):
+        backend = msgspec.structs.replace(backend, credential=f"{credential.namespace}/{credential.name}")
     return cluster_name(backend)
 
 

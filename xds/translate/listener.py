@@ -94,9 +94,19 @@ def gateway_listener(
     if tls:
         inspector = listener.listener_filters.add()
         inspector.name = "envoy.filters.listener.tls_inspector"
-        inspector.typed_config.CopyFrom(pack(TlsInspector()))
+        inspector.typed_config.CopyFrom(pack(_tls_inspector(shared)))
     _limit_first_bytes(listener)
     return listener
+
+
+def _tls_inspector(shared: ClientSettings) -> Any:
+    inspector = TlsInspector()
+    fingerprints = (shared.tls.fingerprints if shared.tls is not None else None) or ()
+    if "JA3" in fingerprints:
+        inspector.enable_ja3_fingerprinting.value = True
+    if "JA4" in fingerprints:
+        inspector.enable_ja4_fingerprinting.value = True
+    return inspector
 
 
 def _limit_first_bytes(listener: Any) -> None:
@@ -132,7 +142,8 @@ def quic_listener(
             made.filter_chain_match.server_names.append(chain.hostname)
         wanted = chain.settings.tls or ClientTLS()
         context = downstream_tls(chain.certificates, alpn=HTTP3_ALPN, wanted=ClientTLS(curves=wanted.curves))
-        wrap_in_quic(made.transport_socket, context)
+        http3 = chain.settings.http3 or ClientHTTP3()
+        wrap_in_quic(made.transport_socket, context, http3, wanted.session_resumption)
         manager = _manager(chain, gateway, scoped=scoped)
         speak_http3(manager)
         add_manager(made, manager)

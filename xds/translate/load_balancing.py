@@ -12,7 +12,7 @@ touches that cluster alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mesh.kinds.duration import milliseconds
@@ -23,6 +23,7 @@ from xds.schema.types import (
     Cluster,
     LeastRequest,
     Maglev,
+    OverrideHost,
     Random,
     RingHash,
     RoundRobin,
@@ -43,14 +44,28 @@ def set_load_balancing(cluster: Any, balancer: LoadBalancer | None, *, grpc: boo
     if balancer is None and not grpc:
         cluster.lb_policy = Cluster.LEAST_REQUEST
         return
-    policies = cluster.load_balancing_policy.policies
-    for kind, packed in _DEFAULT if balancer is None else _wanted(balancer):
-        config = policies.add().typed_extension_config
-        config.name = f"envoy.load_balancing_policies.{kind}"
-        config.typed_config.CopyFrom(packed)
+    _fill(cluster.load_balancing_policy, _DEFAULT if balancer is None else _overriding(balancer))
     threshold = balancer.panic_threshold if balancer is not None else None
     if threshold is not None and threshold != _DEFAULT_PANIC_THRESHOLD:
         cluster.common_lb_config.healthy_panic_threshold.value = threshold
+
+
+def _fill(policy: Any, wanted: Iterable[tuple[str, Any]]) -> None:
+    for kind, packed in wanted:
+        config = policy.policies.add().typed_extension_config
+        config.name = f"envoy.load_balancing_policies.{kind}"
+        config.typed_config.CopyFrom(packed)
+
+
+def _overriding(balancer: LoadBalancer) -> Iterator[tuple[str, Any]]:
+    """What chooses an endpoint, where requests do not; a client that lacks the override has only that."""
+    if balancer.endpoint_override is not None:
+        config = OverrideHost()
+        for header in balancer.endpoint_override.headers:
+            config.override_host_sources.add().header = header.lower()
+        _fill(config.fallback_policy, _wanted(balancer))
+        yield "override_host", pack(config)
+    yield from _wanted(balancer)
 
 
 def _wanted(balancer: LoadBalancer) -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,7 @@ UDP = "udp"
 HTTP2 = "http2"
 RAW = "raw"
 CANARY = "canary/"
+CREDENTIAL = "credential/"
 
 OUTSIDE = "backend"
 
@@ -44,7 +45,8 @@ def cluster_name(backend: Backend) -> str:
     `~own`: only the Service object's endpoints count. `~route-retry`: the retries are its routes' own. `~udp`: the port
     is one of UDP. `~http2`: it is spoken to as gRPC is, whatever else is known of it.
     `~raw`: bytes pass as they are, though a BackendTLSPolicy asks for TLS. A Backend is `backend/<namespace>/<name>`.
-    `~canary/<namespace>/<name>`: what that Rollout sends there, counted apart.
+    `~canary/<namespace>/<name>`: what that Rollout sends there, counted apart. `~credential/<namespace>/<name>`: with
+    the credential of that RoutePolicy.
     """
     subset = f"@{backend.subset}" if backend.subset else ""
     own = f"~{OWN}" if backend.own else ""
@@ -55,26 +57,44 @@ def cluster_name(backend: Backend) -> str:
     name = f"{backend.service.namespace}/{backend.service.name}"
     name = f"{OUTSIDE}/{name}" if backend.outside else f"{name}:{backend.port}"
     canary = f"~{CANARY}{backend.canary_of}" if backend.canary_of else ""
-    return f"{name}{subset}{own}{retry}{udp}{http2}{raw}{canary}"
+    credential = f"~{CREDENTIAL}{backend.credential}" if backend.credential else ""
+    return f"{name}{subset}{own}{retry}{udp}{http2}{raw}{canary}{credential}"
 
 
 def backend_of(cluster: str) -> Backend | None:
     """What `cluster_name` made a name from; None for a name of another origin."""
     name, *differences = cluster.split("~")
     own, route_retry, udp, http2, raw = (name in differences for name in (OWN, ROUTE_RETRY, UDP, HTTP2, RAW))
-    canary = next((said.removeprefix(CANARY) for said in differences if said.startswith(CANARY)), "")
+    canary, credential = _told(differences, CANARY), _told(differences, CREDENTIAL)
     kind, _, rest = name.partition("/")
     if kind == OUTSIDE and "/" in rest:  # no namespace or service has a `/` in its name
         namespace, _, outside = rest.partition("/")
         key = ServiceKey(namespace, outside)
-        return Backend(key, PORT, "", own, route_retry, udp, http2, raw, outside=True, canary_of=canary)
+        return Backend(key, PORT, "", own, route_retry, udp, http2, raw, True, canary, credential)
     name, _, subset = name.partition("@")
     service, _, port = name.rpartition(":")
     namespace, slash, service = service.partition("/")
     if not slash or not port.isdigit():
         return None
     key = ServiceKey(namespace, service)
-    return Backend(key, int(port), subset, own, route_retry, udp, http2, raw, canary_of=canary)
+    return Backend(key, int(port), subset, own, route_retry, udp, http2, raw, False, canary, credential)
+
+
+def _told(differences: list[str], kind: str) -> str:
+    return next((said.removeprefix(kind) for said in differences if said.startswith(kind)), "")
+
+
+def credential_name(policy: ObjectKey) -> str:
+    """The SDS name of a RoutePolicy's credential."""
+    return f"~credentials/{policy.namespace}/{policy.name}"
+
+
+def credential_of(name: str) -> ObjectKey | None:
+    """What `credential_name` made a name from; None for a name of another origin."""
+    if not name.startswith("~credentials/"):
+        return None
+    _, namespace, policy = name.split("/")
+    return ObjectKey("RoutePolicy", namespace, policy)
 
 
 def client_authorities_name(namespace: str, gateway: str, port: int) -> str:

@@ -22,6 +22,7 @@ from xds.translate.cluster import DNS_CLUSTER, ClusterTLS, bare_cluster
 from xds.translate.health_check import check_port
 from xds.translate.timeouts import set_duration
 from xds.translate.upstream_connection import dns_options
+from xds.translate.upstream_http import Injected
 
 # What a name may not resolve to, whoever controls it: the proxy itself, its link (clouds' metadata), nobody, everybody,
 # and the ways to write such IPv4 addresses as IPv6.
@@ -45,11 +46,18 @@ _FAMILIES = {
 
 
 def outside_cluster(
-    name: str, spec: BackendSpec, *, protocol: Protocol, policy: TrafficSettings | None, tls: ClusterTLS | None
+    name: str,
+    spec: BackendSpec,
+    *,
+    protocol: Protocol,
+    policy: TrafficSettings | None,
+    tls: ClusterTLS | None,
+    injected: Injected | None = None,
 ) -> Any:
     """The cluster of a Backend."""
     names = [endpoint.fqdn.hostname for endpoint in spec.endpoints if endpoint.fqdn is not None]
-    cluster = bare_cluster(name, protocol=protocol, policy=policy, tls=tls, host=names[0] if names else "")
+    host = names[0] if names else ""
+    cluster = bare_cluster(name, protocol=protocol, policy=policy, tls=tls, host=host, injected=injected)
     if spec.dynamic_resolver is not None:
         _resolve_dynamically(cluster, spec.dynamic_resolver, policy)
         return cluster

@@ -14,6 +14,7 @@ _CustomResponse = message("envoy.extensions.filters.http.custom_response.v3.Cust
 _Policy = message("envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy")
 _Status = message("envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput")
 _StatusClass = message("envoy.type.matcher.v3.HttpResponseStatusCodeClassMatchInput")
+_FOUND = 302
 _POLICY = "envoy.extensions.http.custom_response.local_response_policy"
 
 
@@ -42,9 +43,13 @@ def _add(matcher: Any, override: ResponseOverride, statuses: Sequence[str], *, b
     policy.body_format.content_type = override.content_type
     if override.status is not None:
         policy.status_code.value = override.status
-    option = policy.response_headers_to_add.add()
-    option.header.key = "content-type"
-    option.header.value = literal(override.content_type)
-    option.append_action = OVERWRITE
+    elif override.redirect_to is not None:
+        policy.status_code.value = _FOUND
+    for name, value in (("content-type", override.content_type), ("location", override.redirect_to)):
+        if value is not None:
+            option = policy.response_headers_to_add.add()
+            option.header.key = name
+            option.header.value = literal(value)
+            option.append_action = OVERWRITE
     matcher.on_match.action.name = _POLICY
     matcher.on_match.action.typed_config.CopyFrom(pack(policy))

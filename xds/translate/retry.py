@@ -21,6 +21,8 @@ FAILED = "connect-failure,refused-stream,reset"
 
 _PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 _PREVIOUS_HOSTS_CONFIG = pack(message("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")())
+_PREVIOUS_PRIORITIES = "envoy.retry_priorities.previous_priorities"
+_PreviousPriorities = message("envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig")
 _SELECTION_ATTEMPTS = 10  # of two endpoints the one that failed is then picked again once in 2,000 times
 _DEFAULT_ATTEMPTS = 2
 
@@ -62,6 +64,11 @@ def set_policy_retry(policy: Any, retry: TrafficRetry) -> None:
             set_duration(policy.retry_back_off.max_interval, milliseconds(retry.backoff.max))
     if retry.avoid_tried_hosts is not False:
         _avoid_previous_hosts(policy)
+    if retry.attempts_per_priority is not None:
+        priorities = _PreviousPriorities()
+        priorities.update_frequency = retry.attempts_per_priority
+        policy.retry_priority.name = _PREVIOUS_PRIORITIES
+        policy.retry_priority.typed_config.CopyFrom(pack(priorities))
 
 
 def _avoid_previous_hosts(policy: Any) -> None:

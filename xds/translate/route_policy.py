@@ -6,33 +6,46 @@ policy never touches a listener. A proxyless gRPC client has no filters and gets
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from mesh.credentials import why_without
 from mesh.kinds.extensions import Extension
-from mesh.kinds.routepolicy import DirectResponse, PolicyHeaders, RegexRedirect, RoutePolicy, RouteSettings
+from mesh.kinds.routepolicy import (
+    DirectResponse,
+    PolicyHeaders,
+    RegexRedirect,
+    RequestBuffer,
+    RoutePolicy,
+    RouteSettings,
+)
 from mesh.model import ObjectKey
 from mesh.objects import find
 from mesh.policies import Effective
 from mesh.quarantine import quarantined
 from mesh.tables import Reader
 from xds.schema import message, pack
-from xds.translate import compression, extensions, grpc_json
-from xds.translate.composite import filled, for_content_type, place, skipped
-from xds.translate.compression import set_compression
+from xds.translate import extensions, grpc_json
+from xds.translate.admission_control import admission_control_filters
+from xds.translate.bandwidth_limit import bandwidth_limit_filters
+from xds.translate.composite import Filters, filled, for_content_type, place, skipped
+from xds.translate.compression import compression_filters
+from xds.translate.csrf import csrf_filters
 from xds.translate.extensions import UNABLE, ExtensionError, set_extensions
-from xds.translate.fault import set_fault
+from xds.translate.fault import fault_filters
 from xds.translate.grpc_json import set_grpc_json
 from xds.translate.header_modifier import APPEND, OVERWRITE
 from xds.translate.http_filters import (
     BACKEND_REWRITE,
-    BUFFER,
     CUSTOM_RESPONSE,
-    FAULT,
+    ENTRY,
+    EXIT,
     GRPC_WEB,
     STATEFUL_SESSION,
+    TROUBLE,
     http_filter,
 )
+from xds.translate.names import backend_of
 from xds.translate.redirect import STATUS
 from xds.translate.response_override import set_response_overrides
 from xds.translate.session_affinity import set_session_affinity
@@ -46,15 +59,30 @@ def _empty(name: str) -> Any:
 
 
 FILTERS = (
-    compression.FILTER,
+    place(ENTRY),
+    place(EXIT),
     http_filter(CUSTOM_RESPONSE, _empty("envoy.extensions.filters.http.custom_response.v3.CustomResponse")),
-    http_filter(FAULT, _empty("envoy.extensions.filters.http.fault.v3.HTTPFault")),
+    place(TROUBLE),
     # It touches nothing but requests that say they are gRPC-Web, so that no route needs to ask for it.
     for_content_type(GRPC_WEB, "application/grpc-web", pack(_GrpcWeb())),
     *extensions.FILTERS,
     grpc_json.FILTER,
-    place(BUFFER),
     http_filter(STATEFUL_SESSION, _empty("envoy.extensions.filters.http.stateful_session.v3.StatefulSession")),
+)
+
+
+def _buffer_filters(wanted: RequestBuffer) -> Filters:
+    """The filter that takes a whole body before anybody sees it."""
+    buffer = _Buffer()
+    buffer.max_request_bytes.value = wanted.max_bytes
+    return (("buffer", pack(buffer)),)
+
+
+# What holds a request back is the last in its place (`composite`).
+_IN_PLACES: tuple[tuple[str, tuple[tuple[str, Callable[[Any], Filters]], ...]], ...] = (
+    (ENTRY, (("csrf", csrf_filters), ("request_buffer", _buffer_filters))),
+    (EXIT, (("bandwidth_limit", bandwidth_limit_filters), ("compression", compression_filters))),
+    (TROUBLE, (("admission_control", admission_control_filters), ("fault_injection", fault_filters))),
 )
 
 
@@ -66,12 +94,13 @@ def apply_policy(route: Any, settings: RouteSettings) -> None:
         _redirect(route, settings.redirect)
     if route.HasField("route"):
         _on_the_way(route, settings)
-    if settings.fault_injection is not None:
-        set_fault(route, settings.fault_injection)
     if settings.response_overrides:
         set_response_overrides(route, settings.response_overrides)
-    if settings.compression is not None:
-        set_compression(route, settings.compression)
+    for at, parts in _IN_PLACES:
+        wanted = ((getattr(settings, name), filters_of) for name, filters_of in parts)
+        filters = [each for setting, filters_of in wanted if setting for each in filters_of(setting)]
+        if filters:
+            route.typed_per_filter_config[at].CopyFrom(filled(*filters))
     if settings.headers is not None:
         request, response = settings.headers.request, settings.headers.response
         if request is not None:
@@ -88,14 +117,38 @@ class Made(NamedTuple):
     clusters: frozenset[str] = frozenset()
 
 
-def apply_more(look: Reader, route: Any, effective: Effective) -> Iterator[Made]:
-    """Add what needs more than the policy itself."""
+def apply_more(look: Reader, key: ObjectKey, route: Any, effective: Effective, *, inside: bool) -> Iterator[Made]:
+    """Add what needs more than the policy itself, to an Envoy route of a route object. `inside`: of the mesh."""
     settings: RouteSettings = effective.settings
+    if settings.credential_injection is not None and route.HasField("route"):
+        yield _credential(look, key, route, effective.said_by("credentialInjection"), inside=inside)
     if settings.grpc_json is not None and route.HasField("route"):
         said_by = effective.said_by("grpcJSON")
         yield Made(said_by, _out(look, said_by) or set_grpc_json(look, route, settings.grpc_json, said_by))
     if settings.extensions:
         yield _extend(look, route, settings.extensions, effective.said_by("extensions"))
+
+
+def _credential(look: Reader, key: ObjectKey, route: Any, said_by: ObjectKey, *, inside: bool) -> Made:
+    """Whether a route's clusters add the credential; where they cannot, no backend is asked without it."""
+    if inside:
+        return Made(said_by, "gateways alone add credentials: inside the mesh a proxy is its workload's own")
+    problem = why_without(look, key, said_by)
+    backends = {name: backend_of(name) for name in _asked(route.route)}
+    without = sorted(name for name, backend in backends.items() if backend is not None and not backend.credential)
+    if not problem and without:
+        problem = f"{without[0]} is whatever host a request names, and none of them may have a credential"
+    if problem:
+        route.direct_response.status = UNABLE
+        return Made(said_by, f"{problem}; its requests are answered {UNABLE}")
+    return Made(said_by)
+
+
+def _asked(action: Any) -> Iterator[str]:
+    """The clusters that a `RouteAction` names."""
+    yield from (each.name for each in action.weighted_clusters.clusters)
+    if action.cluster:
+        yield action.cluster
 
 
 def _extend(look: Reader, route: Any, wanted: tuple[Extension, ...], said_by: ObjectKey) -> Made:
@@ -162,10 +215,6 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
         action.regex_rewrite.substitution = rewrite.path.substitution
     if rewrite is not None and rewrite.host_from_header and not action.WhichOneof("host_rewrite_specifier"):
         action.host_rewrite_header = rewrite.host_from_header.lower()
-    if settings.request_buffer is not None:
-        buffer = _Buffer()
-        buffer.max_request_bytes.value = settings.request_buffer.max_bytes
-        route.typed_per_filter_config[BUFFER].CopyFrom(filled(("buffer", pack(buffer))))
     if settings.grpc_web is False:
         route.typed_per_filter_config[GRPC_WEB].CopyFrom(skipped())
     if settings.session_affinity is not None:

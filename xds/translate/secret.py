@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.certificates import KeyPair, SecretKey
+from mesh.client_policies import Revocations
 from xds.schema.types import CertificateValidationContext, Secret
+from xds.translate.root_certificates import NOBODY
 
 
 def secret_name(key: SecretKey) -> str:
@@ -19,11 +21,17 @@ def secret_key(name: str) -> SecretKey:
     return SecretKey(namespace, secret)
 
 
-def authorities_secret(name: str, pem: bytes, *, insecure: bool) -> Any:
-    """The secret by which clients are judged. `insecure`: who cannot be trusted is let in all the same."""
+def authorities_secret(name: str, pem: bytes, *, insecure: bool, revoked: Revocations | None = None) -> Any:
+    """The secret by which clients are judged. `insecure`: who cannot be trusted is let in all the same.
+
+    Where it is not known which certificates were taken back, nobody is trusted.
+    """
     secret = Secret()
     secret.name = name
-    secret.validation_context.trusted_ca.inline_bytes = pem
+    secret.validation_context.trusted_ca.inline_bytes = NOBODY if revoked is not None and revoked.problem else pem
+    if revoked is not None and not revoked.problem:
+        secret.validation_context.crl.inline_bytes = revoked.pem
+        secret.validation_context.only_verify_leaf_cert_crl = revoked.only_leaf
     if insecure:
         secret.validation_context.trust_chain_verification = CertificateValidationContext.ACCEPT_UNTRUSTED
     return secret

@@ -13,7 +13,6 @@ from xds.translate.cluster_tables import (
     CLUSTERS,
     GATEWAY_CLUSTERS,
     NEARNESS,
-    SECRETS,
     USES,
     WORKLOAD_CLUSTERS,
     ZONAL_ASSIGNMENTS,
@@ -32,6 +31,7 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import CLIENTS, ROUTES, SEEN, SEEN_PORTS, SERVICE_HOSTS, VIRTUAL_HOSTS
+from xds.translate.secret_tables import SECRETS
 from xds.translate.stream_tables import STREAMS
 from xds.translate.upstream_tables import UPSTREAMS
 from xds.translate.views import MESH_TLS_VIEWS, RESOURCE_TABLES, SHARED_VIEWS, VIEWS, ZONAL_VIEWS

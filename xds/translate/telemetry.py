@@ -22,7 +22,7 @@ from mesh.kinds.telemetrypolicy import (
 from mesh.telemetry_policies import ListenerTelemetry
 from xds.schema import message, pack
 from xds.schema.types import ApiVersion, StdoutAccessLog
-from xds.translate.access_log import FIELDS, add_access_log
+from xds.translate.access_log import FIELDS, add_access_log, set_condition
 from xds.translate.names import cluster_name, host_of
 from xds.translate.timeouts import set_duration
 
@@ -152,6 +152,10 @@ def _limit(filter_: Any, only: AccessLogOnly) -> None:
         part.runtime_filter.percent_sampled.denominator = 2  # MILLION
         part.runtime_filter.use_independent_randomness = True
         parts.append(part)
+    if only.expression is not None:
+        part = type(filter_)()
+        set_condition(part, only.expression)
+        parts.append(part)
     if len(parts) == 1:
         filter_.CopyFrom(parts[0])
     else:
@@ -221,5 +225,8 @@ def _add_tags(options: Any, tags: Iterable[TraceTag]) -> None:
         if tag.request_header is not None:
             added.request_header.name = tag.request_header.lower()
             added.request_header.default_value = tag.absent
+        elif tag.environment is not None:
+            added.environment.name = tag.environment
+            added.environment.default_value = tag.absent
         else:
             added.literal.value = tag.value or ""

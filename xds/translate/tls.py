@@ -18,8 +18,10 @@ from mesh.kinds.clientpolicy import (
     DEFAULT_MIN_VERSION,
     OLD_CIPHERS,
     ClientTLS,
+    ClientValidationRules,
+    SubjectAltNameMatch,
 )
-from xds.schema import pack
+from xds.schema import message, pack
 from xds.schema.types import ApiVersion, DownstreamTlsContext, TlsParameters
 from xds.translate.secret import secret_name
 
@@ -30,6 +32,13 @@ _VERSIONS = {
     "1.1": TlsParameters.TLSv1_1,
     "1.2": TlsParameters.TLSv1_2,
     "1.3": TlsParameters.TLSv1_3,
+}
+_SanMatcher = message("envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher")
+_NAMES = {
+    "DNS": _SanMatcher.DNS,
+    "URI": _SanMatcher.URI,
+    "Email": _SanMatcher.EMAIL,
+    "IP": _SanMatcher.IP_ADDRESS,
 }
 _OLD_AND_NEW = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -82,10 +91,35 @@ def downstream_tls(
         config.name = secret_name(certificate)
         config.sds_config.ads.SetInParent()
         config.sds_config.resource_api_version = ApiVersion.V3
+    resumption = wanted.session_resumption
+    if resumption is not None:
+        # One of several ways to treat tickets: where they stay, none is chosen.
+        if resumption.stateless is False:
+            context.disable_stateless_session_resumption = True
+        context.disable_stateful_session_resumption = resumption.stateful is False
     if clients is not None:
+        rules = wanted.client_validation
         trust = common.validation_context_sds_secret_config
+        if rules is not None and (rules.spki_hashes or rules.certificate_hashes or rules.subject_alt_names):
+            trust = common.combined_validation_context.validation_context_sds_secret_config
+            _set_rules(common.combined_validation_context.default_validation_context, rules)
         trust.name = clients.secret
         trust.sds_config.ads.SetInParent()
         trust.sds_config.resource_api_version = ApiVersion.V3
         context.require_client_certificate.value = clients.required
     return context
+
+
+def _set_rules(validation: Any, rules: ClientValidationRules) -> None:
+    validation.verify_certificate_spki.extend(rules.spki_hashes or ())
+    validation.verify_certificate_hash.extend(one.lower() for one in rules.certificate_hashes or ())
+    for name in rules.subject_alt_names or ():
+        _set_name(validation.match_typed_subject_alt_names.add(), name)
+
+
+def _set_name(matcher: Any, name: SubjectAltNameMatch) -> None:
+    matcher.san_type = _NAMES[name.type]
+    for how in ("exact", "prefix", "suffix"):
+        value = getattr(name, how)
+        if value is not None:
+            setattr(matcher.matcher, how, value)

@@ -22,6 +22,9 @@ _FAMILIES = {
     "IPv4Preferred": DnsLookupFamily.V4_PREFERRED,
     "All": DnsLookupFamily.ALL,
 }
+# Of Linux on x86-64, where Envoy runs, whatever this runs on.
+_KERNEL_BUFFERS = (("receive", 8), ("send", 7))
+_SOL_SOCKET = 1
 _NO_SETTINGS = TrafficSettings()
 
 
@@ -43,6 +46,13 @@ def set_connection(cluster: Any, given: TrafficSettings | None) -> None:
     connection = settings.connection
     if connection is not None and connection.buffer_limit is not None:
         cluster.per_connection_buffer_limit_bytes.value = connection.buffer_limit
+    if connection is not None and connection.socket_buffer_limit is not None:
+        for name, number in _KERNEL_BUFFERS:
+            option = cluster.upstream_bind_config.socket_options.add()
+            option.description = name
+            option.level = _SOL_SOCKET
+            option.name = number
+            option.int_value = connection.socket_buffer_limit
     if connection is not None and connection.close_on_unhealthy:
         cluster.close_connections_on_host_health_failure = True
     preconnect = settings.preconnect

@@ -6,13 +6,15 @@ A route's own `retry` wins: then the cluster's is not consulted (`xds/translate/
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from mesh.kinds.duration import milliseconds
+from mesh.kinds.routepolicy import CredentialInjection
 from mesh.kinds.trafficpolicy import TrafficSettings, UpstreamHTTP1
-from mesh.model import HTTP2_PROTOCOLS, Protocol
+from mesh.model import HTTP2_PROTOCOLS, ObjectKey, Protocol
 from xds.schema import message, pack
 from xds.schema.types import ClusterHttpProtocolOptions
+from xds.translate.credential_injection import add_credential
 from xds.translate.http2 import set_http2
 from xds.translate.retry import set_policy_retry
 from xds.translate.timeouts import set_duration
@@ -29,24 +31,39 @@ def _plain_http2() -> Any:
 
 
 _HTTP2 = _plain_http2()
+_NO_SETTINGS = TrafficSettings()
 
 
-def set_http_options(cluster: Any, protocol: Protocol, settings: TrafficSettings | None) -> None:
+class Injected(NamedTuple):
+    """The credential that a cluster's requests get, and the RoutePolicy that says so."""
+
+    wanted: CredentialInjection
+    said_by: ObjectKey
+
+
+def set_http_options(
+    cluster: Any, protocol: Protocol, given: TrafficSettings | None, injected: Injected | None = None
+) -> None:
     """Fill a cluster's HTTP options, where they differ from Envoy's own."""
-    if settings is None or not _has_http(settings):
+    settings = given if given is not None and _has_http(given) else None
+    if settings is None and injected is None:
         if protocol in HTTP2_PROTOCOLS:
             cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_HTTP2)
         return
+    settings = settings or _NO_SETTINGS
     options = ClusterHttpProtocolOptions()
+    if injected is not None:
+        add_credential(options, *injected)
     _set_limits(options.common_http_protocol_options, settings)
     http = settings.http
-    explicit = options.explicit_http_config
-    if protocol in HTTP2_PROTOCOLS:
-        explicit.http2_protocol_options.SetInParent()
+    both = http is not None and bool(http.use_client_protocol)
+    versions = options.use_downstream_protocol_config if both else options.explicit_http_config
+    if both or protocol in HTTP2_PROTOCOLS:
+        versions.http2_protocol_options.SetInParent()
         if http is not None and http.http2 is not None:
-            set_http2(explicit.http2_protocol_options, http.http2)
-    else:
-        _set_http1(explicit.http_protocol_options, http.http1 if http is not None else None)
+            set_http2(versions.http2_protocol_options, http.http2)
+    if both or protocol not in HTTP2_PROTOCOLS:
+        _set_http1(versions.http_protocol_options, http.http1 if http is not None else None)
     if settings.retry is not None:
         set_policy_retry(options.retry_policy, settings.retry)
     cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pack(options))

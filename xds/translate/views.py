@@ -38,13 +38,10 @@ from xds.translate.cluster_tables import (
     CLUSTERS,
     GATEWAY_CLUSTERS,
     GATEWAY_CLUSTERS_BY_SCOPE,
-    SECRETS,
     USES_BY_SCOPE,
     WORKLOAD_CLUSTERS,
     ZONAL_ASSIGNMENTS,
     ZONAL_ASSIGNMENTS_BY_SCOPE,
-    policy_secret,
-    secret_keys,
 )
 from xds.translate.ingress import ingress_cluster
 from xds.translate.jwt_authn_tables import FILTER_CONFIGS, keys_for
@@ -65,6 +62,7 @@ from xds.translate.route_configuration_tables import (
     SCOPED_ROUTES,
 )
 from xds.translate.route_tables import SERVICE_HOSTS_BY_CLIENTS
+from xds.translate.secret_tables import SECRETS, credential_keys, policy_secret, secret_keys
 from xds.translate.upstream_tables import upstream_key
 
 RESOURCE_TABLES: dict[str, tuple[Table[ResourceKey, Resource], ...]] = {
@@ -231,6 +229,7 @@ def _secrets(look: Look, audience: Audience) -> tuple[ResourceKey, ...]:
         *root_keys(look),
         *map(policy_secret, policies),
         *(secret_keys(GatewayKey(audience.namespace, audience.name), gateway) if gateway is not None else ()),
+        *(credential_keys(look, routes_scope(audience)) if gateway is not None else ()),
     )
 
 

@@ -30,7 +30,10 @@ service_specs = st.fixed_dictionaries(
     },
     optional={"endpoints": _endpoints, "exportTo": st.lists(st.sampled_from(("*", ".", *NAMESPACES)), max_size=2)},
 )
-subsets = st.fixed_dictionaries({"service": services, "labels": st.just({"version": "1"})})
+subsets = st.fixed_dictionaries(
+    {"service": services, "labels": st.just({"version": "1"})},
+    optional={"fallback": st.sampled_from(([{"labels": {"version": "2"}}], [{"labels": {"zone": "a"}}]))},
+)
 
 _places = st.sampled_from(
     (

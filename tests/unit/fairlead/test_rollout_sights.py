@@ -143,6 +143,9 @@ async def test_a_canary_without_endpoints_or_without_a_service_is_unavailable() 
     assert (await looking.at()).unavailable == ""
     looking.model.apply(WORLD.replace("version: v2}}\n---", "version: v3}}\n---").replace("name: v2}", "name: v2}"))
     assert (await looking.at()).unavailable == "ServiceSubset v2 has no endpoints."
+    fallback = "labels: {version: v3}, fallback: [{labels: {version: v1}}]"
+    looking.model.apply(f"{{kind: ServiceSubset, metadata: {{name: v2}}, spec: {{service: reviews, {fallback}}}}}")
+    assert (await looking.at()).unavailable == "ServiceSubset v2 has no endpoints.", "another version is no canary"
     looking.model.delete("ServiceSubset", "v2")
     assert "does not exist" in (await looking.at()).unavailable
 

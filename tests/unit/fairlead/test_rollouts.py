@@ -12,8 +12,8 @@ import pytest
 
 from discovery.kubernetes.status_writer import StatusWriter
 from discovery.stores.sqlite import SqliteStore
-from discovery.stores.store import StoreFull, StoreUnavailable
-from fairlead.rollouts import COLLECTION, NotKeptError, NotKnownError, NotLeadingError, Rollouts
+from discovery.stores.store import StoreFull, StoreNotLed, StoreUnavailable
+from fairlead.rollouts import COLLECTION, LedWrite, NotKeptError, NotKnownError, NotLeadingError, Rollouts
 from mesh.all_tables import TABLES
 from mesh.model import DECLARED, ROLLOUT_STATES, DeclaredKey, ObjectKey, RolloutState, Tally
 from mesh.rollout_json import rollout_to_json
@@ -71,6 +71,16 @@ class Documents:
         if self.kill_in == 0:
             raise Killed
 
+    def as_led_by(self, leader: Replica) -> LedWrite:
+        """Writes as the store takes them from one whose lock it looks at; it may not know that it lost it."""
+
+        async def write(collection: str, changes: Mapping[str, bytes | None]) -> None:
+            if not leader.holds_lock:
+                raise StoreNotLed("Another leads", fix="")
+            await self.write_documents(collection, changes)
+
+        return write
+
     async def write(self, _changes: Mapping[str, bytes | None]) -> None:
         raise AssertionError("states are written by the store alone")
 
@@ -103,6 +113,7 @@ class Replica:
         self.now = now
         self.leading = True
         self.term = 0
+        self.holds_lock = True
         self.looking = Looking()
         self.writer: StatusWriter | None = None
         self.rollouts = Rollouts(
@@ -113,6 +124,7 @@ class Replica:
             save=self._keep,
             leads=lambda _: self.leading,
             term=lambda _: self.term,
+            led=lambda _: store.as_led_by(self) if shared else None,
             busy=lambda: False,
             board=store if shared else None,
             moved=lambda key, before, after: self.acted.append((key, before, after)),
@@ -330,6 +342,53 @@ async def test_one_that_begins_to_act_reads_what_the_other_did_last_and_then_nee
     store.away = None
     await two.rollouts.order(KEY, "pause")
     assert (two.state.step, two.state.phase) == (2, "Paused")
+
+
+async def test_one_that_does_not_know_that_it_leads_no_more_moves_nothing_and_takes_the_next_ones_word() -> None:
+    store = Documents()
+    one, two = Replica(store, shared=True), Replica(store, shared=True)
+    one.term, two.term, two.leading = 1, 2, False
+    await one.begin()
+    await two.begin()
+    held = await one.run(3)
+    one.holds_lock, two.leading, two.now = False, True, one.now
+    await two.rollouts.order(KEY, "abort")
+    kept = dict(store.kept)
+    assert await one.run(10) == held, "it moves on with nothing that cannot be written"
+    one.looking.sight = BAD
+    assert await one.run(5) == held, "nor back, for another judges by now"
+    with pytest.raises(NotLeadingError):
+        await one.rollouts.order(KEY, "promote")
+    with pytest.raises(NotLeadingError):
+        await one.rollouts.order(KEY, "abort")
+    assert store.kept == kept
+    await one.hear()
+    assert one.state == two.state
+
+
+async def test_a_way_back_that_could_not_be_written_is_forgotten_once_another_has_gone_on() -> None:
+    store = Documents()
+    one, two = Replica(store, shared=True), Replica(store, shared=True)
+    one.term, two.term, two.leading = 1, 2, False
+    await one.begin()
+    await two.begin()
+    await one.run(3)
+    store.away = StoreFull("away", fix="")
+    one.looking.sight = BAD
+    assert (await one.run(5)).phase == "RolledBack"
+    store.away = None
+    one.leading, two.leading, two.now = False, True, one.now
+    await one.run(1)
+    await two.run(1)
+    await two.rollouts.order(KEY, "promote")
+    await one.run(1)
+    await one.hear()
+    assert one.state == two.state
+    one.leading, one.term, two.leading = True, 3, False
+    assert (await one.run(3)).phase == "Promoted"
+    again = Replica(store, shared=True)
+    await again.begin()
+    assert again.state.phase == "Promoted", "nothing old was written over it"
 
 
 async def test_one_that_leads_no_more_when_it_has_looked_moves_nothing() -> None:

@@ -39,6 +39,7 @@ def test_an_optional_consul_that_is_not_there_keeps_nobody_waiting(children: Chi
         (["--consul-optional"], "there is no Consul that it is for"),
         (["--consul", "http://h:1", "--consul-ca", "/dev/null"], "not asked over TLS"),
         (["--consul", "https://h:1", "--consul-cert", "/dev/null"], "goes with --consul-key"),
+        (["--consul", "https://h:1", "--consul-ca", __file__], "test_serve_consul.py holds no authorities in PEM"),
         (["--consul", "http://h:1", "--consul-token-file", "/nowhere"], "there is no file /nowhere"),
         (["--consul", "http://h:1", "--consul-datacenters", "a", "--consul-datacenters", "a"], "stands twice"),
         (["--consul", "http://h:1", "--consul-polls", "1"], "consul-polls"),

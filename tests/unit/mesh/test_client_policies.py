@@ -75,6 +75,18 @@ def test_http_listeners_of_a_port_share_what_one_of_them_is_told() -> None:
     assert not told(made, "b")["Accepted"][0]
 
 
+def test_who_allows_broken_versions_of_tls_is_told_so() -> None:
+    made = model(
+        policy("old", "https", tls={"minVersion": "1.0"}),
+        policy("fixed", overrides={"tls": {"minVersion": "1.1", "maxVersion": "1.3"}}),
+        policy("new", "https-a", tls={"minVersion": "1.2"}),
+    )
+    said = "minVersion allows TLS {}, which is broken (RFC 8996)."
+    assert told(made, "old")["Accepted"] == (True, f"spec.tls.{said.format('1.0')}")
+    assert told(made, "fixed")["Accepted"] == (True, f"spec.overrides.tls.{said.format('1.1')}")
+    assert told(made, "new")["Accepted"] == (True, "")
+
+
 def test_https_listeners_share_only_what_belongs_to_the_port() -> None:
     made = model(
         policy("a", "https", connections={"limit": 5, "bufferLimit": 4096}, proxyProtocol={}),

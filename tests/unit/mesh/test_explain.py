@@ -322,3 +322,24 @@ def test_a_rule_whose_authorizer_cannot_be_had_answers_500(model: Model) -> None
     answer = ask(model, "http://judged.com/")
     assert (answer.outcome, answer.status) == ("respond", 500)
     assert "no authorizer: Service default/nobody does not exist" in answer.why
+
+
+def test_the_endpoints_of_a_subset_are_counted_with_those_that_take_over(model: Model) -> None:
+    ends = ", ".join(f"{{address: 10.0.0.{at}, labels: {{is: {name}}}}}" for at, name in enumerate("abb", 1))
+    model.apply(f"{{kind: Service, metadata: {{name: own}}, spec: {{ports: [{{port: 80}}], endpoints: [{ends}]}}}}")
+    model.apply(route("r", "a.org", "{backendRefs: [{group: fairlead.dev, kind: ServiceSubset, name: s, port: 80}]}"))
+
+    def counted(spec: str) -> tuple[int, str]:
+        model.apply(f"{{kind: ServiceSubset, metadata: {{name: s}}, spec: {{service: own, {spec}}}}}")
+        (share,) = ask(model, "http://a.org/").backends
+        return share.endpoints, share.problem
+
+    nobody = (0, "It has no endpoints: requests answer 503.")
+    assert counted("labels: {is: a}") == (1, "")
+    assert counted("labels: {is: c}, fallback: [{labels: {is: d}}]") == nobody
+    assert counted("labels: {is: a}, fallback: [{labels: {is: b}}]") == (3, "")
+    assert counted("labels: {is: c}") == nobody
+    targets = "targetRefs: [{group: fairlead.dev, kind: ServiceSubset, name: s}]"
+    balancer = "loadBalancer: {subsetFallback: AnyEndpoint}"
+    model.apply(f"{{kind: TrafficPolicy, metadata: {{name: p}}, spec: {{{targets}, {balancer}}}}}")
+    assert counted("labels: {is: c}") == (3, "")

@@ -20,6 +20,7 @@ from mesh.services import (
     VISIBLE,
     VISIBLE_PARTS,
     ClientsKey,
+    Subset,
     SubsetKey,
     visible_part,
 )
@@ -185,7 +186,30 @@ def test_a_subset_chooses_endpoints_that_carry_all_its_labels() -> None:
     assert subset is not None
     assert row is not None
     assert subset.service == REVIEWS
-    assert [endpoint.address for endpoint in row.endpoints if subset.chooses(endpoint)] == ["10.0.0.2"]
+    assert [endpoint.address for endpoint in subset.arranged(row.endpoints)] == ["10.0.0.2"]
+
+
+def test_who_takes_over_in_a_subset_comes_after_all_that_are_wanted_more_wherever_they_are() -> None:
+    def one(address: str, priority: int = 0, **labels: str) -> Endpoint:
+        return Endpoint(address, (("", 80),), labels=tuple(sorted(labels.items())), priority=priority)
+
+    ends = [
+        one("a", far := 1, tag="a"),
+        one("a+b", tag="a", other="b"),
+        one("b", other="b"),
+        one("b-far", far, other="b"),
+    ]
+    ends.append(one("none"))
+    subset = Subset(REVIEWS, (("tag", "a"),), ((("other", "b"),),))
+
+    def arranged(subset: Subset, *ends: Endpoint, **more: bool) -> dict[str, int]:
+        return {end.address: end.priority for end in subset.arranged(ends, **more)}
+
+    assert arranged(subset, *ends) == {"a": 1, "a+b": 0, "b": 2, "b-far": 3}
+    assert arranged(subset, *ends, any_endpoint=True) == {"a": 1, "a+b": 0, "b": 2, "b-far": 3, "none": 4}
+    assert arranged(subset, *ends[2:]) == {"b": 0, "b-far": 1}
+    assert arranged(subset, ends[-1]) == {}
+    assert arranged(subset, ends[-1], any_endpoint=True) == {"none": 0}
 
 
 def test_an_external_name_is_kept() -> None:

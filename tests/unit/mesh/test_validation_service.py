@@ -106,6 +106,13 @@ def test_a_subset_names_a_service_and_labels() -> None:
     assert subset(service="reviews", labels={}) == ["TooFew spec.labels"]
     assert subset(service="a/b", labels={"a": "b"}) == ["InvalidFormat spec.service"]
     assert subset(service="reviews", labels={"a b": "c"}) == ['InvalidFormat spec.labels["a b"]']
+    assert subset(service="reviews", labels={"a": "b"}, fallback=[{"labels": {"a": "c"}}, {"labels": {"d": "e"}}]) == []
+    assert subset(service="reviews", labels={"a": "b"}, fallback=[{"labels": {}}]) == ["TooFew spec.fallback[0].labels"]
+    odd = subset(service="reviews", labels={"a": "b"}, fallback=[{"labels": {"a b": "c"}}])
+    assert odd == ['InvalidFormat spec.fallback[0].labels["a b"]']
+    for fallback in ([{"a": "b"}], [{"a": "b", "c": "d"}], [{"c": "d"}, {"c": "d"}]):
+        found = subset(service="reviews", labels={"a": "b"}, fallback=[{"labels": labels} for labels in fallback])
+        assert found == [f"NoEffect spec.fallback[{len(fallback) - 1}].labels"]
 
 
 def secret(type_: str = "kubernetes.io/tls", **fields: Any) -> Any:

@@ -43,6 +43,8 @@ def log(**spec: Any) -> dict[str, Any]:
         (log(stdout=True, only={}), "MissingField spec.accessLogs[0].only"),
         (log(stdout=True, only={"minStatus": 600}), "OutOfRange spec.accessLogs[0].only.minStatus"),
         (log(stdout=True, only={"percent": 101}), "OutOfRange spec.accessLogs[0].only.percent"),
+        (log(stdout=True, only={"expression": "response.cod > 1"}), "InvalidFormat spec.accessLogs[0].only.expression"),
+        (log(stdout=True, only={"expression": ""}), "TooShort spec.accessLogs[0].only.expression"),
         (log(file={"path": "edge.log"}), "InvalidFormat spec.accessLogs[0].file.path"),
         (log(grpc=TO, text="a"), "NotAllowed spec.accessLogs[0].text"),
         (log(otlp={}), "MissingField spec.accessLogs[0].otlp.backend"),
@@ -55,6 +57,14 @@ def log(**spec: Any) -> dict[str, Any]:
             "InvalidFormat spec.tracing.provider.zipkin.path",
         ),
         ({"tracing": {"sampling": -1}}, "OutOfRange spec.tracing.sampling"),
+        (
+            {"tracing": {"tags": [{"name": "a", "requestHeader": "x-a", "environment": "A"}]}},
+            "InvalidCombination spec.tracing.tags[0]",
+        ),
+        (
+            {"tracing": {"tags": [{"name": "a", "environment": "A=B"}]}},
+            "InvalidFormat spec.tracing.tags[0].environment",
+        ),
         ({"tracing": {"tags": [{"name": "a"}]}}, "InvalidCombination spec.tracing.tags[0]"),
         (
             {"tracing": {"tags": [{"name": "a", "value": "1"}, {"name": "a", "value": "2"}]}},

@@ -58,6 +58,23 @@ def test_address_and_place() -> None:
     ]
 
 
+def test_a_place_of_consuls_own_counts_before_meta_the_instances_before_its_nodes() -> None:
+    meta = {"region": "meta", "zone": "meta-1", "consul-network-segment": "blue"}
+    node = {"Locality": {"Region": "eu", "Zone": "eu-1"}, "Meta": meta}
+    own = {"Locality": {"Region": "us", "Zone": "us-1"}}
+
+    def place(**more: Any) -> Locality:
+        (found,) = rows(entry(**more))[1].endpoints
+        return found.locality
+
+    assert place(node=node, **own) == Locality("us", "us-1", "blue")
+    assert place(node=node) == Locality("eu", "eu-1", "blue")
+    assert place(node={"Locality": None, "Meta": meta}, Locality=None) == Locality("meta", "meta-1", "blue")
+    assert place(node={"Locality": {"Region": "eu"}, "Meta": {"consul-network-segment": ""}}) == Locality("eu")
+    with pytest.raises(wire.UnreadableError):
+        place(Locality={"Region": 7})
+
+
 @pytest.mark.parametrize("service", [{"Port": 0}, {"Port": 70000}, {"Address": "db.example.com"}])
 def test_instance_that_envoy_cannot_reach_is_left_out(service: dict[str, Any]) -> None:
     _, found = rows(entry(**service))

@@ -20,6 +20,7 @@ from discovery.consul.trouble import trouble
         (500, "rpc error getting client: failed to get conn: dial tcp 127.0.0.1:8300: refused", "NoLeader"),
         (500, "No path to datacenter", "NoPath"),
         (400, 'Invalid query parameter: "ns" - Namespaces are a Consul Enterprise feature', "NotEnterprise"),
+        (400, "Client sent an HTTP request to an HTTPS server.", "Unreachable"),
         (500, "something else", "Failed"),
     ],
 )

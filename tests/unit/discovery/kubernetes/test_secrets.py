@@ -58,3 +58,17 @@ def test_references_to_other_groups_and_kinds_are_not_read() -> None:
         gateway_class("ours"), gateway({"name": "tls", "group": "example.com"}, {"name": "tls", "kind": "Vault"})
     )
     assert not referenced(objects)
+
+
+def test_the_lists_of_certificates_taken_back_that_client_policies_name_are_read() -> None:
+    crl = {"configMap": {"name": "revoked", "key": "ca.crl"}}
+    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "web"}
+    rules = {"tls": {"clientValidation": {"crl": crl}}}
+    other = {"tls": {"clientValidation": {"crl": {"configMap": {"name": "more", "key": "ca.crl"}}}}}
+    raw = {
+        "apiVersion": "fairlead.dev/v1alpha1",
+        "kind": "ClientPolicy",
+        "metadata": {"name": "edge", "namespace": "shop"},
+        "spec": {"targetRefs": [target], **rules, "overrides": other},
+    }
+    assert referenced(declared(raw)) == {ObjectKey("ConfigMap", "shop", name) for name in ("revoked", "more")}

@@ -141,7 +141,7 @@ def test_a_scope_of_one_host_is_small() -> None:
         for key, row in built().rows(RESOURCE_TABLES[TYPE_SCOPED_ROUTE][0]).items()
         if key.name == "http-10000/h3.example.com"
     )
-    assert len(resource.any) < 2000
+    assert len(resource.any) < 2200
     assert resource.needs == ("default/s0:80", "default/s1:80")
 
 
