@@ -26,8 +26,17 @@ import msgspec
 from cryptography import x509
 from google.protobuf.message import DecodeError
 
+from fairlead.agent_jwt import JwtApi
 from fairlead.errors import CommandError
-from fairlead.issuance import SERVICE, BundleAck, Bundles, IssueRequest, IssueResponse
+from fairlead.issuance import (
+    SERVICE,
+    BundleAck,
+    Bundles,
+    IssueJwtRequest,
+    IssueJwtResponse,
+    IssueRequest,
+    IssueResponse,
+)
 from fairlead.peer_gate import PeerGate
 from mesh.certificates import KeyPair
 from mesh.model import Audience
@@ -150,6 +159,7 @@ class Agent:
         self._renew = asyncio.Event()
         self._version = ""
         self._in_force = ""
+        self._jwt = JwtApi(self._issue_jwt, clock)
         self._believed = asyncio.Event()
         self._early: list[tuple[SigningKey, Any]] = []
         self._came_early = asyncio.Event()
@@ -187,7 +197,7 @@ class Agent:
                     f"--socket: {path} is there already. Fix: stop the other agent, or name another path"
                 )
             gate = PeerGate(path, self._settings.users | {mine})
-            server = XdsServer(self._secrets.hub, f"unix:{gate.inner}")
+            server = XdsServer(self._secrets.hub, f"unix:{gate.inner}", more=lambda _: self._jwt.methods())
             await server.start()
             await gate.start()
         except OSError as error:
@@ -290,6 +300,13 @@ class Agent:
         _log.info("certificate of %s until %s", identity, leaf.not_valid_after_utc.isoformat())
         self._have.set()
 
+    async def _issue_jwt(self, audiences: tuple[str, ...]) -> Any:
+        """A JWT-SVID of this workload. Raises AioRpcError."""
+        async with self._channel(renewing=True) as (channel, metadata):
+            call = channel.unary_unary(f"/{SERVICE}/IssueJwt")
+            asked = IssueJwtRequest(audiences=audiences).SerializeToString()
+            return IssueJwtResponse.FromString(await call(asked, metadata=metadata, timeout=_CALL_SECONDS))
+
     # -- what to trust ----------------------------------------------------------------------------------------------
 
     def _believe(self, bundles: Any) -> None:
@@ -300,6 +317,7 @@ class Agent:
         for name in sorted(bundles.federated):
             secrets[root_name(name)] = root_secret(root_name(name), bundles.federated[name])
         self._secrets.put(secrets)
+        self._jwt.put(bundles.jwks)
         self._version = bundles.version
         self._believed.set()
         tainted = frozenset(bundles.tainted)

@@ -9,7 +9,6 @@ from typing import Any
 
 from api.ports import NotFound, Refused, Unavailable
 from fairlead.identities import Identities
-from fairlead.root_gate import Witness
 from mesh.spiffe import workload
 from sds import rotation
 from sds.builtin import BuiltinAuthority
@@ -20,11 +19,10 @@ from sds.rotation import Gate, RefusedStep, Slot
 
 
 class AuthorityDesk:
-    """`seen` tells of the proxies which take their roots over xDS."""
+    """See the module."""
 
-    def __init__(self, identities: Identities, seen: Witness) -> None:
+    def __init__(self, identities: Identities) -> None:
         self._identities = identities
-        self._seen = seen
 
     async def join_token(self, namespace: str, account: str, ttl: float) -> Mapping[str, Any]:
         """See `CertificateAuthority.join_token`."""
@@ -67,7 +65,7 @@ class AuthorityDesk:
 
     def compare(self) -> Sequence[Mapping[str, Any]]:
         """See `CertificateAuthority.compare`."""
-        seen = self._seen()
+        seen = self._identities.gate.seen()
         return [
             {"node": node, "trusts": "an older bundle, or none" if node in seen.lacking else "the present bundle"}
             for node in sorted(seen.holding)

@@ -68,6 +68,8 @@ class IdentityWay:
             clock=identities.now,
         )
         identities.gate.ask_too(self.issuance.seen)
+        # Which authorities are tainted is in no row: agents hear of it, and nobody else.
+        identities.listen(lambda _: self.issuance.note_bundles())
 
     def services(self, _gate: Gatekeeper) -> Mapping[str, Mapping[str, Any]]:
         """What the xDS server serves beside its own."""

@@ -21,10 +21,12 @@ from google.protobuf.message import DecodeError
 from fairlead.root_gate import Seen
 from mesh.spiffe import SpiffeId
 from sds.authority import Authority, AuthorityUnavailable, RefusedIssue
-from sds.builtin import utc_now
+from sds.builtin import BuiltinAuthority, utc_now
+from sds.bundle import write_jwks
 from sds.certificates import BACKDATE
 from sds.issuing import Limiter, RefusedRequest, public_key_of
 from sds.join_tokens import BadToken, JoinTokens, is_join_token
+from sds.jwt_svid import DEFAULT_LIFE
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.lifetimes import DEFAULT
 from xds.schema import message
@@ -41,6 +43,8 @@ from xds.server.rpc import END, stream_method, unary_method
 SERVICE: Final = "fairlead.identity.v1.WorkloadIdentity"
 IssueRequest = message("fairlead.identity.v1.IssueRequest")
 IssueResponse = message("fairlead.identity.v1.IssueResponse")
+IssueJwtRequest = message("fairlead.identity.v1.IssueJwtRequest")
+IssueJwtResponse = message("fairlead.identity.v1.IssueJwtResponse")
 Bundles = message("fairlead.identity.v1.Bundles")
 BundleAck = message("fairlead.identity.v1.BundleAck")
 
@@ -83,6 +87,7 @@ class Issuance:
         self._clock = clock
         self._monotonic = monotonic
         self._limiter = Limiter()
+        self._jwt_limiter = Limiter(burst=100.0, per_second=20.0)  # each audience of a workload has its own
         self._strangers = Limiter(burst=20.0)
         self._refusals = RefusalLog()
         self._changed = asyncio.Event()
@@ -90,7 +95,13 @@ class Issuance:
 
     def methods(self) -> Mapping[str, Mapping[str, Any]]:
         """The service and its methods."""
-        return {SERVICE: {"Issue": unary_method(self._issue), "FollowBundles": stream_method(self._follow)}}
+        return {
+            SERVICE: {
+                "Issue": unary_method(self._issue),
+                "IssueJwt": unary_method(self._issue_jwt),
+                "FollowBundles": stream_method(self._follow),
+            }
+        }
 
     def note_bundles(self) -> None:
         """What is to be trusted has changed."""
@@ -114,7 +125,10 @@ class Issuance:
                 made.federated[name] = roots
         authority = self._authority()
         if authority is not None:
-            made.tainted.extend(sorted(authority.bundle().tainted))
+            bundle = authority.bundle()
+            made.tainted.extend(sorted(bundle.tainted))
+            if bundle.jwt_keys:
+                made.jwks[bundle.trust_domain.name] = write_jwks(bundle)
         made.version = _digest(made)
         return made
 
@@ -215,6 +229,27 @@ class Issuance:
         answer.bundles.CopyFrom(self.message())
         encoded: bytes = answer.SerializeToString()
         self._left(_name(identity, asked.instance), True)
+        return encoded
+
+    async def _issue_jwt(self, request: bytes, context: Any) -> bytes:
+        identity = await self._known(context)
+        authority = self._authority()
+        if not isinstance(authority, BuiltinAuthority):
+            why = "JWT-SVIDs are signed by the built-in authority alone"
+            await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, f"{identity}: {why}", why)
+        assert isinstance(authority, BuiltinAuthority)  # aborting raises
+        if not self._jwt_limiter.allow(str(identity), self._monotonic()):
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            await self._refuse(context, code, f"{identity} asks too often for JWT-SVIDs", _AGAIN)
+        try:
+            token = await authority.noted_jwt(identity, tuple(IssueJwtRequest.FromString(request).audiences))
+        except (DecodeError, RefusedIssue) as error:
+            await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"{identity}: {error}", str(error)[:200])
+        except AuthorityUnavailable as error:
+            await self._refuse(context, grpc.StatusCode.UNAVAILABLE, f"{identity}: {error}", _AGAIN)
+        answer = IssueJwtResponse(token=token, spiffe_id=str(identity))
+        answer.not_after.FromDatetime(self._clock() + DEFAULT_LIFE)
+        encoded: bytes = answer.SerializeToString()
         return encoded
 
     async def _follow(self, _: Any, context: Any) -> None:

@@ -26,11 +26,6 @@ class Seen(NamedTuple):
 Witness = Callable[[], Seen]
 
 
-def nobody() -> Seen:
-    """Witness where no proxy takes its roots from us."""
-    return Seen(frozenset(), frozenset())
-
-
 class _Away(NamedTuple):
     trusts: bytes
     since: float
@@ -69,11 +64,16 @@ class RootGate:
         """
         self._away[node] = _Away(self._published if current else b"", now)
 
+    def seen(self) -> Seen:
+        """What all witnesses see."""
+        seen = [witness() for witness in self._witnesses]
+        return Seen(
+            frozenset().union(*(one.lacking for one in seen)), frozenset().union(*(one.holding for one in seen))
+        )
+
     def look(self, roots: bytes, now: float) -> Gate:
         """The gate for a bundle (PEM)."""
-        seen = [witness() for witness in self._witnesses]
-        holding = frozenset().union(*(one.holding for one in seen))
-        lacking = frozenset().union(*(one.lacking for one in seen))
+        lacking, holding = self.seen()
         self._away = {
             node: away for node, away in self._away.items() if node not in holding and now - away.since < self._settle
         }

@@ -49,7 +49,6 @@ from fairlead.problem_log import FaultLog, ProblemLog
 from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
 from fairlead.rollout_way import RolloutWay
-from fairlead.root_gate import Witness, nobody
 from fairlead.root_witness import StreamWitness
 from fairlead.security import TlsOf, accounts_of, by_own_authority, tokens_address
 from fairlead.settings import Settings
@@ -106,7 +105,6 @@ class Server:
         )
         self._clusters = Clusters(settings, store, self._engine)
         self._workload_api = cast("WorkloadApi", tls) if settings.xds_workload_api else None
-        self._who_trusts: Witness = nobody
         self._identities = self._what_is_of_identities()
         self._token_way = self._way_for_tokens()
         accounts = accounts_of(self._engine)
@@ -216,7 +214,7 @@ class Server:
             return None
         from fairlead.authority_desk import AuthorityDesk
 
-        return AuthorityDesk(self._identities, self._who_trusts)
+        return AuthorityDesk(self._identities)
 
     def _what_is_of_identities(self) -> Identities | None:
         if not self._settings.ca and not self._settings.federate:
@@ -225,8 +223,7 @@ class Server:
 
         kv = self._shared.store.kv if self._shared is not None else None
         made = Identities(self._settings, self._store, submit=self._builder.submit, apis=self._clusters.apis, kv=kv)
-        self._who_trusts = StreamWitness(self._engine, self._hub, made.left).seen
-        made.gate.ask_too(self._who_trusts)
+        made.gate.ask_too(StreamWitness(self._engine, self._hub, made.left).seen)
         return made
 
     def _api(self, access: Access) -> HttpServer:

@@ -186,6 +186,16 @@ class BuiltinAuthority:
         kid, key = self._jwt
         return sign(key, kid, identity, audiences, now=self._clock(), lifetime=lifetime)
 
+    async def noted_jwt(self, identity: SpiffeId, audiences: tuple[str, ...]) -> str:
+        """The same, and its end noted first, so that its authority is not revoked before.
+
+        Raises:
+            RefusedIssue: as there.
+            AuthorityUnavailable: it cannot be noted now.
+        """
+        await self._reserve(self._clock() + DEFAULT_LIFE)
+        return self.issue_jwt(identity, audiences)
+
     def bundle(self) -> TrustBundle:
         """See `Authority.bundle`."""
         assert self._bundle is not None

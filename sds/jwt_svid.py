@@ -26,6 +26,7 @@ LONGEST_LIFE: Final = dt.timedelta(hours=1)
 LEEWAY: Final = dt.timedelta(seconds=60)
 MAX_BYTES: Final = 16_384
 MAX_AUDIENCES: Final = 10
+MAX_AUDIENCE_BYTES: Final = 4_096
 
 
 class InvalidToken(ValueError):  # noqa: N818 - errors are named by what is true
@@ -67,6 +68,8 @@ def sign(
         raise RefusedIssue(f"{identity} is an authority's identity, not a workload's")
     if not audiences or not all(audiences) or len(audiences) > MAX_AUDIENCES:
         raise RefusedIssue(f"a JWT-SVID is for 1 to {MAX_AUDIENCES} audiences, each with a name")
+    if sum(len(one.encode()) for one in audiences) > MAX_AUDIENCE_BYTES:
+        raise RefusedIssue(f"the audiences have more than {MAX_AUDIENCE_BYTES} bytes together: nobody would read that")
     if not dt.timedelta() < lifetime <= LONGEST_LIFE:
         raise RefusedIssue(f"a life of {lifetime} is asked for; at most {LONGEST_LIFE} is granted")
     if not isinstance(key.key, ec.EllipticCurvePrivateKey):

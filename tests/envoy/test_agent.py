@@ -12,9 +12,14 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from fairlead.agent_jwt import JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse
 from fairlead.processes import Children, free_port
+from mesh.spiffe import TrustDomain
+from sds.bundle import read_jwks
+from sds.jwt_svid import validate
 from tests.support.agents import Mesh
 from tests.support.programs import ask, start_backend, start_envoy
 
@@ -109,6 +114,30 @@ def test_a_join_token_is_good_once_and_an_identity_for_its_own_proxy_alone(child
     assert mesh.serving.client.get("/api/v1/proxies")["items"] == []
     assert token not in mesh.serving.child.log.read_text() + agent.log.read_text() + second.log.read_text()
     assert "PRIVATE KEY" not in mesh.serving.child.log.read_text() + agent.log.read_text()
+
+
+def test_a_workload_gets_jwt_svids_of_its_own_at_its_agents_socket_and_keys_to_judge_those_of_others(
+    children: Children,
+) -> None:
+    mesh = Mesh(children, "")
+    agent, path = mesh.agent("web")
+    children.wait_until(lambda: mesh.has_identity(agent), what="the agent's certificate")
+    header = (("workload.spiffe.io", "true"),)
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        asked = JwtSvidRequest(audience=["orders"]).SerializeToString()
+        raw = channel.unary_unary("/SpiffeWorkloadAPI/FetchJWTSVID")(asked, metadata=header, timeout=20)
+        [svid] = JwtSvidResponse.FromString(raw).svids
+        following = channel.unary_stream("/SpiffeWorkloadAPI/FetchJWTBundles")(b"", metadata=header, timeout=20)
+        [(name, keys)] = JwtBundlesResponse.FromString(next(following)).bundles.items()
+        following.cancel()
+        with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
+            channel.unary_unary("/SpiffeWorkloadAPI/FetchJWTSVID")(asked, timeout=20)
+    domain = TrustDomain("cluster.local")
+    assert name == "spiffe://cluster.local"
+    now = dt.datetime.now(dt.UTC)
+    said = validate(svid.svid, {domain: read_jwks(keys, domain)}, audience="orders", now=now)
+    assert str(said.identity) == svid.spiffe_id == "spiffe://cluster.local/ns/default/sa/web"
+    assert svid.svid not in agent.log.read_text() + mesh.serving.child.log.read_text()
 
 
 # How PKCS #8 and SEC 1 begin for a P-256 key, which is what an agent makes.

@@ -9,14 +9,18 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from fairlead.processes import Child, Children, free_port
 from tests.support.programs import Serving, ask, start_serve
+from tests.support.routing import Server
 from tests.support.static_envoy import ENVOY
 from tests.support.traffic import Traffic
+from tests.support.two_envoys import Agents, pass_time, traffic, works
 
 ENDPOINT = "spiffe://cluster.local/fairlead/bundle-endpoint"
 TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
@@ -159,3 +163,51 @@ def test_a_root_is_rekeyed_under_traffic_with_an_envoy_held_back_and_nothing_fai
             pass_by(other, 150)
     assert (traffic.failures, other.failures) == ([], [])
     assert _states(serving) == {"revoked": old, "active": new}
+
+
+@pytest.mark.envoy
+@pytest.mark.faults
+def test_a_new_root_waits_for_an_envoy_behind_its_agent_and_for_one_whose_agent_is_away(
+    children: Children, backend: Server
+) -> None:
+    mesh = Agents(children, backend, "store", "--ca-settle-time", "40", life=600)
+    web = f"agent spiffe://cluster.local/ns/default/sa/web {socket.gethostname()}"
+
+    def waiting() -> list[str]:
+        return list(mesh.serving.client.get("/api/v1/authority")["gate"]["waiting"])
+
+    def rotate(*, meanwhile: Callable[[], None]) -> str:
+        """Have another root sign; `meanwhile` is done once all but `web` trust it."""
+        new: str = _step(mesh.serving, "prepare")["id"]
+        _step(mesh.serving, f"{new}/activate")
+        children.wait_until(lambda: waiting() == [web], what="all but one to trust the new root", timeout=120)
+        meanwhile()
+        children.wait_until(lambda: _states(mesh.serving).get("active") == new, what="the new root to sign")
+        return new
+
+    held = mesh.envoys["web"].child
+
+    def hold() -> None:
+        pass_time(children, 12)
+        assert waiting() == [web], "its agent has the root, and it has not"
+        trusts = {one["node"]: one["trusts"] for one in mesh.serving.client.get("/api/v1/authority/proxies")["items"]}
+        assert trusts.pop(web) == "an older bundle, or none"
+        assert set(trusts.values()) == {"the present bundle"}
+        held.signal_group(signal.SIGCONT)
+
+    held.signal_group(signal.SIGSTOP)
+    rotate(meanwhile=hold)
+    children.wait_until(lambda: works(mesh.port, "once.test"), what="requests to pass")
+
+    with traffic(mesh.port, "once.test") as once:
+        agent = mesh.agents["web"]
+        agent.stop()
+        children.started.remove(agent)
+        old = _states(mesh.serving)["active"]
+        rotate(meanwhile=lambda: mesh.start_agent("web"))
+        had = mesh.renewals()
+        _step(mesh.serving, f"{old}/taint")
+        children.wait_until(lambda: mesh.renewals() >= had + 2, what="both agents to renew under the new root")
+        begin = once.requests
+        children.wait_until(lambda: once.requests > begin + 100, what="requests to pass")
+    assert once.failures == []

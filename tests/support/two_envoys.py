@@ -162,6 +162,10 @@ class Agents(Mesh):
         old = self.agents[name]
         old.stop()
         self.children.started.remove(old)
+        self.start_agent(name)
+
+    def start_agent(self, name: str) -> None:
+        """An agent where there is none."""
         self.agents[name], _ = self.agent(name, env=self._clock_env.get(name))
 
     def renewals(self) -> int:

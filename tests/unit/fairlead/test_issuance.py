@@ -9,10 +9,20 @@ from typing import Any
 
 import pytest
 
-from fairlead.issuance import BundleAck, Bundles, Issuance, IssueRequest, IssueResponse
+from fairlead.issuance import (
+    BundleAck,
+    Bundles,
+    Issuance,
+    IssueJwtRequest,
+    IssueJwtResponse,
+    IssueRequest,
+    IssueResponse,
+)
 from mesh.spiffe import SpiffeId, TrustDomain
-from sds.builtin import in_memory
+from sds.builtin import BuiltinAuthority, in_memory
+from sds.bundle import read_jwks
 from sds.join_tokens import JoinTokens
+from sds.jwt_svid import validate
 from sds.keepers import MemoryKeeper
 from sds.keys import new_key, request_for
 from xds.server.authentication import Authentication
@@ -31,7 +41,8 @@ class AbortedError(Exception):
 class Call:
     """gRPC's context of a call over TLS. By `token`, or as `identity` by a certificate."""
 
-    def __init__(self, token: str = "", identity: SpiffeId | None = None) -> None:
+    def __init__(self, token: str = "", identity: SpiffeId | None = None, *, peer: str = "ipv4:127.0.0.1:1") -> None:
+        self._peer = peer
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._auth: dict[str, list[bytes]] = {"transport_security_type": [b"ssl"]}
         if identity is not None:
@@ -46,7 +57,7 @@ class Call:
         return self._metadata
 
     def peer(self) -> str:
-        return "ipv4:127.0.0.1:1"
+        return self._peer
 
     async def abort(self, code: Any, details: str) -> None:
         raise AbortedError(f"{code.name}: {details}")
@@ -65,9 +76,9 @@ class World:
     """A service, who it said has no stream, and the wall clock."""
 
     def __init__(self) -> None:
-        self.authority = in_memory(TD)
+        self.authority: BuiltinAuthority | None = in_memory(TD)
         self.left: list[tuple[str, bool]] = []
-        self.roots = self.authority.bundle().pem()
+        self.roots = self.builtin.bundle().pem()
         self.now = dt.datetime.now(dt.UTC)
         self.tokens = JoinTokens(MemoryKeeper(), self._seconds)
         self.issuance = Issuance(
@@ -79,6 +90,11 @@ class World:
             life=LIFE,
             clock=lambda: self.now,
         )
+
+    @property
+    def builtin(self) -> BuiltinAuthority:
+        assert self.authority is not None
+        return self.authority
 
     def _seconds(self) -> float:
         return self.now.timestamp()
@@ -153,3 +169,47 @@ async def test_nobody_follows_bundles_without_a_certificate(world: World, token:
     follow = world.issuance.methods()["fairlead.identity.v1.WorkloadIdentity"]["FollowBundles"].stream_stream
     with pytest.raises(AbortedError, match="UNAUTHENTICATED: refused"):
         await follow(None, Call(token))
+
+
+async def jwt(world: World, call: Call, *audiences: str) -> Any:
+    issue = world.issuance.methods()["fairlead.identity.v1.WorkloadIdentity"]["IssueJwt"]
+    asked = IssueJwtRequest(audiences=audiences)
+    return IssueJwtResponse.FromString(await issue.unary_unary(asked.SerializeToString(), call))
+
+
+async def test_a_jwt_svid_says_who_called_and_the_bundle_has_the_key_for_it(world: World) -> None:
+    answer = await jwt(world, Call(identity=REVIEWS), "orders")
+    bundle = read_jwks(world.issuance.message().jwks["cluster.local"], TD)
+    said = validate(answer.token, {TD: bundle}, audience="orders", now=world.now)
+    assert str(said.identity) == answer.spiffe_id == str(REVIEWS)
+    living = world.builtin.book.active.living_until(world.now)
+    assert living is not None, "its authority may not be revoked while the token is valid"
+    assert living > said.expires_at
+
+
+@pytest.mark.parametrize("audiences", [(), ("",), tuple("abcdefghijk")])
+async def test_a_jwt_svid_for_nobody_or_for_everybody_is_refused(world: World, audiences: tuple[str, ...]) -> None:
+    with pytest.raises(AbortedError, match="INVALID_ARGUMENT: a JWT-SVID is for 1 to 10 audiences"):
+        await jwt(world, Call(identity=REVIEWS), *audiences)
+
+
+async def test_a_join_token_and_nobody_get_no_jwt_svid_and_the_token_stays_good(world: World) -> None:
+    token = await world.tokens.create(REVIEWS, 60)
+    for shown in (token, "", "fljoin_stolen"):
+        with pytest.raises(AbortedError, match="UNAUTHENTICATED: refused"):
+            await jwt(world, Call(shown), "orders")
+    assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
+
+
+async def test_an_authority_elsewhere_signs_no_jwt_svids_and_that_is_said(world: World) -> None:
+    world.authority = None  # as good as one whose keys are not here
+    with pytest.raises(AbortedError, match="UNIMPLEMENTED: JWT-SVIDs are signed by the built-in authority alone"):
+        await jwt(world, Call(identity=REVIEWS), "orders")
+
+
+async def test_who_asks_without_end_has_to_wait(world: World) -> None:
+    # By a certificate, from many addresses: strangers from one have to wait before.
+    calls = [Call(identity=REVIEWS, peer=f"ipv4:127.0.0.{number}:1") for number in range(200)]
+    answers = await asyncio.gather(*(jwt(world, call, "orders") for call in calls), return_exceptions=True)
+    assert sum("RESOURCE_EXHAUSTED" in str(answer) for answer in answers) > 50
+    assert sum(isinstance(answer, IssueJwtResponse) for answer in answers) >= 100

@@ -159,7 +159,7 @@ def test_clocks_may_differ_by_a_minute() -> None:
         judged(GOOD, now=NOW + LIFE + dt.timedelta(seconds=61))
 
 
-@pytest.mark.parametrize("audiences", [(), ("",), ("a", ""), ("a",) * 11])
+@pytest.mark.parametrize("audiences", [(), ("",), ("a", ""), ("a",) * 11, ("a" * 4_097,)])
 def test_no_token_is_signed_for_everybody(audiences: tuple[str, ...]) -> None:
     with pytest.raises(RefusedIssue, match="audiences"):
         sign(KEY, "k", REVIEWS, audiences, now=NOW, lifetime=LIFE)
