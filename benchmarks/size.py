@@ -24,6 +24,7 @@ class Size:
     rate_drain: float
     hosts: tuple[int, ...]
     route_changes: int
+    filter_requests: int
     byte_hosts: int
     byte_proxies: int
     large_services: int
@@ -58,6 +59,7 @@ FULL = Size(
     rate_drain=60,
     hosts=(10, 300, 3000, 10_000),
     route_changes=40,
+    filter_requests=20_000,
     byte_hosts=1000,
     byte_proxies=10,
     large_services=5000,
@@ -92,6 +94,7 @@ SMALL = Size(
     rate_drain=20,
     hosts=(2,),
     route_changes=2,
+    filter_requests=500,
     byte_hosts=2,
     byte_proxies=1,
     large_services=2,

@@ -1,8 +1,11 @@
 """gRPC-JSON transcoding: JSON over HTTP becomes gRPC for a route's backend, by a descriptor of its services.
 
-The descriptor goes into each route, so that a changed one changes no listener. It is judged here as Envoy will judge it
-when it takes the route: one file after the other, each with what it imports before it. A route whose descriptor cannot
-be used gets no transcoding, and the policy's status says why.
+The descriptor goes into each route, so that a changed one changes no listener. It cannot be shared: what a route says
+to the filter takes the place of the filter's own configuration as a whole, descriptor included, and a filter for each
+descriptor, fed over ECDS, would change the listener for each new one.
+
+It is judged here as Envoy will judge it when it takes the route: one file after the other, each with what it imports
+before it. A route whose descriptor cannot be used gets no transcoding, and the policy's status says why.
 """
 
 from __future__ import annotations

@@ -72,3 +72,21 @@ def test_the_lists_of_certificates_taken_back_that_client_policies_name_are_read
         "spec": {"targetRefs": [target], **rules, "overrides": other},
     }
     assert referenced(declared(raw)) == {ObjectKey("ConfigMap", "shop", name) for name in ("revoked", "more")}
+
+
+def test_the_secrets_of_credentials_are_read_in_their_policys_namespace() -> None:
+    entry = {"secret": {"name": "tokens", "key": "a"}}
+    policy = {
+        "apiVersion": "fairlead.dev/v1alpha1",
+        "kind": "RoutePolicy",
+        "metadata": {"name": "token", "namespace": "shop"},
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "billing"}],
+            "credentialInjection": entry,
+            "overrides": {"credentialInjection": {"secret": {"name": "others", "key": "a"}}},
+        },
+    }
+    assert referenced(declared(policy)) == {
+        ObjectKey("Secret", "shop", "tokens"),
+        ObjectKey("Secret", "shop", "others"),
+    }

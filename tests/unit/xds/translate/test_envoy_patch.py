@@ -9,9 +9,11 @@ import pytest
 
 from mesh.envoy_patches import PatchInForce
 from mesh.kinds.envoypatch import PatchOperation
+from mesh.kinds.routepolicy import CredentialInjection, SecretEntry
 from mesh.model import ObjectKey
-from xds.schema import encode, from_dict, to_dict
-from xds.schema.types import Cluster, Listener, Route
+from xds.schema import encode, from_dict, pack, to_dict
+from xds.schema.types import Cluster, ClusterHttpProtocolOptions, Listener, Route
+from xds.translate.credential_injection import add_credential
 from xds.translate.envoy_patch import patched
 from xds.translate.json_patch import PatchError
 
@@ -134,3 +136,19 @@ def test_what_is_nested_too_deeply_does_not_apply() -> None:
         value = {"x": value}
     with pytest.raises(PatchError):
         apply(from_dict(Route, ROUTE), add("/metadata", {"filter_metadata": {"x": value}}))
+
+
+def test_a_credential_of_another_policy_is_not_to_be_had_by_naming_it() -> None:
+    options = ClusterHttpProtocolOptions()
+    options.explicit_http_config.http_protocol_options.SetInParent()
+    wanted = CredentialInjection(secret=SecretEntry(name="tokens", key="a"))
+    add_credential(options, wanted, ObjectKey("RoutePolicy", "shop", "own"))
+    cluster = Cluster(name="c")
+    cluster.typed_extension_protocol_options["http"].CopyFrom(pack(options))
+    credential = "/typed_extension_protocol_options/http/http_filters/0/typed_config/credential/typed_config/credential"
+    assert apply(cluster, add("/connect_timeout", "3s")).connect_timeout.seconds == 3
+    with pytest.raises(PatchError, match="the credential ~credentials/shop/other"):
+        apply(cluster, {"op": "replace", "path": f"{credential}/name", "value": "~credentials/shop/other"})
+    filters = to_dict(cluster)["typed_extension_protocol_options"]
+    with pytest.raises(PatchError, match="the credential ~credentials/shop/own"):
+        apply(Cluster(name="d"), add("/typed_extension_protocol_options", filters))
