@@ -2,7 +2,7 @@
 
 It is for a Service (or one port of it), a ServiceSubset, or a Namespace and with it all Services there; in the root
 namespace a Namespace policy is for the whole mesh. Every field may be left out: what nobody sets is as Fairlead does it
-without any policy (docs/reference/traffic-policy.md). Envoy's words are kept where Envoy has one.
+without any policy (docs/reference/defaults.md). Envoy's words are kept where Envoy has one.
 """
 
 from __future__ import annotations
