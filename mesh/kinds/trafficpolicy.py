@@ -200,14 +200,21 @@ class StatusRange(Atomic, frozen=True, kw_only=True):
     end: StatusCode
 
 
+Expected = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=8)]
+
+
 class HTTPHealthCheck(Atomic, frozen=True, kw_only=True):
-    """A request that must be answered with one of the expected statuses (200 without any)."""
+    """A request that must be answered with one of the expected statuses (200 without any).
+
+    With `receive` the first KiB of the body must contain each of these texts, in this order.
+    """
 
     path: Path
     host: PreciseHostname | None = None
     method: Literal["GET", "HEAD", "OPTIONS", "POST", "PUT"] = "GET"
     expected_statuses: Annotated[tuple[StatusRange, ...], Meta(max_length=16)] = ()
     headers: Annotated[dict[HeaderName, HeaderValue], Meta(max_length=16)] = field(default_factory=dict)
+    receive: Expected = ()
 
 
 class GRPCHealthCheck(Atomic, frozen=True, kw_only=True):
@@ -221,7 +228,7 @@ class TCPHealthCheck(Atomic, frozen=True, kw_only=True):
     """A connection; with `send` (text) it must answer something that contains each of `receive`."""
 
     send: Annotated[str, Meta(max_length=1024)] | None = None
-    receive: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=8)] = ()
+    receive: Expected = ()
 
 
 class HealthCheck(Spec, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ TARGETS: Targets = MappingProxyType(
     }
 )
 DEFAULT_ATTEMPTS = 2
+_BODY_SEEN = 1024
 _HASHING = ("RingHash", "Maglev")
 _FORESEEING = ("RoundRobin", "Random")
 _DETECTING = (
@@ -244,6 +245,12 @@ def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
     if check.http is not None:
         if not check.http.path.startswith("/"):
             report.error("InvalidFormat", f"{path}.http.path", "a path begins with '/'", "write it as in `/healthz`")
+        if check.http.receive and check.http.method == "HEAD":
+            message = "an answer to HEAD has no body"
+            report.error("InvalidCombination", f"{path}.http.receive", message, "write `method: GET`, or remove it")
+        if sum(len(text.encode()) for text in check.http.receive) > _BODY_SEEN:
+            message = f"Envoy looks at the first {_BODY_SEEN:,} bytes of a body"
+            report.error("TooLong", f"{path}.http.receive", message, "look for less")
         for number, statuses in enumerate(check.http.expected_statuses):
             check_status_range(statuses, f"{path}.http.expectedStatuses[{number}]", report)
     if check.tcp is not None and check.tcp.receive and check.tcp.send is None:

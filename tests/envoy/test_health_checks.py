@@ -44,6 +44,7 @@ def healthy(shop: Upstreams, name: str) -> int:
 
 @pytest.mark.shows("TrafficPolicy.healthChecks.http", "path", "host", "method", "headers", "expectedStatuses.start")
 @pytest.mark.shows("TrafficPolicy.healthChecks.http.expectedStatuses", "end")
+@pytest.mark.shows("TrafficPolicy.healthChecks.http", "receive")
 @pytest.mark.shows("TrafficPolicy.healthChecks", "altPort")
 def test_an_http_check_asks_as_it_is_told_and_takes_the_statuses_it_is_told(tmp_path: Path) -> None:
     own = {"host": "health.example.com", "method": "POST", "headers": {"x-check": "1"}}
@@ -62,12 +63,15 @@ def test_an_http_check_asks_as_it_is_told_and_takes_the_statuses_it_is_told(tmp_
                 checked(http={"path": "/fail/418/always", "expectedStatuses": [{"start": 410, "end": 417}]}),
             ),
             "beside": (ports, checked(http={"path": "/beside"}, altPort=beside.server_port)),
+            "said": (ports, checked(http={"path": "/said", "receive": ['"path": "/said"', '"who": "asked"']})),
+            "unsaid": (ports, checked(http={"path": "/said", "receive": ['"who": "beside"']})),
         }
         with upstreams(tmp_path, wanted) as shop:
-            wait_until(lambda: healthy(shop, "own") == healthy(shop, "beside") == 1)
+            wait_until(lambda: healthy(shop, "own") == healthy(shop, "beside") == healthy(shop, "said") == 1)
+            wait_until(lambda: shop.stat("unsaid", "health_check.failure") > 2)
             wait_until(lambda: shop.stat("plain", "health_check.failure") > 2)
             wait_until(lambda: shop.stat("below", "health_check.failure") > 2)
-            assert (healthy(shop, "plain"), healthy(shop, "below")) == (0, 0)
+            assert [healthy(shop, name) for name in ("plain", "below", "unsaid")] == [0, 0, 0]
             wait_until(lambda: shop.status("plain") == 503)
             wait_until(lambda: shop.status("own") == 200)
     check = next(one for one in asked.seen if one["path"].endswith("/own/always"))

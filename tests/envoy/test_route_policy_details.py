@@ -6,14 +6,13 @@ import base64
 import http.client
 import json
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.envoy.test_client_policy import Edge, answered, raw, status
-from tests.envoy.test_route_policy import policy, rules
+from tests.envoy.test_route_policy import counted, policy, rules
 from tests.envoy.test_route_policy import raw as ask
 from tests.envoy.test_telemetry import policy as telemetry
 from tests.support.collector import Collector
@@ -43,15 +42,10 @@ def test_delays_are_asked_for_by_header_and_faults_bounded_in_number(tmp_path: P
         held = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         held.request("GET", "/", headers={"host": "a.example.com", "rule": "few"})  # and waits for an hour
         try:
-            wait_until(lambda: _stat(tmp_path, "fault.active_faults") == 1)
+            wait_until(lambda: counted(tmp_path, "fault.active_faults") == 1)
             assert get(port, "/", rule="few")[0] == 200
         finally:
             held.close()
-
-
-def _stat(directory: Path, ending: str) -> int:
-    shown = urllib.request.urlopen(f"http://{(directory / 'admin').read_text()}/stats?format=json", timeout=10).read()
-    return sum(int(one["value"]) for one in json.loads(shown)["stats"] if one.get("name", "").endswith(ending))
 
 
 @pytest.mark.shows("RoutePolicy.headers.request", "add.name", "add.value")

@@ -86,6 +86,7 @@ def _set_http(check: Any, wanted: HTTPHealthCheck, host: str, *, http2: bool) ->
         header = check.request_headers_to_add.add().header
         header.key = name
         header.value = literal(value)
+    _set_receive(check, wanted.receive)
     if http2:
         check.codec_client_type = _Codec.values_by_name["HTTP2"].number
 
@@ -100,5 +101,9 @@ def _set_tcp(check: Any, wanted: TCPHealthCheck) -> None:
     check.SetInParent()
     if wanted.send is not None:
         check.send.text = wanted.send.encode().hex()
-    for part in wanted.receive:
-        check.receive.add().text = part.encode().hex()
+    _set_receive(check, wanted.receive)
+
+
+def _set_receive(check: Any, texts: Sequence[str]) -> None:
+    for text in texts:
+        check.receive.add().text = text.encode().hex()

@@ -110,6 +110,14 @@ def found(level: str, **spec: Any) -> list[str]:
             {"healthChecks": [{"http": {"path": "/", "expectedStatuses": [{"start": 300, "end": 200}]}}]},
             "OutOfRange spec.healthChecks[0].http.expectedStatuses[0].start",
         ),
+        (
+            {"healthChecks": [{"http": {"path": "/", "method": "HEAD", "receive": ["ok"]}}]},
+            "InvalidCombination spec.healthChecks[0].http.receive",
+        ),
+        (
+            {"healthChecks": [{"http": {"path": "/", "receive": ["a" * 600, "b" * 600]}}]},
+            "TooLong spec.healthChecks[0].http.receive",
+        ),
         ({"timeouts": {"connect": "0s"}}, "OutOfRange spec.timeouts.connect"),
         ({"timeouts": {"request": "99999h"}}, "OutOfRange spec.timeouts.request"),
         ({"timeouts": {"request": "-1s"}}, "InvalidFormat spec.timeouts.request"),
