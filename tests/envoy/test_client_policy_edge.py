@@ -58,6 +58,7 @@ def test_headers_change_before_anything_is_matched_and_after_everything_else(tmp
         "set": [
             {"name": "X-Client", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
             {"name": "x-to", "value": "b"},
+            {"name": "x-peer", "value": "%DOWNSTREAM_PEER_SUBJECT%"},
         ],
         "add": [{"name": "x-via", "value": "edge"}],
         "remove": ["X-Debug"],
@@ -80,9 +81,10 @@ def test_headers_change_before_anything_is_matched_and_after_everything_else(tmp
         _, headers, echoed = get(plain, "/", x_to="a", x_debug="1", x_via="proxy", x_client="forged")
         assert (echoed["headers"]["x-debug"], echoed["headers"]["x-client"]) == ("1", "forged")
         assert "x-envoy-upstream-service-time" in headers
-        _, headers, echoed = get(changed, "/", x_to="a", x_debug="1", x_via="proxy", x_client="forged")
-        seen = {name: echoed["headers"].get(name) for name in ("x-to", "x-client", "x-via", "x-debug")}
-        assert seen == {"x-to": "b", "x-client": "127.0.0.1", "x-via": "edge", "x-debug": None}
+        forged = {"x_client": "forged", "x_peer": "forged"}  # of a client that has shown no certificate
+        _, headers, echoed = get(changed, "/", x_to="a", x_debug="1", x_via="proxy", **forged)
+        seen = {name: echoed["headers"].get(name) for name in ("x-to", "x-client", "x-via", "x-debug", "x-peer")}
+        assert seen == {"x-to": "b", "x-client": "127.0.0.1", "x-via": "edge", "x-debug": None, "x-peer": ""}
         told = {name: headers.get(name) for name in ("x-status", "x-served", "x-envoy-upstream-service-time")}
         assert told == {"x-status": "200 of b", "x-served": "HTTP/1.1", "x-envoy-upstream-service-time": None}
         # Routes are found by what a request has become, and answers of the proxy itself change too.
