@@ -62,7 +62,11 @@ class RootGate:
         """A proxy that takes its roots from us has no stream from now on, or not yet. `current`: it has what is
         published now; a bundle that is published later it has not.
         """
+        self._away.pop(node, None)
         self._away[node] = _Away(self._published if current else b"", now)
+        # Beside an authority that is not ours nobody looks, and names are what proxies say.
+        while (oldest := next(iter(self._away))) != node and now - self._away[oldest].since >= self._settle:
+            del self._away[oldest]
 
     def seen(self) -> Seen:
         """What all witnesses see."""

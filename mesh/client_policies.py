@@ -7,7 +7,7 @@ goes for what Envoy knows of ports only (`PORT_FIELDS`), whatever the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -30,6 +30,7 @@ from mesh.model import ObjectKey
 from mesh.objects import find
 from mesh.policies import Effective, Level, Target, Told, layers, merge, namespace_levels
 from mesh.tables import Look, Reader, derived, each
+from mesh.unjudged import WHY, claims, is_unjudged, without_claims
 
 Part = TypeVar("Part", str, int)
 
@@ -245,34 +246,51 @@ def forwards(settings: ClientSettings) -> XForwardedClientCert | None:
     return wanted if wanted is not None and wanted.mode not in ("Sanitize", "AlwaysForwardOnly") else None
 
 
-def without_claims(settings: ClientSettings, listener: GatewayListener) -> ClientSettings:
-    """The settings of a listener, by which no backend is told of a certificate that nobody has judged.
-
-    Envoy tells of any certificate that a client has shown, one that it made itself included.
-    """
-    unjudged = listener.clients is not None and listener.clients.insecure
-    if not unjudged or settings.headers is None or forwards(settings) is None:
+def listener_settings(settings: ClientSettings, listener: GatewayListener) -> ClientSettings:
+    """The settings of a listener, by which no backend is told of a certificate that nobody has judged."""
+    headers = settings.headers
+    if not is_unjudged(listener) or headers is None:
         return settings
-    headers = msgspec.structs.replace(settings.headers, x_forwarded_client_cert=None)
+    if forwards(settings) is not None:
+        headers = msgspec.structs.replace(headers, x_forwarded_client_cert=None)
+    if headers.early_request_headers is not None:
+        early = without_claims(headers.early_request_headers)
+        headers = msgspec.structs.replace(headers, early_request_headers=early)
     return msgspec.structs.replace(settings, headers=headers)
 
 
-def certificates_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:
-    """The HTTPS listeners at which a policy speaks of clients' certificates in vain, each in a sentence."""
+def _early_claims(settings: ClientSettings) -> tuple[str, ...]:
+    """The headers by which backends are told of clients' certificates before anything else."""
+    return claims(settings.headers.early_request_headers) if settings.headers is not None else ()
+
+
+def certificates_without_effect(
+    look: Reader, key: GatewayKey, section: str | None, own: Collection[str]
+) -> Iterator[str]:
+    """The HTTPS listeners at which a policy speaks of clients' certificates in vain, each in a sentence.
+
+    `own` are the fields that the policy sets itself.
+    """
     gateway, rules = look(GATEWAYS, key), look(CLIENT_RULES, key) or NO_RULES
     for listener in gateway.listeners if gateway is not None else ():
         if section not in (None, listener.name) or listener.protocol != "HTTPS" or not listener.programmed:
             continue
         settings = rules.of_listener(listener.name)
-        asked = {"tls.clientValidation": _validation(settings), "headers.xForwardedClientCert": forwards(settings)}
+        early = ", ".join(_early_claims(settings)) if is_unjudged(listener) else ""
+        asked = {
+            "tls.clientValidation": _validation(settings) is not None,
+            "headers.xForwardedClientCert": forwards(settings) is not None,
+            "headers.earlyRequestHeaders": bool(early),
+        }
         if listener.clients is None:
             why = "nothing in its spec.tls.frontend asks clients for certificates"
-        elif listener.clients.insecure:
-            why = "AllowInsecureFallback lets clients in whatever their certificates say"
+        elif is_unjudged(listener):
+            why = WHY
         else:
             continue
-        for path in (path for path, wanted in asked.items() if wanted is not None):
-            yield f"{path} has no effect on listener {listener.name} of Gateway {key.namespace}/{key.name}: {why}."
+        for path in (path for path, wanted in asked.items() if wanted and any(one.startswith(path) for one in own)):
+            what = f"{path} takes {early} off instead" if path.startswith("headers.early") else f"{path} has no effect"
+            yield f"{what} on listener {listener.name} of Gateway {key.namespace}/{key.name}: {why}."
 
 
 def http3_without_effect(look: Reader, key: GatewayKey, section: str | None) -> Iterator[str]:

@@ -43,7 +43,6 @@ from mesh.telemetry_policies import missing_collectors, unwritable
 
 _SHOWN = 8
 _TRIES = frozenset({"timeouts.request", "timeouts.perTry", "retry.attempts"})
-_OF_CERTIFICATES = ("tls.clientValidation.", "headers.xForwardedClientCert")
 
 
 def traffic_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
@@ -103,8 +102,8 @@ def client_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...
     given = [policy.spec.http3, policy.spec.overrides.http3 if policy.spec.overrides else None]
     asks = any(http3 is not None and http3.enabled for http3 in given)
     idle = [said for at, section in sections if asks for said in http3_without_effect(look, at, section)]
-    if any(path.removeprefix("overrides.").startswith(_OF_CERTIFICATES) for path in paths_of(policy)):
-        idle += [said for at, section in sections for said in certificates_without_effect(look, at, section)]
+    own = {path.removeprefix("overrides.") for path in paths_of(policy)}
+    idle += [said for at, section in sections for said in certificates_without_effect(look, at, section, own)]
     idle += _shared_with_others(look, key, refs)
     idle += _old_tls(policy)
     lost = sorted({loss for ref in refs for loss in _client_losses(look, key, ref)})

@@ -58,6 +58,7 @@ def test_headers_change_before_anything_is_matched_and_after_everything_else(tmp
         "set": [
             {"name": "X-Client", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
             {"name": "x-to", "value": "b"},
+            {"name": "x-peer", "value": "%DOWNSTREAM_PEER_SUBJECT%"},
         ],
         "add": [{"name": "x-via", "value": "edge"}],
         "remove": ["X-Debug"],
@@ -80,9 +81,10 @@ def test_headers_change_before_anything_is_matched_and_after_everything_else(tmp
         _, headers, echoed = get(plain, "/", x_to="a", x_debug="1", x_via="proxy", x_client="forged")
         assert (echoed["headers"]["x-debug"], echoed["headers"]["x-client"]) == ("1", "forged")
         assert "x-envoy-upstream-service-time" in headers
-        _, headers, echoed = get(changed, "/", x_to="a", x_debug="1", x_via="proxy", x_client="forged")
-        seen = {name: echoed["headers"].get(name) for name in ("x-to", "x-client", "x-via", "x-debug")}
-        assert seen == {"x-to": "b", "x-client": "127.0.0.1", "x-via": "edge", "x-debug": None}
+        forged = {"x_client": "forged", "x_peer": "forged"}  # of a client that has shown no certificate
+        _, headers, echoed = get(changed, "/", x_to="a", x_debug="1", x_via="proxy", **forged)
+        seen = {name: echoed["headers"].get(name) for name in ("x-to", "x-client", "x-via", "x-debug", "x-peer")}
+        assert seen == {"x-to": "b", "x-client": "127.0.0.1", "x-via": "edge", "x-debug": None, "x-peer": ""}
         told = {name: headers.get(name) for name in ("x-status", "x-served", "x-envoy-upstream-service-time")}
         assert told == {"x-status": "200 of b", "x-served": "HTTP/1.1", "x-envoy-upstream-service-time": None}
         # Routes are found by what a request has become, and answers of the proxy itself change too.
@@ -139,7 +141,11 @@ def test_backends_are_told_of_clients_certificates_as_the_policy_says(tmp_path: 
             "headers": {"xForwardedClientCert": {"mode": mode, **({"certDetailsToAdd": details} if details else {})}}
         }
 
+    def claims(name: str, of: str) -> dict[str, Any]:
+        return {"set": [{"name": name, "value": f"%DOWNSTREAM_PEER_{of}%"}]}
+
     everything = ("Subject", "Cert", "Chain", "DNS", "URI")
+    claim = {"headers": {"earlyRequestHeaders": claims("x-subject", "SUBJECT")}}
     ours = Authority(tmp_path)
     client = ours.named("client", "client.example.com", "spiffe://here/client")
     text, ports = mutual_edge(
@@ -158,7 +164,11 @@ def test_backends_are_told_of_clients_certificates_as_the_policy_says(tmp_path: 
         laxadded=told("AppendForward", "URI"),
         laxown=told("SanitizeSet", "URI"),
         laxalways=told("AlwaysForwardOnly"),
+        who=claim,
+        laxwho=claim,
     )
+    spec = {"targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "route"}]}
+    text += document("RoutePolicy", "who", {**spec, "headers": {"request": claims("x-uri", "URI_SAN")}})
     stranger = Authority(tmp_path, "other-ca").named("stranger", "spiffe://here/client")
     with serving(text, tmp_path):
         found = {}
@@ -167,7 +177,11 @@ def test_backends_are_told_of_clients_certificates_as_the_policy_says(tmp_path: 
             plain = "plain" in name
             headers = get(port, "/", **forged)[2]["headers"] if plain else asked(port, pair, host=HOST, **forged)
             found[name] = headers.get("x-forwarded-client-cert")
-    nothing = {"default", "taken", "plainkept", "plainown", "laxkept", "laxadded", "laxown"}
+        believed = {"host": HOST, "x_subject": "CN=client", "x_uri": "spiffe://here/client"}
+        judged, unjudged = asked(ports["who"], client, **believed), asked(ports["laxwho"], stranger, **believed)
+    assert (judged["x-subject"], judged["x-uri"]) == ("CN=client", "spiffe://here/client")
+    assert not {"x-subject", "x-uri"} & set(unjudged)
+    nothing = {"default", "who", "laxwho", "taken", "plainkept", "plainown", "laxkept", "laxadded", "laxown"}
     assert {name for name, value in found.items() if value is None} == nothing
     assert found["kept"] == found["plainalways"] == found["laxalways"] == FORGED
     digest = "Hash=[0-9a-f]{64}"

@@ -10,7 +10,7 @@ import pytest
 from fairlead.processes import Children, free_port
 from tests.envoy.test_envoy_patch import HOST, put, put_shop
 from tests.support.programs import Serving, reached, start_envoy, start_serve
-from tests.support.routing import Server, get
+from tests.support.routing import Server, backend_server, get
 
 pytestmark = pytest.mark.envoy
 
@@ -27,6 +27,14 @@ def inject(serving: Serving, **more: Any) -> None:
     injection = {"secret": {"name": "tokens", "key": "shop"}, **more}
     spec = {"targetRefs": [target], "credentialInjection": injection}
     put(serving, "RoutePolicy", "routepolicies", "token", spec)
+
+
+def mirror_to(serving: Serving, shadow: Server) -> None:
+    endpoints = [{"address": "127.0.0.1", "ports": {"http": shadow.server_port}}]
+    put(serving, "Service", "services", "shadow", {"ports": [{"name": "http", "port": 80}], "endpoints": endpoints})
+    spec = serving.client.get("/api/v1/namespaces/default/httproutes/shop")["spec"]
+    mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "shadow", "port": 80}}}
+    put(serving, "HTTPRoute", "httproutes", "shop", {**spec, "rules": [{**spec["rules"][0], "filters": [mirror]}]})
 
 
 @pytest.mark.shows("RoutePolicy.credentialInjection", "secret.name", "secret.key", "header", "prefix", "overwrite")
@@ -65,3 +73,7 @@ def test_a_gateway_shows_a_backend_its_credential_which_is_renewed_alone(childre
     assert "Secret default/tokens does not exist" in said["Programmed"]
     put_token(serving, "third")
     children.wait_until(lambda: shown("x-key") == "third", what="the credential that is there again")
+    with backend_server() as shadow:
+        mirror_to(serving, shadow)
+        children.wait_until(lambda: shown("x-key") is not None and bool(shadow.seen), what="a mirrored request")
+        assert not any("x-key" in request["headers"] for request in shadow.seen)

@@ -35,9 +35,8 @@ def admission_control_filters(wanted: AdmissionControl) -> Filters:
     for statuses in wanted.http_success_statuses or ():
         found = criteria.http_criteria.http_success_status.add()
         found.start, found.end = statuses.start, statuses.end + 1  # Envoy's range ends before its end
-    criteria.grpc_criteria.grpc_success_status.extend(sorted(set(wanted.grpc_success_statuses or ())))
-    if not wanted.grpc_success_statuses:
-        criteria.ClearField("grpc_criteria")
+    if wanted.grpc_success_statuses:
+        criteria.grpc_criteria.grpc_success_status.extend(sorted(set(wanted.grpc_success_statuses)))
     return (("admission_control", pack(config)),)
 
 

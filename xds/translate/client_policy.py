@@ -8,7 +8,6 @@ the edge: so the headers that it takes off strangers' requests there are taken o
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,6 +29,7 @@ from xds.translate.header_modifier import mutations
 from xds.translate.http2 import set_http2
 from xds.translate.http_filters import HEALTH_CHECK, LATE_RESPONSE_HEADERS, Filter, http_filter
 from xds.translate.scoped_routes import EARLY_MUTATION
+from xds.translate.socket_buffers import limit_socket_buffers
 from xds.translate.timeouts import set_duration
 
 OUTSIDE = (
@@ -120,12 +120,7 @@ def set_port(listener: Any, settings: ClientSettings) -> None:
     if connections is not None and connections.buffer_limit is not None:
         listener.per_connection_buffer_limit_bytes.value = connections.buffer_limit
     if connections is not None and connections.socket_buffer_limit is not None:
-        for name, number in (("SO_RCVBUF", socket.SO_RCVBUF), ("SO_SNDBUF", socket.SO_SNDBUF)):
-            option = listener.socket_options.add()
-            option.description = name
-            option.level = socket.SOL_SOCKET
-            option.name = number
-            option.int_value = connections.socket_buffer_limit
+        limit_socket_buffers(listener.socket_options, connections.socket_buffer_limit)
     if keepalive is not None:
         options = listener.tcp_keepalive
         options.SetInParent()

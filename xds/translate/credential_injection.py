@@ -1,7 +1,8 @@
 """Credentials for backends: the `credential_injector` filter of a cluster, which asks for its secret over ADS.
 
 It stands in the cluster, and not in the route: there Envoy starts what asks for a secret, and has requests wait until
-the secret is there. What comes before, access to a request by other filters and by authorizers, never sees it.
+the secret is there. What looks at requests before, as authorizers do, never sees it, nor do mirrors. Envoy writes it
+into the request that it keeps, though: what is filled in later by `%REQ(...)%`, in answers and logs, does.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from xds.schema.redact import redacted
 from xds.schema.rules import violations
 from xds.schema.types import VirtualHost
 from xds.translate.json_patch import PatchError, apply_patch
-from xds.translate.names import credential_of
 
 _READING = frozenset({"move", "copy", "test"})
 _MOST_BYTES = 1024 * 1024
@@ -36,10 +35,15 @@ _READERS: Final = {
     "envoy.config.core.v3.ConfigSource": ("path", "path_config_source", "api_config_source"),
     "envoy.config.core.v3.WatchedDirectory": ("path",),
     "envoy.config.core.v3.Pipe": ("path",),  # the proxy's admin interface is behind one
+    # A request could name a cluster in which others' credentials are added.
+    "envoy.config.route.v3.RouteAction": ("cluster_header",),
+    "envoy.config.route.v3.RouteAction.RequestMirrorPolicy": ("cluster_header",),
+    "envoy.config.route.v3.WeightedCluster.ClusterWeight": ("cluster_header",),
 }
 _CODE: Final = re.compile(r"\.(lua|wasm|golang|dynamic_modules|file_content|generic_secret|file_system_buffer)\.")
-# A credential that a proxy may have for one backend is not for another that a patch names.
-_BY_NAME: Final = "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig"
+# A credential that a proxy has for one backend is not for another that a patch names, and the cluster in which it is
+# added is not for other routes. Their names (`xds.translate.names`) tell, whatever field they stand in.
+_CREDENTIAL: Final = re.compile(r"~credentials?/")
 # Envoy reads a configuration out of these whatever its type is, and so past all that is looked for here.
 _UNTYPED: Final = frozenset({"xds.type.v3.TypedStruct", "udpa.type.v1.TypedStruct", "google.protobuf.Struct"})
 _COMMANDS = re.compile(r"%(ENVIRONMENT|FILE_CONTENT|SECRET)\b", re.IGNORECASE)
@@ -104,8 +108,6 @@ def _look_through(value: Any, found: set[str]) -> None:
         return
     if _CODE.search(name):
         found.add(name)
-    if name == _BY_NAME and credential_of(value.name) is not None:
-        found.add(f"the credential {value.name}")
     for field in _READERS.get(name, ()):
         if value.HasField(field) if value.DESCRIPTOR.fields_by_name[field].has_presence else getattr(value, field):
             found.add(f"{name.rpartition('.')[2]}.{field}")
@@ -115,6 +117,8 @@ def _look_through(value: Any, found: set[str]) -> None:
                 _look_through(inner, found)
             elif isinstance(inner, str) and (command := _COMMANDS.search(inner)):
                 found.add(f"{command.group()}%")
+            elif isinstance(inner, str) and _CREDENTIAL.search(inner):
+                found.add(f"the credential {inner}")
 
 
 def _items(field: Any, item: Any) -> Iterable[Any]:

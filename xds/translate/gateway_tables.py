@@ -25,6 +25,7 @@ from mesh.model import AUDIENCES, Audience, Connected, ObjectKey
 from mesh.request_authentication import section
 from mesh.route_places import NOWHERE, place_of
 from mesh.tables import Look, derived, each
+from mesh.unjudged import is_unjudged
 from xds.resources import ResourceKey
 from xds.schema.type_urls import TYPE_SCOPED_ROUTE
 from xds.translate import names
@@ -52,12 +53,14 @@ class ChainKey(NamedTuple):
 class ListenerEntrance(msgspec.Struct, frozen=True):
     """Where a listener's requests come in, and its hostname.
 
-    `place` is from where its routes inherit RoutePolicies, if from anywhere (`mesh.route_places`).
+    `place` is from where its routes inherit RoutePolicies, if from anywhere (`mesh.route_places`). `unjudged`: its
+    clients may show any certificate (`mesh.unjudged`).
     """
 
     chain: ChainKey
     hostname: str
     place: ListenerKey = NOWHERE
+    unjudged: bool = False
 
     @property
     def scheme(self) -> str:
@@ -71,7 +74,7 @@ class Host(msgspec.Struct, frozen=True):
     `ranks` says of each route how much wider the hostname is that it names itself; empty where none does.
     `misdirected` says that it is another listener's, and that requests for it are answered 421. `section` names the
     listener where that makes a difference to whose tokens requests need (`mesh.request_authentication`), `place` from
-    where its routes inherit RoutePolicies, if from anywhere.
+    where its routes inherit RoutePolicies, if from anywhere. `unjudged` is as in ListenerEntrance.
     """
 
     chain: ChainKey
@@ -82,6 +85,7 @@ class Host(msgspec.Struct, frozen=True):
     section: str = ""
     place: ListenerKey = NOWHERE
     ranks: tuple[int, ...] = ()
+    unjudged: bool = False
 
 
 def chain_key(gateway: GatewayKey, listener: GatewayListener) -> ChainKey:
@@ -124,6 +128,7 @@ def ENTRANCES(key: ListenerKey, look: Look) -> ListenerEntrance | None:  # noqa:
         chain=chain_key(key.gateway, listener),
         hostname=listener.hostname,
         place=place_of(look, key.gateway, listener),
+        unjudged=is_unjudged(listener),
     )
 
 
@@ -145,7 +150,16 @@ def HOSTS(key: HostKey, look: Look) -> Host | None:  # noqa: N802
         routes = look.keys(ROUTES_BY_HOST, key)
         # Only for the listener's own hostname can a route have named a wider one.
         ranks = _ranks(look, key, routes) if key.hostname == entrance.hostname != ANY else ()
-        return Host(chain, entrance.scheme, routes, resource, section=listener, place=entrance.place, ranks=ranks)
+        return Host(
+            chain,
+            entrance.scheme,
+            routes,
+            resource,
+            section=listener,
+            place=entrance.place,
+            ranks=ranks,
+            unjudged=entrance.unjudged,
+        )
     if entrance.scheme == "https" and look.keys(LISTENERS_BY_HOST, _host_on_port(entrance, key.hostname)):
         return Host(chain, entrance.scheme, (), resource, misdirected=True)
     return None

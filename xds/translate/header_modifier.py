@@ -44,6 +44,8 @@ def mutations(wanted: PolicyHeaders) -> Iterable[Any]:
             mutation.append.header.key = header.name.lower()
             mutation.append.header.value = header.value
             mutation.append.append_action = how
+            # Else a header of which Envoy knows no value stays as the client has written it.
+            mutation.append.keep_empty_value = True
             yield mutation
 
 

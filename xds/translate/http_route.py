@@ -169,11 +169,11 @@ def _apply(
     look: Reader, at: RouteAt, policies: Effective, match: HTTPRouteMatch, made: Any, results: dict[ObjectKey, str]
 ) -> set[str]:
     """Do what policies say; the clusters that are asked for it."""
-    apply_policy(made, policies.settings)
+    apply_policy(made, policies.settings, unjudged=at.entrance.unjudged)
     if match.method == "CONNECT":
         set_connect(made, policies.settings)
     clusters: set[str] = set()
-    for part in apply_more(look, at.route, made, policies, inside=at.entrance.inside):
+    for part in apply_more(look, at.route, made, policies, at.entrance):
         _note(results, part.said_by, made.name, part.problem)
         clusters |= part.clusters
     return clusters

@@ -7,7 +7,7 @@ from typing import Any
 
 from mesh.attachments import ListenerKey
 from mesh.audiences import SIGHTS, Sight
-from mesh.client_policies import CLIENT_RULES, NO_RULES, ClientRules, without_claims
+from mesh.client_policies import CLIENT_RULES, NO_RULES, ClientRules, listener_settings
 from mesh.envoy_patches import Patched
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY
@@ -120,7 +120,7 @@ def _http_chain(key: GatewayKey, listener: GatewayListener, rules: ClientRules, 
         listener.hostname if chain.listener else ANY,
         listener.certificates,
         clients=_trust(key, listener),
-        settings=without_claims(rules.of_listener(listener.name), listener),
+        settings=listener_settings(rules.of_listener(listener.name), listener),
         http3=listener.name in rules.http3,
         telemetry=telemetry.of_listener(listener.name),
     )

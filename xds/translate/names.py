@@ -91,10 +91,8 @@ def credential_name(policy: ObjectKey) -> str:
 
 def credential_of(name: str) -> ObjectKey | None:
     """What `credential_name` made a name from; None for a name of another origin."""
-    if not name.startswith("~credentials/"):
-        return None
-    _, namespace, policy = name.split("/")
-    return ObjectKey("RoutePolicy", namespace, policy)
+    kind, *policy = name.split("/")
+    return ObjectKey("RoutePolicy", *policy) if kind == "~credentials" and len(policy) == 2 else None
 
 
 def client_authorities_name(namespace: str, gateway: str, port: int) -> str:

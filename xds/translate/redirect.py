@@ -27,10 +27,14 @@ STATUS = {
 
 
 class Entrance(NamedTuple):
-    """Where requests come in: the listener's scheme (`http`, `https`) and port; port 0 in the mesh, which has none."""
+    """Where requests come in: the listener's scheme (`http`, `https`) and port; port 0 in the mesh, which has none.
+
+    `unjudged`: its clients may show any certificate (`mesh.unjudged`).
+    """
 
     scheme: str
     port: int
+    unjudged: bool = False
 
     @property
     def inside(self) -> bool:

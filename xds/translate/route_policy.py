@@ -24,6 +24,7 @@ from mesh.objects import find
 from mesh.policies import Effective
 from mesh.quarantine import quarantined
 from mesh.tables import Reader
+from mesh.unjudged import WHY, claims, without_claims
 from xds.schema import message, pack
 from xds.translate import extensions, grpc_json
 from xds.translate.admission_control import admission_control_filters
@@ -46,7 +47,7 @@ from xds.translate.http_filters import (
     http_filter,
 )
 from xds.translate.names import backend_of
-from xds.translate.redirect import STATUS
+from xds.translate.redirect import STATUS, Entrance
 from xds.translate.response_override import set_response_overrides
 from xds.translate.session_affinity import set_session_affinity
 
@@ -86,8 +87,8 @@ _IN_PLACES: tuple[tuple[str, tuple[tuple[str, Callable[[Any], Filters]], ...]], 
 )
 
 
-def apply_policy(route: Any, settings: RouteSettings) -> None:
-    """Add to a `Route` what policies say of its rule."""
+def apply_policy(route: Any, settings: RouteSettings, *, unjudged: bool = False) -> None:
+    """Add to a `Route` what policies say of its rule; `unjudged`: where clients may show any certificate."""
     if settings.direct_response is not None:
         _answer(route, settings.direct_response)
     elif settings.redirect is not None:
@@ -104,6 +105,7 @@ def apply_policy(route: Any, settings: RouteSettings) -> None:
     if settings.headers is not None:
         request, response = settings.headers.request, settings.headers.response
         if request is not None:
+            request = without_claims(request) if unjudged else request
             _modify(route.request_headers_to_add, route.request_headers_to_remove, request)
         if response is not None:
             _modify(route.response_headers_to_add, route.response_headers_to_remove, response)
@@ -117,11 +119,14 @@ class Made(NamedTuple):
     clusters: frozenset[str] = frozenset()
 
 
-def apply_more(look: Reader, key: ObjectKey, route: Any, effective: Effective, *, inside: bool) -> Iterator[Made]:
-    """Add what needs more than the policy itself, to an Envoy route of a route object. `inside`: of the mesh."""
+def apply_more(look: Reader, key: ObjectKey, route: Any, effective: Effective, entrance: Entrance) -> Iterator[Made]:
+    """Add what needs more than the policy itself, to an Envoy route of a route object."""
     settings: RouteSettings = effective.settings
+    if settings.headers is not None and (names := claims(settings.headers.request)):
+        problem = f"{', '.join(names)} is taken off at port {entrance.port}: {WHY}" if entrance.unjudged else ""
+        yield Made(effective.said_by("headers.request"), problem)
     if settings.credential_injection is not None and route.HasField("route"):
-        yield _credential(look, key, route, effective.said_by("credentialInjection"), inside=inside)
+        yield _credential(look, key, route, effective.said_by("credentialInjection"), inside=entrance.inside)
     if settings.grpc_json is not None and route.HasField("route"):
         said_by = effective.said_by("grpcJSON")
         yield Made(said_by, _out(look, said_by) or set_grpc_json(look, route, settings.grpc_json, said_by))

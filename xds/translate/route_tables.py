@@ -102,7 +102,7 @@ def SEEN_PORTS(key: SeenPortKey, look: Look) -> SeenPort | None:  # noqa: N802
 
 
 def _at_gateway(_key: HostKey, row: Host) -> Iterable[RouteAt]:
-    entrance = Entrance(row.scheme, row.chain.port)
+    entrance = Entrance(row.scheme, row.chain.port, row.unjudged)
     return (RouteAt(route, entrance, section=row.section, place=row.place) for route in row.routes)
 
 

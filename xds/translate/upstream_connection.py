@@ -8,6 +8,7 @@ from mesh.kinds.duration import milliseconds
 from mesh.kinds.trafficpolicy import TrafficSettings, UpstreamDNS
 from xds.schema import message, pack
 from xds.schema.types import DnsCluster, DnsLookupFamily
+from xds.translate.socket_buffers import limit_socket_buffers
 from xds.translate.timeouts import set_duration
 
 CONNECT_TIMEOUT_MILLISECONDS = 5_000
@@ -22,9 +23,6 @@ _FAMILIES = {
     "IPv4Preferred": DnsLookupFamily.V4_PREFERRED,
     "All": DnsLookupFamily.ALL,
 }
-# Of Linux on x86-64, where Envoy runs, whatever this runs on.
-_KERNEL_BUFFERS = (("receive", 8), ("send", 7))
-_SOL_SOCKET = 1
 _NO_SETTINGS = TrafficSettings()
 
 
@@ -47,12 +45,7 @@ def set_connection(cluster: Any, given: TrafficSettings | None) -> None:
     if connection is not None and connection.buffer_limit is not None:
         cluster.per_connection_buffer_limit_bytes.value = connection.buffer_limit
     if connection is not None and connection.socket_buffer_limit is not None:
-        for name, number in _KERNEL_BUFFERS:
-            option = cluster.upstream_bind_config.socket_options.add()
-            option.description = name
-            option.level = _SOL_SOCKET
-            option.name = number
-            option.int_value = connection.socket_buffer_limit
+        limit_socket_buffers(cluster.upstream_bind_config.socket_options, connection.socket_buffer_limit)
     if connection is not None and connection.close_on_unhealthy:
         cluster.close_connections_on_host_health_failure = True
     preconnect = settings.preconnect

@@ -52,6 +52,14 @@ def test_a_bundle_that_is_not_out_yet_is_no_consent() -> None:
     assert found.look(b"newer", 20.0).open
 
 
+def test_who_went_long_ago_is_forgotten_though_nobody_looks() -> None:
+    found = gate(Proxies())
+    for number in range(10_000):
+        found.away(f"agent {number}", float(number), current=False)
+    assert len(found._away) == 10
+    assert found.look(BOTH, 10_000.0).waiting == tuple(sorted(f"agent {number}" for number in range(9_991, 10_000)))
+
+
 def test_nobody_at_all_is_no_consent_right_after_a_start() -> None:
     found = gate(Proxies())
     assert not found.look(BOTH, 9.9).open

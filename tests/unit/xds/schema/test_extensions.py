@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xds.schema.extensions import NEEDED, lacking
+from xds.schema.extensions import NEEDED, _lacking, lacking
 from xds.schema.types import Node
 
 ONE, *OTHERS = sorted(NEEDED)
@@ -34,6 +34,14 @@ def test_nodes_that_differ_otherwise_lack_the_same() -> None:
     built = node(*OTHERS, id="gateway~default~edge~22")
     built.user_agent_build_version.version.major_number = 1
     assert lacking(told) == lacking(built) == {ONE}
+
+
+def test_a_list_that_is_longer_than_any_envoys_is_read_and_not_kept() -> None:
+    _lacking.cache_clear()
+    assert lacking(node(*OTHERS, *("x" * 1000 + str(number) for number in range(300)))) == {ONE}
+    assert _lacking.cache_info().currsize == 0
+    assert lacking(node(*OTHERS)) == {ONE}
+    assert _lacking.cache_info().currsize == 1
 
 
 def test_of_a_node_that_lists_no_types_nothing_is_known() -> None:

@@ -18,6 +18,7 @@ from xds.translate.envoy_patch import patched
 from xds.translate.json_patch import PatchError
 
 ROUTE = {"name": "r", "match": {"prefix": "/"}, "route": {"cluster": "c"}}
+CHOSEN = {"cluster_header": "x-to", "weight": 1}
 FILTER = "type.googleapis.com/envoy.extensions.filters.http"
 
 
@@ -152,3 +153,34 @@ def test_a_credential_of_another_policy_is_not_to_be_had_by_naming_it() -> None:
     filters = to_dict(cluster)["typed_extension_protocol_options"]
     with pytest.raises(PatchError, match="the credential ~credentials/shop/own"):
         apply(Cluster(name="d"), add("/typed_extension_protocol_options", filters))
+
+
+@pytest.mark.parametrize("name", ["~credentials/a", "~credentials/a/b/c", "~credentials/"])
+def test_what_is_named_almost_like_a_credential_does_not_apply_either(name: str) -> None:
+    secret = {"name": name, "sds_config": {"ads": {}}}
+    tls = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {"tls_certificate_sds_secret_configs": [secret]},
+    }
+    with pytest.raises(PatchError, match="credential"):
+        apply(Cluster(name="c"), add("/transport_socket", {"name": "tls", "typed_config": tls}))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "replace", "path": "/route/cluster", "value": "shop/bank:80~credential/shop/own"},
+        add("/route/request_mirror_policies", [{"cluster": "shop/bank:80~credential/shop/own"}]),
+        add("/route/request_mirror_policies", [{"cluster_header": "x-to"}]),
+        {"op": "replace", "path": "/route", "value": {"cluster_header": "x-to"}},
+        {"op": "replace", "path": "/route", "value": {"weighted_clusters": {"clusters": [CHOSEN]}}},
+    ],
+)
+def test_no_route_goes_where_another_policys_credential_is_added(operation: dict[str, Any]) -> None:
+    with pytest.raises(PatchError, match=r"the credential|cluster_header"):
+        apply(from_dict(Route, ROUTE), operation)
+
+
+def test_a_route_of_a_cluster_with_a_credential_can_be_patched() -> None:
+    route = from_dict(Route, {**ROUTE, "route": {"cluster": "shop/bank:80~credential/shop/own"}})
+    assert apply(route, add("/route/timeout", "3s")).route.timeout.seconds == 3
