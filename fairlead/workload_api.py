@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -43,6 +43,8 @@ class WorkloadApi:
         self._clock = clock
         self._svid: Svid | None = None
         self._first = threading.Event()
+        self._ended = threading.Event()
+        self._call: Any = None
         self._trouble = ""
         self._luck = random.Random()  # noqa: S311 - a spread; of its own, as a thread draws from it
 
@@ -55,6 +57,7 @@ class WorkloadApi:
         threading.Thread(target=self._follow, name="workload-api", daemon=True).start()
         if not self._first.wait(seconds):
             words = self._trouble or "no answer"
+            self.close()
             raise CommandError(
                 f"--xds-workload-api: no certificate from {self._path} in {seconds:g} s: {words}."
                 " Fix: see that SPIRE's agent listens there and has an entry that fits this program"
@@ -86,12 +89,19 @@ class WorkloadApi:
         left = (svid.leaf.not_valid_after_utc - self._clock()).total_seconds() if svid is not None else 0.0
         return {"left": left, "followed": float(not self._trouble)}
 
+    def close(self) -> None:
+        """Follow no longer."""
+        self._ended.set()
+        if self._call is not None:
+            self._call.cancel()
+
     def _follow(self) -> None:
-        pause, after = _RETRY_SECONDS[0], threading.Event()
-        while True:
+        pause = _RETRY_SECONDS[0]
+        while not self._ended.is_set():
             try:
                 with grpc.insecure_channel(f"unix:{self._path}") as channel:
-                    for answer in channel.unary_stream(_METHOD)(b"", metadata=_METADATA):
+                    self._call = channel.unary_stream(_METHOD)(b"", metadata=_METADATA)
+                    for answer in self._call:
                         self._take(answer)
                         pause = _RETRY_SECONDS[0]
                 self._note("it ended the stream")
@@ -99,7 +109,7 @@ class WorkloadApi:
                 self._note(f"{error.code().name}: {error.details()}")
             except UnusableSvid as error:
                 self._note(str(error))
-            after.wait(pause * self._luck.uniform(0.5, 1.0))
+            self._ended.wait(pause * self._luck.uniform(0.5, 1.0))
             pause = min(pause * 2, _RETRY_SECONDS[1])
 
     def _take(self, answer: bytes) -> None:
@@ -111,6 +121,6 @@ class WorkloadApi:
 
     def _note(self, trouble: str) -> None:
         """Log a trouble, once per change of it."""
-        if trouble != self._trouble:
+        if trouble != self._trouble and not self._ended.is_set():
             _log.warning("the Workload API at %s: %s; what is in force stands", self._path, trouble)
         self._trouble = trouble

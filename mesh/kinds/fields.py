@@ -108,6 +108,16 @@ HeaderName = Annotated[
         examples=["x-user-id"],
     ),
 ]
+CookieName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        pattern=rf"^{TOKEN}{END}",
+        description="a cookie's name: letters, digits and !#$%&'*+-.^_`|~",
+        examples=["session"],
+    ),
+]
 QueryParamName = Annotated[
     str,
     Meta(

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from mesh.kinds.fields import END, HeaderName, QueryParamName
+from mesh.kinds.fields import END, CookieName, HeaderName, QueryParamName
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, TargetRefs
 
@@ -58,7 +58,7 @@ class JWTRule(Atomic, frozen=True, kw_only=True):
     jwks_uri: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
     from_headers: Annotated[tuple[JWTHeader, ...], Meta(max_length=8)] = ()
     from_params: Annotated[tuple[QueryParamName, ...], Meta(max_length=8)] = ()
-    from_cookies: Annotated[tuple[HeaderName, ...], Meta(max_length=8)] = ()
+    from_cookies: Annotated[tuple[CookieName, ...], Meta(max_length=8)] = ()
     forward_original_token: bool = False
     output_payload_to_header: HeaderName | None = None
     output_claim_to_headers: Annotated[tuple[ClaimToHeader, ...], Meta(max_length=32)] = ()

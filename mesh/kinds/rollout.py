@@ -10,13 +10,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from mesh.kinds.fields import Duration, Group, HeaderName, HeaderValue, ObjectName
+from mesh.kinds.fields import CookieName, Duration, Group, HeaderName, HeaderValue, ObjectName
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Percent, SectionOf
 from mesh.kinds.references import GATEWAY_API, BackendObjectReference
 
 Requests = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-CookieName = HeaderName
 
 
 class RolloutTarget(Spec, frozen=True, kw_only=True):

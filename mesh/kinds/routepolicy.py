@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from mesh.kinds.extensions import ConfigMapEntry, Extension
-from mesh.kinds.fields import END, SUBDOMAIN, Duration, HeaderName, HeaderValue, ObjectName
+from mesh.kinds.fields import END, SUBDOMAIN, CookieName, Duration, HeaderName, HeaderValue, ObjectName
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, TargetRefs
 from mesh.kinds.trafficpolicy import StatusRange
@@ -230,7 +230,7 @@ class HeaderTransformation(Spec, frozen=True, kw_only=True):
 class AffinityCookie(Atomic, frozen=True, kw_only=True):
     """A cookie that the proxy gives; without `ttl` for the session."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    name: CookieName
     ttl: Duration | None = None
     path: Annotated[str, Meta(min_length=1, max_length=1024)] = "/"
 

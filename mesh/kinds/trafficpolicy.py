@@ -2,7 +2,7 @@
 
 It is for a Service (or one port of it), a ServiceSubset, or a Namespace and with it all Services there; in the root
 namespace a Namespace policy is for the whole mesh. Every field may be left out: what nobody sets is as Fairlead does it
-without any policy (docs/reference/traffic-policy.md). Envoy's words are kept where Envoy has one.
+without any policy (docs/reference/defaults.md). Envoy's words are kept where Envoy has one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
-from mesh.kinds.fields import Duration, HeaderName, HeaderValue, Path, PreciseHostname, QueryParamName
+from mesh.kinds.fields import CookieName, Duration, HeaderName, HeaderValue, Path, PreciseHostname, QueryParamName
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, Percent, TargetRefs
 
@@ -42,7 +42,7 @@ RetryCondition = Literal[
 class HashCookie(Atomic, frozen=True, kw_only=True):
     """A cookie to hash by. With `ttl` Envoy gives one to clients that have none; 0s makes it end with the session."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    name: CookieName
     ttl: Duration | None = None
     path: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
 
@@ -182,7 +182,7 @@ class OutlierDetection(Spec, frozen=True, kw_only=True):
     success_rate_stdev_factor: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     success_rate_minimum_hosts: Count | None = None
     success_rate_request_volume: Count | None = None
-    failure_percentage_threshold: Percent | None = None
+    failure_percentage_threshold: Annotated[int, Meta(ge=1, le=100)] | None = None
     failure_percentage_minimum_hosts: Count | None = None
     failure_percentage_request_volume: Count | None = None
     interval: Duration | None = None

@@ -88,6 +88,9 @@ def check_policy_headers(part: PolicyHeaders, path: str, report: Report, *, earl
         for number, header in enumerate(given):
             at = f"{path}.{name}[{number}]"
             refuse_framing(header.name, f"{at}.name", report)
+            if name == "set" and header.name.lower() in [other.name.lower() for other in given[:number]]:
+                message = f"'{shown(header.name)}' is set twice, and a header set has one value"
+                report.error("DuplicateName", f"{at}.name", message, "keep one of them, or use `add`")
             check_format(header.value, f"{at}.value", report, early=early)
     for number, removed in enumerate(part.remove):
         refuse_framing(removed, f"{path}.remove[{number}]", report)

@@ -31,6 +31,7 @@ def check_rollout(rollout: Rollout, report: Report) -> None:
         _check_sticky(spec.sticky, "spec.sticky", report)
     if spec.analysis is not None:
         _check_analysis(spec.analysis, report)
+        _check_time(spec, spec.analysis, report)
 
 
 def _same(one: BackendObjectReference, other: BackendObjectReference) -> bool:
@@ -91,6 +92,16 @@ def _check_analysis(analysis: RolloutAnalysis, report: Report) -> None:
         _check_duration(analysis.latency.max, f"{path}.latency.max", report, least=1)
     for number, query in enumerate(analysis.queries):
         _check_query(query, f"{path}.queries[{number}]", report)
+
+
+def _check_time(spec: RolloutSpec, analysis: RolloutAnalysis, report: Report) -> None:
+    interval = milliseconds(analysis.interval)
+    for number, step in enumerate(spec.steps):
+        if milliseconds(step.pause) + milliseconds(analysis.deadline) < interval:
+            message = f"a check lasts {analysis.interval}, and steps[{number}] is taken back before one can end"
+            fix = "make it at least `interval`, or the step's `pause` longer"
+            report.error("InvalidCombination", "spec.analysis.deadline", message, fix)
+            return
 
 
 def _check_query(query: PrometheusQuery, path: str, report: Report) -> None:

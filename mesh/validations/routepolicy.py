@@ -12,9 +12,11 @@ from mesh.kinds.duration import milliseconds
 from mesh.kinds.routepolicy import (
     GRPCJSON,
     AdmissionControl,
+    DirectResponse,
     FaultInjection,
     HeaderTransformation,
     RegexRewrite,
+    ResponseOverride,
     RoutePolicy,
     RouteSettings,
     SessionAffinity,
@@ -40,6 +42,8 @@ TARGETS: Targets = MappingProxyType(
 _GROUP = re.compile(r"\\(\\|[0-9])?")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOUR = 3_600_000
+# Envoy sends a body with these where it has one, and a client takes it for the beginning of the next answer.
+_WITHOUT_BODY = (204, 304)
 
 
 def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
@@ -67,9 +71,8 @@ def _refuse_what_is_of_routes_alone(policy: RoutePolicy, report: Report) -> None
 def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
     if settings.fault_injection is not None:
         _check_fault(settings.fault_injection, f"{path}.faultInjection", report)
-    if settings.direct_response is not None and settings.redirect is not None:
-        message = "a request is either answered or sent elsewhere"
-        report.error("InvalidCombination", f"{path}.redirect", message, "remove it or `directResponse`")
+    if settings.direct_response is not None:
+        _check_answer(settings, settings.direct_response, path, report)
     if settings.redirect is not None:
         _check_rewrite(settings.redirect, f"{path}.redirect", report)
     if settings.rewrite is not None and settings.rewrite.path is not None:
@@ -97,6 +100,15 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
         _check_affinity(settings.session_affinity, f"{path}.sessionAffinity", report)
 
 
+def _check_answer(settings: RouteSettings, answer: DirectResponse, path: str, report: Report) -> None:
+    if answer.body and answer.status in _WITHOUT_BODY:
+        message = f"an answer of status {answer.status} has no body"
+        report.error("InvalidCombination", f"{path}.directResponse.body", message, "remove it, or write another status")
+    if settings.redirect is not None:
+        message = "a request is either answered or sent elsewhere"
+        report.error("InvalidCombination", f"{path}.redirect", message, "remove it or `directResponse`")
+
+
 def _check_fault(fault: FaultInjection, path: str, report: Report) -> None:
     delay, abort = fault.delay, fault.abort
     if delay is not None:
@@ -110,6 +122,10 @@ def _check_fault(fault: FaultInjection, path: str, report: Report) -> None:
         if len([value for value in given if value is not None]) != 1:
             message = "an abort has exactly one of httpStatus, grpcStatus and fromHeader"
             report.error("InvalidCombination", f"{path}.abort", message, "write one of them, as `httpStatus: 503`")
+        if abort.http_status in _WITHOUT_BODY:
+            message = f"Envoy sends a body with it, and an answer of status {abort.http_status} has none"
+            fix = "write another, or use `directResponse`"
+            report.error("NotAllowed", f"{path}.abort.httpStatus", message, fix)
     if delay is None and abort is None:
         message = "it neither delays nor aborts, unless another policy says so"
         report.warning("NoEffect", path, message, "add `delay` or `abort`")
@@ -128,6 +144,10 @@ def _check_rewrite(rewrite: RegexRewrite, path: str, report: Report) -> None:
             fix = f"write \\0 to \\{groups}, or \\\\ for a plain backslash"
             report.error("InvalidFormat", f"{path}.substitution", message, fix)
             return
+    first = rewrite.substitution[:1]
+    if rewrite.pattern.startswith("^/") and first not in ("", "/", "\\"):
+        message = f"what it makes of a path begins with '{first}', and a path begins with '/'"
+        report.error("InvalidFormat", f"{path}.substitution", message, f"write `/{rewrite.substitution}`")
 
 
 def _groups(pattern: str) -> int:
@@ -141,11 +161,22 @@ def _check_overrides(settings: RouteSettings, path: str, report: Report) -> None
             message = f"a client follows no {override.status} elsewhere"
             fix = f"write one of {', '.join(map(str, _REDIRECTS))}, or leave it out"
             report.error("InvalidCombination", f"{path}[{number}].status", message, fix)
+        _check_has_body(override, f"{path}[{number}].body", report)
         for at, status in enumerate(override.statuses):
             if status in seen:
                 message = f"{status} is overridden by [{seen[status]}] already, and the first counts"
                 report.error("Duplicate", f"{path}[{number}].statuses[{at}]", message, "remove one")
             seen.setdefault(status, number)
+
+
+def _check_has_body(override: ResponseOverride, path: str, report: Report) -> None:
+    if not override.body or override.redirect_to is not None:
+        return
+    kept = override.statuses if override.status is None else (str(override.status),)
+    for status in _WITHOUT_BODY:
+        if {str(status), f"{status // 100}xx"} & set(kept):
+            message = f"an answer of status {status} has no body"
+            report.error("InvalidCombination", path, message, "write another `status` for it, or leave the body out")
 
 
 def _check_admission(wanted: AdmissionControl, path: str, report: Report) -> None:

@@ -38,6 +38,17 @@ TARGETS: Targets = MappingProxyType(
 DEFAULT_ATTEMPTS = 2
 _HASHING = ("RingHash", "Maglev")
 _FORESEEING = ("RoundRobin", "Random")
+_DETECTING = (
+    "consecutive_5xx",
+    "consecutive_gateway_failure",
+    "consecutive_local_origin_failure",
+    "success_rate_stdev_factor",
+    "success_rate_minimum_hosts",
+    "success_rate_request_volume",
+    "failure_percentage_threshold",
+    "failure_percentage_minimum_hosts",
+    "failure_percentage_request_volume",
+)
 _WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
 
 
@@ -73,7 +84,13 @@ def _check_settings(settings: TrafficSettings, path: str, report: Report) -> Non
             message = "without an interval nothing is asked that could time out"
             report.warning("MissingField", f"{path}.http.http2.keepaliveInterval", message, "add `keepaliveInterval`")
     if settings.dns is not None:
-        check_positive(settings.dns.refresh_rate, f"{path}.dns.refreshRate", report)
+        _check_refresh(settings.dns.refresh_rate, f"{path}.dns.refreshRate", report)
+
+
+def _check_refresh(rate: str | None, path: str, report: Report) -> None:
+    check_positive(rate, path, report)
+    if rate is not None and milliseconds(rate) == 1:
+        report.error("OutOfRange", path, "Envoy wants more than 1ms", "write it as in `5s`, or leave it out")
 
 
 def _check_preconnect(settings: TrafficSettings, path: str, report: Report) -> None:
@@ -185,7 +202,7 @@ def _check_circuit_breaker(breaker: CircuitBreaker, path: str, report: Report) -
     if breaker.max_retries is not None and breaker.retry_budget is not None:
         message = "Envoy ignores the number where there is a budget"
         report.error("InvalidCombination", f"{path}.maxRetries", message, "remove it or `retryBudget`")
-    for name in ("max_connections", "max_requests", "max_connections_per_endpoint"):
+    for name in ("max_connections", "max_pending_requests", "max_requests", "max_connections_per_endpoint"):
         if getattr(breaker, name) == 0:
             message = "at 0 nothing ever gets through, and everything is answered 503"
             report.warning("OutOfRange", f"{path}.{camel(name)}", message, "write at least 1, unless that is meant")
@@ -203,6 +220,9 @@ def _check_outlier_detection(outlier: OutlierDetection, path: str, report: Repor
         message = "Envoy counts them apart only with splitExternalLocalOriginErrors"
         fix = "add `splitExternalLocalOriginErrors: true`"
         report.warning("MissingField", f"{path}.consecutiveLocalOriginFailure", message, fix)
+    if not any(getattr(outlier, name) for name in _DETECTING):
+        message = "it ejects nobody, unless another policy says for what"
+        report.warning("NoEffect", path, message, "add for what, as `consecutive5xx: 5`")
 
 
 def _check_health_checks(checks: Sequence[HealthCheck], path: str, report: Report) -> None:

@@ -13,8 +13,11 @@ from typing import Any
 import grpc
 import pytest
 
+from fairlead.processes import Children
 from tests.envoy.test_client_policy import RawBackend
-from tests.support.routing import backend_server, document, service, serving, wait_until
+from tests.envoy.test_https import put
+from tests.support.programs import start_envoy, start_serve
+from tests.support.routing import Server, backend_server, document, get, service, serving, wait_until
 from tests.support.servers import GrpcServer
 from tests.support.static_envoy import free_port
 from tests.support.upstreams import Upstreams, upstreams
@@ -241,3 +244,32 @@ def test_tcp_connections_end_when_their_endpoint_becomes_unhealthy_if_told_so(tm
             assert talks["closing"].recv(100) == b""
             talks["plain"].sendall(b"hi")
             assert talks["plain"].recv(100) == b"hello"
+
+
+def test_an_endpoint_that_discovery_removes_goes_at_once_though_its_checks_pass(children: Children) -> None:
+    serving, port = start_serve(children), free_port()
+    with backend_server("kept") as kept, backend_server("gone") as gone:
+
+        def declare(*servers: Server) -> None:
+            endpoints = [{"address": "127.0.0.1", "ports": {"http": server.server_port}} for server in servers]
+            ports = [{"name": "http", "port": 80, "protocol": "HTTP"}]
+            put(serving, "Service", "services", "shop", spec={"ports": ports, "endpoints": endpoints})
+
+        declare(kept, gone)
+        check = {"http": {"path": "/healthz"}, **OFTEN}
+        spec = {"targetRefs": [{"kind": "Service", "name": "shop"}], "healthChecks": [check]}
+        put(serving, "TrafficPolicy", "trafficpolicies", "shop", spec=spec)
+        listeners = [{"name": "http", "port": port, "protocol": "HTTP"}]
+        addresses = [{"value": "127.0.0.1"}]
+        gateway = {"gatewayClassName": "fairlead", "listeners": listeners, "addresses": addresses}
+        put(serving, "Gateway", "gateways", "edge", spec=gateway)
+        rules = [{"backendRefs": [{"name": "shop", "port": 80}]}]
+        put(serving, "HTTPRoute", "httproutes", "shop", spec={"parentRefs": [{"name": "edge"}], "rules": rules})
+        envoy = start_envoy(children, "gateway", "edge", xds=serving.xds)
+        cluster = "cluster.default/shop_80"
+        children.wait_until(lambda: envoy.stat(f"{cluster}.membership_healthy") == 2, what="both endpoints")
+        declare(kept)
+        children.wait_until(lambda: envoy.stat(f"{cluster}.membership_total") == 1, what="one of them to go")
+        # Its checks end with it; until then they passed, so that nothing but discovery's word took it out.
+        assert envoy.stat(f"{cluster}.health_check.failure") == 0
+        assert {get(port, "/")[2]["who"] for _ in range(20)} == {"kept"}

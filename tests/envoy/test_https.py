@@ -122,7 +122,10 @@ def asking(port: int) -> Iterator[list[str]]:
 
 def put(serving: Serving, kind: str, plural: str, name: str, **rest: Any) -> None:
     ours = "fairlead.dev/v1alpha1"
-    versions = {"Secret": "v1", "ConfigMap": "v1", "Service": ours, "ClientPolicy": ours, "Backend": ours}
+    versions = {
+        **dict.fromkeys(("Secret", "ConfigMap"), "v1"),
+        **dict.fromkeys(("Service", "ClientPolicy", "TrafficPolicy", "Backend"), ours),
+    }
     version = versions.get(kind, "gateway.networking.k8s.io/v1")
     body = {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "default"}, **rest}
     serving.client.request("PUT", f"{API}/{plural}/{name}", body=body)

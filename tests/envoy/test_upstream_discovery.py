@@ -67,7 +67,7 @@ def test_names_are_looked_up_as_and_as_often_as_told(tmp_path: Path, backend: Se
 @pytest.mark.slow
 @pytest.mark.shows("TrafficPolicy.loadBalancer.slowStart", "window", "aggression", "minWeightPercent")
 def test_an_endpoint_that_becomes_healthy_gets_its_share_bit_by_bit(tmp_path: Path) -> None:
-    check = {"http": {"path": "/healthz"}, "interval": "100ms", "unhealthyThreshold": 1, "healthyThreshold": 1}
+    check = {"http": {"path": "/healthz"}, "interval": "100ms", "unhealthyThreshold": 20, "healthyThreshold": 1}
     window = 8.0
 
     def warmed(**slow: Any) -> dict[str, Any]:

@@ -51,20 +51,21 @@ def _wait(process: subprocess.Popen[bytes], address: Path, log: Path) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
-        if address.exists() and (text := address.read_text()) and _is_live(text):
+        if address.exists() and (text := address.read_text()) and _listens(text):
             return
         time.sleep(0.02)
     raise TimeoutError(f"Envoy did not become ready: {log.read_text()}")
 
 
-def _is_live(admin: str) -> bool:
+def _listens(admin: str) -> bool:
+    """Whether all listeners are bound: on a busy machine that is later than Envoy is `LIVE`."""
     connection = http.client.HTTPConnection("localhost" if admin.startswith("@") else admin, timeout=5)
     try:
         if admin.startswith("@"):  # an abstract Unix socket
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.connect(f"\0{admin[1:]}")
-        connection.request("GET", "/ready")
-        return connection.getresponse().status == 200
+        connection.request("GET", "/stats?filter=^listener_manager.workers_started$")
+        return connection.getresponse().read().endswith(b": 1\n")
     except OSError:
         return False
     finally:

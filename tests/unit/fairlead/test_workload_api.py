@@ -96,6 +96,22 @@ class Api:
         self._server.stop(0).wait()
 
 
+@pytest.fixture(autouse=True)
+def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """None of them goes on when its test is over."""
+    opened: list[WorkloadApi] = []
+    opens = WorkloadApi.open
+
+    def noted(self: WorkloadApi, **seconds: float) -> None:
+        opened.append(self)
+        opens(self, **seconds)
+
+    monkeypatch.setattr(WorkloadApi, "open", noted)
+    yield
+    for each in opened:
+        each.close()
+
+
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
     made = Api(tmp_path / "api.sock")

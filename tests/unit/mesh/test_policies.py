@@ -184,6 +184,19 @@ def test_a_grpc_health_check_of_a_port_without_http2_is_told_to_have_no_effect()
     )
 
 
+def test_tries_for_which_the_time_of_another_policy_does_not_suffice_are_told() -> None:
+    wide = policy("wide", whole_namespace("default"), timeouts={"perTry": "2s"}, retry={"attempts": 1})
+    made = model(wide, policy("narrow", timeouts={"request": "3s"}), policy("other", "nosuch", timeouts={"idle": "1s"}))
+    told = conditions(made, "narrow")["Accepted"]
+    assert told.status
+    assert told.message == (
+        "Tries may not end in time: 2 of 2s in 3s for Service default/reviews (timeouts.request TrafficPolicy "
+        "default/narrow, timeouts.perTry TrafficPolicy default/wide, retry.attempts TrafficPolicy default/wide)."
+    )
+    made.apply(text_of(policy("narrow", timeouts={"request": "4s"})))
+    assert conditions(made, "narrow")["Accepted"].message == ""
+
+
 def test_a_policy_touches_its_own_backend_alone() -> None:
     more = "".join(document("Service", f"s{number}", {"ports": [{"port": 80}]}) for number in range(50))
     made = model(more, policy("service", timeouts={"connect": "1s"}))

@@ -71,6 +71,7 @@ QUERY = "spec.analysis.queries[0]"
         ({"analysis": {}}, "NoEffect spec.analysis"),
         (asked(interval="0s"), "OutOfRange spec.analysis.interval"),
         (asked(deadline="0s"), "OutOfRange spec.analysis.deadline"),
+        (asked(interval="2m", deadline="30s"), "InvalidCombination spec.analysis.deadline"),
         (asked(minRequests=0), "OutOfRange spec.analysis.minRequests"),
         (asked(successRate=101), "OutOfRange spec.analysis.successRate"),
         (asked(failures=0), "OutOfRange spec.analysis.failures"),

@@ -126,6 +126,15 @@ def found(level: str, **spec: Any) -> list[str]:
         ({"http": {"http2": {"initialStreamWindowSize": 1}}}, "OutOfRange spec.http.http2.initialStreamWindowSize"),
         ({"http": {"http2": {"keepaliveInterval": "0s"}}}, "OutOfRange spec.http.http2.keepaliveInterval"),
         ({"dns": {"refreshRate": "0s"}}, "OutOfRange spec.dns.refreshRate"),
+        ({"dns": {"refreshRate": "1ms"}}, "OutOfRange spec.dns.refreshRate"),
+        (
+            {"outlierDetection": {"failurePercentageThreshold": 0}},
+            "OutOfRange spec.outlierDetection.failurePercentageThreshold",
+        ),
+        (
+            {"loadBalancer": {"type": "Maglev", "consistentHash": {"hashOn": [{"cookie": {"name": "a; b"}}]}}},
+            "InvalidFormat spec.loadBalancer.consistentHash.hashOn[0].cookie.name",
+        ),
         ({"overrides": {"timeouts": {"connect": "0s"}}}, "OutOfRange spec.overrides.timeouts.connect"),
         ({"overrides": {"targetRefs": []}}, "UnknownField spec.overrides.targetRefs"),
     ],
@@ -140,6 +149,8 @@ def test_nonsense_is_an_error_with_its_path(spec: dict[str, Any], problem: str) 
         ({}, "MissingField spec"),
         ({"loadBalancer": {"type": "Maglev"}}, "MissingField spec.loadBalancer.consistentHash.hashOn"),
         ({"circuitBreaker": {"maxRequests": 0}}, "OutOfRange spec.circuitBreaker.maxRequests"),
+        ({"circuitBreaker": {"maxPendingRequests": 0}}, "OutOfRange spec.circuitBreaker.maxPendingRequests"),
+        ({"outlierDetection": {"interval": "5s", "consecutive5xx": 0}}, "NoEffect spec.outlierDetection"),
         (
             {"outlierDetection": {"consecutiveLocalOriginFailure": 1}},
             "MissingField spec.outlierDetection.consecutiveLocalOriginFailure",
