@@ -301,7 +301,9 @@ class Agent:
         self._have.set()
 
     async def _issue_jwt(self, audiences: tuple[str, ...]) -> Any:
-        """A JWT-SVID of this workload. Raises AioRpcError."""
+        """A JWT-SVID of this workload. Raises AioRpcError, and TimeoutError while there is no certificate."""
+        async with asyncio.timeout(_CALL_SECONDS):
+            await self._have.wait()
         async with self._channel(renewing=True) as (channel, metadata):
             call = channel.unary_unary(f"/{SERVICE}/IssueJwt")
             asked = IssueJwtRequest(audiences=audiences).SerializeToString()

@@ -29,7 +29,10 @@ _TOLD: Final = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIM
 
 
 class JwtApi:
-    """`issue` asks the control plane for a token (an `IssueJwtResponse`) and raises AioRpcError."""
+    """`issue` asks the control plane for a token (an `IssueJwtResponse`), and raises AioRpcError.
+
+    It raises TimeoutError where there is no certificate yet that could be shown.
+    """
 
     def __init__(self, issue: Callable[[tuple[str, ...]], Awaitable[Any]], clock: Callable[[], dt.datetime]) -> None:
         self._issue = issue
@@ -72,12 +75,18 @@ class JwtApi:
         found, until = self._kept.get(audiences, (None, now))
         if until > now:
             return found
+        vouched = self._bundles
         try:
             found = await self._issue(audiences)
+        except TimeoutError:
+            why = "no JWT-SVID: this workload has no certificate yet, and its agent's log says why"
+            await context.abort(grpc.StatusCode.UNAVAILABLE, why)
         except grpc.aio.AioRpcError as error:
             code = error.code() if error.code() in _TOLD else grpc.StatusCode.UNAVAILABLE
             await context.abort(code, f"no JWT-SVID: {error.details()}")
             raise AssertionError("aborting raises") from None
+        if self._bundles is not vouched:
+            return found  # perhaps of a key that has gone meanwhile
         if len(self._kept) >= _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
         self._kept[audiences] = found, now + (found.not_after.ToDatetime(dt.UTC) - now) / 2

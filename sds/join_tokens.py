@@ -22,7 +22,8 @@ from sds.keepers import BookChanged, BookUnavailable, Keeper, UnreadableBook
 PREFIX: Final = "fljoin_"
 MAX_TTL: Final = 7 * 24 * 3_600
 MAX_TOKENS: Final = 2_000
-"""So that all are less than what a Secret (1 MiB) or a key of Consul's (512 kB) can hold."""
+MAX_BYTES: Final = 500_000
+"""Of all of them: less than what a Secret (1 MiB) or a key of Consul's (512 kB) can hold, for names may be long."""
 _ATTEMPTS: Final = 30
 _PAUSE_SECONDS: Final = 0.02
 
@@ -70,6 +71,8 @@ class JoinTokens:
             if len(kept) >= MAX_TOKENS:
                 raise ValueError(f"there are {MAX_TOKENS} unused join tokens already")
             kept[_hash(token)] = grant
+            if len(msgspec.json.encode(kept)) > MAX_BYTES:
+                raise ValueError(f"{len(kept)} unused join tokens with such long names are more than can be kept")
 
         await self._change(add)
         return token

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -45,14 +46,18 @@ class Plane:
     def __init__(self) -> None:
         self.now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
         self.asked: list[tuple[str, ...]] = []
-        self.error: grpc.StatusCode | None = None
+        self.error: grpc.StatusCode | type[TimeoutError] | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
         self.api = JwtApi(self.issue, lambda: self.now)
 
     async def issue(self, audiences: tuple[str, ...]) -> Any:
-        if self.error is not None:
+        if self.error is TimeoutError:
+            raise TimeoutError
+        if isinstance(self.error, grpc.StatusCode):
             none = grpc.aio.Metadata()
             raise grpc.aio.AioRpcError(self.error, none, none, details="why")
         self.asked.append(audiences)
+        self.meanwhile()
         answer = IssueJwtResponse(token=f"token {len(self.asked)}", spiffe_id=ID)
         answer.not_after.FromDatetime(self.now + dt.timedelta(minutes=5))
         return answer
@@ -88,6 +93,13 @@ async def test_other_keys_mean_other_tokens(plane: Plane) -> None:
     assert await plane.fetch("orders") == "token 2"
 
 
+async def test_a_token_that_was_on_its_way_as_keys_changed_is_not_kept(plane: Plane) -> None:
+    plane.meanwhile = lambda: plane.api.put({"cluster.local": b"{other}"})
+    assert await plane.fetch("orders") == "token 1"
+    assert await plane.fetch("orders") == "token 2"
+    assert await plane.fetch("orders") == "token 2"
+
+
 async def test_what_is_kept_of_tokens_is_bounded(plane: Plane) -> None:
     for number in range(150):
         await plane.fetch(str(number))
@@ -102,10 +114,11 @@ async def test_what_is_kept_of_tokens_is_bounded(plane: Plane) -> None:
         (grpc.StatusCode.UNAUTHENTICATED, "UNAVAILABLE: no JWT-SVID: why"),
         (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT: no JWT-SVID: why"),
         (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED: no JWT-SVID: why"),
+        (TimeoutError, "UNAVAILABLE: no JWT-SVID: this workload has no certificate yet"),
     ],
 )
 async def test_a_plane_that_gives_none_is_told_of_and_a_token_that_is_there_used(
-    plane: Plane, error: grpc.StatusCode, told: str
+    plane: Plane, error: grpc.StatusCode | type[TimeoutError], told: str
 ) -> None:
     await plane.fetch("orders")
     plane.error = error

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from mesh.spiffe import SpiffeId
-from sds.join_tokens import MAX_TOKENS, MAX_TTL, BadToken, Grant, JoinTokens, is_join_token
+from sds.join_tokens import MAX_BYTES, MAX_TOKENS, MAX_TTL, BadToken, Grant, JoinTokens, is_join_token
 from sds.keepers import BookChanged, BookUnavailable, UnreadableBook
 
 REVIEWS = SpiffeId.parse("spiffe://cluster.local/ns/shop/sa/reviews")
@@ -123,7 +123,16 @@ async def test_more_than_the_place_can_hold_are_not_made_and_all_fit_there(place
     place.document = msgspec.json.encode({f"{number:064}": Grant(str(REVIEWS), 2_000) for number in range(MAX_TOKENS)})
     with pytest.raises(ValueError, match="2000 unused join tokens"):
         await tokens.create(REVIEWS, 60)
-    assert len(place.document) < 512 * 1024
+    assert len(place.document) < 512_000
+    long = SpiffeId.parse(f"spiffe://{'d' * 200}/ns/{'n' * 63}/sa/{'a' * 253}")
+    grants = {f"{number:064}": Grant(str(long), 2_000.0) for number in range(1_000)}
+    while len(msgspec.json.encode(grants)) > MAX_BYTES:
+        grants.popitem()
+    place.document = before = msgspec.json.encode(grants)
+    with pytest.raises(ValueError, match="long names"):
+        await tokens.create(long, 60)
+    assert place.document == before
+    assert MAX_BYTES < 512_000
 
 
 async def test_a_token_whose_use_cannot_be_kept_opens_nothing(place: Place, clock: Clock) -> None:
