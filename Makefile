@@ -13,8 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-# Three on two cores: much of a test is waiting. 541 s in place of 663. Files come as they are shuffled: by the number of
-# their tests those that start Envoys came last, all of them waiting, with the cores idle.
+# Three on two cores: much of a test is waiting. 541 s in place of 663.
 WORKERS ?= 3
 KEEP ?=
 ROW ?=
@@ -50,7 +49,7 @@ demo-consul: $(READY) ## the same for Consul: health, drain, canary by tag, move
 
 .PHONY: test
 test: $(READY) ## all tests that need no root, in some 10 minutes on 2 cores
-	$(BIN)/python -m pytest tests -m "not kubernetes and not consul and not spire and not vault and not faults" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10 --durations-min 5
+	$(BIN)/python -m pytest tests -m "not kubernetes and not consul and not spire and not vault and not faults" -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
 
 .PHONY: test-kubernetes
 test-kubernetes: $(READY) ## tests in a real Kubernetes: KUBECONFIG's, or a local node (root, Go 1.26; built once, 8 minutes)
