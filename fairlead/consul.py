@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from discovery.source import Source
 from discovery.stores.store import Store
+from fairlead.consul_address import check_url
 from fairlead.errors import UsageError
 from fairlead.settings import Settings
 from mesh.needs import Needs
@@ -70,20 +70,6 @@ def _check_choice(settings: Settings) -> None:
     if "*" in (settings.consul_query_namespace, settings.consul_partition):
         flag = _flag("consul_query_namespace" if settings.consul_query_namespace == "*" else "consul_partition")
         raise UsageError(f"{flag}: Consul's catalog is asked for one at a time, and not for '*'. Fix: name one")
-
-
-def check_url(url: str, flag: str) -> None:
-    """See that it can be an agent's address. Raises UsageError."""
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        known = False
-    if not known or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-        raise UsageError(
-            f"{flag}: {url!r} is no agent's address. Fix: write http://HOST:PORT or https://HOST:PORT, like"
-            " http://127.0.0.1:8500"
-        )
 
 
 def check_tls(target: Target, flags: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fairlead.client import Client, NobodyListensError, RefusedError, Trust, segment
-from fairlead.consul import check_url
+from fairlead.consul_address import check_url
 from fairlead.errors import CommandError, UsageError, oserror_words
 
 _META_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
