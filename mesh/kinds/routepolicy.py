@@ -33,7 +33,6 @@ Location = Annotated[
     ),
 ]
 Algorithm = Literal["gzip", "brotli", "zstd"]
-Kibps = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 GRPCStatus = Annotated[int, Meta(ge=0, le=16)]
 OriginHost = Annotated[
     str,
@@ -155,8 +154,8 @@ class BandwidthLimit(Atomic, frozen=True, kw_only=True):
     What is more waits. So Envoy counts it: for each match of a rule, anew after its route has changed.
     """
 
-    request_kibps: Kibps | None = None
-    response_kibps: Kibps | None = None
+    request_kibps: Count | None = None
+    response_kibps: Count | None = None
 
 
 class AdmissionControl(Atomic, frozen=True, kw_only=True):

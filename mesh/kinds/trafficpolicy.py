@@ -168,6 +168,16 @@ class CircuitBreaker(Spec, frozen=True, kw_only=True):
     max_connection_pools: Count | None = None
 
 
+CONSECUTIVE = ("consecutive_5xx", "consecutive_gateway_failure", "consecutive_local_origin_failure")
+SUCCESS_RATE = ("success_rate_stdev_factor", "success_rate_minimum_hosts", "success_rate_request_volume")
+FAILURE_PERCENTAGE = (
+    "failure_percentage_threshold",
+    "failure_percentage_minimum_hosts",
+    "failure_percentage_request_volume",
+)
+"""The fields of the three ways in which outliers are found; each way is on where one of its fields is set."""
+
+
 class OutlierDetection(Spec, frozen=True, kw_only=True):
     """Endpoints that fail are left out for a while, each time longer.
 

@@ -7,6 +7,9 @@ from types import MappingProxyType
 
 from mesh.kinds.duration import milliseconds
 from mesh.kinds.trafficpolicy import (
+    CONSECUTIVE,
+    FAILURE_PERCENTAGE,
+    SUCCESS_RATE,
     CircuitBreaker,
     ConsistentHash,
     EndpointOverride,
@@ -39,17 +42,6 @@ DEFAULT_ATTEMPTS = 2
 _BODY_SEEN = 1024
 _HASHING = ("RingHash", "Maglev")
 _FORESEEING = ("RoundRobin", "Random")
-_DETECTING = (
-    "consecutive_5xx",
-    "consecutive_gateway_failure",
-    "consecutive_local_origin_failure",
-    "success_rate_stdev_factor",
-    "success_rate_minimum_hosts",
-    "success_rate_request_volume",
-    "failure_percentage_threshold",
-    "failure_percentage_minimum_hosts",
-    "failure_percentage_request_volume",
-)
 _WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
 
 
@@ -221,7 +213,7 @@ def _check_outlier_detection(outlier: OutlierDetection, path: str, report: Repor
         message = "Envoy counts them apart only with splitExternalLocalOriginErrors"
         fix = "add `splitExternalLocalOriginErrors: true`"
         report.warning("MissingField", f"{path}.consecutiveLocalOriginFailure", message, fix)
-    if not any(getattr(outlier, name) for name in _DETECTING):
+    if not any(getattr(outlier, name) for name in (*CONSECUTIVE, *SUCCESS_RATE, *FAILURE_PERCENTAGE)):
         message = "it ejects nobody, unless another policy says for what"
         report.warning("NoEffect", path, message, "add for what, as `consecutive5xx: 5`")
 

@@ -11,24 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.kinds.duration import milliseconds
-from mesh.kinds.trafficpolicy import OutlierDetection
+from mesh.kinds.trafficpolicy import CONSECUTIVE, FAILURE_PERCENTAGE, SUCCESS_RATE, OutlierDetection
 from xds.translate.timeouts import set_duration
 
 _DURATIONS = ("interval", "base_ejection_time", "max_ejection_time", "max_ejection_time_jitter")
-_COUNTERS = {
-    "consecutive_5xx": "enforcing_consecutive_5xx",
-    "consecutive_gateway_failure": "enforcing_consecutive_gateway_failure",
-    "consecutive_local_origin_failure": "enforcing_consecutive_local_origin_failure",
-}
-_NUMBERS = (
-    "success_rate_stdev_factor",
-    "success_rate_minimum_hosts",
-    "success_rate_request_volume",
-    "failure_percentage_threshold",
-    "failure_percentage_minimum_hosts",
-    "failure_percentage_request_volume",
-    "max_ejection_percent",
-)
 BASE_EJECTION_MILLISECONDS = 30_000
 _ALWAYS = 100  # percent: an outlier that is found is ejected
 
@@ -38,18 +24,18 @@ def set_outlier_detection(cluster: Any, wanted: OutlierDetection | None) -> None
     if wanted is None:
         return
     outlier = cluster.outlier_detection
-    for name, enforcing in _COUNTERS.items():
+    for name in CONSECUTIVE:
         count = getattr(wanted, name)
         if count:
             getattr(outlier, name).value = count
-        getattr(outlier, enforcing).value = _ALWAYS if count else 0
-    rates = any(getattr(wanted, name) is not None for name in _NUMBERS[:3])
+        getattr(outlier, f"enforcing_{name}").value = _ALWAYS if count else 0
+    rates = any(getattr(wanted, name) is not None for name in SUCCESS_RATE)
     outlier.enforcing_success_rate.value = _ALWAYS if rates else 0
     outlier.enforcing_local_origin_success_rate.value = 0
-    failures = any(getattr(wanted, name) is not None for name in _NUMBERS[3:6])
+    failures = any(getattr(wanted, name) is not None for name in FAILURE_PERCENTAGE)
     outlier.enforcing_failure_percentage.value = _ALWAYS if failures else 0
     outlier.split_external_local_origin_errors = bool(wanted.split_external_local_origin_errors)
-    for name in _NUMBERS:
+    for name in (*SUCCESS_RATE, *FAILURE_PERCENTAGE, "max_ejection_percent"):
         number = getattr(wanted, name)
         if number is not None:
             getattr(outlier, name).value = number
