@@ -36,7 +36,7 @@ def backup(
     """Copy the store to a file: consistent as of one moment, and complete with history."""
     from discovery.stores.sqlite_file import backup as copy
     from discovery.stores.store import StoreUnavailable
-    from fairlead.settings import load
+    from fairlead.settings_load import load
 
     path = sqlite_path(load({"store": store or None}), instead="consul snapshot save")
     try:

@@ -27,7 +27,7 @@ def doctor(server: ServerOption = DEFAULT_SERVER, token: TokenOption = "", outpu
     import msgspec
 
     from fairlead.checks import run_checks
-    from fairlead.settings import load
+    from fairlead.settings_load import load
 
     findings = run_checks(load({}), server=server, token=token)
     emit(

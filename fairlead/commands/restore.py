@@ -23,7 +23,7 @@ def restore(
     """Replace the store by a copy, while no server uses it. What was there is set aside, not deleted."""
     from discovery.stores.sqlite_file import restore as put_back
     from discovery.stores.store import StoreUnavailable
-    from fairlead.settings import load
+    from fairlead.settings_load import load
 
     path = sqlite_path(load({"store": store or None}), instead="consul snapshot restore")
     try:

@@ -11,7 +11,8 @@ import typer
 
 from fairlead.commands.flags import command_app, examples, parameter, with_flags
 from fairlead.errors import CommandError
-from fairlead.settings import SettingInfo, describe, load
+from fairlead.settings import SettingInfo, describe
+from fairlead.settings_load import load
 
 app = command_app()
 

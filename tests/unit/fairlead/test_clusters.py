@@ -5,7 +5,8 @@ import pytest
 from fairlead import clusters
 from fairlead.clusters import Place, cluster_places
 from fairlead.errors import UsageError
-from fairlead.settings import Settings, load
+from fairlead.settings import Settings
+from fairlead.settings_load import load
 
 
 def places(*values: str) -> tuple[Place, ...]:

@@ -7,7 +7,8 @@ import pytest
 
 from fairlead.errors import CommandError, UsageError
 from fairlead.security import accounts_of, api_security, tokens_address, xds_security
-from fairlead.settings import Settings, load
+from fairlead.settings import Settings
+from fairlead.settings_load import load
 from mesh.model import Audience
 from mesh.tables import Engine
 from tests.support.model import declared, objects

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from fairlead.commands.serve import app
 from fairlead.errors import UsageError
-from fairlead.settings import Settings, describe, load
+from fairlead.settings import Settings, describe
+from fairlead.settings_load import load
 from fairlead.settings_page import reference_page
 from fairlead.store_place import default_store_path, store_path
 
