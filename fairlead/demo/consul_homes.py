@@ -6,12 +6,10 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+from fairlead.demo.consul_scene import ConsulScene
 from fairlead.errors import CommandError, UsageError
-
-if TYPE_CHECKING:
-    from fairlead.demo.consul_scene import ConsulScene
 
 IMAGE = "fairlead:dev"
 PODS = 2
@@ -21,26 +19,6 @@ _LINGER = 5  # seconds in which a pod answers after it was told to end, until ev
 _PATIENCE = 180.0
 _CALL = 30.0
 _ANY = "0.0.0.0"  # noqa: S104 - of the pod's own network
-
-
-class Home(Protocol):
-    """What tells of the service beside Consul. `flags` are `serve`'s; all objects are in `namespace`."""
-
-    name: str
-    namespace: str
-    flags: Sequence[str]
-
-    def prepare(self) -> None:
-        """Before Fairlead starts."""
-
-    def move_in(self, scene: ConsulScene, /) -> frozenset[str]:
-        """Have instances there; which ones."""
-
-    def move_out(self, scene: ConsulScene, /) -> None:
-        """Have none any more."""
-
-    def close(self) -> None:
-        """Leave nothing behind."""
 
 
 class FileHome:

@@ -12,12 +12,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from fairlead.client import Client
-from fairlead.demo.consul_homes import Home
 from fairlead.demo.scene import Ports
 from fairlead.demo.traffic import Visitor
 from fairlead.errors import CommandError
@@ -89,6 +88,26 @@ class Datacenter:
     def deregister(self, own: str) -> None:
         """Let an instance go."""
         self.client.request("PUT", f"/v1/agent/service/deregister/{own}")
+
+
+class Home(Protocol):
+    """What tells of the service beside Consul. `flags` are `serve`'s; all objects are in `namespace`."""
+
+    name: str
+    namespace: str
+    flags: Sequence[str]
+
+    def prepare(self) -> None:
+        """Before Fairlead starts."""
+
+    def move_in(self, scene: ConsulScene, /) -> frozenset[str]:
+        """Have instances there; which ones."""
+
+    def move_out(self, scene: ConsulScene, /) -> None:
+        """Have none any more."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
 
 
 class ConsulScene:
