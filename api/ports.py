@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from mesh.kinds.meta import Object
-from mesh.model import ObjectKey
+from mesh.model import ObjectKey, RolloutState
 from mesh.problems import Problem
 from mesh.registered import Registration, RegistrationKey
 from mesh.rollout_machine import Command
@@ -357,8 +357,8 @@ class Registrations(Protocol):
 class Rollouts(Protocol):
     """What moves Rollouts."""
 
-    async def order(self, key: ObjectKey, command: Command) -> None:
-        """Follow a person's command. Raises NotFound, Refused, Unavailable."""
+    async def order(self, key: ObjectKey, command: Command) -> RolloutState:
+        """Follow a person's command, to this state. Raises NotFound, Refused, Unavailable."""
         ...
 
 

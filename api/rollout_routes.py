@@ -10,7 +10,8 @@ changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fastapi import Request, Response
 from starlette.routing import Route
@@ -20,11 +21,13 @@ from api.kind_routing import PREFIX, KindRoutes
 from api.object_routes import JSON_TYPE, Doors, Handler
 from api.ports import NotFound, Rollouts
 from api.rendering import encoded, shown_object
-from mesh.model import ObjectKey
+from mesh.model import ObjectKey, RolloutState
+from mesh.rollout_json import rollout_from_json
 from mesh.rollout_machine import COMMANDS, Command
 
 _ONE = f"{PREFIX}/namespaces/{{namespace}}/rollouts/{{name}}"
-# Until the model has taken in what a command did, so that the answer shows it: it goes ahead of everything else.
+# Until the model has taken in what a command did, so that the answer shows that, and not how far it was before: it goes
+# ahead of everything else.
 _SEEN_WITHIN = 0.5
 _PAUSE = 0.01
 
@@ -46,12 +49,17 @@ def _handler(doors: Doors, rollouts: Rollouts | None, command: Command) -> Handl
         item = await doors.objects.read(key)
         if rollouts is None:
             raise NotFound("Nothing moves Rollouts here.")
-        before = doors.world.status(key)
-        await rollouts.order(key, command)
+        reached = await rollouts.order(key, command)
         left = _SEEN_WITHIN
-        while (status := doors.world.status(key)) == before and left > 0:
+        while not _shows(status := doors.world.status(key), reached) and left > 0:
             await asyncio.sleep(_PAUSE)
             left -= _PAUSE
         return Response(encoded(shown_object(item, status)), media_type=JSON_TYPE)
 
     return ordered
+
+
+def _shows(status: Mapping[str, Any] | None, reached: RolloutState) -> bool:
+    """Whether a status tells of this state, or of one after it."""
+    told = rollout_from_json(status.get("rollout")) if status is not None else None
+    return told is not None and (told.term, told.revision) >= (reached.term, reached.revision)

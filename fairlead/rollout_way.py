@@ -137,10 +137,10 @@ class RolloutWay:
         """For the metrics page."""
         return self.rollouts.numbers()
 
-    async def order(self, key: ObjectKey, command: Command) -> None:
+    async def order(self, key: ObjectKey, command: Command) -> RolloutState:
         """See `api.ports.Rollouts.order`."""
         try:
-            await self.rollouts.order(key, command)
+            return await self.rollouts.order(key, command)
         except NotKnownError as error:
             raise ports.NotFound(str(error)) from error
         except NotLeadingError as error:

@@ -303,8 +303,8 @@ class Rollouts:
         self._put(key, state)
         self._moved(key, before, state)
 
-    async def order(self, key: ObjectKey, command: Command) -> None:
-        """Follow a person's command.
+    async def order(self, key: ObjectKey, command: Command) -> RolloutState:
+        """Follow a person's command, to this state.
 
         Raises:
             NotKnownError: there is no such Rollout.
@@ -325,7 +325,7 @@ class Rollouts:
             state = self._states.get(key)
             after = order(rollout, state, command, self._clock())
             if after == state:
-                return
+                return after
             after = self._signed(after, state, source)
             try:
                 why = await self._apply({key: after})
@@ -334,6 +334,7 @@ class Rollouts:
             if why and after.phase != "RolledBack":
                 raise NotKeptError(f"It cannot be written down: {why}", fix="Try again when the store is back.")
             _log.info("%s: %s, by hand", key, command)
+            return after
 
 
 def _name(key: ObjectKey) -> str:

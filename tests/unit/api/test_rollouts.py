@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from api.access import Access, tokens
 from api.app import create_app
 from api.ports import NotFound, Refused, Unavailable
-from mesh.model import ObjectKey
+from mesh.model import ObjectKey, RolloutState
+from mesh.rollout_json import rollout_to_json
 from tests.unit.api.fakes import Client, Fixture, fixture
 
 KEY = ObjectKey("Rollout", "default", "shop")
@@ -25,7 +27,13 @@ ROLLOUT = {
         "steps": [{"weight": 10}],
     },
 }
+BEFORE = RolloutState("", "Progressing", step=1, weight=10, revision=4, term=2)
+REACHED = RolloutState("", "Paused", step=1, weight=10, revision=5, term=2)
 ACCESS = Access(tokens("ann:read:ann-reads-and-no-more\nbob:write:bob-writes-as-well", where="here"))
+
+
+def told(state: RolloutState) -> dict[str, Any]:
+    return {"rollout": rollout_to_json(state)}
 
 
 class Mover:
@@ -36,11 +44,14 @@ class Mover:
         self.asked: list[tuple[ObjectKey, str]] = []
         self.error: Exception | None = None
 
-    async def order(self, key: ObjectKey, command: Any) -> None:
+    async def order(self, key: ObjectKey, command: Any) -> RolloutState:
+        """The model hears of a step before the command first, and of what the command did a moment later."""
         self.asked.append((key, command))
         if self.error is not None:
             raise self.error
-        self.of.world.statuses[key] = {"rollout": {"phase": "Paused"}}
+        self.of.world.statuses[key] = told(BEFORE)
+        asyncio.get_running_loop().call_later(0.05, self.of.world.statuses.__setitem__, key, told(REACHED))
+        return REACHED
 
 
 def served(*, token: str = "bob-writes-as-well") -> tuple[Client, Mover]:
@@ -69,7 +80,7 @@ async def test_a_command_is_followed_and_answered_with_the_object_and_how_far_it
     answer = await client.post(f"{PATH}/{command}", {})
     assert answer.status == 200
     assert mover.asked == [(KEY, command)]
-    assert answer.json["status"] == {"rollout": {"phase": "Paused"}}
+    assert answer.json["status"] == told(REACHED)
     assert answer.json["spec"]["steps"] == [{"weight": 10}]
 
 
