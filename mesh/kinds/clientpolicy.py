@@ -17,7 +17,7 @@ from mesh.kinds.fields import Duration, HeaderName, PortNumber, PreciseHostname
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, TargetRefs
 from mesh.kinds.routepolicy import PolicyHeaders
-from mesh.kinds.trafficpolicy import TCPKeepalive
+from mesh.kinds.trafficpolicy import InvalidMessage, TCPKeepalive
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 WindowSize = Annotated[int, Meta(ge=65_535, le=2**31 - 1)]
@@ -213,6 +213,7 @@ class ClientHTTP2(Spec, frozen=True, kw_only=True):
 
     `extended_connect`: clients are told that they may open WebSockets (RFC 8441). Backends over HTTP/1.1 get those
     without `Sec-WebSocket-Key`, which many insist on, so it is off unless said.
+    `on_invalid_message`: what ends when a client sends a message that HTTP does not allow, by default its connection.
     """
 
     max_concurrent_streams: Count | None = None
@@ -221,6 +222,7 @@ class ClientHTTP2(Spec, frozen=True, kw_only=True):
     keepalive_interval: Duration | None = None
     keepalive_timeout: Duration | None = None
     extended_connect: bool | None = None
+    on_invalid_message: InvalidMessage | None = None
 
 
 class ClientHTTP3(Spec, frozen=True, kw_only=True):

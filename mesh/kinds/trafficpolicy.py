@@ -317,14 +317,22 @@ class UpstreamHTTP1(Spec, frozen=True, kw_only=True):
     enable_trailers: bool | None = None
 
 
+InvalidMessage = Literal["TerminateConnection", "TerminateStream"]
+
+
 class UpstreamHTTP2(Spec, frozen=True, kw_only=True):
-    """HTTP/2 to the backend; sizes in bytes."""
+    """HTTP/2 to the backend; sizes in bytes.
+
+    `on_invalid_message`: what ends when the backend sends a message that HTTP does not allow, by default its
+    connection with the requests of all others on it.
+    """
 
     max_concurrent_streams: Count | None = None
     initial_stream_window_size: Annotated[int, Meta(ge=65_535, le=2**31 - 1)] | None = None
     initial_connection_window_size: Annotated[int, Meta(ge=65_535, le=2**31 - 1)] | None = None
     keepalive_interval: Duration | None = None
     keepalive_timeout: Duration | None = None
+    on_invalid_message: InvalidMessage | None = None
 
 
 class UpstreamHTTP(Spec, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""HTTP/2 of a connection, the same for clients of a gateway and for backends: streams, windows, pings."""
+"""HTTP/2 of a connection, for clients of a gateway and for backends: streams, windows, pings, invalid messages."""
 
 from __future__ import annotations
 
@@ -23,3 +23,6 @@ def set_http2(options: Any, wanted: ClientHTTP2 | UpstreamHTTP2) -> None:
         timeout = wanted.keepalive_timeout
         limit = milliseconds(timeout) if timeout is not None else _KEEPALIVE_TIMEOUT_MILLISECONDS
         set_duration(options.connection_keepalive.timeout, limit)
+    if wanted.on_invalid_message is not None:
+        stream_alone = wanted.on_invalid_message == "TerminateStream"
+        options.override_stream_error_on_invalid_http_message.value = stream_alone
