@@ -42,9 +42,9 @@ from mesh.certificates import KeyPair
 from mesh.model import Audience
 from mesh.spiffe import SpiffeId
 from mesh.tables import Change, Engine, Input
-from sds.builtin import utc_now
 from sds.join_tokens import is_join_token
 from sds.keys import SigningKey, new_key, request_for
+from sds.lifetimes import utc_now
 from sds.lint import lint_svid
 from sds.renewal import renew_at, retry_after
 from xds.resources import Resource, ResourceKey, View, ViewKey

@@ -60,6 +60,7 @@ class IdentityWay:
         self._reviewer = reviewer if reviewer is not None else with_oidc(settings, Nobody())
         self.issuance = Issuance(
             lambda: identities.authority,
+            lambda: identities.jwt,
             Authentication(settings.trust_domain, accounts, self._reviewer),
             identities.join_tokens,
             self._bundles,

@@ -21,14 +21,14 @@ from google.protobuf.message import DecodeError
 from fairlead.root_gate import Seen
 from mesh.spiffe import SpiffeId
 from sds.authority import Authority, AuthorityUnavailable, RefusedIssue
-from sds.builtin import BuiltinAuthority, utc_now
 from sds.bundle import write_jwks
 from sds.certificates import BACKDATE
 from sds.issuing import Limiter, RefusedRequest, public_key_of
 from sds.join_tokens import BadToken, JoinTokens, is_join_token
+from sds.jwt_authority import JwtAuthority
 from sds.jwt_svid import DEFAULT_LIFE
 from sds.keepers import BookUnavailable, UnreadableBook
-from sds.lifetimes import DEFAULT
+from sds.lifetimes import DEFAULT, utc_now
 from xds.schema import message
 from xds.server.authentication import (
     Authentication,
@@ -60,11 +60,15 @@ class _ClocksApartError(Exception):
 
 
 class Issuance:
-    """The service. `authority` is asked when it is needed, for it is opened later; None: nobody signs here."""
+    """The service. `authority` is asked when it is needed, for it is opened later; None: nobody signs here.
+
+    So is `jwt`, which signs JWT-SVIDs.
+    """
 
     def __init__(
         self,
         authority: Callable[[], Authority | None],
+        jwt: Callable[[], JwtAuthority | None],
         authentication: Authentication,
         join_tokens: JoinTokens,
         bundles: Callable[[], Mapping[str, tuple[bytes, bool]]],
@@ -79,6 +83,7 @@ class Issuance:
         how long certificates live where nobody asks for another life.
         """
         self._authority = authority
+        self._jwt = jwt
         self._authentication = authentication
         self._join_tokens = join_tokens
         self._bundles = bundles
@@ -233,11 +238,11 @@ class Issuance:
 
     async def _issue_jwt(self, request: bytes, context: Any) -> bytes:
         identity = await self._known(context)
-        authority = self._authority()
-        if not isinstance(authority, BuiltinAuthority):
-            why = "JWT-SVIDs are signed by the built-in authority alone"
+        authority = self._jwt()
+        if authority is None:
+            why = "nobody signs JWT-SVIDs here (the server's --ca-jwt-keys)"
             await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, f"{identity}: {why}", why)
-        assert isinstance(authority, BuiltinAuthority)  # aborting raises
+        assert authority is not None  # aborting raises
         if not self._jwt_limiter.allow(str(identity), self._monotonic()):
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             await self._refuse(context, code, f"{identity} asks too often for JWT-SVIDs", _AGAIN)

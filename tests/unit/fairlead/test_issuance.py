@@ -83,6 +83,7 @@ class World:
         self.tokens = JoinTokens(MemoryKeeper(), self._seconds)
         self.issuance = Issuance(
             lambda: self.authority,
+            lambda: self.authority,
             Authentication(),
             self.tokens,
             lambda: {"cluster.local": (self.roots, True)},
@@ -201,9 +202,9 @@ async def test_a_join_token_and_nobody_get_no_jwt_svid_and_the_token_stays_good(
     assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
 
 
-async def test_an_authority_elsewhere_signs_no_jwt_svids_and_that_is_said(world: World) -> None:
-    world.authority = None  # as good as one whose keys are not here
-    with pytest.raises(AbortedError, match="UNIMPLEMENTED: JWT-SVIDs are signed by the built-in authority alone"):
+async def test_where_nobody_signs_jwt_svids_that_is_said(world: World) -> None:
+    world.authority = None
+    with pytest.raises(AbortedError, match="UNIMPLEMENTED: nobody signs JWT-SVIDs here"):
         await jwt(world, Call(identity=REVIEWS), "orders")
 
 
