@@ -8,6 +8,7 @@ token. Who fails is told that it failed; why is for the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 import logging
@@ -57,6 +58,10 @@ _log = logging.getLogger(__name__)
 
 class _ClocksApartError(Exception):
     """A caller and we have different times; the text is for the log."""
+
+
+class _TooOftenError(Exception):
+    """A caller asks too often; the text is for the log."""
 
 
 class Issuance:
@@ -139,28 +144,37 @@ class Issuance:
 
     # -- who calls ------------------------------------------------------------------------------------------------
 
-    async def _caller(self, context: Any, spend: Callable[[], None] | None) -> SpiffeId:
-        """Who calls. `spend` is asked before a join token is spent; None: here none is good.
+    async def _caller(self, context: Any, request: bytes | None) -> SpiffeId:
+        """Who calls, for a certificate by this `request`, or else for what no join token is good for.
 
         Raises:
             NotAuthenticatedError: nobody that can be known.
             CannotReviewError: it cannot be told now.
-            _ClocksApartError: as `spend` says.
+            _ClocksApartError, _TooOftenError, RefusedRequest: a certificate would be of no use, or is not to be had so;
+                a join token is not spent.
         """
         auth_context = context.auth_context()
         if "x509_pem_cert" in auth_context:
-            return self._authentication.identity(auth_context)
+            identity = self._authentication.identity(auth_context)
+            if request is not None:
+                self._in_turn(identity)
+            return identity
         token = bearer_token(context.invocation_metadata() or ())
         if not token:
             raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
         if not over_tls(auth_context):
             raise NotAuthenticatedError("a token came in plaintext, where anybody may have read it")
         if is_join_token(token):
-            if spend is None:
+            if request is None:
                 raise NotAuthenticatedError("a join token is good for a certificate and for nothing else")
-            spend()
+            asked = self._in_time(request)
+
+            def may(identity: SpiffeId) -> None:
+                public_key_of(asked.csr, identity)
+                self._in_turn(identity)
+
             try:
-                return await self._join_tokens.use(token)
+                return await self._join_tokens.use(token, may)
             except BadToken as error:
                 raise NotAuthenticatedError(str(error)) from None
             except (BookUnavailable, UnreadableBook) as error:
@@ -168,25 +182,37 @@ class Issuance:
         reviewer = self._authentication.reviewer
         if reviewer is None:
             raise NotAuthenticatedError("nobody here reviews tokens of platforms")
-        return self._authentication.named(await reviewer.review(token, caller=host_of(context.peer())))
+        identity = self._authentication.named(await reviewer.review(token, caller=host_of(context.peer())))
+        if request is not None:
+            self._in_turn(identity)
+        return identity
 
-    async def _known(self, context: Any, spend: Callable[[], None] | None = None) -> SpiffeId:
+    def _in_turn(self, identity: SpiffeId) -> None:
+        """Count what an identity asks for. Raises _TooOftenError."""
+        if not self._limiter.allow(str(identity), self._monotonic()):
+            raise _TooOftenError(f"{identity} asks too often")
+
+    async def _known(self, context: Any, request: bytes | None = None) -> SpiffeId:
         """The caller (see `_caller`); ends the call where there is none."""
         host = host_of(context.peer())
         if not self._strangers.allow(host, self._monotonic()):
             await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{host} asks too often", _AGAIN)
         try:
-            return await self._caller(context, spend)
+            return await self._caller(context, request)
         except NotAuthenticatedError as error:
             await self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
         except CannotReviewError as error:
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), _AGAIN)
         except _ClocksApartError as error:
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), _CLOCKS)
+        except _TooOftenError as error:
+            await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _AGAIN)
+        except RefusedRequest as error:
+            await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         raise AssertionError("aborting raises")
 
-    def _in_time(self, request: bytes) -> None:
-        """Spend no join token on a certificate that would not have begun where it is asked for, or would have ended.
+    def _in_time(self, request: bytes) -> Any:
+        """The request. Spend no join token on a certificate that would not have begun where it is asked for, or ended.
 
         Raises:
             _ClocksApartError: so it would be.
@@ -203,6 +229,7 @@ class Issuance:
             raise _ClocksApartError(
                 f"the clock here is {ahead.total_seconds():.0f} s ahead of the caller's; its join token is not spent"
             )
+        return asked
 
     async def _refuse(self, context: Any, code: grpc.StatusCode, why: str, told: str = _REFUSED) -> None:
         self._refusals.note(f"no certificate: {why}", peer=context.peer(), now=self._monotonic())
@@ -215,10 +242,7 @@ class Issuance:
         if authority is None:
             await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, "no authority (--ca)", "no authority here")
             raise AssertionError("aborting raises")
-        identity = await self._known(context, lambda: self._in_time(request))
-        if not self._limiter.allow(str(identity), self._monotonic()):
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED
-            await self._refuse(context, code, f"{identity} asks too often", _AGAIN)
+        identity = await self._known(context, request)
         try:
             asked = IssueRequest.FromString(request)
             public_key = public_key_of(asked.csr, identity)
@@ -227,6 +251,8 @@ class Issuance:
         except (DecodeError, RefusedRequest, RefusedIssue) as error:
             await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"{identity}: {error}")
         except AuthorityUnavailable as error:
+            with contextlib.suppress(BookUnavailable, UnreadableBook):
+                await self._join_tokens.give_back(bearer_token(context.invocation_metadata() or ()))
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, f"{identity}: {error}", _AGAIN)
         answer = IssueResponse(chain=issued.chain, spiffe_id=str(identity))
         answer.not_before.FromDatetime(issued.not_before)

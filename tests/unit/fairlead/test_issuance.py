@@ -19,6 +19,7 @@ from fairlead.issuance import (
     IssueResponse,
 )
 from mesh.spiffe import SpiffeId, TrustDomain
+from sds.authority import AuthorityUnavailable
 from sds.builtin import BuiltinAuthority, in_memory
 from sds.bundle import read_jwks
 from sds.join_tokens import JoinTokens
@@ -80,6 +81,7 @@ class World:
         self.left: list[tuple[str, bool]] = []
         self.roots = self.builtin.bundle().pem()
         self.now = dt.datetime.now(dt.UTC)
+        self.seconds_passed = 1_000.0
         self.tokens = JoinTokens(MemoryKeeper(), self._seconds)
         self.issuance = Issuance(
             lambda: self.authority,
@@ -90,6 +92,7 @@ class World:
             lambda name, current: self.left.append((name, current)),
             life=LIFE,
             clock=lambda: self.now,
+            monotonic=lambda: self.seconds_passed,
         )
 
     @property
@@ -163,6 +166,45 @@ async def test_a_join_token_is_not_spent_on_garbage(world: World, request_: byte
     with pytest.raises(AbortedError, match="UNAUTHENTICATED: refused"):
         await world.issue(Call(token), request=request_)
     assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
+
+
+async def test_machines_of_one_account_that_come_all_at_once_wait_and_lose_no_join_token(world: World) -> None:
+    tokens = {number: await world.tokens.create(REVIEWS, 60) for number in range(12)}
+    for number in range(10):
+        await world.issue(Call(tokens[number]))
+    for number in (10, 11):
+        with pytest.raises(AbortedError, match="RESOURCE_EXHAUSTED: not now"):
+            await world.issue(Call(tokens[number]))
+    world.seconds_passed += 10
+    for number in (10, 11):
+        assert (await world.issue(Call(tokens[number]))).spiffe_id == str(REVIEWS)
+
+
+@pytest.mark.parametrize("asked", [SpiffeId(TD, "/ns/shop/sa/admin"), None])
+async def test_a_join_token_is_not_spent_on_a_request_that_nobody_grants(world: World, asked: SpiffeId | None) -> None:
+    token = await world.tokens.create(REVIEWS, 60)
+    csr = request_for(new_key(), asked) if asked is not None else b"no request"
+    with pytest.raises(AbortedError, match="INVALID_ARGUMENT: refused"):
+        await world.issue(Call(token), request=IssueRequest(csr=csr).SerializeToString())
+    assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
+
+
+async def test_a_join_token_is_given_back_where_the_authority_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await world.tokens.create(REVIEWS, 60)
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise AuthorityUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.builtin, "issue", away)
+        for _ in range(2):
+            with pytest.raises(AbortedError, match="UNAVAILABLE: not now"):
+                await world.issue(Call(token))
+    assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
+    with pytest.raises(AbortedError, match="UNAUTHENTICATED"):
+        await world.issue(Call(token))
 
 
 @pytest.mark.parametrize("token", ["", "fljoin_stolen"])
