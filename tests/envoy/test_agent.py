@@ -9,6 +9,8 @@ import os
 import re
 import signal
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,45 @@ def test_a_workload_gets_jwt_svids_of_its_own_at_its_agents_socket_and_keys_to_j
     said = validate(svid.svid, {domain: read_jwks(keys, domain)}, audience="orders", now=now)
     assert str(said.identity) == svid.spiffe_id == "spiffe://cluster.local/ns/default/sa/web"
     assert svid.svid not in agent.log.read_text() + mesh.serving.child.log.read_text()
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_agent_that_was_killed_comes_back_without_a_token_where_it_keeps_its_identity_in_memory(
+    children: Children, memory: Path, keeps: bool
+) -> None:
+    mesh = Mesh(children, "")
+    kept = memory / "identity"
+    arguments = ["--keep", str(kept)] if keeps else []
+    agent, _ = mesh.agent("web", arguments=arguments)
+    children.wait_until(lambda: mesh.has_identity(agent), what="the agent's certificate")
+    assert kept.exists() == keeps
+    agent.signal_group(signal.SIGKILL)
+    agent.process.wait(60)
+    children.started.remove(agent)
+
+    spent = str(children.folder / "agent-web.token")
+    again, path = mesh.agent("web", name="again", token_file=spent, arguments=arguments)
+    if not keeps:
+        refused = lambda: "refused: the control plane's log says why" in again.log.read_text()  # noqa: E731
+        children.wait_until(refused, what="the spent token to be refused")
+        assert not mesh.has_identity(again)
+        return
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    renewed = lambda: again.log.read_text().count("certificate of spiffe") == 2  # noqa: E731
+    children.wait_until(renewed, what="the resumed certificate to be followed by a new one")
+    asked = JwtSvidRequest(audience=["orders"]).SerializeToString()
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        fetch = channel.unary_unary("/SpiffeWorkloadAPI/FetchJWTSVID")
+        raw = fetch(asked, metadata=(("workload.spiffe.io", "true"),), timeout=20)
+    assert JwtSvidResponse.FromString(raw).svids[0].spiffe_id == "spiffe://cluster.local/ns/default/sa/web"
+    assert "PRIVATE KEY" not in again.log.read_text()
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder on a memory file system."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 # How PKCS #8 and SEC 1 begin for a P-256 key, which is what an agent makes.
