@@ -117,14 +117,10 @@ class Replicas:
         arguments = ["--kubernetes", str(cluster.kubeconfig), "--kubernetes-namespaces", namespace]
         arguments += ["--kubernetes-lease", f"{namespace}/fairlead", "--gateway-xds", "none"]
         arguments += ["--ca", f"secret:{NAME}"]
+        stores = {name: f"sqlite:{children.folder / name}.db" for name in ("one", "two")}
         self.all = [
-            Mesh(
-                children,
-                "",
-                arguments=[*arguments, "--store-local", str(children.folder / f"{name}.db")],
-                name=f"serve-{name}",
-            )
-            for name in ("one", "two")
+            Mesh(children, "", arguments=[*arguments, "--store", store], name=f"serve-{name}")
+            for name, store in stores.items()
         ]
         self.roots = self.all[0].roots().read_bytes()
 
