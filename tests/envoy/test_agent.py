@@ -10,6 +10,7 @@ import re
 import signal
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,17 @@ import grpc
 import pytest
 
 from fairlead.agent_jwt import JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse
+from fairlead.issuance import SERVICE, IssueRequest, IssueResponse
 from fairlead.processes import Children, free_port
 from mesh.spiffe import TrustDomain
 from sds.bundle import read_jwks
 from sds.jwt_svid import validate
+from sds.keys import new_key, request_for
 from tests.support.agents import Mesh
 from tests.support.programs import ask, start_backend, start_envoy
+from tests.support.xds_client import ADS, node
+from xds.schema.type_urls import TYPE_SECRET
+from xds.schema.types import DeltaDiscoveryRequest
 
 pytestmark = [pytest.mark.envoy, pytest.mark.slow]
 
@@ -174,6 +180,47 @@ def test_an_agent_that_was_killed_comes_back_without_a_token_where_it_keeps_its_
     assert "PRIVATE KEY" not in again.log.read_text()
 
 
+def test_a_stream_ends_before_the_certificate_does_that_proved_it_and_none_is_opened_with_it_then(
+    children: Children,
+) -> None:
+    mesh = Mesh(children, config(free_port(), free_port()), life=8)
+    key, roots = new_key(), mesh.roots().read_bytes()
+    with grpc.secure_channel(f"127.0.0.1:{mesh.join}", grpc.ssl_channel_credentials(roots)) as joining:
+        raw = joining.unary_unary(f"/{SERVICE}/Issue")(
+            IssueRequest(csr=request_for(key, None)).SerializeToString(),
+            metadata=(("authorization", f"Bearer {mesh.join_token('edge')}"),),
+            timeout=20,
+        )
+    issued = IssueResponse.FromString(raw)
+    ends = issued.not_after.ToDatetime(dt.UTC)
+    with grpc.secure_channel(
+        f"127.0.0.1:{mesh.xds}", grpc.ssl_channel_credentials(roots, key.pem().pem, issued.chain)
+    ) as channel:
+        assert len(_until_it_ends(channel)) == 1
+        assert dt.datetime.now(dt.UTC) < ends
+        children.wait_until(lambda: dt.datetime.now(dt.UTC) > ends, what="the certificate to end")
+        assert _until_it_ends(channel) == []
+
+
+def _until_it_ends(channel: grpc.Channel) -> list[bytes]:
+    """What a gateway hears that asks for roots, until the server ends its stream or opens none."""
+    asked = DeltaDiscoveryRequest(node=node("gateway~default~edge~1"), type_url=TYPE_SECRET)
+    asked.resource_names_subscribe.append("ROOTCA")
+    enough = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield asked.SerializeToString()
+        enough.wait(60)
+
+    heard: list[bytes] = []
+    call = channel.stream_stream(f"{ADS}DeltaAggregatedResources")(requests(), timeout=60)
+    with contextlib.suppress(grpc.RpcError):
+        heard.extend(call)
+    enough.set()
+    assert call.code() != grpc.StatusCode.DEADLINE_EXCEEDED, "the stream went on"
+    return heard
+
+
 @pytest.fixture
 def memory() -> Iterator[Path]:
     """A folder on a memory file system."""
@@ -202,6 +249,9 @@ def test_envoy_reaches_its_control_plane_by_renewed_certificates_of_the_socket_a
         what="the first certificate to end",
         timeout=90,
     )
+    # Its stream ended before that certificate, and the next one came over a new connection, with another.
+    children.wait_until(lambda: len(mesh.serving.client.get("/api/v1/proxies")["items"]) == 1, what="Envoy to be there")
+    assert "has ended since this connection was made" not in mesh.serving.child.log.read_text()
     mesh.serving.child.stop()
     children.started.remove(mesh.serving.child)
     mesh.serve("again")

@@ -170,8 +170,8 @@ class Gatekeeper:
         return proxy
 
     def lasts(self, proof: Proof | None) -> float:
-        """Seconds that a stream may live on a proof: until the token ends."""
-        if proof is None or proof.expires_at is None:
+        """Seconds that a stream may live on a proof: until the certificate or the token ends."""
+        if proof is None:
             return math.inf
         return max(0.0, proof.expires_at - self._wall_clock())
 

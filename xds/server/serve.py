@@ -58,6 +58,8 @@ class Limits:
     """As a fraction of `max_age`."""
     stuck: float = 60.0
     """A client that takes no message for so long is cut off."""
+    connection_age: float = 360.0
+    """After this a client is told to open its streams over a new connection, which shows its present certificate."""
     drain: float = 5.0
     """How long streams take to be closed when the server stops, spread evenly."""
 
@@ -116,7 +118,8 @@ class XdsServer:
 
     async def start(self) -> int:
         """Bind and serve; the port. Raises `OSError` when the address is taken or is not ours."""
-        server = grpc.aio.server(options=_OPTIONS)
+        age = ("grpc.max_connection_age_ms", int(self.limits.connection_age * 1_000))
+        server = grpc.aio.server(options=(*_OPTIONS, age))
         for name, methods in self._services().items():
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
         tokens = self._tokens

@@ -35,6 +35,10 @@ NAME = f"agent {REVIEWS} pod-1"
 LIFE = dt.timedelta(hours=1)
 
 
+_PEM = in_memory(TD).bundle().pem()
+"""A certificate that has not ended."""
+
+
 class AbortedError(Exception):
     pass
 
@@ -47,7 +51,7 @@ class Call:
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._auth: dict[str, list[bytes]] = {"transport_security_type": [b"ssl"]}
         if identity is not None:
-            self._auth |= {"x509_pem_cert": [b"a certificate"], "peer_spiffe_id": [str(identity).encode()]}
+            self._auth |= {"x509_pem_cert": [_PEM], "peer_spiffe_id": [str(identity).encode()]}
         self.said: asyncio.Queue[Any] = asyncio.Queue()
         self.told: asyncio.Queue[bytes] = asyncio.Queue()
 
