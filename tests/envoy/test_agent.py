@@ -12,6 +12,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,42 @@ def test_a_stream_ends_before_the_certificate_does_that_proved_it_and_none_is_op
     children: Children,
 ) -> None:
     mesh = Mesh(children, config(free_port(), free_port()), life=8)
+    channel, ends = _channel_of_its_own(mesh)
+    with channel:
+        assert len(_until_it_ends(channel)) == 1
+        assert dt.datetime.now(dt.UTC) < ends
+        children.wait_until(lambda: dt.datetime.now(dt.UTC) > ends, what="the certificate to end")
+        assert _until_it_ends(channel) == []
+
+
+def test_a_stream_ends_with_the_root_that_was_revoked_and_none_is_opened_over_its_connection(
+    children: Children,
+) -> None:
+    # Connections are kept for minutes here, so that it is not for a new one that nothing is opened.
+    mesh = Mesh(children, config(free_port(), free_port()), arguments=["--ca-leaf-lifetime-min", "3600"])
+    channel, _ = _channel_of_its_own(mesh)
+    api = mesh.serving.client
+
+    def step(what: str) -> Any:
+        return api.request("POST", f"/api/v1/authority/{what}", body={}).json()
+
+    with channel, ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(_until_it_ends, channel)
+        children.wait_until(lambda: api.get("/api/v1/proxies")["items"], what="the stream")
+        [old] = [one["id"] for one in api.get("/api/v1/authority")["authorities"]]
+        new = step("prepare")["id"]
+        step(f"{new}/activate?override=true")
+        assert api.get("/api/v1/proxies")["items"], "its root is still trusted"
+        step(f"{old}/revoke?override=true")
+        assert len(heard.result(timeout=60)) >= 1
+        assert _until_it_ends(channel) == []
+    children.wait_until(
+        lambda: "is trusted no more" in mesh.serving.child.log.read_text(), what="the log to say why it was refused"
+    )
+
+
+def _channel_of_its_own(mesh: Mesh) -> tuple[grpc.Channel, dt.datetime]:
+    """To the xDS server, with a certificate as a Gateway's proxy that came of a join token, and when that ends."""
     key, roots = new_key(), mesh.roots().read_bytes()
     with grpc.secure_channel(f"127.0.0.1:{mesh.join}", grpc.ssl_channel_credentials(roots)) as joining:
         raw = joining.unary_unary(f"/{SERVICE}/Issue")(
@@ -192,14 +229,8 @@ def test_a_stream_ends_before_the_certificate_does_that_proved_it_and_none_is_op
             timeout=20,
         )
     issued = IssueResponse.FromString(raw)
-    ends = issued.not_after.ToDatetime(dt.UTC)
-    with grpc.secure_channel(
-        f"127.0.0.1:{mesh.xds}", grpc.ssl_channel_credentials(roots, key.pem().pem, issued.chain)
-    ) as channel:
-        assert len(_until_it_ends(channel)) == 1
-        assert dt.datetime.now(dt.UTC) < ends
-        children.wait_until(lambda: dt.datetime.now(dt.UTC) > ends, what="the certificate to end")
-        assert _until_it_ends(channel) == []
+    credentials = grpc.ssl_channel_credentials(roots, key.pem().pem, issued.chain)
+    return grpc.secure_channel(f"127.0.0.1:{mesh.xds}", credentials), issued.not_after.ToDatetime(dt.UTC)
 
 
 def _until_it_ends(channel: grpc.Channel) -> list[bytes]:

@@ -175,6 +175,10 @@ class Gatekeeper:
             return math.inf
         return max(0.0, proof.expires_at - self._wall_clock())
 
+    def stands(self, proof: Proof | None) -> bool:
+        """Whether what a client has proved is still believed."""
+        return proof is None or proof.by_token or self._authentication.believes(proof.chain)
+
     async def refuse(self, refusal: RefusedError, context: Any) -> None:
         """Count a refusal, log it and end the stream with it."""
         self._hub.telemetry.streams_refused[refusal.reason] += 1

@@ -55,12 +55,22 @@ async def test_an_identity_is_proved_until_its_certificate_ends_and_no_longer_ov
     time = NOW.timestamp() + 1
     checked = Authentication(DOMAIN, clock=lambda: time)
     found = await checked.proof(certificate(), ())
-    assert found == Proof(account("edge"), (NOW + LIFE).timestamp())
+    assert found == Proof(account("edge"), (NOW + LIFE).timestamp(), PEM)
     time += LIFE.total_seconds()
     with pytest.raises(NotAuthenticatedError, match="has ended since this connection was made"):
         await checked.proof(certificate(), ())
     with pytest.raises(NotAuthenticatedError, match="no certificate that can be read"):
         await checked.proof(certificate() | {"x509_pem_cert": [b"a certificate"]}, ())
+
+
+async def test_who_is_trusted_no_more_vouches_for_nobody_over_an_old_connection_either() -> None:
+    trusted = {b"a leaf and what is above it"}
+    checked = Authentication(DOMAIN, believes=lambda chain: chain in trusted)
+    shown = certificate() | {"x509_pem_cert_chain": [b"a leaf and ", b"what is above it"]}
+    assert (await checked.proof(shown, ())).chain in trusted
+    trusted.clear()
+    with pytest.raises(NotAuthenticatedError, match="is trusted no more"):
+        await checked.proof(shown, ())
 
 
 def test_an_account_that_can_be_part_of_no_identity_is_nobody() -> None:
