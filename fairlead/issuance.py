@@ -195,7 +195,8 @@ class Issuance:
     async def _known(self, context: Any, request: bytes | None = None) -> SpiffeId:
         """The caller (see `_caller`); ends the call where there is none."""
         host = host_of(context.peer())
-        if not self._strangers.allow(host, self._monotonic()):
+        stranger = "x509_pem_cert" not in context.auth_context()
+        if stranger and not self._strangers.allow(host, self._monotonic()):
             await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{host} asks too often", _AGAIN)
         try:
             return await self._caller(context, request)
