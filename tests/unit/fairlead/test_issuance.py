@@ -256,7 +256,7 @@ async def test_where_nobody_signs_jwt_svids_that_is_said(world: World) -> None:
 
 async def test_workloads_behind_one_address_do_not_wait_for_each_other_nor_for_strangers_there(world: World) -> None:
     for _ in range(30):
-        with pytest.raises(AbortedError, match="UNAUTHENTICATED|RESOURCE_EXHAUSTED"):
+        with pytest.raises(AbortedError, match=r"UNAUTHENTICATED|RESOURCE_EXHAUSTED"):
             await world.issue(Call("fljoin_wrong"))
     with pytest.raises(AbortedError, match="RESOURCE_EXHAUSTED"):
         await world.issue(Call("fljoin_wrong"))
