@@ -37,14 +37,15 @@ from fairlead.issuance import (
     IssueRequest,
     IssueResponse,
 )
+from fairlead.kept_identity import KeptIdentity, NothingKeptError
 from fairlead.peer_gate import PeerGate
 from mesh.certificates import KeyPair
 from mesh.model import Audience
 from mesh.spiffe import SpiffeId
 from mesh.tables import Change, Engine, Input
-from sds.builtin import utc_now
 from sds.join_tokens import is_join_token
 from sds.keys import SigningKey, new_key, request_for
+from sds.lifetimes import utc_now
 from sds.lint import lint_svid
 from sds.renewal import renew_at, retry_after
 from xds.resources import Resource, ResourceKey, View, ViewKey
@@ -76,7 +77,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `server` is for renewals (mutual TLS), `join` for the first certificate (`--xds-tokens` of the server); `ca` are the
     roots to believe at first (PEM), from `ca_file`. `token_file` is read anew for every attempt, and so is `ca_file`
-    for those with a token: in a pod both are kept by others. `users` may ask beside our own.
+    for those with a token: in a pod both are kept by others. `users` may ask beside our own. `kept` is what the next
+    start goes on with.
     """
 
     server: str
@@ -89,6 +91,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     lifetime: int = 0
     instance: str = ""
     users: frozenset[int] = frozenset()
+    kept: KeptIdentity | None = None
 
 
 class Secrets:
@@ -210,6 +213,7 @@ class Agent:
 
     async def _keep(self) -> None:
         """Have a certificate and renew it in time, without end."""
+        self._resume()
         failures = 0
         while True:
             try:
@@ -231,6 +235,15 @@ class Agent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(max(pause.total_seconds(), 0.05), _LONGEST_SLEEP)):
                 await self._renew.wait()
+
+    def _resume(self) -> None:
+        """Go on with what an agent before this one kept, where that is still of use."""
+        if self._settings.kept is None:
+            return
+        try:
+            self._take(*self._settings.kept.load())
+        except (NothingKeptError, ValueError) as error:
+            _log.info("no identity is resumed: %s", error)
 
     async def _obtain(self, *, again: int = 0) -> None:
         """Get a certificate for a new key; `again`: so many attempts have failed.
@@ -298,6 +311,11 @@ class Agent:
         pair = KeyPair(answer.chain, key.pem())
         self._secrets.put({DEFAULT: certificate_secret(DEFAULT, pair)})
         _log.info("certificate of %s until %s", identity, leaf.not_valid_after_utc.isoformat())
+        if self._settings.kept is not None:
+            try:
+                self._settings.kept.save(key, answer)
+            except OSError as error:
+                _log.warning("the identity is not kept for the next start: %s", error)
         self._have.set()
 
     async def _issue_jwt(self, audiences: tuple[str, ...]) -> Any:

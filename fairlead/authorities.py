@@ -1,4 +1,4 @@
-"""Which authority there is: from settings to one that can be opened. Owns the meaning of `--ca`."""
+"""Which authority there is: from settings to one that can be opened. Owns what `--ca` and `--ca-jwt-keys` mean."""
 
 from __future__ import annotations
 
@@ -11,17 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 from discovery.kubernetes.api import ApiError, UnreachableError
 from discovery.stores.store import Store, StoreUnavailable
-from fairlead.authority_places import TOKENS, Place, in_kv, in_secret, tokens_in_kv, tokens_in_secret
+from fairlead.authority_places import (
+    JWT_KEYS,
+    TOKENS,
+    Place,
+    in_kv,
+    in_secret,
+    jwt_keys_in_kv,
+    jwt_keys_in_secret,
+    tokens_in_kv,
+    tokens_in_secret,
+)
 from fairlead.clusters import home_namespace
 from fairlead.errors import UsageError
 from fairlead.federation import read_settings as read_federated
 from fairlead.settings import Settings
 from fairlead.store_place import consul_place
 from mesh.spiffe import TrustDomain
-from sds.builtin import BuiltinAuthority, Making, in_memory, utc_now
+from sds.builtin import BuiltinAuthority, Making, in_memory
+from sds.jwt_authority import JwtAuthority
 from sds.keepers import BookUnavailable, FolderKeeper, Keeper, MemoryKeeper
 from sds.kubernetes_csr import KubernetesAuthority
-from sds.lifetimes import Lifetimes
+from sds.lifetimes import Lifetimes, utc_now
 from sds.rotation import Policy
 from sds.sealing import Sealer, SealError, read_passphrase
 from sds.vault import VaultAuthority
@@ -33,6 +44,7 @@ COLLECTION = "authorities"
 _VAULT = re.compile(r"https?://[^#]+#[A-Za-z0-9_./-]+/[A-Za-z0-9_.-]+")
 _DOCUMENT = "book"
 _FORMS = "store, secret:NAME, folder:DIR, memory, files:DIR, vault:URL#MOUNT/ROLE or kubernetes:SIGNER"
+_OUTSIDE = ("files", "vault", "kubernetes")
 _SECRET = re.compile(r"[a-z0-9]([-a-z0-9.]{0,200}[a-z0-9])?")
 
 Outer = VaultAuthority | KubernetesAuthority
@@ -82,6 +94,7 @@ def check(settings: Settings) -> None:
         raise UsageError(f"--ca: there is no folder {rest}. Fix: {fix}")
     if kind in {"store", "folder", "secret"}:
         sealer(settings)
+    _check_jwt_keys(settings, kind)
     if kind == "secret" and (not settings.kubernetes or not _SECRET.fullmatch(rest)):
         raise UsageError(
             f"--ca: {settings.ca!r} names no Secret of a cluster. Fix: secret:NAME, like secret:fairlead-authority, and"
@@ -94,6 +107,21 @@ def check(settings: Settings) -> None:
             "--ca: a signer in Kubernetes needs a cluster (--kubernetes) and --ca-roots, a file with what its"
             " certificates lead to"
         )
+
+
+def _check_jwt_keys(settings: Settings, kind: str) -> None:
+    where, colon, name = settings.ca_jwt_keys.partition(":")
+    if not where and not colon:
+        return
+    if kind not in _OUTSIDE:
+        fix = "leave it out: a built-in authority keeps its own" if kind else "--ca names who signs certificates"
+        raise UsageError(f"--ca-jwt-keys: there is no authority beside which keys would be needed. Fix: {fix}")
+    in_cluster = where == "secret" and settings.kubernetes and _SECRET.fullmatch(name)
+    if settings.ca_jwt_keys != "store" and not in_cluster:
+        raise UsageError(
+            f"--ca-jwt-keys: {settings.ca_jwt_keys!r} names no place. Fix: store, or secret:NAME with --kubernetes"
+        )
+    sealer(settings)
 
 
 def shared_place(
@@ -125,6 +153,24 @@ def join_token_place(
     if kv is not None and kind not in {"memory", "folder"}:  # of which each replica has its own
         return tokens_in_kv(kv, consul_place(settings)[1])
     return StoreKeeper(store, TOKENS)
+
+
+def jwt_authority(
+    settings: Settings, store: Store, *, kv: Kv | None, apis: Callable[[], Mapping[str, Any]], clock: Clock = utc_now
+) -> JwtAuthority | None:
+    """Who signs JWT-SVIDs beside an authority that is not built in, not yet opened; None where nobody does.
+
+    Arguments as those of `shared_place`.
+    """
+    where, _, name = settings.ca_jwt_keys.partition(":")
+    if not where:
+        return None
+    keeper: Keeper = StoreKeeper(store, JWT_KEYS)
+    if where == "secret":
+        keeper = jwt_keys_in_secret(lambda: next(iter(apis().values())), home_namespace(settings), name, store)
+    elif kv is not None:
+        keeper = jwt_keys_in_kv(kv, consul_place(settings)[1], store)
+    return JwtAuthority(TrustDomain(settings.trust_domain), keeper, sealer(settings), clock=clock)
 
 
 def builtin(
@@ -231,7 +277,7 @@ def sealer(settings: Settings) -> Sealer:
     """
     if bool(settings.ca_passphrase) == bool(settings.ca_passphrase_file):
         raise UsageError(
-            "--ca: the authority's keys are sealed with a passphrase, and "
+            "--ca: keys that are kept are sealed with a passphrase, and "
             + ("two are given" if settings.ca_passphrase else "none is given")
             + ". Fix: --ca-passphrase-file FILE, or FAIRLEAD_CA_PASSPHRASE"
         )

@@ -14,6 +14,7 @@ from sds import rotation
 from sds.builtin import BuiltinAuthority
 from sds.bundle import write_jwks
 from sds.expiry import warnings
+from sds.jwt_authority import JwtAuthority
 from sds.keepers import BookUnavailable, UnreadableBook
 from sds.rotation import Gate, RefusedStep, Slot
 
@@ -50,6 +51,10 @@ class AuthorityDesk:
             "sequence": bundle.sequence,
             "warnings": [str(one) for one in warnings(self._identities.endings(), now)],
         }
+        if (keys := self._identities.jwt_keys.authority) is not None:
+            shown["jwtAuthorities"] = [slot_wire(slot, now) for slot in keys.book.slots]
+            if keys.book.prepared is not None:
+                shown["jwtGate"] = gate_wire(self._identities.jwt_keys.look(), free=False)
         if builtin is None:
             return shown | {"authorities": [], "kept": "outside"}
         shown |= {"authorities": [slot_wire(slot, now) for slot in builtin.book.slots], "kept": "here"}
@@ -86,20 +91,24 @@ class AuthorityDesk:
 
     async def prepare(self, chain: str) -> Mapping[str, Any]:
         """See `CertificateAuthority.prepare`."""
+        keys = self._identities.jwt_keys.authority
+        if keys is not None and not chain:  # only these are ours to make then
+            return await self._step(keys.prepare)
         return await self._step(lambda: self._builtin().prepare(chain.encode() or None))
 
     async def activate(self, name: str, *, override: bool, by: str) -> Mapping[str, Any]:  # noqa: ARG002 - on record
         """See `CertificateAuthority.activate`."""
-        authority = self._builtin()
-        return await self._step(lambda: authority.activate(name, self._identities.look(), override=override))
+        keys, authority = self._identities.jwt_keys, self._whose(name)
+        look = keys.look if authority is keys.authority else self._identities.look
+        return await self._step(lambda: authority.activate(name, look(), override=override))
 
     async def taint(self, name: str, *, by: str) -> Mapping[str, Any]:  # noqa: ARG002 - on record
         """See `CertificateAuthority.taint`."""
-        return await self._step(lambda: self._builtin().taint(name))
+        return await self._step(lambda: self._whose(name).taint(name))
 
     async def revoke(self, name: str, *, override: bool, by: str) -> Mapping[str, Any]:  # noqa: ARG002 - on record
         """See `CertificateAuthority.revoke`."""
-        return await self._step(lambda: self._builtin().revoke(name, override=override))
+        return await self._step(lambda: self._whose(name).revoke(name, override=override))
 
     def _builtin(self) -> BuiltinAuthority:
         found = self._identities.builtin
@@ -107,10 +116,22 @@ class AuthorityDesk:
             raise NotFound("The keys of the authority are not here: it is not built in, or there is none (--ca).")
         return found
 
+    def _whose(self, name: str) -> JwtAuthority:
+        """In whose book an authority is that an operator names."""
+        keys, builtin = self._identities.jwt_keys.authority, self._identities.builtin
+        if keys is None:
+            return self._builtin()
+        if builtin is None:
+            return keys
+        found = [one for one in (keys, builtin) if any(slot.id.startswith(name) for slot in one.book.slots)]
+        if len(found) > 1:
+            raise Refused(f"A key for JWT-SVIDs and an authority begin with {name!r}. Fix: more of its fingerprint")
+        return found[0] if found else builtin
+
     async def _step(self, taking: Callable[[], Awaitable[Slot]]) -> Mapping[str, Any]:
-        self._builtin()
         with _told():
             await self._identities.hear()
+            await self._identities.jwt_keys.hear()
             slot = await taking()
         self._identities.ring()
         return slot_wire(slot, self._identities.now())

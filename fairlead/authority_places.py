@@ -2,8 +2,8 @@
 
 Each place has two parts: the book (`sds.keepers.Keeper`), which is written by check-and-set alone, and a board
 (`sds.replicas.Board`) on which each replica says who of its proxies lacks a root. Join tokens are kept in another such
-document beside it. The keys in the book are sealed with
-the passphrase that every replica is given; whoever can read the place learns no key from it.
+document beside it, and so are the keys for JWT-SVIDs where the authority is not ours (a book too). All keys are
+sealed with the passphrase that every replica is given; whoever can read the place learns no key from it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ COPIES: Final = "authority-copies"
 """Of the local store's documents: the book of each shared place as it was known last, still sealed."""
 BOOK: Final = "book"
 TOKENS: Final = "join-tokens"
+JWT_KEYS: Final = "jwt-keys"
 _UNKNOWN: Final = -1
 _LABELS: Final = {"app.kubernetes.io/managed-by": "fairlead"}
 _log = logging.getLogger(__name__)
@@ -267,6 +268,11 @@ def tokens_in_secret(api: Callable[[], Api], namespace: str, name: str) -> Keepe
     return SecretKeeper(api, namespace, f"{name}-{TOKENS}", TOKENS)
 
 
+def jwt_keys_in_secret(api: Callable[[], Api], namespace: str, name: str, store: Store) -> Keeper:
+    """Keys for JWT-SVIDs, in a Secret of that name."""
+    return CopyingKeeper(SecretKeeper(api, namespace, name, JWT_KEYS), store)
+
+
 # -- Consul ----------------------------------------------------------------------------------------------------------
 
 
@@ -342,3 +348,8 @@ def in_kv(kv: Kv, prefix: str, store: Store) -> Place:
 def tokens_in_kv(kv: Kv, prefix: str) -> Keeper:
     """Join tokens, under a key beside those of the authority."""
     return KvKeeper(kv, f"{prefix}/authority/{TOKENS}")
+
+
+def jwt_keys_in_kv(kv: Kv, prefix: str, store: Store) -> Keeper:
+    """Keys for JWT-SVIDs, under a key there."""
+    return CopyingKeeper(KvKeeper(kv, f"{prefix}/authority/{JWT_KEYS}"), store)

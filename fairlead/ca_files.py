@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fairlead.errors import CommandError, UsageError, oserror_words
 from mesh.spiffe import InvalidSpiffeId, TrustDomain
 from sds import rotation
-from sds.builtin import new_slot, utc_now
+from sds.builtin import new_slot
 from sds.certificates import (
     Signer,
     UnusableAuthority,
@@ -21,6 +21,7 @@ from sds.certificates import (
 )
 from sds.keepers import FolderKeeper, UnreadableBook, write_book
 from sds.keys import KEY_TYPES, UnusableKey, new_key, read_key
+from sds.lifetimes import utc_now
 from sds.rotation import Slot
 from sds.sealing import Sealer, SealError, read_passphrase, read_secret_file, write_secret_file
 

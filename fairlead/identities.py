@@ -26,6 +26,7 @@ from fairlead.documents import DocumentWriter
 from fairlead.errors import CommandError
 from fairlead.federation import COLLECTION as BUNDLES
 from fairlead.federation import Federation
+from fairlead.jwt_keys import JwtKeys
 from fairlead.listening import bind
 from fairlead.own_certificate import OwnCertificate
 from fairlead.replica_gate import ReplicaGate
@@ -38,12 +39,14 @@ from mesh.problems import Problem
 from mesh.spiffe import TrustDomain
 from mesh.tables import Change, Commit
 from sds.authority import Authority, AuthorityError, AuthorityUnavailable
-from sds.builtin import BuiltinAuthority, utc_now
+from sds.builtin import BuiltinAuthority
 from sds.bundle import InvalidBundle, TrustBundle, read_jwks, write_jwks
 from sds.certificates import UnusableAuthority, fingerprint
 from sds.expiry import Ending, warnings
 from sds.join_tokens import JoinTokens
+from sds.jwt_authority import JwtAuthority, WithJwtKeys
 from sds.keepers import BookUnavailable, UnreadableBook
+from sds.lifetimes import utc_now
 from sds.mounted import read_mounted, stamp
 from sds.rotation import Gate, RefusedStep
 
@@ -84,6 +87,7 @@ class Identities:
         self._bell = asyncio.Event()
         self._builtin: BuiltinAuthority | None = None
         self._outer: Outer | None = None
+        self._joined: WithJwtKeys | None = None
         self._folder = authorities.mounted_folder(settings)
         self._documents = DocumentWriter(store, BUNDLES)
         self._trouble = ""
@@ -95,6 +99,7 @@ class Identities:
         self._listeners: list[Callable[[bytes], None]] = []
         self.alarms = 0
         self.gate = RootGate(settings.ca_settle_time, monotonic())
+        self.jwt_keys = JwtKeys(settings, store, apis=apis, kv=kv, clock=clock)
         self._place = authorities.shared_place(settings, store, kv=kv, apis=apis)
         self._replicas: ReplicaGate | None = None
         if self._place is not None:
@@ -107,12 +112,17 @@ class Identities:
     @property
     def authority(self) -> Authority | None:
         """Who signs; None where nobody does."""
-        return self._builtin or self._outer
+        return self._joined or self._builtin or self._outer
 
     @property
     def builtin(self) -> BuiltinAuthority | None:
         """The same where its keys are ours."""
         return self._builtin
+
+    @property
+    def jwt(self) -> JwtAuthority | None:
+        """Who signs JWT-SVIDs; None where nobody does."""
+        return self.jwt_keys.authority or (self._builtin if self._folder is None else None)
 
     def now(self) -> dt.datetime:
         """The time by which certificates are judged."""
@@ -125,6 +135,7 @@ class Identities:
     def ring(self) -> None:
         """Look at once at what is due: somebody took a step."""
         self._bell.set()
+        self.jwt_keys.ring()
 
     async def open(self) -> None:
         """Take the authority of the settings.
@@ -143,6 +154,7 @@ class Identities:
                 self._outer = authorities.outer(self._settings, self._apis(), clock=self._clock)
                 if self._outer is not None:
                     await self._open_outer(self._outer)
+            await self.jwt_keys.open()
         except (
             UnreadableBook,
             BookUnavailable,
@@ -154,6 +166,8 @@ class Identities:
             raise CommandError(f"--ca: {error}") from None
         if self.authority is None:
             return
+        if self.jwt_keys.authority is not None:
+            self._joined = WithJwtKeys(self.authority, self.jwt_keys.authority)
         self.authority.listen(self._changed)
         self._changed()
         if self._replicas is not None:
@@ -214,6 +228,8 @@ class Identities:
         if self._outer is not None:
             tasks.start("ca", self._outer.run())
             tasks.start("the authority's bundle", self._documents.run())
+        if self._joined is not None:
+            tasks.start("keys for JWT-SVIDs", self.jwt_keys.run())
         if self._endpoint is not None:
             tasks.start("the bundle endpoint's certificate", self._endpoint.run())
         if self._server is not None:
@@ -337,6 +353,7 @@ class Identities:
         troubles = (self._trouble, self._outer.trouble if self._outer is not None else "")
         fix = "See `fairlead ca status`"
         found += [Problem("AuthorityStuck", "error", "", trouble, fix) for trouble in troubles if trouble]
+        found += self.jwt_keys.problems()
         if self._file_trouble:
             fix = "Mend the files; what was read last stands"
             found.append(Problem("AuthorityFiles", "error", "", self._file_trouble, fix))

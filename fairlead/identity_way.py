@@ -16,7 +16,7 @@ from fairlead.errors import CommandError
 from fairlead.identities import Identities
 from fairlead.issuance import Issuance
 from fairlead.own_certificate import OwnCertificate
-from fairlead.security import tokens_address
+from fairlead.security import by_own_authority, tokens_address
 from fairlead.settings import Settings
 from fairlead.tasks import Tasks
 from fairlead.tokens import server_names as names_for_pods
@@ -26,6 +26,7 @@ from mesh.model import TRUST_BUNDLES, Audience
 from mesh.spiffe import SpiffeId, TrustDomain
 from mesh.tables import Commit, Engine
 from sds.authority import Authority, AuthorityError
+from sds.outer import leads_to
 from xds.server.authentication import Authentication, NotAuthenticatedError, Reviewer, Vouched
 from xds.server.gatekeeper import Gatekeeper
 from xds.server.serve import Tokens
@@ -60,7 +61,8 @@ class IdentityWay:
         self._reviewer = reviewer if reviewer is not None else with_oidc(settings, Nobody())
         self.issuance = Issuance(
             lambda: identities.authority,
-            Authentication(settings.trust_domain, accounts, self._reviewer),
+            lambda: identities.jwt,
+            Authentication(settings.trust_domain, accounts, self._reviewer, self.believes),
             identities.join_tokens,
             self._bundles,
             identities.left,
@@ -70,6 +72,13 @@ class IdentityWay:
         identities.gate.ask_too(self.issuance.seen)
         # Which authorities are tainted is in no row: agents hear of it, and nobody else.
         identities.listen(lambda _: self.issuance.note_bundles())
+
+    def believes(self, chain: bytes) -> bool:
+        """Whether a client's certificate (PEM, with what is above it) leads to a root of ours, where they have to."""
+        authority = self._identities.authority
+        if not by_own_authority(self._settings):
+            return True
+        return authority is not None and leads_to(chain, authority.bundle().roots)
 
     def services(self, _gate: Gatekeeper) -> Mapping[str, Mapping[str, Any]]:
         """What the xDS server serves beside its own."""

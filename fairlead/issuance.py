@@ -8,6 +8,7 @@ token. Who fails is told that it failed; why is for the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 import logging
@@ -21,14 +22,14 @@ from google.protobuf.message import DecodeError
 from fairlead.root_gate import Seen
 from mesh.spiffe import SpiffeId
 from sds.authority import Authority, AuthorityUnavailable, RefusedIssue
-from sds.builtin import BuiltinAuthority, utc_now
 from sds.bundle import write_jwks
 from sds.certificates import BACKDATE
 from sds.issuing import Limiter, RefusedRequest, public_key_of
 from sds.join_tokens import BadToken, JoinTokens, is_join_token
+from sds.jwt_authority import JwtAuthority
 from sds.jwt_svid import DEFAULT_LIFE
 from sds.keepers import BookUnavailable, UnreadableBook
-from sds.lifetimes import DEFAULT
+from sds.lifetimes import DEFAULT, utc_now
 from xds.schema import message
 from xds.server.authentication import (
     Authentication,
@@ -59,12 +60,20 @@ class _ClocksApartError(Exception):
     """A caller and we have different times; the text is for the log."""
 
 
+class _TooOftenError(Exception):
+    """A caller asks too often; the text is for the log."""
+
+
 class Issuance:
-    """The service. `authority` is asked when it is needed, for it is opened later; None: nobody signs here."""
+    """The service. `authority` is asked when it is needed, for it is opened later; None: nobody signs here.
+
+    So is `jwt`, which signs JWT-SVIDs.
+    """
 
     def __init__(
         self,
         authority: Callable[[], Authority | None],
+        jwt: Callable[[], JwtAuthority | None],
         authentication: Authentication,
         join_tokens: JoinTokens,
         bundles: Callable[[], Mapping[str, tuple[bytes, bool]]],
@@ -79,6 +88,7 @@ class Issuance:
         how long certificates live where nobody asks for another life.
         """
         self._authority = authority
+        self._jwt = jwt
         self._authentication = authentication
         self._join_tokens = join_tokens
         self._bundles = bundles
@@ -134,28 +144,37 @@ class Issuance:
 
     # -- who calls ------------------------------------------------------------------------------------------------
 
-    async def _caller(self, context: Any, spend: Callable[[], None] | None) -> SpiffeId:
-        """Who calls. `spend` is asked before a join token is spent; None: here none is good.
+    async def _caller(self, context: Any, request: bytes | None) -> SpiffeId:
+        """Who calls, for a certificate by this `request`, or else for what no join token is good for.
 
         Raises:
             NotAuthenticatedError: nobody that can be known.
             CannotReviewError: it cannot be told now.
-            _ClocksApartError: as `spend` says.
+            _ClocksApartError, _TooOftenError, RefusedRequest: a certificate would be of no use, or is not to be had so;
+                a join token is not spent.
         """
         auth_context = context.auth_context()
         if "x509_pem_cert" in auth_context:
-            return self._authentication.identity(auth_context)
+            identity = self._authentication.identity(auth_context)
+            if request is not None:
+                self._in_turn(identity)
+            return identity
         token = bearer_token(context.invocation_metadata() or ())
         if not token:
             raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
         if not over_tls(auth_context):
             raise NotAuthenticatedError("a token came in plaintext, where anybody may have read it")
         if is_join_token(token):
-            if spend is None:
+            if request is None:
                 raise NotAuthenticatedError("a join token is good for a certificate and for nothing else")
-            spend()
+            asked = self._in_time(request)
+
+            def may(identity: SpiffeId) -> None:
+                public_key_of(asked.csr, identity)
+                self._in_turn(identity)
+
             try:
-                return await self._join_tokens.use(token)
+                return await self._join_tokens.use(token, may)
             except BadToken as error:
                 raise NotAuthenticatedError(str(error)) from None
             except (BookUnavailable, UnreadableBook) as error:
@@ -163,25 +182,38 @@ class Issuance:
         reviewer = self._authentication.reviewer
         if reviewer is None:
             raise NotAuthenticatedError("nobody here reviews tokens of platforms")
-        return self._authentication.named(await reviewer.review(token, caller=host_of(context.peer())))
+        identity = self._authentication.named(await reviewer.review(token, caller=host_of(context.peer())))
+        if request is not None:
+            self._in_turn(identity)
+        return identity
 
-    async def _known(self, context: Any, spend: Callable[[], None] | None = None) -> SpiffeId:
+    def _in_turn(self, identity: SpiffeId) -> None:
+        """Count what an identity asks for. Raises _TooOftenError."""
+        if not self._limiter.allow(str(identity), self._monotonic()):
+            raise _TooOftenError(f"{identity} asks too often")
+
+    async def _known(self, context: Any, request: bytes | None = None) -> SpiffeId:
         """The caller (see `_caller`); ends the call where there is none."""
         host = host_of(context.peer())
-        if not self._strangers.allow(host, self._monotonic()):
+        stranger = "x509_pem_cert" not in context.auth_context()
+        if stranger and not self._strangers.allow(host, self._monotonic()):
             await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{host} asks too often", _AGAIN)
         try:
-            return await self._caller(context, spend)
+            return await self._caller(context, request)
         except NotAuthenticatedError as error:
             await self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
         except CannotReviewError as error:
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), _AGAIN)
         except _ClocksApartError as error:
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), _CLOCKS)
+        except _TooOftenError as error:
+            await self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), _AGAIN)
+        except RefusedRequest as error:
+            await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         raise AssertionError("aborting raises")
 
-    def _in_time(self, request: bytes) -> None:
-        """Spend no join token on a certificate that would not have begun where it is asked for, or would have ended.
+    def _in_time(self, request: bytes) -> Any:
+        """The request. Spend no join token on a certificate that would not have begun where it is asked for, or ended.
 
         Raises:
             _ClocksApartError: so it would be.
@@ -198,6 +230,7 @@ class Issuance:
             raise _ClocksApartError(
                 f"the clock here is {ahead.total_seconds():.0f} s ahead of the caller's; its join token is not spent"
             )
+        return asked
 
     async def _refuse(self, context: Any, code: grpc.StatusCode, why: str, told: str = _REFUSED) -> None:
         self._refusals.note(f"no certificate: {why}", peer=context.peer(), now=self._monotonic())
@@ -210,10 +243,7 @@ class Issuance:
         if authority is None:
             await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, "no authority (--ca)", "no authority here")
             raise AssertionError("aborting raises")
-        identity = await self._known(context, lambda: self._in_time(request))
-        if not self._limiter.allow(str(identity), self._monotonic()):
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED
-            await self._refuse(context, code, f"{identity} asks too often", _AGAIN)
+        identity = await self._known(context, request)
         try:
             asked = IssueRequest.FromString(request)
             public_key = public_key_of(asked.csr, identity)
@@ -222,6 +252,8 @@ class Issuance:
         except (DecodeError, RefusedRequest, RefusedIssue) as error:
             await self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"{identity}: {error}")
         except AuthorityUnavailable as error:
+            with contextlib.suppress(BookUnavailable, UnreadableBook):
+                await self._join_tokens.give_back(bearer_token(context.invocation_metadata() or ()))
             await self._refuse(context, grpc.StatusCode.UNAVAILABLE, f"{identity}: {error}", _AGAIN)
         answer = IssueResponse(chain=issued.chain, spiffe_id=str(identity))
         answer.not_before.FromDatetime(issued.not_before)
@@ -233,11 +265,11 @@ class Issuance:
 
     async def _issue_jwt(self, request: bytes, context: Any) -> bytes:
         identity = await self._known(context)
-        authority = self._authority()
-        if not isinstance(authority, BuiltinAuthority):
-            why = "JWT-SVIDs are signed by the built-in authority alone"
+        authority = self._jwt()
+        if authority is None:
+            why = "nobody signs JWT-SVIDs here (the server's --ca-jwt-keys)"
             await self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, f"{identity}: {why}", why)
-        assert isinstance(authority, BuiltinAuthority)  # aborting raises
+        assert authority is not None  # aborting raises
         if not self._jwt_limiter.allow(str(identity), self._monotonic()):
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             await self._refuse(context, code, f"{identity} asks too often for JWT-SVIDs", _AGAIN)

@@ -63,5 +63,7 @@ def stream_limits(settings: Settings) -> Limits:
     return Limits(
         rate=Rate(per_second=per_second, burst=max(1, round(per_second))),
         max_age=settings.stream_max_age or float("inf"),
+        # A client renews at half its certificate's life, and has had a new connection long before the end of that.
+        connection_age=max(1.0, settings.ca_leaf_lifetime_min / 10),
         drain=settings.drain_time,
     )

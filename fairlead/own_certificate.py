@@ -13,9 +13,9 @@ from typing import Final
 from mesh.certificates import KeyPair
 from mesh.spiffe import SpiffeId
 from sds.authority import Authority, AuthorityError, Issued
-from sds.builtin import utc_now
 from sds.certificates import general_names
 from sds.keys import new_key, request_for
+from sds.lifetimes import utc_now
 from sds.outer import leads_to
 from sds.renewal import renew_at, retry_after
 

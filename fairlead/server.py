@@ -67,6 +67,7 @@ from mesh.statuses import STATUSES
 from mesh.tables import Change, Commit, Engine
 from xds.protocol.ordering import Patience
 from xds.protocol.rejections import NackReport
+from xds.server.authentication import as_tls_did
 from xds.server.hub import Hub
 from xds.server.serve import InsecureAddressError, Tokens, XdsServer
 from xds.server.server_certificates import ServerCertificate
@@ -119,10 +120,13 @@ class Server:
             tokens=tokens,
             trust_domain=settings.trust_domain,
             accounts=accounts,
+            believes=way.believes if way is not None else as_tls_did,
             limits=stream_limits(settings),
             more=way.services if way is not None else None,
             load_interval=settings.load_report_interval,
         )
+        if self._identities is not None:
+            self._identities.listen(lambda _: self._xds.recheck())
         self._sources: list[Source] = (
             [FilesSource([Path(folder) for folder in settings.files])] if settings.files else []
         )

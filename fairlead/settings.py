@@ -267,9 +267,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " first cluster). Empty: nobody."
         ),
     ] = ""
-    ca_passphrase: Annotated[str, _about("The passphrase that seals the keys of a built-in authority.")] = ""
+    ca_passphrase: Annotated[
+        str, _about("The passphrase that seals the keys of a built-in authority, or those for JWT-SVIDs.")
+    ] = ""
     ca_passphrase_file: Annotated[
         str, _about("A file with it in its first line, which nobody but this program's user may read.")
+    ] = ""
+    ca_jwt_keys: Annotated[
+        str,
+        _about(
+            "Where our keys for JWT-SVIDs are kept beside an authority that is not built in (`files:`, `vault:`,"
+            " `kubernetes:`): `store`, or `secret:NAME` (a Secret of the first cluster, which replicas share). They are"
+            " sealed with the passphrase. Empty: such an authority's workloads get no JWT-SVIDs."
+        ),
     ] = ""
     ca_roots: Annotated[
         str, _about("PEM file with the roots of a `kubernetes:` signer; read again when it changes.")

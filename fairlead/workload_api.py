@@ -19,7 +19,7 @@ import grpc
 from fairlead.errors import CommandError
 from mesh.problems import Problem
 from mesh.spiffe import TrustDomain
-from sds.builtin import utc_now
+from sds.lifetimes import utc_now
 from sds.workload_api import Svid, UnusableSvid, read_svid
 from xds.server.server_certificates import ServerCertificate
 

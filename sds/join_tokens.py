@@ -2,7 +2,8 @@
 
 Kept are their hashes, all in one document, which replicas may share: it is written by check-and-set alone. A token is
 taken back there before the certificate is handed out: one that is used twice at once, at whatever replica, or again
-after a crash, is refused the second time; one whose certificate was lost on the way is lost too.
+after a crash, is refused the second time; one whose certificate was lost on the way is lost too. Where it is known that
+none was handed out, it is given back.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ MAX_TTL: Final = 7 * 24 * 3_600
 MAX_TOKENS: Final = 2_000
 MAX_BYTES: Final = 500_000
 """Of all of them: less than what a Secret (1 MiB) or a key of Consul's (512 kB) can hold, for names may be long."""
+_REMEMBERED: Final = 1_000
 _ATTEMPTS: Final = 30
 _PAUSE_SECONDS: Final = 0.02
 
@@ -55,6 +57,7 @@ class JoinTokens:
         self._keeper = keeper
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._taken: dict[str, Grant] = {}
 
     async def create(self, identity: SpiffeId, ttl: float) -> str:
         """A new token for an identity.
@@ -77,21 +80,33 @@ class JoinTokens:
         await self._change(add)
         return token
 
-    async def use(self, token: str) -> SpiffeId:
-        """Whose the token is; it is good no more.
+    async def use(self, token: str, may: Callable[[SpiffeId], None] = lambda _: None) -> SpiffeId:
+        """Whose the token is; it is good no more. `may` is asked first, once: what it raises leaves the token good.
 
         Raises:
             BadToken: it was never good, is used up, or has ended.
         """
+        name = _hash(token)
         taken: list[Grant] = []
 
         def take(kept: Grants) -> None:
-            taken[:] = [kept.pop(_hash(token))] if _hash(token) in kept else []
-            if not taken:
+            if name not in kept:
                 raise BadToken("the join token is unknown, was used, or has ended")
+            if not taken:
+                may(SpiffeId.parse(kept[name].spiffe_id))
+            taken[:] = [kept.pop(name)]
 
         await self._change(take)
+        self._taken[name] = taken[0]
+        if len(self._taken) > _REMEMBERED:
+            del self._taken[next(iter(self._taken))]
         return SpiffeId.parse(taken[0].spiffe_id)
+
+    async def give_back(self, token: str) -> None:
+        """Have a token that was used here, and for which nothing was handed out, good again until its end."""
+        name = _hash(token)
+        if (grant := self._taken.pop(name, None)) is not None:
+            await self._change(lambda kept: kept.update({name: grant}))
 
     async def _change(self, turn: Callable[[Grants], None]) -> None:
         """Change what is kept, as somebody else may have left it; what has ended goes."""

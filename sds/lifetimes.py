@@ -1,4 +1,4 @@
-"""How long certificates of workloads live, and which requests for another life are errors."""
+"""How long certificates of workloads live, which requests for another life are errors, and the clock for all that."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from sds.authority import RefusedIssue
 SHORTEST: Final = dt.timedelta(hours=1)
 DEFAULT: Final = dt.timedelta(hours=24)
 LONGEST: Final = dt.timedelta(days=7)
+
+
+def utc_now() -> dt.datetime:
+    """The time."""
+    return dt.datetime.now(dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,11 +112,13 @@ class Book(msgspec.Struct, frozen=True):
 class Gate(msgspec.Struct, frozen=True):
     """What is known of the proxies: who has not acknowledged the bundle with the prepared root, as names of nodes.
 
-    `known=False`: it cannot be told yet, since the server has just started, or the bundle is not out yet.
+    `known=False`: it cannot be told yet, since the server has just started, or the bundle is not out yet, or for the
+    reason `why`.
     """
 
     waiting: tuple[str, ...] = ()
     known: bool = True
+    why: str = ""
 
     @property
     def open(self) -> bool:
@@ -215,7 +217,7 @@ def revoke(book: Book, name: str, now: dt.datetime, *, override: bool = False) -
     living = slot.living_until(now)
     if living is not None and not override and not _root_stays(book, slot):
         raise RefusedStep(
-            f"a certificate that {slot.id} signed may be valid until {living.isoformat(timespec='seconds')}:"
+            f"what {slot.id} signed may be valid until {living.isoformat(timespec='seconds')}:"
             " its holder would be refused by everybody. Wait, or taint it so that it is replaced"
         )
     gone = msgspec.structs.replace(slot, state="revoked", changed_at=now, key=b"", jwt_key=b"", asked_at=None)
@@ -262,7 +264,10 @@ def same_root(book: Book, slot: Slot) -> bool:
 def waits_for(gate: Gate) -> str:
     """For people: what a gate waits for."""
     if not gate.known:
-        return "it is not known yet which proxies trust the new root: the bundle goes out, or proxies are coming back"
+        return (
+            gate.why
+            or "it is not known yet which proxies trust the new root: the bundle goes out, or proxies are coming back"
+        )
     shown = ", ".join(gate.waiting[:5])
     more = f" and {len(gate.waiting) - 5} more" if len(gate.waiting) > 5 else ""
     return f"{len(gate.waiting)} proxies have not acknowledged the new root: {shown}{more}"

@@ -16,8 +16,9 @@ from collections import Counter
 from benchmarks.bench import Bench
 from benchmarks.report import Bar, Reading, Result, merge
 from benchmarks.rows.issuing import IDENTITY, sign
-from sds.builtin import BuiltinAuthority, in_memory, utc_now
+from sds.builtin import BuiltinAuthority, in_memory
 from sds.keys import new_key, request_for
+from sds.lifetimes import utc_now
 from sds.renewal import renew_at
 
 NAME = "renewals"

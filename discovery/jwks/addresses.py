@@ -17,9 +17,18 @@ import msgspec
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Public by their numbers, and all the same where a cloud answers its own machines (Azure's wire server, Oracle's).
+# Where a cloud answers its own machines, beside link-local addresses. Azure's and Oracle's are public by their numbers;
+# Alibaba's, Amazon's (for machines and for pods) and Google's lie in private networks, which may hold an excepted host.
 _METADATA: Final[frozenset[Address]] = frozenset(
-    ipaddress.ip_address(text) for text in ("168.63.129.16", "192.0.0.192")
+    ipaddress.ip_address(text)
+    for text in (
+        "168.63.129.16",
+        "192.0.0.192",
+        "100.100.100.200",
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
+    )
 )
 # What `is_global` of some Pythons takes for public (IANA's special-purpose registries); all of IPv6 that is public.
 _SPECIAL: Final = tuple(ipaddress.ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24"))

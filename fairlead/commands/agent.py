@@ -53,6 +53,14 @@ def agent(
             help="Another user that may ask at the socket, as Envoy's; may be repeated.",
         ),
     ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep key and certificate here (mode 0600), on a memory file system, so that an agent that is started"
+            " anew needs no new join token. Without: in this process alone.",
+        ),
+    ] = None,
     instance: Annotated[str, typer.Option(help="Tells agents of one identity apart; default: the host's name.")] = "",
 ) -> None:
     """Keep the identity of the workload beside this Envoy: key, certificate and roots, served over SDS.
@@ -62,6 +70,7 @@ def agent(
     """
     from fairlead.addresses import parse_address
     from fairlead.agent import AgentSettings
+    from fairlead.kept_identity import KeptIdentity
 
     for flag, value in (("--server", server), ("--join", join)):
         if parse_address(value, what=flag).port == 0:
@@ -81,6 +90,7 @@ def agent(
         lifetime=lifetime,
         instance=instance,
         users=frozenset(allow_uid or ()),
+        kept=KeptIdentity(keep) if keep is not None else None,
     )
     _run(settings)
 

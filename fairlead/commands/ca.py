@@ -115,16 +115,18 @@ def status(server: ServerOption = DEFAULT_SERVER, token: TokenOption = "", outpu
 
 
 def _table(data: dict[str, Any]) -> None:
-    gate = data.get("gate", {})
-    rows = []
-    for one in data["authorities"]:
-        waits = gate.get("why", "") if one["state"] == "prepared" else ""
-        if one["state"] in ("old", "tainted") and "livingUntil" in one:
-            waits = f"what it signed, until {one['livingUntil']}"
-        rows.append((one["id"], one["state"], one["root"], one["endsAt"], waits or "-"))
+    rows = [_row(one, one["root"], data.get("gate", {})) for one in data["authorities"]]
+    rows += [_row(one, "(JWT-SVIDs)", data.get("jwtGate", {})) for one in data.get("jwtAuthorities", ())]
     print_table(_COLUMNS, rows, empty="its keys are kept by somebody else")
     for line in data["warnings"]:
         note(line)
+
+
+def _row(one: dict[str, Any], root: str, gate: dict[str, Any]) -> tuple[str, ...]:
+    waits = gate.get("why", "") if one["state"] == "prepared" else ""
+    if one["state"] in ("old", "tainted") and "livingUntil" in one:
+        waits = f"what it signed, until {one['livingUntil']}"
+    return one["id"], one["state"], root, one["endsAt"], waits or "-"
 
 
 @app.command(epilog=examples("fairlead ca compare || echo 'some proxies do not trust what they should'"))

@@ -9,6 +9,10 @@ import os
 import re
 import signal
 import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +20,17 @@ import grpc
 import pytest
 
 from fairlead.agent_jwt import JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse
+from fairlead.issuance import SERVICE, IssueRequest, IssueResponse
 from fairlead.processes import Children, free_port
 from mesh.spiffe import TrustDomain
 from sds.bundle import read_jwks
 from sds.jwt_svid import validate
+from sds.keys import new_key, request_for
 from tests.support.agents import Mesh
 from tests.support.programs import ask, start_backend, start_envoy
+from tests.support.xds_client import ADS, node
+from xds.schema.type_urls import TYPE_SECRET
+from xds.schema.types import DeltaDiscoveryRequest
 
 pytestmark = [pytest.mark.envoy, pytest.mark.slow]
 
@@ -140,6 +149,116 @@ def test_a_workload_gets_jwt_svids_of_its_own_at_its_agents_socket_and_keys_to_j
     assert svid.svid not in agent.log.read_text() + mesh.serving.child.log.read_text()
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_agent_that_was_killed_comes_back_without_a_token_where_it_keeps_its_identity_in_memory(
+    children: Children, memory: Path, keeps: bool
+) -> None:
+    mesh = Mesh(children, "")
+    kept = memory / "identity"
+    arguments = ["--keep", str(kept)] if keeps else []
+    agent, _ = mesh.agent("web", arguments=arguments)
+    children.wait_until(lambda: mesh.has_identity(agent), what="the agent's certificate")
+    assert kept.exists() == keeps
+    agent.signal_group(signal.SIGKILL)
+    agent.process.wait(60)
+    children.started.remove(agent)
+
+    spent = str(children.folder / "agent-web.token")
+    again, path = mesh.agent("web", name="again", token_file=spent, arguments=arguments)
+    if not keeps:
+        refused = lambda: "refused: the control plane's log says why" in again.log.read_text()  # noqa: E731
+        children.wait_until(refused, what="the spent token to be refused")
+        assert not mesh.has_identity(again)
+        return
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    renewed = lambda: again.log.read_text().count("certificate of spiffe") == 2  # noqa: E731
+    children.wait_until(renewed, what="the resumed certificate to be followed by a new one")
+    asked = JwtSvidRequest(audience=["orders"]).SerializeToString()
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        fetch = channel.unary_unary("/SpiffeWorkloadAPI/FetchJWTSVID")
+        raw = fetch(asked, metadata=(("workload.spiffe.io", "true"),), timeout=20)
+    assert JwtSvidResponse.FromString(raw).svids[0].spiffe_id == "spiffe://cluster.local/ns/default/sa/web"
+    assert "PRIVATE KEY" not in again.log.read_text()
+
+
+def test_a_stream_ends_before_the_certificate_does_that_proved_it_and_none_is_opened_with_it_then(
+    children: Children,
+) -> None:
+    mesh = Mesh(children, config(free_port(), free_port()), life=8)
+    channel, ends = _channel_of_its_own(mesh)
+    with channel:
+        assert len(_until_it_ends(channel)) == 1
+        assert dt.datetime.now(dt.UTC) < ends
+        children.wait_until(lambda: dt.datetime.now(dt.UTC) > ends, what="the certificate to end")
+        assert _until_it_ends(channel) == []
+
+
+def test_a_stream_ends_with_the_root_that_was_revoked_and_none_is_opened_over_its_connection(
+    children: Children,
+) -> None:
+    # Connections are kept for minutes here, so that it is not for a new one that nothing is opened.
+    mesh = Mesh(children, config(free_port(), free_port()), arguments=["--ca-leaf-lifetime-min", "3600"])
+    channel, _ = _channel_of_its_own(mesh)
+    api = mesh.serving.client
+
+    def step(what: str) -> Any:
+        return api.request("POST", f"/api/v1/authority/{what}", body={}).json()
+
+    with channel, ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(_until_it_ends, channel)
+        children.wait_until(lambda: api.get("/api/v1/proxies")["items"], what="the stream")
+        [old] = [one["id"] for one in api.get("/api/v1/authority")["authorities"]]
+        new = step("prepare")["id"]
+        step(f"{new}/activate?override=true")
+        assert api.get("/api/v1/proxies")["items"], "its root is still trusted"
+        step(f"{old}/revoke?override=true")
+        assert len(heard.result(timeout=60)) >= 1
+        assert _until_it_ends(channel) == []
+    children.wait_until(
+        lambda: "is trusted no more" in mesh.serving.child.log.read_text(), what="the log to say why it was refused"
+    )
+
+
+def _channel_of_its_own(mesh: Mesh) -> tuple[grpc.Channel, dt.datetime]:
+    """To the xDS server, with a certificate as a Gateway's proxy that came of a join token, and when that ends."""
+    key, roots = new_key(), mesh.roots().read_bytes()
+    with grpc.secure_channel(f"127.0.0.1:{mesh.join}", grpc.ssl_channel_credentials(roots)) as joining:
+        raw = joining.unary_unary(f"/{SERVICE}/Issue")(
+            IssueRequest(csr=request_for(key, None)).SerializeToString(),
+            metadata=(("authorization", f"Bearer {mesh.join_token('edge')}"),),
+            timeout=20,
+        )
+    issued = IssueResponse.FromString(raw)
+    credentials = grpc.ssl_channel_credentials(roots, key.pem().pem, issued.chain)
+    return grpc.secure_channel(f"127.0.0.1:{mesh.xds}", credentials), issued.not_after.ToDatetime(dt.UTC)
+
+
+def _until_it_ends(channel: grpc.Channel) -> list[bytes]:
+    """What a gateway hears that asks for roots, until the server ends its stream or opens none."""
+    asked = DeltaDiscoveryRequest(node=node("gateway~default~edge~1"), type_url=TYPE_SECRET)
+    asked.resource_names_subscribe.append("ROOTCA")
+    enough = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield asked.SerializeToString()
+        enough.wait(60)
+
+    heard: list[bytes] = []
+    call = channel.stream_stream(f"{ADS}DeltaAggregatedResources")(requests(), timeout=60)
+    with contextlib.suppress(grpc.RpcError):
+        heard.extend(call)
+    enough.set()
+    assert call.code() != grpc.StatusCode.DEADLINE_EXCEEDED, "the stream went on"
+    return heard
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder on a memory file system."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
 # How PKCS #8 and SEC 1 begin for a P-256 key, which is what an agent makes.
 _DER = (bytes.fromhex("308187020100301306072a8648ce3d0201"), bytes.fromhex("30770201010420"))
 
@@ -161,6 +280,9 @@ def test_envoy_reaches_its_control_plane_by_renewed_certificates_of_the_socket_a
         what="the first certificate to end",
         timeout=90,
     )
+    # Its stream ended before that certificate, and the next one came over a new connection, with another.
+    children.wait_until(lambda: len(mesh.serving.client.get("/api/v1/proxies")["items"]) == 1, what="Envoy to be there")
+    assert "has ended since this connection was made" not in mesh.serving.child.log.read_text()
     mesh.serving.child.stop()
     children.started.remove(mesh.serving.child)
     mesh.serve("again")

@@ -27,8 +27,9 @@ from fairlead.bootstrap import ProxyIdentity, envoy_bootstrap
 from fairlead.processes import Children, free_port
 from mesh.certificates import KeyPair
 from mesh.spiffe import TrustDomain, workload
-from sds.builtin import BuiltinAuthority, in_memory, utc_now
+from sds.builtin import BuiltinAuthority, in_memory
 from sds.keys import new_key
+from sds.lifetimes import utc_now
 from tests.support.programs import FAIRLEAD, ask, start_serve
 from tests.support.routing import Server
 from tests.support.static_bootstrap import agent_cluster

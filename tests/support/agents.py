@@ -73,6 +73,7 @@ class Mesh:
         token_file: str = "",
         ca: str = "",
         roots: str = "",
+        arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> tuple[Child, Path]:
         """An agent, and its socket.
@@ -92,7 +93,7 @@ class Mesh:
             believed = self._children.folder / f"{label}.pem"
             believed.write_text(self.roots().read_text() + roots)
             ca = str(believed)
-        command += ["--ca", ca or str(self.roots()), "--token-file", token_file, "--socket", str(path)]
+        command += ["--ca", ca or str(self.roots()), "--token-file", token_file, "--socket", str(path), *arguments]
         return self._children.start(label, command, env=env), path
 
     def has_identity(self, agent: Child) -> bool:

@@ -29,7 +29,7 @@ class Streams:
     def __init__(self, hub: Hub, gate: Gatekeeper) -> None:
         self._hub = hub
         self._gate = gate
-        self.sessions: dict[Session, None] = {}
+        self.sessions: dict[Session, Proof | None] = {}
         self._none = asyncio.Event()
         self._none.set()
 
@@ -40,6 +40,13 @@ class Streams:
             await self._serve(context, variant, implied_type)
 
         return serve
+
+    async def recheck(self) -> None:
+        """Close the streams of those whose proof is believed no more."""
+        for session, proof in list(self.sessions.items()):
+            if not self._gate.stands(proof):
+                session.close("refused")
+            await asyncio.sleep(0)  # each costs a signature, and others wait
 
     async def ended(self) -> None:
         """Wait until there is no stream."""
@@ -55,7 +62,7 @@ class Streams:
             return
         stream = self._hub.stream_for(variant, proxy)
         session = Session(self._hub, context, stream, proxy, implied_type, lasts=self._gate.lasts(proof))
-        self.sessions[session] = None
+        self.sessions[session] = proof
         self._none.clear()
         self._hub.join(session)
         try:

@@ -10,6 +10,7 @@ or shown.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -36,13 +37,15 @@ class CannotReviewError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """An identity and how long it is proved: `expires_at` in seconds since the epoch, None for as long as it lasts.
+    """An identity and how long it is proved: until `expires_at`, in seconds since the epoch.
 
-    `zone` and `node` are where the proxy runs, as far as who vouches for it knows.
+    `zone` and `node` are where the proxy runs, as far as who vouches for it knows. `chain` is what it was proved with
+    (PEM), empty for a token.
     """
 
     identity: SpiffeId
-    expires_at: float | None = None
+    expires_at: float
+    chain: bytes = b""
     by_token: bool = False
     zone: str = ""
     node: str = ""
@@ -115,6 +118,30 @@ def identity_of(auth_context: Mapping[str, Sequence[bytes]]) -> SpiffeId:
     return identity
 
 
+def ends_at(auth_context: Mapping[str, Sequence[bytes]]) -> float:
+    """When the certificate ends that a TLS client showed, in seconds since the epoch.
+
+    Raises `NotAuthenticatedError`.
+    """
+    from cryptography import x509  # not for servers in plaintext
+
+    try:
+        [pem] = auth_context.get("x509_pem_cert", ())
+        return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+    except ValueError:
+        raise NotAuthenticatedError("the client showed no certificate that can be read") from None
+
+
+def chain_of(auth_context: Mapping[str, Sequence[bytes]]) -> bytes:
+    """What a TLS client showed (PEM): its certificate, and those above it that it sent."""
+    return b"".join(auth_context.get("x509_pem_cert_chain") or auth_context.get("x509_pem_cert", ()))
+
+
+def as_tls_did(_chain: bytes) -> bool:
+    """Believe a client for as long as its certificate lives, since TLS did when its connection was made."""
+    return True
+
+
 def named_alike(audience: Audience) -> frozenset[str]:
     """The accounts of an audience where no model says more: a gateway's proxies run as the account of its name."""
     return frozenset({audience.name}) if audience.kind == "gateway" else frozenset()
@@ -125,12 +152,15 @@ class Authentication:
     """Checks clients that came over TLS; with a `reviewer` they may show a token instead of a certificate.
 
     `accounts` tells the service accounts that proxies of an audience run as, as far as the model knows; where it knows
-    none, the namespace decides, and what the node claims must be true.
+    none, the namespace decides, and what the node claims must be true. `believes` tells of a client's chain (PEM)
+    whether it still leads to an authority that is trusted.
     """
 
     trust_domain: str = TRUST_DOMAIN
     accounts: Callable[[Audience], frozenset[str]] = named_alike
     reviewer: Reviewer | None = None
+    believes: Callable[[bytes], bool] = as_tls_did
+    clock: Callable[[], float] = time.time
 
     async def proof(
         self,
@@ -146,13 +176,12 @@ class Authentication:
             CannotReviewError: it cannot be told now.
         """
         if self.reviewer is None or "x509_pem_cert" in auth_context:
-            return Proof(self.identity(auth_context))
+            return Proof(self.identity(auth_context), ends_at(auth_context), chain_of(auth_context))
         token = bearer_token(metadata)
         if not token:
             raise NotAuthenticatedError("neither a client certificate nor a token (`authorization: Bearer …`)")
         vouched = await self.reviewer.review(token, caller=caller)
-        where = {"zone": vouched.zone, "node": vouched.node}
-        return Proof(self.named(vouched), expires_at=vouched.expires_at, by_token=True, **where)
+        return Proof(self.named(vouched), vouched.expires_at, by_token=True, zone=vouched.zone, node=vouched.node)
 
     def named(self, vouched: Vouched) -> SpiffeId:
         """The identity, in our trust domain, of an account that a platform vouches for.
@@ -165,7 +194,9 @@ class Authentication:
             raise NotAuthenticatedError(f"the token is of an account that can have no identity: {error}") from None
 
     def identity(self, auth_context: Mapping[str, Sequence[bytes]]) -> SpiffeId:
-        """The identity that a client proved, which is of our trust domain.
+        """The identity that a client proved, which is of our trust domain, by a certificate that is still good.
+
+        TLS saw to that when the connection was made, and a connection may live for longer.
 
         Raises `NotAuthenticatedError`.
         """
@@ -175,6 +206,10 @@ class Authentication:
                 f"{identity} is of trust domain {identity.trust_domain}; this server's is {self.trust_domain}"
                 " (setting trust_domain)"
             )
+        if ends_at(auth_context) <= self.clock():
+            raise NotAuthenticatedError(f"the certificate of {identity} has ended since this connection was made")
+        if not self.believes(chain_of(auth_context)):
+            raise NotAuthenticatedError(f"who signed the certificate of {identity} is trusted no more")
         return identity
 
     def check(self, identity: SpiffeId, proxy: Proxy) -> None:

@@ -170,10 +170,14 @@ class Gatekeeper:
         return proxy
 
     def lasts(self, proof: Proof | None) -> float:
-        """Seconds that a stream may live on a proof: until the token ends."""
-        if proof is None or proof.expires_at is None:
+        """Seconds that a stream may live on a proof: until the certificate or the token ends."""
+        if proof is None:
             return math.inf
         return max(0.0, proof.expires_at - self._wall_clock())
+
+    def stands(self, proof: Proof | None) -> bool:
+        """Whether what a client has proved is still believed."""
+        return proof is None or proof.by_token or self._authentication.believes(proof.chain)
 
     async def refuse(self, refusal: RefusedError, context: Any) -> None:
         """Count a refusal, log it and end the stream with it."""

@@ -16,7 +16,7 @@ import grpc.aio
 from mesh.model import Audience
 from xds.server import ads, csds, lrs, metrics_sink, per_type
 from xds.server.admission import Admission, Rate
-from xds.server.authentication import TRUST_DOMAIN, Authentication, Reviewer, named_alike
+from xds.server.authentication import TRUST_DOMAIN, Authentication, Reviewer, as_tls_did, named_alike
 from xds.server.gatekeeper import Gatekeeper
 from xds.server.hub import Hub
 from xds.server.reflection import reflection_methods
@@ -58,6 +58,8 @@ class Limits:
     """As a fraction of `max_age`."""
     stuck: float = 60.0
     """A client that takes no message for so long is cut off."""
+    connection_age: float = 360.0
+    """After this a client is told to open its streams over a new connection, which shows its present certificate."""
     drain: float = 5.0
     """How long streams take to be closed when the server stops, spread evenly."""
 
@@ -79,6 +81,7 @@ class XdsServer:
         tokens: Tokens | None = None,
         trust_domain: str = TRUST_DOMAIN,
         accounts: Callable[[Audience], frozenset[str]] = named_alike,
+        believes: Callable[[bytes], bool] = as_tls_did,
         limits: Limits | None = None,
         jitter: Callable[[], float] = random.random,
         more: Callable[[Gatekeeper], Mapping[str, Mapping[str, Any]]] | None = None,
@@ -103,7 +106,8 @@ class XdsServer:
         self.limits = limits if limits is not None else Limits()
         self.loads = lrs.Loads(load_interval)
         self.times = metrics_sink.Times()
-        authentication = Authentication(trust_domain, accounts, tokens.reviewer if tokens is not None else None)
+        reviewer = tokens.reviewer if tokens is not None else None
+        authentication = Authentication(trust_domain, accounts, reviewer, believes)
         self.gate = Gatekeeper(hub, Admission(self.limits.rate), authentication=authentication, plaintext=plaintext)
         self.streams = ads.Streams(hub, self.gate)
         self._tls = tls
@@ -113,10 +117,12 @@ class XdsServer:
         self._server: Any = None
         self._sweeper: asyncio.Task[None] | None = None
         self._ages: dict[Session, float] = {}
+        self._in_doubt = False
 
     async def start(self) -> int:
         """Bind and serve; the port. Raises `OSError` when the address is taken or is not ours."""
-        server = grpc.aio.server(options=_OPTIONS)
+        age = ("grpc.max_connection_age_ms", int(self.limits.connection_age * 1_000))
+        server = grpc.aio.server(options=(*_OPTIONS, age))
         for name, methods in self._services().items():
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
         tokens = self._tokens
@@ -131,6 +137,10 @@ class XdsServer:
         self._server = server
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         return self.port
+
+    def recheck(self) -> None:
+        """Somebody is trusted no more: close the streams of those whom only they vouched for (`believes`)."""
+        self._in_doubt = True
 
     async def drain(self) -> None:
         """Let nobody in, close the streams one after the other, and return once all have ended.
@@ -177,6 +187,9 @@ class XdsServer:
         """Close streams that are too old, and cut off those that are stuck."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
+            if self._in_doubt:
+                self._in_doubt = False
+                await self.streams.recheck()
             now = self.hub.clock()
             for session in list(self.streams.sessions):
                 writing = session.writing_since

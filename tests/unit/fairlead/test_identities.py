@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from msgspec import structs
 
 from discovery.stores.sqlite import SqliteStore
+from fairlead.authorities import COLLECTION
 from fairlead.errors import CommandError
 from fairlead.identities import Identities
 from fairlead.own_certificate import OwnCertificate
@@ -23,12 +25,14 @@ from mesh.spiffe import SpiffeId, TrustDomain
 from mesh.tables import Change
 from sds.builtin import Making, in_memory
 from sds.certificates import to_pem
+from sds.jwt_svid import validate
 from sds.lifetimes import Lifetimes
 from sds.rotation import Gate
 from tests.support.vault import ROOT, Vault
 from tests.support.xds_client import until
 
 TD = TrustDomain("example.org")
+REVIEWS = SpiffeId(TD, "/ns/shop/sa/reviews")
 
 
 @pytest.fixture
@@ -91,6 +95,50 @@ async def test_an_authority_that_ends_soon_is_told(store: SqliteStore) -> None:
     [(source, problem)] = made.problems()
     assert (source, problem.code, problem.level) == ("ca", "AuthorityEnds", "warning")
     assert "ends within 7 days" in problem.message
+
+
+async def test_beside_an_outer_authority_tokens_are_signed_with_keys_of_ours_which_the_store_keeps(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    vault = Vault()
+    try:
+        kept = {"ca_jwt_keys": "store", "ca_passphrase": "a passphrase of some length"}
+        with_keys = structs.replace(settings(vault, tmp_path), **kept)
+        before = Identities(with_keys, store, submit=Rows())
+        await before.open()
+        assert before.jwt is not None
+        token = await before.jwt.noted_jwt(REVIEWS, ("orders",))
+        after = Identities(with_keys, store, submit=Rows())
+        await after.open()
+        without = Identities(settings(vault, tmp_path), store, submit=Rows())
+        await without.open()
+    finally:
+        vault.close()
+    assert after.authority is not None
+    assert without.authority is not None
+    bundle = after.authority.bundle()
+    now = dt.datetime.now(dt.UTC)
+    assert validate(token, {TD: bundle}, audience="orders", now=now).identity == REVIEWS
+    assert bundle.roots == (to_pem(ROOT.certificate),)
+    assert (without.jwt, without.authority.bundle().jwt_keys) == (None, ())
+    assert "PRIVATE KEY" not in repr(await store.documents(COLLECTION))
+
+
+async def test_keys_for_tokens_that_a_passphrase_does_not_open_stop_the_start(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    vault = Vault()
+    try:
+        for passphrase, fails in (("a passphrase of some length", False), ("another of some length", True)):
+            given = structs.replace(settings(vault, tmp_path), ca_jwt_keys="store", ca_passphrase=passphrase)
+            opening = Identities(given, store, submit=Rows()).open()
+            if not fails:
+                await opening
+                continue
+            with pytest.raises(CommandError, match="the passphrase is another one"):
+                await opening
+    finally:
+        vault.close()
 
 
 def test_a_server_without_an_authority_does_not_load_what_it_needs() -> None:

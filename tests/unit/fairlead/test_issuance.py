@@ -19,6 +19,7 @@ from fairlead.issuance import (
     IssueResponse,
 )
 from mesh.spiffe import SpiffeId, TrustDomain
+from sds.authority import AuthorityUnavailable
 from sds.builtin import BuiltinAuthority, in_memory
 from sds.bundle import read_jwks
 from sds.join_tokens import JoinTokens
@@ -34,6 +35,10 @@ NAME = f"agent {REVIEWS} pod-1"
 LIFE = dt.timedelta(hours=1)
 
 
+_PEM = in_memory(TD).bundle().pem()
+"""A certificate that has not ended."""
+
+
 class AbortedError(Exception):
     pass
 
@@ -46,7 +51,7 @@ class Call:
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._auth: dict[str, list[bytes]] = {"transport_security_type": [b"ssl"]}
         if identity is not None:
-            self._auth |= {"x509_pem_cert": [b"a certificate"], "peer_spiffe_id": [str(identity).encode()]}
+            self._auth |= {"x509_pem_cert": [_PEM], "peer_spiffe_id": [str(identity).encode()]}
         self.said: asyncio.Queue[Any] = asyncio.Queue()
         self.told: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -80,8 +85,10 @@ class World:
         self.left: list[tuple[str, bool]] = []
         self.roots = self.builtin.bundle().pem()
         self.now = dt.datetime.now(dt.UTC)
+        self.seconds_passed = 1_000.0
         self.tokens = JoinTokens(MemoryKeeper(), self._seconds)
         self.issuance = Issuance(
+            lambda: self.authority,
             lambda: self.authority,
             Authentication(),
             self.tokens,
@@ -89,6 +96,7 @@ class World:
             lambda name, current: self.left.append((name, current)),
             life=LIFE,
             clock=lambda: self.now,
+            monotonic=lambda: self.seconds_passed,
         )
 
     @property
@@ -164,6 +172,45 @@ async def test_a_join_token_is_not_spent_on_garbage(world: World, request_: byte
     assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
 
 
+async def test_machines_of_one_account_that_come_all_at_once_wait_and_lose_no_join_token(world: World) -> None:
+    tokens = {number: await world.tokens.create(REVIEWS, 60) for number in range(12)}
+    for number in range(10):
+        await world.issue(Call(tokens[number]))
+    for number in (10, 11):
+        with pytest.raises(AbortedError, match="RESOURCE_EXHAUSTED: not now"):
+            await world.issue(Call(tokens[number]))
+    world.seconds_passed += 10
+    for number in (10, 11):
+        assert (await world.issue(Call(tokens[number]))).spiffe_id == str(REVIEWS)
+
+
+@pytest.mark.parametrize("asked", [SpiffeId(TD, "/ns/shop/sa/admin"), None])
+async def test_a_join_token_is_not_spent_on_a_request_that_nobody_grants(world: World, asked: SpiffeId | None) -> None:
+    token = await world.tokens.create(REVIEWS, 60)
+    csr = request_for(new_key(), asked) if asked is not None else b"no request"
+    with pytest.raises(AbortedError, match="INVALID_ARGUMENT: refused"):
+        await world.issue(Call(token), request=IssueRequest(csr=csr).SerializeToString())
+    assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
+
+
+async def test_a_join_token_is_given_back_where_the_authority_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await world.tokens.create(REVIEWS, 60)
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise AuthorityUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.builtin, "issue", away)
+        for _ in range(2):
+            with pytest.raises(AbortedError, match="UNAVAILABLE: not now"):
+                await world.issue(Call(token))
+    assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
+    with pytest.raises(AbortedError, match="UNAUTHENTICATED"):
+        await world.issue(Call(token))
+
+
 @pytest.mark.parametrize("token", ["", "fljoin_stolen"])
 async def test_nobody_follows_bundles_without_a_certificate(world: World, token: str) -> None:
     follow = world.issuance.methods()["fairlead.identity.v1.WorkloadIdentity"]["FollowBundles"].stream_stream
@@ -201,15 +248,25 @@ async def test_a_join_token_and_nobody_get_no_jwt_svid_and_the_token_stays_good(
     assert (await world.issue(Call(token))).spiffe_id == str(REVIEWS)
 
 
-async def test_an_authority_elsewhere_signs_no_jwt_svids_and_that_is_said(world: World) -> None:
-    world.authority = None  # as good as one whose keys are not here
-    with pytest.raises(AbortedError, match="UNIMPLEMENTED: JWT-SVIDs are signed by the built-in authority alone"):
+async def test_where_nobody_signs_jwt_svids_that_is_said(world: World) -> None:
+    world.authority = None
+    with pytest.raises(AbortedError, match="UNIMPLEMENTED: nobody signs JWT-SVIDs here"):
         await jwt(world, Call(identity=REVIEWS), "orders")
 
 
+async def test_workloads_behind_one_address_do_not_wait_for_each_other_nor_for_strangers_there(world: World) -> None:
+    for _ in range(30):
+        with pytest.raises(AbortedError, match=r"UNAUTHENTICATED|RESOURCE_EXHAUSTED"):
+            await world.issue(Call("fljoin_wrong"))
+    with pytest.raises(AbortedError, match="RESOURCE_EXHAUSTED"):
+        await world.issue(Call("fljoin_wrong"))
+    for number in range(100):
+        identity = SpiffeId(TD, f"/ns/shop/sa/account-{number}")
+        assert (await world.issue(Call(identity=identity))).spiffe_id == str(identity)
+
+
 async def test_who_asks_without_end_has_to_wait(world: World) -> None:
-    # By a certificate, from many addresses: strangers from one have to wait before.
-    calls = [Call(identity=REVIEWS, peer=f"ipv4:127.0.0.{number}:1") for number in range(200)]
+    calls = [Call(identity=REVIEWS) for _ in range(200)]
     answers = await asyncio.gather(*(jwt(world, call, "orders") for call in calls), return_exceptions=True)
     assert sum("RESOURCE_EXHAUSTED" in str(answer) for answer in answers) > 50
     assert sum(isinstance(answer, IssueJwtResponse) for answer in answers) >= 100

@@ -71,6 +71,8 @@ def test_a_host_may_be_excepted_by_name_but_not_for_a_machines_credentials() -> 
     assert not may_connect("other.auth.svc", "10.96.0.7", found)
     for address in ("169.254.169.254", "168.63.129.16", "::ffff:169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1"):
         assert not may_connect("keycloak.auth.svc", address, found)
+    for elsewhere in ("100.100.100.200", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254"):
+        assert not may_connect("keycloak.auth.svc", elsewhere, found)
 
 
 @pytest.mark.parametrize("text", ["", "10.1.0.1/16", "host/16", "a:b", "999.1.1.1", "."])

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from mesh.model import Audience
 from mesh.spiffe import SpiffeId, TrustDomain, workload
+from sds.certificates import new_root, to_pem
+from sds.keys import new_key
 from tests.support.xds_client import node
-from xds.server.authentication import Authentication, NotAuthenticatedError, Vouched, identity_of, named_alike
+from xds.server.authentication import Authentication, NotAuthenticatedError, Proof, Vouched, identity_of, named_alike
 from xds.server.node_identity import Proxy, identify
 
 DOMAIN = "cluster.local"
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+LIFE = dt.timedelta(days=36_500)
+PEM = to_pem(new_root(TrustDomain(DOMAIN), new_key(), now=NOW, lifetime=LIFE).certificate)
 GATEWAY = identify(node("gateway~default~edge~1"))
 SIDECAR = identify(node("sidecar~default~reviews~1"))
 CLIENT = identify(node("grpc~default~shop~1"))
 
 
 def certificate(account: str = "edge", namespace: str = "default", domain: str = DOMAIN) -> dict[str, list[bytes]]:
-    return {"peer_spiffe_id": [f"spiffe://{domain}/ns/{namespace}/sa/{account}".encode()]}
+    return {"peer_spiffe_id": [f"spiffe://{domain}/ns/{namespace}/sa/{account}".encode()], "x509_pem_cert": [PEM]}
 
 
 def account(name: str) -> SpiffeId:
@@ -42,6 +49,28 @@ def test_an_identity_is_one_spiffe_id_of_the_known_form() -> None:
     for found in ([], [b"spiffe://mesh.local/other"], two, [b"spiffe://a/ns/b c/sa/d"], [b"spiffe://a/ns/../sa/d"]):
         with pytest.raises(NotAuthenticatedError):
             identity_of({"peer_spiffe_id": found})
+
+
+async def test_an_identity_is_proved_until_its_certificate_ends_and_no_longer_over_an_old_connection() -> None:
+    time = NOW.timestamp() + 1
+    checked = Authentication(DOMAIN, clock=lambda: time)
+    found = await checked.proof(certificate(), ())
+    assert found == Proof(account("edge"), (NOW + LIFE).timestamp(), PEM)
+    time += LIFE.total_seconds()
+    with pytest.raises(NotAuthenticatedError, match="has ended since this connection was made"):
+        await checked.proof(certificate(), ())
+    with pytest.raises(NotAuthenticatedError, match="no certificate that can be read"):
+        await checked.proof(certificate() | {"x509_pem_cert": [b"a certificate"]}, ())
+
+
+async def test_who_is_trusted_no_more_vouches_for_nobody_over_an_old_connection_either() -> None:
+    trusted = {b"a leaf and what is above it"}
+    checked = Authentication(DOMAIN, believes=lambda chain: chain in trusted)
+    shown = certificate() | {"x509_pem_cert_chain": [b"a leaf and ", b"what is above it"]}
+    assert (await checked.proof(shown, ())).chain in trusted
+    trusted.clear()
+    with pytest.raises(NotAuthenticatedError, match="is trusted no more"):
+        await checked.proof(shown, ())
 
 
 def test_an_account_that_can_be_part_of_no_identity_is_nobody() -> None:
