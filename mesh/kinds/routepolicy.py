@@ -32,6 +32,15 @@ Location = Annotated[
         examples=["https://login.example.com/"],
     ),
 ]
+HostSubstitution = Annotated[
+    str,
+    Meta(
+        max_length=253,
+        pattern=rf"^([A-Za-z0-9.:_-]|\\[0-9])+{END}",
+        description="a host, perhaps with a port, in which `\\1` is the first group",
+        examples=["\\1.example.com"],
+    ),
+]
 Algorithm = Literal["gzip", "brotli", "zstd"]
 GRPCStatus = Annotated[int, Meta(ge=0, le=16)]
 OriginHost = Annotated[
@@ -63,7 +72,10 @@ StatusOrClass = Annotated[
 
 
 class FaultDelay(Atomic, frozen=True, kw_only=True):
-    """`fixed` for `percent` of the requests. `from_header`: as long as `x-envoy-fault-delay-request` says, in ms."""
+    """`fixed` for `percent` of the requests.
+
+    `from_header`: as long as `x-envoy-fault-delay-request` says, in milliseconds, at most an hour.
+    """
 
     fixed: Duration | None = None
     from_header: bool = False
@@ -71,7 +83,10 @@ class FaultDelay(Atomic, frozen=True, kw_only=True):
 
 
 class FaultAbort(Atomic, frozen=True, kw_only=True):
-    """An answer instead of the backend's. `from_header`: the status in `x-envoy-fault-abort-request`."""
+    """An answer instead of the backend's.
+
+    `from_header`: the status in `x-envoy-fault-abort-request`, from 200 to 599, but neither 204 nor 304.
+    """
 
     http_status: Annotated[int, Meta(ge=200, le=599)] | None = None
     grpc_status: GRPCStatus | None = None
@@ -116,11 +131,35 @@ class RegexRedirect(RegexRewrite, frozen=True, kw_only=True):
     status_code: Literal[301, 302, 303, 307, 308] = 302
 
 
+class HostFromPath(Atomic, frozen=True, kw_only=True):
+    r"""The host that `pattern` (RE2), where it matches the whole path without its query, and `substitution` make."""
+
+    pattern: Regex
+    substitution: HostSubstitution
+
+
+class HostRewrite(Atomic, frozen=True, kw_only=True):
+    """Where the host that the backend sees comes from; exactly one.
+
+    `from_header`: the value of that request header, where it is there. `from_path`: what an expression makes of the
+    path, where it matches. `from_backend`: the DNS name of the endpoint that is asked, where it has one.
+    """
+
+    from_header: HeaderName | None = None
+    from_path: HostFromPath | None = None
+    from_backend: bool = False
+
+    @property
+    def by_client(self) -> bool:
+        """Whether clients choose the host."""
+        return self.from_header is not None or self.from_path is not None
+
+
 class RouteRewrite(Spec, frozen=True, kw_only=True):
-    """What the backend sees. `host_from_header`: the value of that request header, where it is there."""
+    """What the backend sees."""
 
     path: RegexRewrite | None = None
-    host_from_header: HeaderName | None = None
+    host: HostRewrite | None = None
 
 
 class ResponseOverride(Atomic, frozen=True, kw_only=True):

@@ -100,9 +100,5 @@ def refuse_framing(name: str, path: str, report: Report) -> None:
     """None of the headers that frame a message or say where it goes."""
     if name.lower() in _NOT_OURS:
         message = f"{name} frames or routes the message and cannot be changed"
-        fix = (
-            "use `rewrite.hostFromHeader` of a RoutePolicy, or a URLRewrite filter"
-            if name.lower() == "host"
-            else "remove it"
-        )
+        fix = "use `rewrite.host` of a RoutePolicy, or a URLRewrite filter" if name.lower() == "host" else "remove it"
         report.error("NotAllowed", path, message, fix)

@@ -15,9 +15,11 @@ from mesh.kinds.routepolicy import (
     DirectResponse,
     FaultInjection,
     HeaderTransformation,
+    HostRewrite,
     RegexRewrite,
     ResponseOverride,
     RoutePolicy,
+    RouteRewrite,
     RouteSettings,
     SessionAffinity,
     stanzas,
@@ -40,6 +42,8 @@ TARGETS: Targets = MappingProxyType(
     }
 )
 _GROUP = re.compile(r"\\(\\|[0-9])?")
+_PLAIN = re.compile(r"\\[^Az]|\[\^?\]?(?:\\.|[^\]])*\]")  # what of an expression stands for characters
+_ANCHOR = re.compile(r"[$^]|\\[Az]")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOUR = 3_600_000
 # Envoy sends a body with these where it has one, and a client takes it for the beginning of the next answer.
@@ -58,10 +62,10 @@ def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
 def _refuse_what_is_of_routes_alone(policy: RoutePolicy, report: Report) -> None:
     """Whether a route's backends may be asked for any host, or get a secret, is known of the route alone."""
     for path, one in zip(("spec", "spec.overrides"), stanzas(policy), strict=False):
-        if one.rewrite is not None and one.rewrite.host_from_header is not None:
-            message = "a host from a header must fit a route's backends and cannot be inherited from a Gateway"
+        if one.rewrite is not None and one.rewrite.host is not None and one.rewrite.host.by_client:
+            message = "a host from the request must fit a route's backends and cannot be inherited from a Gateway"
             fix = "write it in a policy for the route or its namespace"
-            report.error("NotAllowed", f"{path}.rewrite.hostFromHeader", message, fix)
+            report.error("NotAllowed", f"{path}.rewrite.host", message, fix)
         if one.credential_injection is not None:
             message = "a Gateway's routes may be other people's, whose backends would get the credential"
             fix = "write it in a policy for the route or its namespace"
@@ -75,8 +79,8 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
         _check_answer(settings, settings.direct_response, path, report)
     if settings.redirect is not None:
         _check_rewrite(settings.redirect, f"{path}.redirect", report)
-    if settings.rewrite is not None and settings.rewrite.path is not None:
-        _check_rewrite(settings.rewrite.path, f"{path}.rewrite.path", report)
+    if settings.rewrite is not None:
+        _check_route_rewrite(settings.rewrite, f"{path}.rewrite", report)
     _check_overrides(settings, f"{path}.responseOverrides", report)
     compression = settings.compression
     if compression is not None and len(set(compression.algorithms)) < len(compression.algorithms):
@@ -131,27 +135,55 @@ def _check_fault(fault: FaultInjection, path: str, report: Report) -> None:
         report.warning("NoEffect", path, message, "add `delay` or `abort`")
 
 
+def _check_route_rewrite(rewrite: RouteRewrite, path: str, report: Report) -> None:
+    if rewrite.path is not None:
+        _check_rewrite(rewrite.path, f"{path}.path", report)
+    if rewrite.host is not None:
+        _check_host(rewrite.host, f"{path}.host", report)
+
+
 def _check_rewrite(rewrite: RegexRewrite, path: str, report: Report) -> None:
     before = len(report.problems)
     check_regex(rewrite.pattern, f"{path}.pattern", report)
     if len(report.problems) > before:
         return
-    groups = _groups(rewrite.pattern)
-    for found in _GROUP.finditer(rewrite.substitution):
-        what = found[1]
-        if what is None or (what != "\\" and int(what) > groups):
-            message = f"`{found.group()}` names no group: the pattern has {groups}"
-            fix = f"write \\0 to \\{groups}, or \\\\ for a plain backslash"
-            report.error("InvalidFormat", f"{path}.substitution", message, fix)
-            return
+    if not _check_groups(rewrite.pattern, rewrite.substitution, f"{path}.substitution", report):
+        return
     first = rewrite.substitution[:1]
     if rewrite.pattern.startswith("^/") and first not in ("", "/", "\\"):
         message = f"what it makes of a path begins with '{first}', and a path begins with '/'"
         report.error("InvalidFormat", f"{path}.substitution", message, f"write `/{rewrite.substitution}`")
 
 
-def _groups(pattern: str) -> int:
-    return int(re2.compile(pattern).groups)
+def _check_host(host: HostRewrite, path: str, report: Report) -> None:
+    given = [host.from_header is not None, host.from_path is not None, host.from_backend]
+    if sum(given) != 1:
+        message = "a host comes from exactly one of fromHeader, fromPath and fromBackend"
+        report.error("InvalidCombination", path, message, "write one of them, as `fromBackend: true`")
+    if host.from_path is None:
+        return
+    pattern, at = host.from_path.pattern, f"{path}.fromPath"
+    before = len(report.problems)
+    check_regex(pattern, f"{at}.pattern", report)
+    if len(report.problems) > before:
+        return
+    if _ANCHOR.search(_PLAIN.sub("", pattern)):
+        message = "it must match the whole path in any case, and with anchors it would match none that has a query"
+        report.error("InvalidFormat", f"{at}.pattern", message, "write it without ^, $, \\A and \\z")
+    _check_groups(pattern, host.from_path.substitution, f"{at}.substitution", report)
+
+
+def _check_groups(pattern: str, substitution: str, path: str, report: Report) -> bool:
+    """Whether a substitution names only groups that there are."""
+    groups = int(re2.compile(pattern).groups)
+    for found in _GROUP.finditer(substitution):
+        what = found[1]
+        if what is None or (what != "\\" and int(what) > groups):
+            message = f"`{found.group()}` names no group: the pattern has {groups}"
+            fix = f"write \\0 to \\{groups}, or \\\\ for a plain backslash"
+            report.error("InvalidFormat", path, message, fix)
+            return False
+    return True
 
 
 def _check_overrides(settings: RouteSettings, path: str, report: Report) -> None:

@@ -97,6 +97,8 @@ def test_faults_can_be_asked_for_by_header(tmp_path: Path, backend: Server) -> N
         assert get(port, "/", rule="tested", x_fault="1", content_type="application/grpc")[1]["grpc-status"] == "14"
         assert get(port, "/", rule="asked")[0] == 200
         assert get(port, "/", rule="asked", x_envoy_fault_abort_request="418")[0] == 418
+        for bodiless in ("204", "304", "0204", "+204", "204, 503"):
+            assert get(port, "/", rule="asked", x_envoy_fault_abort_request=bodiless)[0] == 200
 
 
 @pytest.mark.shows("RoutePolicy.directResponse", "status", "body", "contentType")
@@ -116,16 +118,44 @@ def test_the_proxy_answers_by_itself_or_sends_elsewhere(tmp_path: Path, backend:
     assert len(backend.seen) == 1
 
 
-@pytest.mark.shows("RoutePolicy.rewrite", "path.pattern", "path.substitution", "hostFromHeader")
+@pytest.mark.shows("RoutePolicy.rewrite", "path.pattern", "path.substitution", "host.fromHeader")
 def test_paths_are_rewritten_by_expression_and_hosts_by_a_header(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("rewritten"))
     path = {"pattern": "^/([^/]+)/([^/]+)$", "substitution": r"/\2/\1"}
-    with serving(text + policy(rewrite={"path": path, "hostFromHeader": "X-Tenant"}), tmp_path):
+    with serving(text + policy(rewrite={"path": path, "host": {"fromHeader": "X-Tenant"}}), tmp_path):
         _, _, echoed = get(port, "/a/b?q=1", rule="rewritten", x_tenant="tenant.example.com")
         assert (echoed["path"], echoed["headers"]["host"]) == ("/b/a?q=1", "tenant.example.com")
         _, _, echoed = get(port, "/a", rule="rewritten")
         assert (echoed["path"], echoed["headers"]["host"]) == ("/a", "a.example.com")
+
+
+@pytest.mark.shows("RoutePolicy.rewrite.host", "fromPath.pattern", "fromPath.substitution", "fromBackend")
+def test_hosts_are_taken_from_the_path_or_from_the_backend(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    named = {"endpoints": [{"fqdn": {"hostname": "localhost", "port": backend.server_port}}]}
+    text = gateway(port) + service("echo", backend.server_port) + document("Backend", "named", named)
+    outside = "[{group: fairlead.dev, kind: Backend, name: named}]"
+    text += route(
+        "\n  - {name: tenants, backendRefs: [{name: echo, port: 80}]}"
+        f"\n  - {{name: out, matches: [{{path: {{value: /out}}}}], backendRefs: {outside}}}"
+        "\n  - {name: in, matches: [{path: {value: /in}}], backendRefs: [{name: echo, port: 80}]}"
+    )
+    tenant = {"pattern": "/tenant/([a-z]+)(?:/.*)?", "substitution": r"\1.example.org:80"}
+    text += policy("tenants", rewrite={"host": {"fromPath": tenant}})
+    text += policy("out", rewrite={"host": {"fromBackend": True}})
+    text += policy("in", rewrite={"host": {"fromBackend": True}})
+    hosts = {
+        "/tenant/b/x?c=/d": "b.example.org:80",
+        "/tenant/b": "b.example.org:80",
+        "/tenant/B/x": "a.example.com",
+        "/x/tenant/b": "a.example.com",
+        "/": "a.example.com",
+        "/out": "localhost",
+        "/in": "a.example.com",
+    }
+    with serving(text, tmp_path):
+        assert {path: get(port, path)[2]["headers"]["host"] for path in hosts} == hosts
 
 
 @pytest.mark.shows("RoutePolicy.responseOverrides", "statuses", "status", "body", "contentType")

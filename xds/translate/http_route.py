@@ -37,6 +37,7 @@ from xds.translate.framing import encode_checked, framed
 from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
+from xds.translate.rewrite import by_path
 from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import set_match
 from xds.translate.route_policy import apply_more, apply_policy, set_connect
@@ -152,11 +153,12 @@ def _routes(
                 set_requirement(made, requirement)
             if not at.grpc:
                 made = _patched(look, at, rule, made, results)
-            yield OrderedRoute(
-                order=route.orders[number][index],
-                framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)),
-                runs_code=runs_code(made),
-            )
+            yield from _ordered(route.orders[number][index], made)
+
+
+def _ordered(order: RouteOrder, made: Any) -> Iterator[OrderedRoute]:
+    for one in by_path(made):
+        yield OrderedRoute(order, framed(_VIRTUAL_HOST_ROUTES, encode_checked(one)), runs_code(one))
 
 
 def _policies(look: Reader, at: RouteAt, rule: str | None) -> Effective | None:

@@ -49,6 +49,7 @@ from xds.translate.http_filters import (
 from xds.translate.names import backend_of
 from xds.translate.redirect import STATUS, Entrance
 from xds.translate.response_override import set_response_overrides
+from xds.translate.rewrite import rewrite_host
 from xds.translate.session_affinity import set_session_affinity
 
 _Buffer = message("envoy.extensions.filters.http.buffer.v3.Buffer")
@@ -218,8 +219,8 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
     ):
         action.regex_rewrite.pattern.regex = rewrite.path.pattern
         action.regex_rewrite.substitution = rewrite.path.substitution
-    if rewrite is not None and rewrite.host_from_header and not action.WhichOneof("host_rewrite_specifier"):
-        action.host_rewrite_header = rewrite.host_from_header.lower()
+    if rewrite is not None and rewrite.host is not None and not action.WhichOneof("host_rewrite_specifier"):
+        rewrite_host(action, rewrite.host)
     if settings.grpc_web is False:
         route.typed_per_filter_config[GRPC_WEB].CopyFrom(skipped())
     if settings.session_affinity is not None:

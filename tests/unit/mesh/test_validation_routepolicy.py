@@ -25,13 +25,35 @@ def header(value: str, name: str = "x-a") -> dict[str, Any]:
     return {"headers": {"request": {"set": [{"name": name, "value": value}]}}}
 
 
+def rewritten(**host: Any) -> dict[str, Any]:
+    return {"rewrite": {"host": host}}
+
+
+def from_path(pattern: str, substitution: str = r"\1.example.com") -> dict[str, Any]:
+    return rewritten(fromPath={"pattern": pattern, "substitution": substitution})
+
+
 VALUE = "spec.headers.request.set[0].value"
+
+
+def test_what_stands_for_itself_in_an_expression_is_no_anchor() -> None:
+    assert found("error", **from_path(r"/\$([^a-z/$]+)\^[]^$]")) == []
 
 
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
         ({"targetRefs": [{"kind": "Service", "name": "x"}]}, "UnsupportedKind spec.targetRefs[0]"),
+        (rewritten(), "InvalidCombination spec.rewrite.host"),
+        (rewritten(fromHeader="x-a", fromBackend=True), "InvalidCombination spec.rewrite.host"),
+        (from_path("(a"), "InvalidRegex spec.rewrite.host.fromPath.pattern"),
+        (from_path("^/([a-z]+)"), "InvalidFormat spec.rewrite.host.fromPath.pattern"),
+        (from_path("/([a-z]+)$|/[$]/(b)"), "InvalidFormat spec.rewrite.host.fromPath.pattern"),
+        (from_path(r"/([a-z]+)\z"), "InvalidFormat spec.rewrite.host.fromPath.pattern"),
+        (from_path("/a"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
+        (from_path("/(a)", ""), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
+        (from_path("/(a)", "a b"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
+        (from_path("/(a)", "http://a"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
         ({"extensions": [{}]}, "InvalidCombination spec.extensions[0]"),
         (
             {"extensions": [{"lua": {"inline": "a"}, "wasm": {"file": "/a"}}]},
