@@ -29,6 +29,7 @@ from mesh.request_routes import RequestRoute
 from mesh.results import Results
 from mesh.route_places import NOWHERE, policies_at
 from mesh.tables import Reader
+from mesh.tries import of_rule
 from xds.schema.types import Route
 from xds.translate.envoy_patch import patch_message
 from xds.translate.ext_authz import set_external_auth
@@ -45,7 +46,7 @@ from xds.translate.session_affinity import set_session_persistence
 from xds.translate.stickiness import set_stickiness
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream, request_limit
-from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings, try_timeout
+from xds.translate.traffic import route_policies, traced, traffic_settings
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -110,7 +111,7 @@ def _routes(
         judge = external_auth.authorizer(look, at.route, asked) if asked is not None else None
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc)) or isinstance(judge, Invalid)
         shares = tuple(_shares(look, at, route, number)) if not refused else ()
-        timeout, per_try = _policy_timeouts(look, at.route, rule)
+        limits = of_rule(look, at.route, rule)
         policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
@@ -134,8 +135,7 @@ def _routes(
                     shares=shares,
                     mirrors=mirrors,
                     entrance=at.entrance,
-                    timeout=timeout,
-                    per_try=per_try,
+                    limits=limits,
                     unable=route.unable,
                 )
             set_stickiness(made, stays, secure=at.entrance.scheme == "https")
@@ -256,11 +256,3 @@ def cluster_of(
     if credential is not None and may_inject(look, backend):
         backend = msgspec.structs.replace(backend, credential=f"{credential.namespace}/{credential.name}")
     return cluster_name(backend)
-
-
-def _policy_timeouts(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> tuple[int | None, int | None]:
-    """What TrafficPolicies say of how long an answer, and one try of it, may take, where the rule says nothing."""
-    found = (resolve(look, route=route, ref=ref) for ref in rule.backend_refs if ref.weight)
-    backends = [backend for backend in found if isinstance(backend, Backend)]
-    own = rule.timeouts is not None and rule.timeouts.request is not None
-    return None if own else request_timeout(look, backends), try_timeout(look, backends)
