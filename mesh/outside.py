@@ -12,8 +12,8 @@ from mesh.kinds.backend import Backend
 from mesh.kinds.references import GATEWAY_API
 from mesh.model import ObjectKey, ServiceKey, ServicePort
 from mesh.objects import find
-from mesh.policies import ROUTE_RULES
 from mesh.request_routes import find_request_route
+from mesh.route_rules import ROUTE_RULES
 from mesh.routes import find_route, hostnames
 from mesh.tables import Reader
 

@@ -52,6 +52,15 @@ OriginHost = Annotated[
         examples=["app.example.com:8443"],
     ),
 ]
+CookieValue = Annotated[
+    str,
+    Meta(
+        max_length=1024,
+        pattern=rf"^[!#-+\--:<-\[\]-~]*{END}",
+        description="a cookie's value (RFC 6265): plain characters without blanks, quotes, ',', ';' and '\\\\'",
+        examples=["beta"],
+    ),
+]
 GRPCServiceName = Annotated[
     str,
     Meta(
@@ -309,15 +318,24 @@ class GRPCJSON(Atomic, frozen=True, kw_only=True):
     print_defaults: bool = False
 
 
+class CookieMatch(Atomic, frozen=True, kw_only=True):
+    """A cookie that requests have; without a value any will do."""
+
+    name: CookieName
+    value: CookieValue | None = None
+
+
 class RouteSettings(Spec, frozen=True, kw_only=True):
     """All that a RoutePolicy can set.
 
+    `match_cookies`: a named rule is for requests that have all these cookies, too. They count as matches of headers do.
     `grpc_web` (on by default): requests in gRPC-Web become gRPC for the backend. `web_socket` (on): upgrades pass.
     `connect`: what becomes of a request by CONNECT where a match names that method (`Refuse` by default). `Terminate`:
     what is in the tunnel goes to the backend as it is. `Forward`: the backend is a proxy and gets the CONNECT.
     `extensions` see a request in this order, and its answer in the opposite one.
     """
 
+    match_cookies: Annotated[tuple[CookieMatch, ...], Meta(min_length=1, max_length=8)] | None = None
     fault_injection: FaultInjection | None = None
     direct_response: DirectResponse | None = None
     redirect: RegexRedirect | None = None

@@ -57,6 +57,25 @@ def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
     check_both(spec, RouteSettings, _check_settings, report, example="faultInjection")
     if any(ref.kind in ("Gateway", "ListenerSet") for ref in spec.target_refs):
         _refuse_what_is_of_routes_alone(policy, report)
+    _check_cookies(policy, report)
+
+
+def _check_cookies(policy: RoutePolicy, report: Report) -> None:
+    """Which requests a rule is for is said of that rule, and of nothing wider or by anything wider."""
+    spec = policy.spec
+    if spec.overrides is not None and spec.overrides.match_cookies is not None:
+        message = "nothing narrower than a rule could say which cookies its requests have"
+        report.error("NotAllowed", "spec.overrides.matchCookies", message, "write it under `spec`")
+    if spec.match_cookies is None:
+        return
+    if any(ref.kind != "HTTPRoute" or ref.section_name is None for ref in spec.target_refs):
+        message = "cookies are matched for named rules of HTTPRoutes alone"
+        report.error("NotAllowed", "spec.matchCookies", message, "name the rule by `sectionName` in `targetRefs`")
+    names = [one.name for one in spec.match_cookies]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            message = f"'{name}' is there twice"
+            report.error("DuplicateName", f"spec.matchCookies[{number}].name", message, "remove one")
 
 
 def _refuse_what_is_of_routes_alone(policy: RoutePolicy, report: Report) -> None:

@@ -64,6 +64,7 @@ def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int
     patterns = ("^/a", "/(x|y)/(.*)$", "[a-z]{1,5}")
     known = {
         "overrides": lambda _: None,
+        "matchCookies": lambda _: None,  # of a named rule alone
         "pattern": lambda luck: luck.choice(patterns),
         "descriptor": lambda _: {"inline": cart_base64()},
         "services": lambda _: [CART],
@@ -181,6 +182,7 @@ def test_random_policies_of_all_kinds_together_make_what_envoy_takes(seed: int, 
             "RoutePolicy",
             seed,
             {
+                "matchCookies": lambda _: None,
                 "pattern": lambda luck: luck.choice(("^/a", "[a-z]{1,5}")),
                 "descriptor": lambda _: {"inline": cart_base64()},
                 "services": lambda _: [CART],

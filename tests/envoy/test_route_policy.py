@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
+from mesh.explain import explain
+from mesh.gateways import GatewayKey
+from mesh.tables import Engine
+from tests.support.model import declared, objects
 from tests.support.routing import EDGE, Server, backend_server, document, gateway, get, route, service, serving
 from tests.support.static_envoy import free_port
+from xds.translate.tables import TABLES
 
 pytestmark = pytest.mark.envoy
 
@@ -128,6 +133,47 @@ def test_paths_are_rewritten_by_expression_and_hosts_by_a_header(tmp_path: Path,
         assert (echoed["path"], echoed["headers"]["host"]) == ("/b/a?q=1", "tenant.example.com")
         _, _, echoed = get(port, "/a", rule="rewritten")
         assert (echoed["path"], echoed["headers"]["host"]) == ("/a", "a.example.com")
+
+
+@pytest.mark.shows("RoutePolicy.matchCookies", "name", "value")
+def test_a_rule_is_for_requests_with_cookies_which_count_as_matches_of_headers(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    matches = {"all": "{}", "beta": "{}", "team": "{}", "header": "{headers: [{name: x-a, value: b}]}"}
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(
+        "".join(
+            f"\n  - name: {name}\n    matches: [{match}]\n    backendRefs: [{{name: echo, port: 80}}]\n    filters:\n"
+            "    - type: ResponseHeaderModifier\n"
+            f"      responseHeaderModifier: {{set: [{{name: x-rule, value: {name}}}]}}"
+            for name, match in matches.items()
+        )
+    )
+    beta = {"name": "beta", "value": "y.s"}
+    text += policy("beta", matchCookies=[beta]) + policy("team", matchCookies=[beta, {"name": "team"}])
+    told = {
+        "a=b": "all",
+        "beta=y.s": "beta",
+        "a=b; beta=y.s": "beta",
+        "beta=y.s;a=b": "beta",
+        "beta=yes": "all",
+        "beta=y.s2": "all",
+        "alphabeta=y.s": "all",
+        "a=beta=y.s": "all",
+        "team=red": "all",
+        "team=; beta=y.s": "team",
+        "beta=y.s; a=b; team=red": "team",
+    }
+    with serving(text, tmp_path):
+        assert {cookie: get(port, "/", cookie=cookie)[1]["x-rule"] for cookie in told} == told
+        assert get(port, "/")[1]["x-rule"] == "all"
+        both = {"x_a": "b", "cookie": "beta=y.s"}
+        assert get(port, "/", **both)[1]["x-rule"] == "beta"  # as many matches, and the first rule counts
+    engine = Engine(TABLES)
+    engine.commit([declared(each) for each in objects(text.rstrip().removesuffix("---"))])
+    for cookie, rule in told.items():
+        url = f"http://a.example.com:{port}/"
+        said = explain(engine, GatewayKey("default", "edge"), method="GET", url=url, headers=[("cookie", cookie)])
+        assert said.rule_name == rule, cookie
 
 
 @pytest.mark.shows("RoutePolicy.rewrite.host", "fromPath.pattern", "fromPath.substitution", "fromBackend")

@@ -1,8 +1,8 @@
 """Route matches: an HTTPRoute's path, header, query and method matches as Envoy's `RouteMatch`.
 
-Envoy takes the first route that matches, so the order is decided elsewhere (`mesh.precedence`). Of several matches on
-one header or query parameter only the first counts (Gateway API, HTTPRouteMatch). Regular expressions match the whole
-value on both sides. A `CONNECT` request has no path and is matched by no route that has one, which is all of them.
+Envoy takes the first route that matches, so the order is decided elsewhere (`mesh.precedence`). Regular expressions
+match the whole value on both sides. A `CONNECT` request has no path and is matched by no route that has one, which is
+all of them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,12 @@ def set_match(route_match: Any, match: HTTPRouteMatch, *, grpc: bool) -> None:
     _set_path(route_match, match.path, grpc=grpc)
     if match.method is not None:
         _add_string_match(route_match.headers.add(), ":method", match.method, regex=False)
-    seen: set[str] = set()
     for header in match.headers:
-        name = header.name.lower()
-        if name not in seen:
-            seen.add(name)
-            _add_string_match(route_match.headers.add(), name, header.value, regex=header.type == "RegularExpression")
-    seen.clear()
+        regex = header.type == "RegularExpression"
+        _add_string_match(route_match.headers.add(), header.name.lower(), header.value, regex=regex)
     for query in match.query_params:
-        if query.name not in seen:
-            seen.add(query.name)
-            regex = query.type == "RegularExpression"
-            _add_string_match(route_match.query_parameters.add(), query.name, query.value, regex=regex)
+        regex = query.type == "RegularExpression"
+        _add_string_match(route_match.query_parameters.add(), query.name, query.value, regex=regex)
 
 
 def matched_prefix(path: HTTPPathMatch) -> str:

@@ -8,7 +8,8 @@ from mesh.backends import Backend
 from mesh.kinds.telemetrypolicy import TelemetrySettings
 from mesh.kinds.trafficpolicy import TrafficSettings
 from mesh.model import ObjectKey
-from mesh.policies import ROUTE_RULES, Effective
+from mesh.policies import Effective
+from mesh.route_rules import ROUTE_RULES
 from mesh.tables import Reader
 from mesh.telemetry_policies import ROUTE_TELEMETRY
 from mesh.tries import effective_for

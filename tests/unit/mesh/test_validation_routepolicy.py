@@ -10,6 +10,8 @@ from mesh.validation import validate
 
 ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}
 
+RULE = {**ROUTE, "sectionName": "beta"}
+
 
 def found(level: str, **spec: Any) -> list[str]:
     raw = {
@@ -44,6 +46,25 @@ def test_what_stands_for_itself_in_an_expression_is_no_anchor() -> None:
     ("spec", "problem"),
     [
         ({"targetRefs": [{"kind": "Service", "name": "x"}]}, "UnsupportedKind spec.targetRefs[0]"),
+        ({"matchCookies": [{"name": "a"}]}, "NotAllowed spec.matchCookies"),
+        ({"targetRefs": [RULE], "matchCookies": []}, "TooFew spec.matchCookies"),
+        ({"targetRefs": [RULE, ROUTE], "matchCookies": [{"name": "a"}]}, "NotAllowed spec.matchCookies"),
+        (
+            {"targetRefs": [{**RULE, "kind": "GRPCRoute"}], "matchCookies": [{"name": "a"}]},
+            "NotAllowed spec.matchCookies",
+        ),
+        (
+            {"targetRefs": [RULE], "overrides": {"matchCookies": [{"name": "a"}]}},
+            "NotAllowed spec.overrides.matchCookies",
+        ),
+        (
+            {"targetRefs": [RULE], "matchCookies": [{"name": "a"}, {"name": "a", "value": "b"}]},
+            "DuplicateName spec.matchCookies[1].name",
+        ),
+        (
+            {"targetRefs": [RULE], "matchCookies": [{"name": "a", "value": "b; c"}]},
+            "InvalidFormat spec.matchCookies[0].value",
+        ),
         (rewritten(), "InvalidCombination spec.rewrite.host"),
         (rewritten(fromHeader="x-a", fromBackend=True), "InvalidCombination spec.rewrite.host"),
         (from_path("(a"), "InvalidRegex spec.rewrite.host.fromPath.pattern"),
