@@ -107,7 +107,7 @@ def of_backends(look: Reader, backends: Sequence[Backend]) -> Limits:
         request=_most_patient(found, "request", _REQUEST),
         per_try=_most_patient(found, "per_try", _PER_TRY),
         repeated=most[0] if most is not None else 0,
-        said=_by(most[1], "retry") if most is not None else "",
+        said=_wanted_by(most[1]) if most is not None else "",
     )
 
 
@@ -129,10 +129,10 @@ def _most_patient(found: Iterable[Effective | None], name: str, path: str) -> Li
     return endless or max(limits, key=lambda limit: limit.milliseconds, default=None)
 
 
-def _by(effective: Effective, path: str) -> str:
-    """Who said that something is repeated: how often, or else the first thing of it."""
-    found = [(at != _ATTEMPTS, f"{at} {policy}") for at, policy in effective.origins if at.startswith(f"{path}.")]
-    return min(found)[1]
+def _wanted_by(effective: Effective) -> str:
+    """Who said how often something is repeated, or else anything of it; a `retry: {}` says nothing of its own."""
+    found = [(at != _ATTEMPTS, f"{at} {policy}") for at, policy in effective.origins if at.startswith("retry.")]
+    return min(found)[1] if found else "retry"
 
 
 # -- what is told -----------------------------------------------------------------------------------------------------

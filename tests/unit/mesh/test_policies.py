@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from mesh.backends import Backend
 from mesh.conditions import Condition
 from mesh.kinds.trafficpolicy import TrafficSettings
 from mesh.model import MESH, MeshSettings, ObjectKey, ServiceKey
 from mesh.policies import TRAFFIC, BackendKey, Layer, Ports, merge
 from mesh.statuses import STATUSES
-from mesh.tables import Change
+from mesh.tables import Change, Present
+from mesh.tries import of_backends
 from tests.support.model import Model
 from tests.support.routing import document
 
@@ -249,6 +251,12 @@ def test_a_route_is_told_of_tries_for_which_there_is_no_time(rule: str, said: st
     told = next(one for one in status.parents[0].conditions if one.type == "Accepted")
     assert told.status
     assert told.message == (f"spec.rules[0]: tries may not end in time: {said}." if said else "")
+
+
+def test_a_retry_that_says_nothing_is_the_default_one() -> None:
+    made = model(policy("empty", timeouts={"perTry": "1s"}, retry={}))
+    limits = of_backends(Present(made.engine), [Backend(ServiceKey("default", "reviews"), 80)])
+    assert (limits.repeated, limits.each, limits.said) == (2, 1000, "retry")
 
 
 def test_a_policy_touches_its_own_backend_alone() -> None:
