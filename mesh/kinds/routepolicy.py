@@ -94,7 +94,7 @@ class FaultDelay(Atomic, frozen=True, kw_only=True):
 class FaultAbort(Atomic, frozen=True, kw_only=True):
     """An answer instead of the backend's.
 
-    `from_header`: the status in `x-envoy-fault-abort-request`, from 200 to 599, but neither 204 nor 304.
+    `from_header`: the status in `x-envoy-fault-abort-request`, from 200 to 599, but not 204, 205 and 304.
     """
 
     http_status: Annotated[int, Meta(ge=200, le=599)] | None = None

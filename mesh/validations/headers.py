@@ -17,7 +17,7 @@ CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 _NAME = re.compile(TOKEN)
 # Envoy writes these itself; a message in which one is set is refused or broken.
-_NOT_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_NOT_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade"})
 
 
 class _Named(Protocol):
@@ -92,7 +92,11 @@ def check_policy_headers(part: PolicyHeaders, path: str, report: Report, *, earl
                 message = f"'{shown(header.name)}' is set twice, and a header set has one value"
                 report.error("DuplicateName", f"{at}.name", message, "keep one of them, or use `add`")
             check_format(header.value, f"{at}.value", report, early=early)
+    given_back = {header.name.lower() for header in (*part.set, *part.add)}
     for number, removed in enumerate(part.remove):
+        if removed.lower() in given_back:
+            message = f"'{shown(removed)}' is removed and written again"
+            report.error("InvalidCombination", f"{path}.remove[{number}]", message, "remove it here: `set` replaces it")
         refuse_framing(removed, f"{path}.remove[{number}]", report)
 
 

@@ -24,7 +24,7 @@ from mesh.kinds.httproute import (
 )
 from mesh.problems import Report, shown
 from mesh.validations.backends import check_backend
-from mesh.validations.headers import CONTROL, check_control_characters, check_unique
+from mesh.validations.headers import CONTROL, check_control_characters, check_unique, refuse_framing
 from mesh.validations.hostnames import check_hostname
 from mesh.validations.http_filters import check_filters
 from mesh.validations.parents import check_parents
@@ -215,6 +215,8 @@ def check_session_persistence(persistence: SessionPersistence, path: str, report
         message = f"'{shown(name)}' can be the name of no cookie or header"
         fix = "write letters, digits and !#$%&'*+-.^_`|~, as in `session`"
         report.error("InvalidFormat", f"{path}.sessionName", message, fix)
+    elif name is not None and persistence.type == "Header":
+        refuse_framing(name, f"{path}.sessionName", report)
     permanent = cookie is not None and cookie.lifetime_type == "Permanent"
     if persistence.absolute_timeout is not None and not permanent:
         message = "only a permanent cookie ends after a time"

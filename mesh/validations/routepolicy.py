@@ -24,8 +24,9 @@ from mesh.kinds.routepolicy import (
     SessionAffinity,
     stanzas,
 )
-from mesh.problems import Report
-from mesh.validations.durations import check_not_endless, check_whole_seconds
+from mesh.problems import Report, shown
+from mesh.validations.cookies import check_cookie_path
+from mesh.validations.durations import check_whole_seconds
 from mesh.validations.extensions import check_extensions
 from mesh.validations.headers import check_policy_headers, refuse_framing
 from mesh.validations.policy import Targets, check_both, check_targets
@@ -44,10 +45,13 @@ TARGETS: Targets = MappingProxyType(
 _GROUP = re.compile(r"\\(\\|[0-9])?")
 _PLAIN = re.compile(r"\\[^Az]|\[\^?\]?(?:\\.|[^\]])*\]")  # what of an expression stands for characters
 _ANCHOR = re.compile(r"[$^]|\\[Az]")
+_SAMPLES = ("/", "/a", "/a/b/c")
 _REDIRECTS = (301, 302, 303, 307, 308)
+_LEAST_PERCENT = 0.0001
 _HOUR = 3_600_000
-# Envoy sends a body with these where it has one, and a client takes it for the beginning of the next answer.
-_WITHOUT_BODY = (204, 304)
+# Envoy sends a body with these where it has one, and a client takes it for the beginning of the next answer; with 205
+# there must not be one (RFC 9110).
+_WITHOUT_BODY = (204, 205, 304)
 
 
 def check_routepolicy(policy: RoutePolicy, report: Report) -> None:
@@ -149,6 +153,16 @@ def _check_fault(fault: FaultInjection, path: str, report: Report) -> None:
             message = f"Envoy sends a body with it, and an answer of status {abort.http_status} has none"
             fix = "write another, or use `directResponse`"
             report.error("NotAllowed", f"{path}.abort.httpStatus", message, fix)
+    names = [header.name.lower() for header in fault.headers or ()]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            report.error(
+                "DuplicateName", f"{path}.headers[{number}].name", f"'{shown(name)}' is there twice", "keep one"
+            )
+    for part, share in (("delay", delay), ("abort", abort)):
+        if share is not None and 0 < share.percent < _LEAST_PERCENT:
+            message = "requests are chosen by the million, and this share of them is none"
+            report.error("OutOfRange", f"{path}.{part}.percent", message, f"write 0, or at least {_LEAST_PERCENT}")
     if delay is None and abort is None:
         message = "it neither delays nor aborts, unless another policy says so"
         report.warning("NoEffect", path, message, "add `delay` or `abort`")
@@ -172,6 +186,13 @@ def _check_rewrite(rewrite: RegexRewrite, path: str, report: Report) -> None:
     if rewrite.pattern.startswith("^/") and first not in ("", "/", "\\"):
         message = f"what it makes of a path begins with '{first}', and a path begins with '/'"
         report.error("InvalidFormat", f"{path}.substitution", message, f"write `/{rewrite.substitution}`")
+        return
+    for sample in _SAMPLES:
+        made = re2.compile(rewrite.pattern).sub(rewrite.substitution, sample)
+        if not made.startswith("/"):
+            message = f"it makes '{shown(made)}' of '{sample}', and a path begins with '/'"
+            report.error("InvalidFormat", f"{path}.substitution", message, "put a '/' where the path is to begin")
+            return
 
 
 def _check_host(host: HostRewrite, path: str, report: Report) -> None:
@@ -212,6 +233,9 @@ def _check_overrides(settings: RouteSettings, path: str, report: Report) -> None
             message = f"a client follows no {override.status} elsewhere"
             fix = f"write one of {', '.join(map(str, _REDIRECTS))}, or leave it out"
             report.error("InvalidCombination", f"{path}[{number}].status", message, fix)
+        if override.redirect_to is not None and override.body:
+            message = "a client that is sent elsewhere reads no body"
+            report.error("InvalidCombination", f"{path}[{number}].body", message, "remove it or `redirectTo`")
         _check_has_body(override, f"{path}[{number}].body", report)
         for at, status in enumerate(override.statuses):
             if status in seen:
@@ -275,7 +299,9 @@ def _check_affinity(affinity: SessionAffinity, path: str, report: Report) -> Non
     if (affinity.cookie is None) == (affinity.header is None):
         message = "a session is known either by a cookie or by a header"
         report.error("InvalidCombination", path, message, "write one of `cookie` and `header`")
+    if affinity.header is not None:
+        refuse_framing(affinity.header, f"{path}.header", report)
     if affinity.cookie is not None:
-        check_not_endless(affinity.cookie.ttl, f"{path}.cookie.ttl", report)
-        if not affinity.cookie.path.startswith("/"):
-            report.error("InvalidFormat", f"{path}.cookie.path", "a path begins with '/'", "write it as in `/`")
+        if affinity.cookie.ttl is not None and milliseconds(affinity.cookie.ttl):
+            check_whole_seconds(affinity.cookie.ttl, f"{path}.cookie.ttl", report)
+        check_cookie_path(affinity.cookie.path, f"{path}.cookie.path", report)

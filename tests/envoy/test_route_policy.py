@@ -102,7 +102,7 @@ def test_faults_can_be_asked_for_by_header(tmp_path: Path, backend: Server) -> N
         assert get(port, "/", rule="tested", x_fault="1", content_type="application/grpc")[1]["grpc-status"] == "14"
         assert get(port, "/", rule="asked")[0] == 200
         assert get(port, "/", rule="asked", x_envoy_fault_abort_request="418")[0] == 418
-        for bodiless in ("204", "304", "0204", "+204", "204, 503"):
+        for bodiless in ("204", "205", "304", "0204", "+204", "204, 503"):
             assert get(port, "/", rule="asked", x_envoy_fault_abort_request=bodiless)[0] == 200
 
 

@@ -15,9 +15,9 @@ _MILLION = message("envoy.type.v3.FractionalPercent").DESCRIPTOR.enum_values_by_
 _DELAY_HEADER = "x-envoy-fault-delay-request"
 _ABORT_HEADER = "x-envoy-fault-abort-request"
 # What requests may ask for, or nothing: what a policy may say itself. Envoy would hold one back for any time, and send
-# a body with 204 and 304, which a client takes for the beginning of the next answer.
+# a body with 204, 205 and 304, which a client takes for the beginning of the next answer.
 _DELAYS = "(?:[0-9]{1,6}|[12][0-9]{6}|3[0-5][0-9]{5}|3600000)?"
-_STATUSES = "(?:20[0-35-9]|2[1-9][0-9]|30[0-35-9]|3[1-9][0-9]|[45][0-9]{2})?"
+_STATUSES = "(?:20[0-36-9]|2[1-9][0-9]|30[0-35-9]|3[1-9][0-9]|[45][0-9]{2})?"
 _PER_PERCENT = 10_000
 
 

@@ -325,6 +325,7 @@ def test_sessions_have_names_that_cookies_and_headers_can_have_and_lifetimes_tha
     assert persisting(cookieConfig={"lifetimeType": "Permanent"}) == ["MissingField .absoluteTimeout"]
     assert persisting(absoluteTimeout="1h") == ["NoEffect .absoluteTimeout"]
     assert persisting(sessionName="a;b") == ["InvalidFormat .sessionName"]
+    assert persisting(sessionName="Content-Length", type="Header") == ["NotAllowed .sessionName"]
     assert persisting(type="Header", cookieConfig={}) == ["NotAllowed .cookieConfig"]
 
 

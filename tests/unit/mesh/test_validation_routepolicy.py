@@ -27,6 +27,10 @@ def header(value: str, name: str = "x-a") -> dict[str, Any]:
     return {"headers": {"request": {"set": [{"name": name, "value": value}]}}}
 
 
+def faulty(**abort: Any) -> dict[str, Any]:
+    return {"faultInjection": {"abort": {"httpStatus": 503, **abort}}}
+
+
 def rewritten(**host: Any) -> dict[str, Any]:
     return {"rewrite": {"host": host}}
 
@@ -64,6 +68,36 @@ def test_what_stands_for_itself_in_an_expression_is_no_anchor() -> None:
         (
             {"targetRefs": [RULE], "matchCookies": [{"name": "a", "value": "b; c"}]},
             "InvalidFormat spec.matchCookies[0].value",
+        ),
+        ({"directResponse": {"status": 205, "body": "x"}}, "InvalidCombination spec.directResponse.body"),
+        (
+            {"responseOverrides": [{"statuses": ["500"], "redirectTo": "/x", "body": "b"}]},
+            "InvalidCombination spec.responseOverrides[0].body",
+        ),
+        ({"rewrite": {"path": {"pattern": ".*"}}}, "InvalidFormat spec.rewrite.path.substitution"),
+        (
+            {"rewrite": {"path": {"pattern": "^.*$", "substitution": "foo"}}},
+            "InvalidFormat spec.rewrite.path.substitution",
+        ),
+        ({"redirect": {"pattern": "/"}}, "InvalidFormat spec.redirect.substitution"),
+        (faulty(percent=0.00001), "OutOfRange spec.faultInjection.abort.percent"),
+        (
+            {"faultInjection": {"abort": {"httpStatus": 503}, "headers": [{"name": "a"}, {"name": "A", "value": "b"}]}},
+            "DuplicateName spec.faultInjection.headers[1].name",
+        ),
+        (
+            {"headers": {"request": {"add": [{"name": "x-a", "value": "1"}], "remove": ["X-A"]}}},
+            "InvalidCombination spec.headers.request.remove[0]",
+        ),
+        (header("a", "upgrade"), "NotAllowed spec.headers.request.set[0].name"),
+        ({"sessionAffinity": {"header": "Content-Length"}}, "NotAllowed spec.sessionAffinity.header"),
+        (
+            {"sessionAffinity": {"cookie": {"name": "a", "ttl": "500ms"}}},
+            "OutOfRange spec.sessionAffinity.cookie.ttl",
+        ),
+        (
+            {"sessionAffinity": {"cookie": {"name": "a", "path": "/; domain=x"}}},
+            "InvalidFormat spec.sessionAffinity.cookie.path",
         ),
         (rewritten(), "InvalidCombination spec.rewrite.host"),
         (rewritten(fromHeader="x-a", fromBackend=True), "InvalidCombination spec.rewrite.host"),
