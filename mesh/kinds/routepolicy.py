@@ -135,9 +135,14 @@ class RegexRewrite(Atomic, frozen=True, kw_only=True):
 
 
 class RegexRedirect(RegexRewrite, frozen=True, kw_only=True):
-    """The client is sent to the path that the rewrite makes."""
+    """The client is sent to the path that the rewrite makes; requests of which it matches nothing go on."""
 
     status_code: Literal[301, 302, 303, 307, 308] = 302
+
+    @property
+    def path(self) -> str:
+        """The expression that matches a whole path of which the pattern matches something."""
+        return f"(?s:.*)(?:{self.pattern})(?s:.*)"
 
 
 class HostFromPath(Atomic, frozen=True, kw_only=True):

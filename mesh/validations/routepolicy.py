@@ -30,7 +30,7 @@ from mesh.validations.durations import check_whole_seconds
 from mesh.validations.extensions import check_extensions
 from mesh.validations.headers import check_policy_headers, refuse_framing
 from mesh.validations.policy import Targets, check_both, check_targets
-from mesh.validations.regexes import check_regex
+from mesh.validations.regexes import check_regex, fault
 from mesh.validations.trafficpolicy import check_status_range
 
 TARGETS: Targets = MappingProxyType(
@@ -43,8 +43,6 @@ TARGETS: Targets = MappingProxyType(
     }
 )
 _GROUP = re.compile(r"\\(\\|[0-9])?")
-_PLAIN = re.compile(r"\\[^Az]|\[\^?\]?(?:\\.|[^\]])*\]")  # what of an expression stands for characters
-_ANCHOR = re.compile(r"[$^]|\\[Az]")
 _SAMPLES = ("/", "/a", "/a/b/c")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LEAST_PERCENT = 0.0001
@@ -102,6 +100,7 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
         _check_answer(settings, settings.direct_response, path, report)
     if settings.redirect is not None:
         _check_rewrite(settings.redirect, f"{path}.redirect", report)
+        _check_narrowing(settings.redirect.path, f"{path}.redirect.pattern", report)
     if settings.rewrite is not None:
         _check_route_rewrite(settings.rewrite, f"{path}.rewrite", report)
     _check_overrides(settings, f"{path}.responseOverrides", report)
@@ -207,10 +206,15 @@ def _check_host(host: HostRewrite, path: str, report: Report) -> None:
     check_regex(pattern, f"{at}.pattern", report)
     if len(report.problems) > before:
         return
-    if _ANCHOR.search(_PLAIN.sub("", pattern)):
-        message = "it must match the whole path in any case, and with anchors it would match none that has a query"
-        report.error("InvalidFormat", f"{at}.pattern", message, "write it without ^, $, \\A and \\z")
+    _check_narrowing(pattern, f"{at}.pattern", report)
     _check_groups(pattern, host.from_path.substitution, f"{at}.substitution", report)
+
+
+def _check_narrowing(pattern: str, path: str, report: Report) -> None:
+    """What Envoy gets where a rule's requests are told apart by it must not be too large either."""
+    reason = fault(rf"(?:{pattern})(?:\?.*)?")
+    if "instructions" in reason:
+        report.error("InvalidRegex", path, reason, "write a simpler expression")
 
 
 def _check_groups(pattern: str, substitution: str, path: str, report: Report) -> bool:

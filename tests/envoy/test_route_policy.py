@@ -119,8 +119,45 @@ def test_the_proxy_answers_by_itself_or_sends_elsewhere(tmp_path: Path, backend:
         assert (status, headers["content-type"], body) == (203, "text/html", b"100% ours")
         status, headers, _ = raw(port, "/old/x?q=1", rule="sent")
         assert (status, headers["location"]) == (308, "http://a.example.com/new/x?q=1")
+        assert {get(port, path, rule="sent")[0] for path in ("/", "/other", "/a/old/x", "/?/old/x")} == {200}
         assert get(port, "/", rule="plain")[0] == 200
-    assert len(backend.seen) == 1
+    assert len(backend.seen) == 5
+
+
+def test_what_is_sent_elsewhere_by_expression_is_of_the_rule_too(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    matches = {
+        "prefix": "{path: {value: /p.x}}",
+        "exact": "{path: {type: Exact, value: /e/old}}",
+        "never": "{path: {type: Exact, value: /e/new}}",
+        "regex": "{path: {type: RegularExpression, value: '/r/[a-z]+(/.*)?'}}",
+    }
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(
+        "".join(
+            f"\n  - {{name: {name}, matches: [{match}], backendRefs: [{{name: echo, port: 80}}]}}"
+            for name, match in matches.items()
+        )
+    )
+    text += policy(redirect={"pattern": "/old", "substitution": "/there"})
+    sent = {
+        "/p.x/old": 302,
+        "/p.x/old?q": 302,
+        "/p.x/a/old/b?q=/old": 302,
+        "/p.x?q=/old": 200,
+        "/p.x": 200,
+        "/p.xx/old": 404,
+        "/p.x?/old": 200,
+        "/pax/old": 404,
+        "/e/old?q=1": 302,
+        "/e/new?q=/old": 200,
+        "/r/a/old?b": 302,
+        "/r/a/b": 200,
+        "/r/1/old": 404,
+        "/r/1?/a/old": 404,
+    }
+    with serving(text, tmp_path):
+        assert {path: get(port, path)[0] for path in sent} == sent
 
 
 @pytest.mark.shows("RoutePolicy.rewrite", "path.pattern", "path.substitution", "host.fromHeader")
@@ -187,7 +224,7 @@ def test_hosts_are_taken_from_the_path_or_from_the_backend(tmp_path: Path, backe
         f"\n  - {{name: out, matches: [{{path: {{value: /out}}}}], backendRefs: {outside}}}"
         "\n  - {name: in, matches: [{path: {value: /in}}], backendRefs: [{name: echo, port: 80}]}"
     )
-    tenant = {"pattern": "/tenant/([a-z]+)(?:/.*)?", "substitution": r"\1.example.org:80"}
+    tenant = {"pattern": "/tenant/([a-z]+)(?:/.*)?$", "substitution": r"\1.example.org:80"}
     text += policy("tenants", rewrite={"host": {"fromPath": tenant}})
     text += policy("out", rewrite={"host": {"fromBackend": True}})
     text += policy("in", rewrite={"host": {"fromBackend": True}})
@@ -195,6 +232,7 @@ def test_hosts_are_taken_from_the_path_or_from_the_backend(tmp_path: Path, backe
         "/tenant/b/x?c=/d": "b.example.org:80",
         "/tenant/b": "b.example.org:80",
         "/tenant/B/x": "a.example.com",
+        "/tenant?/x/tenant/b": "a.example.com",
         "/x/tenant/b": "a.example.com",
         "/": "a.example.com",
         "/out": "localhost",

@@ -9,6 +9,7 @@ metadata would be some 100 bytes more of each route, for Envoy to parse at each 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import msgspec
@@ -38,10 +39,9 @@ from xds.translate.framing import encode_checked, framed
 from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
-from xds.translate.rewrite import by_path
 from xds.translate.route_action import refuse, set_action
-from xds.translate.route_match import set_match
-from xds.translate.route_policy import apply_more, apply_policy, set_connect
+from xds.translate.route_match import narrow, set_match
+from xds.translate.route_policy import alternatives, apply_more, apply_policy, set_connect
 from xds.translate.session_affinity import set_session_persistence
 from xds.translate.stickiness import set_stickiness
 from xds.translate.telemetry import set_route_tracing
@@ -121,7 +121,8 @@ def _routes(
         clusters.update(mirrors.values())
         if isinstance(judge, Backend) and not refused:
             clusters.add(cluster_name(judge))
-        for index, match in enumerate(rule.matches):
+        ways = tuple(alternatives(rule, policies))
+        for (index, match), (policies, only) in product(enumerate(rule.matches), ways):
             made = Route()
             made.name = f"{at.route.kind}/{at.route.namespace}/{at.route.name}/{route.label(number)}/{index}"
             set_match(made.match, match, grpc=at.grpc)
@@ -147,18 +148,17 @@ def _routes(
                 clusters |= _apply(look, at, policies, match, made, results)
             if rule.session_persistence is not None and not at.grpc and made.HasField("route"):
                 set_session_persistence(made, rule.session_persistence, rule.matches)
-            if not at.grpc:
-                set_route_tracing(made, tracing)
             if requirement:
                 set_requirement(made, requirement)
             if not at.grpc:
+                set_route_tracing(made, tracing)
                 made = _patched(look, at, rule, made, results)
-            yield from _ordered(route.orders[number][index], made)
-
-
-def _ordered(order: RouteOrder, made: Any) -> Iterator[OrderedRoute]:
-    for one in by_path(made):
-        yield OrderedRoute(order, framed(_VIRTUAL_HOST_ROUTES, encode_checked(one)), runs_code(one))
+            if not only or narrow(made.match, only):
+                yield OrderedRoute(
+                    order=route.orders[number][index],
+                    framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)),
+                    runs_code=runs_code(made),
+                )
 
 
 def _policies(look: Reader, at: RouteAt, rule: str | None) -> Effective | None:

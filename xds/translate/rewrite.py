@@ -6,7 +6,6 @@ such cases need a regular expression. User strings are quoted in patterns and es
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import re2
@@ -56,23 +55,6 @@ def rewrite_host(action: Any, host: HostRewrite) -> None:
     elif host.from_path is not None:
         action.host_rewrite_path_regex.pattern.regex = f"^(?:{host.from_path.pattern})$"
         action.host_rewrite_path_regex.substitution = host.from_path.substitution
-
-
-def by_path(route: Any) -> Iterator[Any]:
-    """A `Route` for the paths that make a host, where it has that, and then one for all others.
-
-    Envoy takes the whole path for the host where its expression does not match.
-    """
-    if route.route.HasField("host_rewrite_path_regex"):
-        made = type(route)()
-        made.CopyFrom(route)
-        whole = route.route.host_rewrite_path_regex.pattern.regex.removesuffix("$")
-        path = made.match.headers.add()
-        path.name = ":path"
-        path.string_match.safe_regex.regex = rf"{whole}(?:\?.*)?"
-        yield made
-        route.route.ClearField("host_rewrite_path_regex")
-    yield route
 
 
 def _literal(text: str) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import re2
+
 from mesh.kinds.httproute import HTTPPathMatch, HTTPRouteMatch
 
 
@@ -24,6 +26,25 @@ def set_match(route_match: Any, match: HTTPRouteMatch, *, grpc: bool) -> None:
     for query in match.query_params:
         regex = query.type == "RegularExpression"
         _add_string_match(route_match.query_parameters.add(), query.name, query.value, regex=regex)
+
+
+def narrow(route_match: Any, pattern: str) -> bool:
+    """Let a `RouteMatch` match only paths that a regular expression matches, too; False where there can be none.
+
+    Both the whole path without its query. Envoy takes one condition of a path, and others of the header `:path`, which
+    has the query: so the given condition goes there, and where it is an expression itself, the new one.
+    """
+    match route_match.WhichOneof("path_specifier"):
+        case "path":
+            return re2.fullmatch(pattern, route_match.path) is not None
+        case "safe_regex":
+            _add_string_match(route_match.headers.add(), ":path", rf"(?:{pattern})(?:\?.*)?", regex=True)
+            return True
+        case "path_separated_prefix":
+            prefix = re.escape(route_match.path_separated_prefix)
+            _add_string_match(route_match.headers.add(), ":path", f"{prefix}(?:[/?].*)?", regex=True)
+    route_match.safe_regex.regex = pattern
+    return True
 
 
 def matched_prefix(path: HTTPPathMatch) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from mesh.credentials import why_without
 from mesh.kinds.extensions import Extension
+from mesh.kinds.httproute import HTTPRouteRule
 from mesh.kinds.routepolicy import (
     DirectResponse,
     PolicyHeaders,
@@ -110,6 +113,32 @@ def apply_policy(route: Any, settings: RouteSettings, *, unjudged: bool = False)
             _modify(route.request_headers_to_add, route.request_headers_to_remove, request)
         if response is not None:
             _modify(route.response_headers_to_add, route.response_headers_to_remove, response)
+
+
+class Alternative(NamedTuple):
+    """What policies say of a rule's requests, or of those whose path an expression matches."""
+
+    policies: Effective | None
+    only: str = ""
+
+
+def alternatives(rule: HTTPRouteRule, policies: Effective | None) -> Iterator[Alternative]:
+    """What policies say of a rule, the first first: by an expression some send only those elsewhere that it matches.
+
+    Envoy would send the others to where they came from, or take their whole path for a host.
+    """
+    settings: RouteSettings | None = policies.settings if policies is not None else None
+    if policies is not None and settings is not None:
+        own = any(one.request_redirect is not None for one in rule.filters)
+        if settings.redirect is not None and settings.direct_response is None and not own:
+            yield Alternative(policies, settings.redirect.path)
+            settings = replace(settings, redirect=None)
+        rewrite = settings.rewrite
+        if rewrite is not None and rewrite.host is not None and rewrite.host.from_path is not None and not own:
+            yield Alternative(replace(policies, settings=settings), rewrite.host.from_path.pattern)
+            settings = replace(settings, rewrite=replace(rewrite, host=None))
+        policies = replace(policies, settings=settings)
+    yield Alternative(policies)
 
 
 class Made(NamedTuple):

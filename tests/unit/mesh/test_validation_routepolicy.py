@@ -42,10 +42,6 @@ def from_path(pattern: str, substitution: str = r"\1.example.com") -> dict[str, 
 VALUE = "spec.headers.request.set[0].value"
 
 
-def test_what_stands_for_itself_in_an_expression_is_no_anchor() -> None:
-    assert found("error", **from_path(r"/\$([^a-z/$]+)\^[]^$]")) == []
-
-
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
@@ -101,10 +97,8 @@ def test_what_stands_for_itself_in_an_expression_is_no_anchor() -> None:
         ),
         (rewritten(), "InvalidCombination spec.rewrite.host"),
         (rewritten(fromHeader="x-a", fromBackend=True), "InvalidCombination spec.rewrite.host"),
+        ({"redirect": {"pattern": "/[a-z]{985}"}}, "InvalidRegex spec.redirect.pattern"),
         (from_path("(a"), "InvalidRegex spec.rewrite.host.fromPath.pattern"),
-        (from_path("^/([a-z]+)"), "InvalidFormat spec.rewrite.host.fromPath.pattern"),
-        (from_path("/([a-z]+)$|/[$]/(b)"), "InvalidFormat spec.rewrite.host.fromPath.pattern"),
-        (from_path(r"/([a-z]+)\z"), "InvalidFormat spec.rewrite.host.fromPath.pattern"),
         (from_path("/a"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
         (from_path("/(a)", ""), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
         (from_path("/(a)", "a b"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
