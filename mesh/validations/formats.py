@@ -86,10 +86,13 @@ _COMMAND = re.compile(r"%(?:%|([A-Z0-9_]+)(\(([^()%]*)\))?(:[0-9]{1,4})?%)?")
 _ARGUMENT = re.compile(r"[A-Za-z0-9:?._-]{1,128}")
 
 
-def check_format(value: str, path: str, report: Report, *, logs: bool = False, early: bool = False) -> None:
+def check_format(
+    value: str, path: str, report: Report, *, logs: bool = False, early: bool = False, by_route: bool = False
+) -> None:
     """Judge a value with commands.
 
-    `logs`: one that is filled in when the request is over. `early`: one that is before there is a route.
+    `logs`: one that is filled in when the request is over. `early`: one that is before there is a route. `by_route`:
+    one whose writer may own no more than a route, and must not read what the proxy alone knows.
     """
     plain = _PLAIN | _LOGGED if logs else _PLAIN
     for found in _COMMAND.finditer(value):
@@ -107,6 +110,9 @@ def check_format(value: str, path: str, report: Report, *, logs: bool = False, e
         elif early and name in _LATER:
             message = f"{name} is not known yet when the request comes in"
             report.error("NotAllowed", path, message, "set such a header in a RoutePolicy")
+        elif by_route and name == "ENVIRONMENT":
+            message = "whoever owns a route must not read the environment of the proxy"
+            report.error("NotAllowed", path, message, "set such a header in a ClientPolicy of the Gateway")
         elif name in _WITH_ARGUMENT and not (argument and _ARGUMENT.fullmatch(argument)):
             message = f"{name} needs an argument of letters, digits and ':', '?', '.', '_', '-'"
             report.error("InvalidFormat", path, message, f"write it as in `%{name}(x-name)%`")

@@ -82,8 +82,13 @@ def _refuse_host(path: str, report: Report) -> None:
     )
 
 
-def check_policy_headers(part: PolicyHeaders, path: str, report: Report, *, early: bool = False) -> None:
-    """What a policy does to headers, with Envoy's commands in the values; `early`: before there is a route."""
+def check_policy_headers(
+    part: PolicyHeaders, path: str, report: Report, *, early: bool = False, by_route: bool = False
+) -> None:
+    """What a policy does to headers, with Envoy's commands in the values.
+
+    `early`: before there is a route. `by_route`: by a policy whose writer may own no more than a route.
+    """
     for name, given in (("set", part.set), ("add", part.add)):
         for number, header in enumerate(given):
             at = f"{path}.{name}[{number}]"
@@ -91,7 +96,7 @@ def check_policy_headers(part: PolicyHeaders, path: str, report: Report, *, earl
             if name == "set" and header.name.lower() in [other.name.lower() for other in given[:number]]:
                 message = f"'{shown(header.name)}' is set twice, and a header set has one value"
                 report.error("DuplicateName", f"{at}.name", message, "keep one of them, or use `add`")
-            check_format(header.value, f"{at}.value", report, early=early)
+            check_format(header.value, f"{at}.value", report, early=early, by_route=by_route)
     given_back = {header.name.lower() for header in (*part.set, *part.add)}
     for number, removed in enumerate(part.remove):
         if removed.lower() in given_back:

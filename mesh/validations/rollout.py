@@ -21,7 +21,7 @@ def check_rollout(rollout: Rollout, report: Report) -> None:
     if spec.target_ref.group != GATEWAY_API:
         message = f"{spec.target_ref.kind} is of group {GATEWAY_API}"
         report.error("NotAllowed", "spec.targetRef.group", message, "leave it out")
-    if _same(spec.stable, spec.canary):
+    if _same(spec.stable, spec.canary, rollout.metadata.namespace or "default"):
         message = "it names the same backend as `stable`, so that nothing would move"
         report.error("Duplicate", "spec.canary", message, "name the backend of the new version")
     _check_steps(spec, report)
@@ -34,8 +34,8 @@ def check_rollout(rollout: Rollout, report: Report) -> None:
         _check_time(spec, spec.analysis, report)
 
 
-def _same(one: BackendObjectReference, other: BackendObjectReference) -> bool:
-    places = ((ref.group, ref.kind, ref.name, ref.namespace) for ref in (one, other))
+def _same(one: BackendObjectReference, other: BackendObjectReference, namespace: str) -> bool:
+    places = ((ref.group, ref.kind, ref.name, ref.namespace or namespace) for ref in (one, other))
     return len(set(places)) == 1 and (one.port == other.port or None in (one.port, other.port))
 
 
@@ -75,6 +75,9 @@ def _check_sticky(sticky: Stickiness, path: str, report: Report) -> None:
         return
     if cookie.ttl is not None:
         _check_duration(cookie.ttl, f"{path}.cookie.ttl", report, least=0)
+        if milliseconds(cookie.ttl) % _SECOND:
+            message = "clients count it in whole seconds"
+            report.error("OutOfRange", f"{path}.cookie.ttl", message, "write it as in `1h`, or 0s")
     check_cookie_path(cookie.path, f"{path}.cookie.path", report)
 
 

@@ -280,7 +280,7 @@ def _check_origins(settings: RouteSettings, path: str, report: Report) -> None:
 def _check_headers(headers: HeaderTransformation, path: str, report: Report) -> None:
     for name, part in (("request", headers.request), ("response", headers.response)):
         if part is not None:
-            check_policy_headers(part, f"{path}.{name}", report)
+            check_policy_headers(part, f"{path}.{name}", report, by_route=True)
 
 
 def _check_grpc_json(wanted: GRPCJSON, path: str, report: Report) -> None:

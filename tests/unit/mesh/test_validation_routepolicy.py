@@ -219,6 +219,7 @@ VALUE = "spec.headers.request.set[0].value"
         (header("%REQ()%"), f"InvalidFormat {VALUE}"),
         (header("%REQ%"), f"InvalidFormat {VALUE}"),
         (header("%PROTOCOL(x)%"), f"InvalidFormat {VALUE}"),
+        (header("%ENVIRONMENT(TOKEN)%"), f"NotAllowed {VALUE}"),
         (header("a\r\nb"), f"ControlCharacter {VALUE}"),
         (
             {"headers": {"request": {"set": [{"name": "a", "value": "b"}, {"name": "A", "value": "c"}]}}},
