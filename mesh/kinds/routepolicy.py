@@ -196,7 +196,10 @@ class Compression(Atomic, frozen=True, kw_only=True):
 
 
 class RequestBuffer(Atomic, frozen=True, kw_only=True):
-    """A request goes on when it is whole; a larger one is answered 413."""
+    """A request goes on when it is whole; a larger one is answered 413.
+
+    WebSockets and tunnels, which are never whole, are refused.
+    """
 
     max_bytes: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)]
 

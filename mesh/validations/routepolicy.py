@@ -104,6 +104,7 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
     if settings.rewrite is not None:
         _check_route_rewrite(settings.rewrite, f"{path}.rewrite", report)
     _check_overrides(settings, f"{path}.responseOverrides", report)
+    _check_buffer(settings, path, report)
     compression = settings.compression
     if compression is not None and len(set(compression.algorithms)) < len(compression.algorithms):
         report.error("Duplicate", f"{path}.compression.algorithms", "one is there twice", "remove one")
@@ -124,6 +125,16 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
     check_extensions(settings.extensions or (), f"{path}.extensions", report)
     if settings.session_affinity is not None:
         _check_affinity(settings.session_affinity, f"{path}.sessionAffinity", report)
+
+
+def _check_buffer(settings: RouteSettings, path: str, report: Report) -> None:
+    if settings.request_buffer is None:
+        return
+    tunnels = settings.connect in ("Terminate", "Forward")
+    for name, wanted, what in (("webSocket", settings.web_socket, "WebSocket"), ("connect", tunnels, "tunnel")):
+        if wanted:
+            message = f"a {what} is never whole, so that it would wait in the buffer for ever"
+            report.error("InvalidCombination", f"{path}.{name}", message, "remove it or `requestBuffer`")
 
 
 def _check_answer(settings: RouteSettings, answer: DirectResponse, path: str, report: Report) -> None:

@@ -282,6 +282,8 @@ def test_a_request_that_is_too_large_never_reaches_the_backend(tmp_path: Path, b
     text = gateway(port) + service("echo", backend.server_port) + route(rules("buffered"))
     with serving(text + policy(requestBuffer={"maxBytes": 10}), tmp_path):
         assert raw(port, "/", "POST", b"x" * 11, rule="buffered")[0] == 413
+        upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec_websocket_key": "x" * 16}
+        assert raw(port, "/", rule="buffered", **upgrade)[0] == 403  # and does not wait for ever to be whole
         assert backend.seen == []
         assert raw(port, "/", "POST", b"x" * 10, rule="buffered")[0] == 200
 

@@ -210,6 +210,8 @@ def set_connect(route: Any, settings: RouteSettings) -> None:
     """Let a `Route` that matches requests by CONNECT take them, in the way that policies say."""
     if settings.connect not in ("Terminate", "Forward") or not route.HasField("route"):
         return
+    if settings.request_buffer is not None:  # a tunnel is never whole
+        return
     route.match.connect_matcher.SetInParent()  # they have no path that could match
     upgrade = route.route.upgrade_configs.add()
     upgrade.upgrade_type = "CONNECT"
@@ -254,7 +256,7 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
         route.typed_per_filter_config[GRPC_WEB].CopyFrom(skipped())
     if settings.session_affinity is not None:
         set_session_affinity(route, settings.session_affinity)
-    if settings.web_socket is False:
+    if settings.web_socket is False or settings.request_buffer is not None:  # it is never whole
         upgrade = action.upgrade_configs.add()
         upgrade.upgrade_type = "websocket"
         upgrade.enabled.value = False

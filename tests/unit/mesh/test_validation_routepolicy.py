@@ -95,6 +95,8 @@ VALUE = "spec.headers.request.set[0].value"
             {"sessionAffinity": {"cookie": {"name": "a", "path": "/; domain=x"}}},
             "InvalidFormat spec.sessionAffinity.cookie.path",
         ),
+        ({"requestBuffer": {"maxBytes": 1}, "webSocket": True}, "InvalidCombination spec.webSocket"),
+        ({"requestBuffer": {"maxBytes": 1}, "connect": "Forward"}, "InvalidCombination spec.connect"),
         (rewritten(), "InvalidCombination spec.rewrite.host"),
         (rewritten(fromHeader="x-a", fromBackend=True), "InvalidCombination spec.rewrite.host"),
         ({"redirect": {"pattern": "/[a-z]{985}"}}, "InvalidRegex spec.redirect.pattern"),
