@@ -221,6 +221,11 @@ VALUE = "spec.headers.request.set[0].value"
         (header("%REQ()%"), f"InvalidFormat {VALUE}"),
         (header("%REQ%"), f"InvalidFormat {VALUE}"),
         (header("%PROTOCOL(x)%"), f"InvalidFormat {VALUE}"),
+        (header("%PROTOCOL:5%"), f"InvalidFormat {VALUE}"),
+        (header("%START_TIME(%s):5%"), f"InvalidFormat {VALUE}"),
+        (header("%REQ(a?b?c)%"), f"InvalidFormat {VALUE}"),
+        (header("%REQ(a:b)%"), f"InvalidFormat {VALUE}"),
+        (header("%REQ(?a)%"), f"InvalidFormat {VALUE}"),
         (header("%ENVIRONMENT(TOKEN)%"), f"NotAllowed {VALUE}"),
         (header("a\r\nb"), f"ControlCharacter {VALUE}"),
         (
