@@ -48,11 +48,12 @@ from mesh.model import (
     ServiceKey,
 )
 from mesh.objects import DECLARED_BY_OBJECT, OBJECTS
-from mesh.policies import ROUTE_RULES, TRAFFIC, effective_policies
+from mesh.policies import TRAFFIC
 from mesh.problems import Problem
 from mesh.proxyless import limits
 from mesh.request_authentication import REQUIREMENTS, WORKLOAD_REQUIREMENTS, told
 from mesh.route_places import effective_at_places
+from mesh.route_rules import ROUTE_RULES, effective_policies
 from mesh.services import ENDPOINTS, SERVICES
 from mesh.statuses import STATUSES
 from mesh.tables import Present, Table

@@ -17,7 +17,7 @@ from mesh.gateways import GATEWAYS
 from mesh.model import INPUTS
 from mesh.objects import OBJECTS, SHADOWED
 from mesh.peer_authentication import PEER_IDENTITIES, PEER_MODES
-from mesh.policies import ROUTE_RULES, TRAFFIC
+from mesh.policies import TRAFFIC
 from mesh.quarantine import QUARANTINE
 from mesh.reference_grants import REFERENCE_GRANTS
 from mesh.references import REFERENCES
@@ -31,6 +31,7 @@ from mesh.request_authentication import (
 )
 from mesh.results import RESULTS
 from mesh.rollouts import ROLLOUT_PLANS, ROLLOUT_SHARES
+from mesh.route_rules import ROUTE_RULES
 from mesh.services import ENDPOINTS, SERVICES, SUBSETS, VISIBLE
 from mesh.statuses import STATUSES
 from mesh.tables import Table

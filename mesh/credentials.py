@@ -18,7 +18,7 @@ from mesh.kinds.secret import Secret
 from mesh.model import Declared, ObjectKey
 from mesh.objects import OBJECTS, find
 from mesh.outside import find_outside
-from mesh.policies import ROUTE_RULES
+from mesh.route_rules import ROUTE_RULES
 from mesh.tables import Look, Reader, derived, each
 
 MOST_BYTES = 8192

@@ -1,7 +1,7 @@
 """Whether a request satisfies a match of a route, and if not, why not: the words that `explain` shows.
 
-Judges as Envoy does with the configuration that translation makes: regular expressions match the whole value, of
-several matches on one header or query parameter the first counts, and a header sent more than once matches when one of
+Judges as Envoy does with the configuration that translation makes: regular expressions match the whole value, and a
+header sent more than once matches when one of
 its values does (Envoy 1.40).
 """
 
@@ -27,20 +27,12 @@ def mismatch(match: HTTPRouteMatch, request: Request) -> str:
         return f"path {request.path} is not {_path_words(match.path)}"
     if match.method is not None and request.method != match.method:
         return f"method is {request.method}, not {match.method}"
-    seen: set[str] = set()
     for header in match.headers:
         name = header.name.lower()
-        if name in seen:
-            continue
-        seen.add(name)
         values = request.header(name)
         if not any(_value_matches(header.type, header.value, value) for value in values):
             return _value_words("header", name, header.type, header.value, values)
-    seen.clear()
     for param in match.query_params:
-        if param.name in seen:
-            continue
-        seen.add(param.name)
         value = request.query_param(param.name)
         if value is None or not _value_matches(param.type, param.value, value):
             sent = () if value is None else (value,)

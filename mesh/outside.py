@@ -12,8 +12,8 @@ from mesh.kinds.backend import Backend
 from mesh.kinds.references import GATEWAY_API
 from mesh.model import ObjectKey, ServiceKey, ServicePort
 from mesh.objects import find
-from mesh.policies import ROUTE_RULES
 from mesh.request_routes import find_request_route
+from mesh.route_rules import ROUTE_RULES
 from mesh.routes import find_route, hostnames
 from mesh.tables import Reader
 
@@ -57,6 +57,6 @@ def why_unbounded(look: Reader, route: ObjectKey, backend: Backend) -> str:
     rules = look(ROUTE_RULES, route)
     said = [rules.whole, *(one for _, one in rules.rules)] if rules is not None else []
     rewrites = [one.settings.rewrite for one in said if one is not None]
-    if any(rewrite is not None and rewrite.host_from_header for rewrite in rewrites):
-        return f"{name} resolves only {allowed}; a RoutePolicy of the route takes the host from a header."
+    if any(rewrite is not None and rewrite.host is not None and rewrite.host.by_client for rewrite in rewrites):
+        return f"{name} resolves only {allowed}; a RoutePolicy of the route takes the host from the request."
     return ""

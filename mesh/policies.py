@@ -22,13 +22,12 @@ from mesh.kinds.clientpolicy import ClientSettings
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, PolicyTargetReference
 from mesh.kinds.requestauthentication import RequestAuthenticationSettings
-from mesh.kinds.routepolicy import RoutePolicy, RouteSettings
+from mesh.kinds.routepolicy import RouteSettings
 from mesh.kinds.telemetrypolicy import TelemetrySettings
 from mesh.kinds.trafficpolicy import TrafficPolicy, TrafficSettings
 from mesh.model import Declared, ObjectKey, ServiceKey, mesh_settings
 from mesh.objects import OBJECTS
 from mesh.precedence import age
-from mesh.request_routes import REQUEST_KINDS, find_request_route
 from mesh.services import SERVICES, SUBSETS, Service, Subset, SubsetKey
 from mesh.tables import Look, Reader, derived, each
 
@@ -301,40 +300,7 @@ def _by_port(look: Look, policy: str, key: BackendKey) -> bool:
     return False
 
 
-# -- routes -----------------------------------------------------------------------------------------------------------
-
-
-class RouteRules(msgspec.Struct, frozen=True):
-    """What RoutePolicies say of a route: of all its rules, and of those named ones for which it differs."""
-
-    whole: Effective | None = None
-    rules: tuple[tuple[str, Effective], ...] = ()
-
-    def of_rule(self, name: str | None) -> Effective | None:
-        """What holds for a rule; one without a name is never singled out."""
-        return next((effective for rule, effective in self.rules if rule == name), self.whole)
-
-
-def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
-    return (key,) if key.kind in REQUEST_KINDS else ()
-
-
-@derived("route_rules", each(OBJECTS, _route))
-def ROUTE_RULES(key: ObjectKey, look: Look) -> RouteRules | None:  # noqa: N802
-    """The routes of which some RoutePolicy says something."""
-    route = find_request_route(look, key)
-    if route is None:
-        return None
-    policy = RoutePolicy.__name__
-    target = Target(policy, key.kind, key.namespace, key.name)
-    around = [*namespace_levels(look, policy, key.namespace), Level(target)]
-    whole = merge(layers(look, around), RouteSettings)
-    named = [rule.name for rule in route.rules if rule.name is not None]
-    each_rule = [
-        (name, merge(layers(look, [*around, Level(target, frozenset({name}))]), RouteSettings)) for name in named
-    ]
-    rules = tuple((name, effective) for name, effective in each_rule if effective is not None and effective != whole)
-    return RouteRules(whole, rules) if whole is not None or rules else None
+# -- what people are told ---------------------------------------------------------------------------------------------
 
 
 class Told(NamedTuple):
@@ -347,17 +313,6 @@ class Told(NamedTuple):
     section: str
     effective: Effective
     where: str = ""
-
-
-def effective_policies(
-    traffic: Iterable[tuple[BackendKey, Ports]], routes: Iterable[tuple[ObjectKey, RouteRules]]
-) -> Iterator[Told]:
-    """What RoutePolicies and TrafficPolicies come to for each target that they reach, sorted."""
-    for at, rules in sorted(routes, key=lambda item: item[0]):
-        parts = [("", rules.whole)] if rules.whole is not None else []
-        for section, effective in [*parts, *rules.rules]:
-            yield Told(RoutePolicy.__name__, at.kind, at.namespace, at.name, section, effective)
-    yield from told_of_backends(TrafficPolicy.__name__, traffic)
 
 
 def told_of_backends(policy: str, rows: Iterable[tuple[BackendKey, Ports]]) -> Iterator[Told]:

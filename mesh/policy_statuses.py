@@ -22,7 +22,6 @@ from mesh.conditions import Condition
 from mesh.envoy_patches import patch_conditions, target_refs
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.clientpolicy import BROKEN_VERSIONS, ClientPolicy, revocation_lists
-from mesh.kinds.duration import milliseconds
 from mesh.kinds.listenerset import ListenerSet
 from mesh.kinds.meta import Object
 from mesh.kinds.policy import PolicyTargetReference
@@ -32,7 +31,7 @@ from mesh.kinds.telemetrypolicy import TelemetryPolicy
 from mesh.kinds.trafficpolicy import TrafficPolicy
 from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import OBJECTS, find
-from mesh.policies import TRAFFIC, BackendKey, Level, Loss, Target, losses, paths_of, target_of
+from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
 from mesh.problems import sentence
 from mesh.request_authentication import key_conditions, missing_target, without_effect, without_http
 from mesh.request_routes import REQUEST_KINDS, find_request_route
@@ -40,9 +39,9 @@ from mesh.results import problems_of
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.tables import Look
 from mesh.telemetry_policies import missing_collectors, unwritable
+from mesh.tries import untimely_targets
 
 _SHOWN = 8
-_TRIES = frozenset({"timeouts.request", "timeouts.perTry", "retry.attempts"})
 
 
 def traffic_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:
@@ -50,7 +49,7 @@ def traffic_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ..
     policy = find(look, TrafficPolicy, key)
     if policy is None:
         return ()
-    idle = " ".join([*_without_effect(look, key, policy), *_tries_without_time(look, key, policy)])
+    idle = " ".join([*_without_effect(look, key, policy), *untimely_targets(look, key, policy)])
     return _conditions(look, key, policy, policy.spec.target_refs, _missing_backend, idle)
 
 
@@ -264,26 +263,6 @@ def _without_effect(look: Look, key: ObjectKey, policy: TrafficPolicy) -> Iterat
             if ref.section_name in (None, port.name, str(port.port)) and port.protocol not in ("HTTP2", "GRPC"):
                 at = f"port {port.port} of Service {key.namespace}/{ref.name}"
                 yield f"gRPC health checks have no effect on {at}, which speaks {port.protocol}."
-
-
-def _tries_without_time(look: Look, key: ObjectKey, policy: TrafficPolicy) -> Iterator[str]:
-    """Tries that end with their request before they may: said by several policies together, which each are sound.
-
-    What one policy says alone is refused when it is written, and every policy for a Service of its own is told.
-    """
-    if _TRIES.isdisjoint(path.removeprefix("overrides.") for path in paths_of(policy)):
-        return
-    for ref in policy.spec.target_refs:
-        row = look(TRAFFIC, BackendKey(ServiceKey(key.namespace, ref.name))) if ref.kind == "Service" else None
-        found = row.whole if row is not None else None
-        timeouts = found.settings.timeouts if found is not None else None
-        if found is None or timeouts is None or not timeouts.request or not timeouts.per_try:
-            continue
-        tries = 1 + ((found.settings.retry.attempts or 0) if found.settings.retry is not None else 0)
-        if 0 < milliseconds(timeouts.request) < tries * milliseconds(timeouts.per_try):
-            said = ", ".join(f"{path} {by}" for path, by in found.origins if path in _TRIES)
-            at = f"Service {key.namespace}/{ref.name}"
-            yield f"Tries may not end in time: {tries} of {timeouts.per_try} in {timeouts.request} for {at} ({said})."
 
 
 def _told(lost: Iterable[Loss]) -> str:

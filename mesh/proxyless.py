@@ -12,8 +12,8 @@ from mesh import unsupported
 from mesh.attachments import ATTACHMENTS
 from mesh.kinds.httproute import HTTPRouteRule
 from mesh.model import ObjectKey
-from mesh.policies import ROUTE_RULES
 from mesh.request_routes import find_request_route
+from mesh.route_rules import ROUTE_RULES
 from mesh.tables import Reader
 
 _FAIL = "calls fail with UNAVAILABLE"

@@ -7,11 +7,14 @@ for each kind counts other characters, and what a call is answered that reaches 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 import re2
+from msgspec.structs import replace
 
+from mesh.cookie_matches import with_cookies
 from mesh.kinds.grpcroute import GRPCMethodMatch, GRPCRoute, GRPCRouteFilter, GRPCRouteMatch, GRPCRouteRule
 from mesh.kinds.http_filters import HTTPRouteFilter
 from mesh.kinds.httproute import (
@@ -27,6 +30,8 @@ from mesh.objects import find
 from mesh.precedence import RouteOrder, age, grpc_route_order, route_order
 from mesh.rollouts import Copied, Sticking, moved
 from mesh.tables import Reader
+
+M = TypeVar("M")
 
 REQUEST_KINDS = (HTTPRoute.__name__, GRPCRoute.__name__)
 UNABLE = 500
@@ -79,7 +84,7 @@ class RequestRoute(msgspec.Struct, frozen=True):
 
 def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
     """The route of that key, if it is one of requests, as it is by now: with what Rollouts make of it."""
-    route = declared_request_route(look, key)
+    route = _of_cookies(look, key, declared_request_route(look, key))
     if route is None:
         return None
     by_now = moved(look, key, route.rules, route.orders)
@@ -95,6 +100,21 @@ def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
     )
 
 
+def _of_cookies(look: Reader, key: ObjectKey, route: RequestRoute | None) -> RequestRoute | None:
+    """A route with the cookies that policies want requests to have, and with its matches in their places by that."""
+    rules = with_cookies(look, key, route.rules) if route is not None else ()
+    if route is None or rules == route.rules:
+        return route
+    orders = (
+        tuple(
+            route_order(match, age=order.age, rule=order.rule, index=order.match)
+            for match, order in zip(rule.matches, places, strict=True)
+        )
+        for rule, places in zip(rules, route.orders, strict=True)
+    )
+    return replace(route, rules=rules, orders=tuple(orders))
+
+
 def declared_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
     """The route of that key, if it is one of requests, as its object has it."""
     if key.kind == "GRPCRoute":
@@ -106,13 +126,39 @@ def declared_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
 
 def _of_http(route: HTTPRoute) -> RequestRoute:
     born = age(route.metadata)
+    rules = tuple(_plain(rule) for rule in route.spec.rules)
     return RequestRoute(
-        rules=route.spec.rules,
+        rules=rules,
         orders=tuple(
             tuple(route_order(match, age=born, rule=number, index=index) for index, match in enumerate(rule.matches))
-            for number, rule in enumerate(route.spec.rules)
+            for number, rule in enumerate(rules)
         ),
     )
+
+
+def _plain(rule: HTTPRouteRule) -> HTTPRouteRule:
+    """A rule without the matches of a header or query parameter that another match of its name stands before."""
+    if all(len(match.headers) < 2 and len(match.query_params) < 2 for match in rule.matches):
+        return rule
+    return replace(
+        rule,
+        matches=tuple(
+            replace(
+                match,
+                headers=_firsts(match.headers, key=lambda one: one.name.lower()),
+                query_params=_firsts(match.query_params, key=lambda one: one.name),
+            )
+            for match in rule.matches
+        ),
+    )
+
+
+def _firsts(matches: tuple[M, ...], key: Callable[[M], str]) -> tuple[M, ...]:
+    """Of several matches of one name the first counts (Gateway API, HTTPRouteMatch)."""
+    firsts: dict[str, M] = {}
+    for match in matches:
+        firsts.setdefault(key(match), match)
+    return tuple(firsts.values())
 
 
 def _of_grpc(route: GRPCRoute) -> RequestRoute:
@@ -167,7 +213,10 @@ def filters_of(filters: Iterable[GRPCRouteFilter]) -> tuple[HTTPRouteFilter, ...
 def _match(match: GRPCRouteMatch) -> HTTPRouteMatch:
     return HTTPRouteMatch(
         path=method_path(match.method) if match.method is not None else _EVERY,
-        headers=tuple(HTTPHeaderMatch(type=one.type, name=one.name, value=one.value) for one in match.headers),
+        headers=tuple(
+            HTTPHeaderMatch(type=one.type, name=one.name, value=one.value)
+            for one in _firsts(match.headers, key=lambda one: one.name.lower())
+        ),
     )
 
 

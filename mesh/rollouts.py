@@ -19,6 +19,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from mesh.cookie_matches import cookie_match
 from mesh.kinds.grpcroute import GRPCBackendRef, GRPCRoute
 from mesh.kinds.httproute import HTTPBackendRef, HTTPHeaderMatch, HTTPRoute, HTTPRouteMatch, HTTPRouteRule
 from mesh.kinds.references import BackendObjectReference
@@ -181,16 +182,14 @@ def _header(match: CohortMatch) -> HTTPHeaderMatch:
     if match.header is not None:
         return HTTPHeaderMatch(type=match.header.type, name=match.header.name, value=match.header.value)
     assert match.cookie is not None, "validation lets nothing else through"
-    pair = f"{re.escape(match.cookie.name)}={re.escape(match.cookie.value)}"
-    return HTTPHeaderMatch(type="RegularExpression", name="cookie", value=f"(?:.*;\\s*)?{pair}(?:\\s*;.*)?")
+    return cookie_match(match.cookie.name, re.escape(match.cookie.value))
 
 
 def _known(cookie: StickyCookie) -> HTTPHeaderMatch | None:
     """The clients that were given a cookie; None where we give none."""
     if cookie.ttl is None:
         return None
-    pair = f"{re.escape(cookie.name)}=[^;\\s]{{{_SHORTEST_ID},}}"
-    return HTTPHeaderMatch(type="RegularExpression", name="cookie", value=f"(?:.*;\\s*)?{pair}(?:\\s*;.*)?")
+    return cookie_match(cookie.name, rf"[^;\s]{{{_SHORTEST_ID},}}")
 
 
 # -- what readers of routes get ---------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ from mesh.routes import Route, find_stream_route
 from mesh.services import SERVICES, SUBSETS, SubsetKey
 from mesh.status import AncestorStatus, ParentStatus, Status
 from mesh.tables import Look, derived, each
+from mesh.tries import untimely_rules
 
 
 def _object(key: DeclaredKey, _row: Refused) -> tuple[ObjectKey]:
@@ -159,9 +160,10 @@ def _request_route(look: Look, key: ObjectKey) -> Status | None:
     if route is None or attachment is None:
         return None
     resolved = _resolved(look, key, route)
+    idle = untimely_rules(look, key, route)
     return Status(
         parents=tuple(
-            ParentStatus(parent.ref, with_rejections(look, key, (_accepted(parent), resolved)))
+            ParentStatus(parent.ref, with_rejections(look, key, (_accepted(parent, idle), resolved)))
             for parent in attachment.parents
         )
     )
@@ -214,8 +216,9 @@ def _backends_resolved(
     return Condition("ResolvedRefs", True, "ResolvedRefs")
 
 
-def _accepted(parent: Parent) -> Condition:
-    return Condition("Accepted", parent.accepted, parent.reason, parent.message)
+def _accepted(parent: Parent, idle: str = "") -> Condition:
+    """Whether a parent takes a route; `idle` is what to know of a route that is taken."""
+    return Condition("Accepted", parent.accepted, parent.reason, parent.message or (idle if parent.accepted else ""))
 
 
 def _resolved(look: Look, key: ObjectKey, route: RequestRoute) -> Condition:

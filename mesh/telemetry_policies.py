@@ -21,7 +21,6 @@ from mesh.policies import (
     POLICIES_BY_TARGET,
     Effective,
     Level,
-    RouteRules,
     Target,
     Told,
     layers,
@@ -30,6 +29,7 @@ from mesh.policies import (
 )
 from mesh.quarantine import quarantined
 from mesh.request_routes import REQUEST_KINDS, find_request_route
+from mesh.route_rules import RouteRules
 from mesh.services import SERVICES
 from mesh.tables import Look, Reader, derived, each
 

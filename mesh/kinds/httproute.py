@@ -57,6 +57,9 @@ class HTTPRouteMatch(Spec, frozen=True, kw_only=True):
     method: HTTPMethod | None = None
 
 
+DEFAULT_ATTEMPTS = 2
+"""How often a request is sent again where somebody wants it to be and does not say how often."""
+
 EVERY_REQUEST = (HTTPRouteMatch(),)
 
 
@@ -80,6 +83,11 @@ class HTTPRouteRetry(Spec, frozen=True, kw_only=True):
     codes: tuple[Annotated[int, Meta(ge=400, le=599)], ...] = ()
     attempts: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     backoff: Duration | None = None
+
+    @property
+    def repeated(self) -> int:
+        """How often a request is sent again at most."""
+        return self.attempts if self.attempts is not None else DEFAULT_ATTEMPTS
 
 
 class CookieConfig(Spec, frozen=True, kw_only=True):

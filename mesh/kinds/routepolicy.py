@@ -32,6 +32,15 @@ Location = Annotated[
         examples=["https://login.example.com/"],
     ),
 ]
+HostSubstitution = Annotated[
+    str,
+    Meta(
+        max_length=253,
+        pattern=rf"^([A-Za-z0-9.:_-]|\\[0-9])+{END}",
+        description="a host, perhaps with a port, in which `\\1` is the first group",
+        examples=["\\1.example.com"],
+    ),
+]
 Algorithm = Literal["gzip", "brotli", "zstd"]
 GRPCStatus = Annotated[int, Meta(ge=0, le=16)]
 OriginHost = Annotated[
@@ -41,6 +50,15 @@ OriginHost = Annotated[
         pattern=rf"^(\*\.)?{SUBDOMAIN}(:[0-9]{{1,5}})?{END}",
         description="the host of an origin: lower case, with its port where it has one, without a scheme",
         examples=["app.example.com:8443"],
+    ),
+]
+CookieValue = Annotated[
+    str,
+    Meta(
+        max_length=1024,
+        pattern=rf"^[!#-+\--:<-\[\]-~]*{END}",
+        description="a cookie's value (RFC 6265): plain characters without blanks, quotes, ',', ';' and '\\\\'",
+        examples=["beta"],
     ),
 ]
 GRPCServiceName = Annotated[
@@ -63,7 +81,10 @@ StatusOrClass = Annotated[
 
 
 class FaultDelay(Atomic, frozen=True, kw_only=True):
-    """`fixed` for `percent` of the requests. `from_header`: as long as `x-envoy-fault-delay-request` says, in ms."""
+    """`fixed` for `percent` of the requests.
+
+    `from_header`: as long as `x-envoy-fault-delay-request` says, in milliseconds, at most an hour.
+    """
 
     fixed: Duration | None = None
     from_header: bool = False
@@ -71,7 +92,10 @@ class FaultDelay(Atomic, frozen=True, kw_only=True):
 
 
 class FaultAbort(Atomic, frozen=True, kw_only=True):
-    """An answer instead of the backend's. `from_header`: the status in `x-envoy-fault-abort-request`."""
+    """An answer instead of the backend's.
+
+    `from_header`: the status in `x-envoy-fault-abort-request`, from 200 to 599, but not 204, 205 and 304.
+    """
 
     http_status: Annotated[int, Meta(ge=200, le=599)] | None = None
     grpc_status: GRPCStatus | None = None
@@ -111,16 +135,45 @@ class RegexRewrite(Atomic, frozen=True, kw_only=True):
 
 
 class RegexRedirect(RegexRewrite, frozen=True, kw_only=True):
-    """The client is sent to the path that the rewrite makes."""
+    """The client is sent to the path that the rewrite makes; requests of which it matches nothing go on."""
 
     status_code: Literal[301, 302, 303, 307, 308] = 302
 
+    @property
+    def path(self) -> str:
+        """The expression that matches a whole path of which the pattern matches something."""
+        return f"(?s:.*)(?:{self.pattern})(?s:.*)"
+
+
+class HostFromPath(Atomic, frozen=True, kw_only=True):
+    r"""The host that `pattern` (RE2), where it matches the whole path without its query, and `substitution` make."""
+
+    pattern: Regex
+    substitution: HostSubstitution
+
+
+class HostRewrite(Atomic, frozen=True, kw_only=True):
+    """Where the host that the backend sees comes from; exactly one.
+
+    `from_header`: the value of that request header, where it is there. `from_path`: what an expression makes of the
+    path, where it matches. `from_backend`: the DNS name of the endpoint that is asked, where it has one.
+    """
+
+    from_header: HeaderName | None = None
+    from_path: HostFromPath | None = None
+    from_backend: bool = False
+
+    @property
+    def by_client(self) -> bool:
+        """Whether clients choose the host."""
+        return self.from_header is not None or self.from_path is not None
+
 
 class RouteRewrite(Spec, frozen=True, kw_only=True):
-    """What the backend sees. `host_from_header`: the value of that request header, where it is there."""
+    """What the backend sees."""
 
     path: RegexRewrite | None = None
-    host_from_header: HeaderName | None = None
+    host: HostRewrite | None = None
 
 
 class ResponseOverride(Atomic, frozen=True, kw_only=True):
@@ -143,7 +196,10 @@ class Compression(Atomic, frozen=True, kw_only=True):
 
 
 class RequestBuffer(Atomic, frozen=True, kw_only=True):
-    """A request goes on when it is whole; a larger one is answered 413."""
+    """A request goes on when it is whole; a larger one is answered 413.
+
+    WebSockets and tunnels, which are never whole, are refused.
+    """
 
     max_bytes: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)]
 
@@ -270,15 +326,24 @@ class GRPCJSON(Atomic, frozen=True, kw_only=True):
     print_defaults: bool = False
 
 
+class CookieMatch(Atomic, frozen=True, kw_only=True):
+    """A cookie that requests have; without a value any will do."""
+
+    name: CookieName
+    value: CookieValue | None = None
+
+
 class RouteSettings(Spec, frozen=True, kw_only=True):
     """All that a RoutePolicy can set.
 
+    `match_cookies`: a named rule is for requests that have all these cookies, too. They count as matches of headers do.
     `grpc_web` (on by default): requests in gRPC-Web become gRPC for the backend. `web_socket` (on): upgrades pass.
     `connect`: what becomes of a request by CONNECT where a match names that method (`Refuse` by default). `Terminate`:
     what is in the tunnel goes to the backend as it is. `Forward`: the backend is a proxy and gets the CONNECT.
     `extensions` see a request in this order, and its answer in the opposite one.
     """
 
+    match_cookies: Annotated[tuple[CookieMatch, ...], Meta(min_length=1, max_length=8)] | None = None
     fault_injection: FaultInjection | None = None
     direct_response: DirectResponse | None = None
     redirect: RegexRedirect | None = None

@@ -160,7 +160,8 @@ class RequestID(Spec, frozen=True, kw_only=True):
 class RequestMetrics(Atomic, frozen=True, kw_only=True):
     """Requests and their durations counted by tags of your own, whose values are Envoy's commands.
 
-    There are never more than `max_series` combinations of values: one that comes after is not counted.
+    There are never more than `max_series` combinations of values: one that comes after is not counted. A value is plain
+    text of at most 128 characters; any other counts as `(other)`.
     """
 
     tags: Annotated[dict[LabelName, Format], Meta(min_length=1, max_length=16)] = field(default_factory=dict)

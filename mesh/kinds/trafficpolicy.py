@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from mesh.kinds.fields import CookieName, Duration, HeaderName, HeaderValue, Path, PreciseHostname, QueryParamName
+from mesh.kinds.httproute import DEFAULT_ATTEMPTS
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, Percent, TargetRefs
 
@@ -300,6 +301,11 @@ class TrafficRetry(Spec, frozen=True, kw_only=True):
     backoff: RetryBackoff | None = None
     avoid_tried_hosts: bool | None = None
     attempts_per_priority: Annotated[int, Meta(ge=1, le=100)] | None = None
+
+    @property
+    def repeated(self) -> int:
+        """How often a request is sent again at most."""
+        return self.attempts if self.attempts is not None else DEFAULT_ATTEMPTS
 
 
 class TCPKeepalive(Spec, frozen=True, kw_only=True):

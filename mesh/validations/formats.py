@@ -81,19 +81,32 @@ _LATER = frozenset(
     }
 )
 _WITH_ARGUMENT = frozenset({"REQ", "RESP", "DYNAMIC_METADATA", "FILTER_STATE", "QUERY_PARAM", "ENVIRONMENT"})
+COMMANDS = _PLAIN | _LOGGED | _WITH_ARGUMENT
+"""All commands of Envoy that a value can have."""
+
 _OPTIONAL_ARGUMENT = frozenset({"START_TIME"})
 _COMMAND = re.compile(r"%(?:%|([A-Z0-9_]+)(\(([^()%]*)\))?(:[0-9]{1,4})?%)?")
 _ARGUMENT = re.compile(r"[A-Za-z0-9:?._-]{1,128}")
+_HEADERS = re.compile(r":?[A-Za-z0-9._-]{1,64}(\?:?[A-Za-z0-9._-]{1,63})?")
+# What Envoy takes of arguments, where that is not any text: a header and another in its place, a key and its form.
+_ARGUMENTS = {
+    "REQ": (_HEADERS, "x-name?x-other"),
+    "RESP": (_HEADERS, "x-name?x-other"),
+    "FILTER_STATE": (re.compile(r"[A-Za-z0-9?._-]{1,128}(:(PLAIN|TYPED|FIELD:[A-Za-z0-9?._-]{1,64}))?"), "a.key:PLAIN"),
+}
 
 
-def check_format(value: str, path: str, report: Report, *, logs: bool = False, early: bool = False) -> None:
+def check_format(
+    value: str, path: str, report: Report, *, logs: bool = False, early: bool = False, by_route: bool = False
+) -> None:
     """Judge a value with commands.
 
-    `logs`: one that is filled in when the request is over. `early`: one that is before there is a route.
+    `logs`: one that is filled in when the request is over. `early`: one that is before there is a route. `by_route`:
+    one whose writer may own no more than a route, and must not read what the proxy alone knows.
     """
     plain = _PLAIN | _LOGGED if logs else _PLAIN
     for found in _COMMAND.finditer(value):
-        name, _, argument, _ = found.groups()
+        name, _, argument, length = found.groups()
         if found.group() == "%%":
             continue
         if name is None:
@@ -107,8 +120,16 @@ def check_format(value: str, path: str, report: Report, *, logs: bool = False, e
         elif early and name in _LATER:
             message = f"{name} is not known yet when the request comes in"
             report.error("NotAllowed", path, message, "set such a header in a RoutePolicy")
+        elif by_route and name == "ENVIRONMENT":
+            message = "whoever owns a route must not read the environment of the proxy"
+            report.error("NotAllowed", path, message, "set such a header in a ClientPolicy of the Gateway")
         elif name in _WITH_ARGUMENT and not (argument and _ARGUMENT.fullmatch(argument)):
             message = f"{name} needs an argument of letters, digits and ':', '?', '.', '_', '-'"
             report.error("InvalidFormat", path, message, f"write it as in `%{name}(x-name)%`")
+        elif argument and name in _ARGUMENTS and not _ARGUMENTS[name][0].fullmatch(argument):
+            message = f"'{shown(argument)}' is nothing that {name} can show"
+            report.error("InvalidFormat", path, message, f"write it as in `%{name}({_ARGUMENTS[name][1]})%`")
+        elif length is not None and name not in _WITH_ARGUMENT:
+            report.error("InvalidFormat", path, f"{name} cannot be cut to a length", f"leave out `{length}`")
         elif name not in _WITH_ARGUMENT | _OPTIONAL_ARGUMENT and argument is not None:
             report.error("InvalidFormat", path, f"{name} takes no argument", f"write `%{name}%`")

@@ -17,7 +17,7 @@ CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 _NAME = re.compile(TOKEN)
 # Envoy writes these itself; a message in which one is set is refused or broken.
-_NOT_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_NOT_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade"})
 
 
 class _Named(Protocol):
@@ -82,8 +82,13 @@ def _refuse_host(path: str, report: Report) -> None:
     )
 
 
-def check_policy_headers(part: PolicyHeaders, path: str, report: Report, *, early: bool = False) -> None:
-    """What a policy does to headers, with Envoy's commands in the values; `early`: before there is a route."""
+def check_policy_headers(
+    part: PolicyHeaders, path: str, report: Report, *, early: bool = False, by_route: bool = False
+) -> None:
+    """What a policy does to headers, with Envoy's commands in the values.
+
+    `early`: before there is a route. `by_route`: by a policy whose writer may own no more than a route.
+    """
     for name, given in (("set", part.set), ("add", part.add)):
         for number, header in enumerate(given):
             at = f"{path}.{name}[{number}]"
@@ -91,8 +96,12 @@ def check_policy_headers(part: PolicyHeaders, path: str, report: Report, *, earl
             if name == "set" and header.name.lower() in [other.name.lower() for other in given[:number]]:
                 message = f"'{shown(header.name)}' is set twice, and a header set has one value"
                 report.error("DuplicateName", f"{at}.name", message, "keep one of them, or use `add`")
-            check_format(header.value, f"{at}.value", report, early=early)
+            check_format(header.value, f"{at}.value", report, early=early, by_route=by_route)
+    given_back = {header.name.lower() for header in (*part.set, *part.add)}
     for number, removed in enumerate(part.remove):
+        if removed.lower() in given_back:
+            message = f"'{shown(removed)}' is removed and written again"
+            report.error("InvalidCombination", f"{path}.remove[{number}]", message, "remove it here: `set` replaces it")
         refuse_framing(removed, f"{path}.remove[{number}]", report)
 
 
@@ -100,9 +109,5 @@ def refuse_framing(name: str, path: str, report: Report) -> None:
     """None of the headers that frame a message or say where it goes."""
     if name.lower() in _NOT_OURS:
         message = f"{name} frames or routes the message and cannot be changed"
-        fix = (
-            "use `rewrite.hostFromHeader` of a RoutePolicy, or a URLRewrite filter"
-            if name.lower() == "host"
-            else "remove it"
-        )
+        fix = "use `rewrite.host` of a RoutePolicy, or a URLRewrite filter" if name.lower() == "host" else "remove it"
         report.error("NotAllowed", path, message, fix)

@@ -24,7 +24,7 @@ from mesh.kinds.httproute import (
 )
 from mesh.problems import Report, shown
 from mesh.validations.backends import check_backend
-from mesh.validations.headers import CONTROL, check_control_characters, check_unique
+from mesh.validations.headers import CONTROL, check_control_characters, check_unique, refuse_framing
 from mesh.validations.hostnames import check_hostname
 from mesh.validations.http_filters import check_filters
 from mesh.validations.parents import check_parents
@@ -89,14 +89,27 @@ def _check_rule(rule: HTTPRouteRule, path: str, report: Report) -> None:
             )
     for number, ref in enumerate(rule.backend_refs):
         _check_http_backend(ref, f"{path}.backendRefs[{number}]", rule, report)
-    timeouts = rule.timeouts
-    if timeouts is not None and timeouts.request is not None and timeouts.backend_request is not None:
-        whole = milliseconds(timeouts.request)
-        if 0 < whole < milliseconds(timeouts.backend_request):
-            message = "the timeout of one try is longer than that of the whole request"
-            report.error("OutOfRange", f"{path}.timeouts.backendRequest", message, "make it at most `request`")
+    _check_times(rule, path, report)
     if rule.session_persistence is not None:
         check_session_persistence(rule.session_persistence, f"{path}.sessionPersistence", report)
+
+
+def _check_times(rule: HTTPRouteRule, path: str, report: Report) -> None:
+    timeouts = rule.timeouts
+    if timeouts is None or timeouts.request is None or timeouts.backend_request is None:
+        return
+    whole, one = milliseconds(timeouts.request), milliseconds(timeouts.backend_request)
+    tries = 1 + rule.retry.repeated if rule.retry is not None else 1
+    if 0 < whole < one:
+        message = "the timeout of one try is longer than that of the whole request"
+        report.error("OutOfRange", f"{path}.timeouts.backendRequest", message, "make it at most `request`")
+    elif 0 < whole < tries * one:
+        message = (
+            f"{tries} tries of {timeouts.backend_request} take {tries * one} ms, and the request ends after "
+            f"{timeouts.request}"
+        )
+        fix = "lower `retry.attempts` or `timeouts.backendRequest`, or raise `timeouts.request`"
+        report.warning("InvalidCombination", f"{path}.timeouts.request", message, fix)
 
 
 def _check_match(match: HTTPRouteMatch, rule: str, number: int, report: Report) -> None:
@@ -202,6 +215,8 @@ def check_session_persistence(persistence: SessionPersistence, path: str, report
         message = f"'{shown(name)}' can be the name of no cookie or header"
         fix = "write letters, digits and !#$%&'*+-.^_`|~, as in `session`"
         report.error("InvalidFormat", f"{path}.sessionName", message, fix)
+    elif name is not None and persistence.type == "Header":
+        refuse_framing(name, f"{path}.sessionName", report)
     permanent = cookie is not None and cookie.lifetime_type == "Permanent"
     if persistence.absolute_timeout is not None and not permanent:
         message = "only a permanent cookie ends after a time"

@@ -8,11 +8,11 @@ from mesh.kinds.duration import milliseconds
 from mesh.kinds.references import GATEWAY_API, BackendObjectReference
 from mesh.kinds.rollout import CohortMatch, PrometheusQuery, Rollout, RolloutAnalysis, RolloutSpec, Stickiness
 from mesh.problems import Report
+from mesh.validations.cookies import check_cookie_path, is_sound
 from mesh.validations.regexes import check_regex
 
 _SECOND = 1_000
 _DAYS_30 = 30 * 24 * 3_600 * _SECOND
-_COOKIE_ENDS = frozenset(' ",;\\')
 
 
 def check_rollout(rollout: Rollout, report: Report) -> None:
@@ -21,7 +21,7 @@ def check_rollout(rollout: Rollout, report: Report) -> None:
     if spec.target_ref.group != GATEWAY_API:
         message = f"{spec.target_ref.kind} is of group {GATEWAY_API}"
         report.error("NotAllowed", "spec.targetRef.group", message, "leave it out")
-    if _same(spec.stable, spec.canary):
+    if _same(spec.stable, spec.canary, rollout.metadata.namespace or "default"):
         message = "it names the same backend as `stable`, so that nothing would move"
         report.error("Duplicate", "spec.canary", message, "name the backend of the new version")
     _check_steps(spec, report)
@@ -34,8 +34,8 @@ def check_rollout(rollout: Rollout, report: Report) -> None:
         _check_time(spec, spec.analysis, report)
 
 
-def _same(one: BackendObjectReference, other: BackendObjectReference) -> bool:
-    places = ((ref.group, ref.kind, ref.name, ref.namespace) for ref in (one, other))
+def _same(one: BackendObjectReference, other: BackendObjectReference, namespace: str) -> bool:
+    places = ((ref.group, ref.kind, ref.name, ref.namespace or namespace) for ref in (one, other))
     return len(set(places)) == 1 and (one.port == other.port or None in (one.port, other.port))
 
 
@@ -61,7 +61,7 @@ def _check_cohort(match: CohortMatch, path: str, report: Report) -> None:
         check_regex(match.header.value, f"{path}.header.value", report)
     if match.cookie is not None:
         value = match.cookie.value
-        if not value.isascii() or not value.isprintable() or not _COOKIE_ENDS.isdisjoint(value):
+        if not is_sound(value):
             message = "it has characters that the value of a cookie cannot have (RFC 6265)"
             report.error("InvalidFormat", f"{path}.cookie.value", message, "write letters, digits and '-'")
 
@@ -75,10 +75,10 @@ def _check_sticky(sticky: Stickiness, path: str, report: Report) -> None:
         return
     if cookie.ttl is not None:
         _check_duration(cookie.ttl, f"{path}.cookie.ttl", report, least=0)
-    sound = cookie.path.isascii() and cookie.path.isprintable() and _COOKIE_ENDS.isdisjoint(cookie.path)
-    if not sound or not cookie.path.startswith("/"):
-        message = "it is no path that a cookie can have (RFC 6265)"
-        report.error("InvalidFormat", f"{path}.cookie.path", message, "begin with '/', without spaces and ';'")
+        if milliseconds(cookie.ttl) % _SECOND:
+            message = "clients count it in whole seconds"
+            report.error("OutOfRange", f"{path}.cookie.ttl", message, "write it as in `1h`, or 0s")
+    check_cookie_path(cookie.path, f"{path}.cookie.path", report)
 
 
 def _check_analysis(analysis: RolloutAnalysis, report: Report) -> None:

@@ -30,6 +30,7 @@ TARGETS: Targets = MappingProxyType(
 )
 _OF_GATEWAYS = ("access_logs", "request_id", "metrics")
 _WRITTEN = {"access_logs": "accessLogs", "request_id": "requestId", "metrics": "metrics"}
+_OF_PROMETHEUS = frozenset({"le", "quantile"})  # of histograms and summaries
 
 
 def check_telemetrypolicy(policy: TelemetryPolicy, report: Report) -> None:
@@ -70,6 +71,9 @@ def _check_settings(settings: TelemetrySettings, path: str, report: Report) -> N
             message = "without tags the metrics of Envoy itself say the same"
             report.error("MissingField", f"{path}.metrics.tags", message, 'add one, as `tenant: "%REQ(x-tenant)%"`')
         for name, value in settings.metrics.tags.items():
+            if name in _OF_PROMETHEUS:
+                message = "Prometheus has a label of that name of its own, and would refuse all that the proxy counts"
+                report.error("NotAllowed", f"{path}.metrics.tags.{name}", message, "give it another name")
             check_format(value, f"{path}.metrics.tags.{name}", report, logs=True)
 
 

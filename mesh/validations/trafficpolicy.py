@@ -38,7 +38,6 @@ TARGETS: Targets = MappingProxyType(
         ("", "Namespace"): False,
     }
 )
-DEFAULT_ATTEMPTS = 2
 _BODY_SEEN = 1024
 _HASHING = ("RingHash", "Maglev")
 _FORESEEING = ("RoundRobin", "Random")
@@ -277,14 +276,15 @@ def _check_retry(retry: TrafficRetry, timeouts: TrafficTimeouts | None, path: st
         if longest is not None and milliseconds(longest) < milliseconds(retry.backoff.base):
             report.error("OutOfRange", f"{path}.backoff.max", "it is shorter than `base`", "make it at least `base`")
     request, one = (timeouts.request, timeouts.per_try) if timeouts is not None else (None, None)
-    if request and one and retry.attempts:
-        whole, tries = milliseconds(request), (retry.attempts + 1) * milliseconds(one)
+    count = 1 + retry.repeated
+    if request and one and count > 1:
+        whole, tries = milliseconds(request), count * milliseconds(one)
         if 0 < whole < tries:
-            message = f"{retry.attempts + 1} tries of {one} take {tries} ms, and the request ends after {request}"
+            message = f"{count} tries of {one} take {tries} ms, and the request ends after {request}"
             fix = "lower `attempts` or `timeouts.perTry`, or raise `timeouts.request`"
             report.error("InvalidCombination", f"{path}.attempts", message, fix)
     each = retry.attempts_per_priority
-    if each is not None and each > (retry.attempts if retry.attempts is not None else DEFAULT_ATTEMPTS):
+    if each is not None and each > retry.repeated:
         message = f"there are fewer repetitions than {each}, so that another priority is never tried"
         report.warning("NoEffect", f"{path}.attemptsPerPriority", message, "lower it, or raise `attempts`")
     if retry.attempts == 0 and (retry.conditions or retry.codes):

@@ -16,6 +16,7 @@ from mesh.model import AUDIENCES, MESH, Connected, MeshSettings
 from mesh.problems import Report
 from mesh.tables import Change, Engine
 from mesh.validations.cel import check_condition
+from mesh.validations.formats import COMMANDS, check_format
 from tests.support.certificates import Authority
 from tests.support.conditions import CONDITIONS, mutated
 from tests.support.descriptors import CART, cart_base64
@@ -64,6 +65,7 @@ def test_a_thousand_random_route_policies_make_routes_that_envoy_takes(seed: int
     patterns = ("^/a", "/(x|y)/(.*)$", "[a-z]{1,5}")
     known = {
         "overrides": lambda _: None,
+        "matchCookies": lambda _: None,  # of a named rule alone
         "pattern": lambda luck: luck.choice(patterns),
         "descriptor": lambda _: {"inline": cart_base64()},
         "services": lambda _: [CART],
@@ -154,6 +156,51 @@ def test_envoy_takes_every_condition_that_validation_lets_through(tmp_path: Path
     _accepted(text, [], tmp_path, clusters=0)
 
 
+def test_envoy_takes_every_command_that_validation_lets_through(tmp_path: Path) -> None:
+    arguments = (
+        "",
+        "()",
+        "(a)",
+        "(A?b)",
+        "(A?:b?C)",
+        "(:path)",
+        "(?a)",
+        "(a:b)",
+        "(a:b:c)",
+        "(:)",
+        "(a::b)",
+        "(a.b_c-d)",
+    )
+    arguments += ("(a:PLAIN)", "(a:TYPED)", "(a:FIELD:x)", "(a:FIELD)", "(a b)", "(é)", "(1)")
+    names = sorted({*COMMANDS, "TRAILER", "FILE_CONTENT", "CEL", "UNKNOWN"})
+    commands = [f"%{name}{each}{cut}%" for name in names for each in arguments for cut in ("", ":0", ":9999", ":99999")]
+    logged, shown = (
+        [text for text in commands if _is_format(text, logs=logs, by_route=not logs)] for logs in (True, False)
+    )
+    assert len(commands) > len(logged) > len(shown) > 100
+    text = gateway(10_000) + service("echo", 8080)
+    listener = {"group": GATEWAY_API, "kind": "Gateway", "name": "edge"}
+    logs = [
+        {"stdout": True, "json": {f"f{number}": each for number, each in enumerate(logged[at : at + 64])}}
+        for at in range(0, len(logged), 64)
+    ]
+    assert len(logs) <= 8
+    text += document("TelemetryPolicy", "logs", {"targetRefs": [listener], "accessLogs": logs})
+    for at in range(0, len(shown), 16):
+        name = f"r{at}"
+        text += route("\n  - backendRefs: [{name: echo, port: 80}]", hosts=f"[{name}.example.com]", name=name)
+        headers = [{"name": f"x-{number}", "value": each} for number, each in enumerate(shown[at : at + 16])]
+        target = {"group": GATEWAY_API, "kind": "HTTPRoute", "name": name}
+        text += document("RoutePolicy", name, {"targetRefs": [target], "headers": {"response": {"set": headers}}})
+    _accepted(text, [], tmp_path, clusters=1)
+
+
+def _is_format(text: str, **of: bool) -> bool:
+    report = Report()
+    check_format(text, "at", report, **of)
+    return not report.problems
+
+
 def _is_condition(text: str) -> bool:
     report = Report()
     check_condition(text, "at", report)
@@ -181,11 +228,12 @@ def test_random_policies_of_all_kinds_together_make_what_envoy_takes(seed: int, 
             "RoutePolicy",
             seed,
             {
+                "matchCookies": lambda _: None,
                 "pattern": lambda luck: luck.choice(("^/a", "[a-z]{1,5}")),
                 "descriptor": lambda _: {"inline": cart_base64()},
                 "services": lambda _: [CART],
                 "extensions": lambda luck: luck.choice(EXTENSIONS),
-                "hostFromHeader": lambda _: None,
+                "host": lambda _: None,
                 "secret": lambda _: {"name": "tokens", "key": "a"},
                 "redirectTo": lambda _: "/elsewhere",
             },

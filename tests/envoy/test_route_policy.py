@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
+from mesh.explain import explain
+from mesh.gateways import GatewayKey
+from mesh.tables import Engine
+from tests.support.model import declared, objects
 from tests.support.routing import EDGE, Server, backend_server, document, gateway, get, route, service, serving
 from tests.support.static_envoy import free_port
+from xds.translate.tables import TABLES
 
 pytestmark = pytest.mark.envoy
 
@@ -97,6 +102,8 @@ def test_faults_can_be_asked_for_by_header(tmp_path: Path, backend: Server) -> N
         assert get(port, "/", rule="tested", x_fault="1", content_type="application/grpc")[1]["grpc-status"] == "14"
         assert get(port, "/", rule="asked")[0] == 200
         assert get(port, "/", rule="asked", x_envoy_fault_abort_request="418")[0] == 418
+        for bodiless in ("204", "205", "304", "0204", "+204", "204, 503"):
+            assert get(port, "/", rule="asked", x_envoy_fault_abort_request=bodiless)[0] == 200
 
 
 @pytest.mark.shows("RoutePolicy.directResponse", "status", "body", "contentType")
@@ -112,20 +119,127 @@ def test_the_proxy_answers_by_itself_or_sends_elsewhere(tmp_path: Path, backend:
         assert (status, headers["content-type"], body) == (203, "text/html", b"100% ours")
         status, headers, _ = raw(port, "/old/x?q=1", rule="sent")
         assert (status, headers["location"]) == (308, "http://a.example.com/new/x?q=1")
+        assert {get(port, path, rule="sent")[0] for path in ("/", "/other", "/a/old/x", "/?/old/x")} == {200}
         assert get(port, "/", rule="plain")[0] == 200
-    assert len(backend.seen) == 1
+    assert len(backend.seen) == 5
 
 
-@pytest.mark.shows("RoutePolicy.rewrite", "path.pattern", "path.substitution", "hostFromHeader")
+def test_what_is_sent_elsewhere_by_expression_is_of_the_rule_too(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    matches = {
+        "prefix": "{path: {value: /p.x}}",
+        "exact": "{path: {type: Exact, value: /e/old}}",
+        "never": "{path: {type: Exact, value: /e/new}}",
+        "regex": "{path: {type: RegularExpression, value: '/r/[a-z]+(/.*)?'}}",
+    }
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(
+        "".join(
+            f"\n  - {{name: {name}, matches: [{match}], backendRefs: [{{name: echo, port: 80}}]}}"
+            for name, match in matches.items()
+        )
+    )
+    text += policy(redirect={"pattern": "/old", "substitution": "/there"})
+    sent = {
+        "/p.x/old": 302,
+        "/p.x/old?q": 302,
+        "/p.x/a/old/b?q=/old": 302,
+        "/p.x?q=/old": 200,
+        "/p.x": 200,
+        "/p.xx/old": 404,
+        "/p.x?/old": 200,
+        "/pax/old": 404,
+        "/e/old?q=1": 302,
+        "/e/new?q=/old": 200,
+        "/r/a/old?b": 302,
+        "/r/a/b": 200,
+        "/r/1/old": 404,
+        "/r/1?/a/old": 404,
+    }
+    with serving(text, tmp_path):
+        assert {path: get(port, path)[0] for path in sent} == sent
+
+
+@pytest.mark.shows("RoutePolicy.rewrite", "path.pattern", "path.substitution", "host.fromHeader")
 def test_paths_are_rewritten_by_expression_and_hosts_by_a_header(tmp_path: Path, backend: Server) -> None:
     port = free_port()
     text = gateway(port) + service("echo", backend.server_port) + route(rules("rewritten"))
     path = {"pattern": "^/([^/]+)/([^/]+)$", "substitution": r"/\2/\1"}
-    with serving(text + policy(rewrite={"path": path, "hostFromHeader": "X-Tenant"}), tmp_path):
+    with serving(text + policy(rewrite={"path": path, "host": {"fromHeader": "X-Tenant"}}), tmp_path):
         _, _, echoed = get(port, "/a/b?q=1", rule="rewritten", x_tenant="tenant.example.com")
         assert (echoed["path"], echoed["headers"]["host"]) == ("/b/a?q=1", "tenant.example.com")
         _, _, echoed = get(port, "/a", rule="rewritten")
         assert (echoed["path"], echoed["headers"]["host"]) == ("/a", "a.example.com")
+
+
+@pytest.mark.shows("RoutePolicy.matchCookies", "name", "value")
+def test_a_rule_is_for_requests_with_cookies_which_count_as_matches_of_headers(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    matches = {"all": "{}", "beta": "{}", "team": "{}", "header": "{headers: [{name: x-a, value: b}]}"}
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route(
+        "".join(
+            f"\n  - name: {name}\n    matches: [{match}]\n    backendRefs: [{{name: echo, port: 80}}]\n    filters:\n"
+            "    - type: ResponseHeaderModifier\n"
+            f"      responseHeaderModifier: {{set: [{{name: x-rule, value: {name}}}]}}"
+            for name, match in matches.items()
+        )
+    )
+    beta = {"name": "beta", "value": "y.s"}
+    text += policy("beta", matchCookies=[beta]) + policy("team", matchCookies=[beta, {"name": "team"}])
+    told = {
+        "a=b": "all",
+        "beta=y.s": "beta",
+        "a=b; beta=y.s": "beta",
+        "beta=y.s;a=b": "beta",
+        "beta=yes": "all",
+        "beta=y.s2": "all",
+        "alphabeta=y.s": "all",
+        "a=beta=y.s": "all",
+        "team=red": "all",
+        "team=; beta=y.s": "team",
+        "beta=y.s; a=b; team=red": "team",
+    }
+    with serving(text, tmp_path):
+        assert {cookie: get(port, "/", cookie=cookie)[1]["x-rule"] for cookie in told} == told
+        assert get(port, "/")[1]["x-rule"] == "all"
+        both = {"x_a": "b", "cookie": "beta=y.s"}
+        assert get(port, "/", **both)[1]["x-rule"] == "beta"  # as many matches, and the first rule counts
+    engine = Engine(TABLES)
+    engine.commit([declared(each) for each in objects(text.rstrip().removesuffix("---"))])
+    for cookie, rule in told.items():
+        url = f"http://a.example.com:{port}/"
+        said = explain(engine, GatewayKey("default", "edge"), method="GET", url=url, headers=[("cookie", cookie)])
+        assert said.rule_name == rule, cookie
+
+
+@pytest.mark.shows("RoutePolicy.rewrite.host", "fromPath.pattern", "fromPath.substitution", "fromBackend")
+def test_hosts_are_taken_from_the_path_or_from_the_backend(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    named = {"endpoints": [{"fqdn": {"hostname": "localhost", "port": backend.server_port}}]}
+    text = gateway(port) + service("echo", backend.server_port) + document("Backend", "named", named)
+    outside = "[{group: fairlead.dev, kind: Backend, name: named}]"
+    text += route(
+        "\n  - {name: tenants, backendRefs: [{name: echo, port: 80}]}"
+        f"\n  - {{name: out, matches: [{{path: {{value: /out}}}}], backendRefs: {outside}}}"
+        "\n  - {name: in, matches: [{path: {value: /in}}], backendRefs: [{name: echo, port: 80}]}"
+    )
+    tenant = {"pattern": "/tenant/([a-z]+)(?:/.*)?$", "substitution": r"\1.example.org:80"}
+    text += policy("tenants", rewrite={"host": {"fromPath": tenant}})
+    text += policy("out", rewrite={"host": {"fromBackend": True}})
+    text += policy("in", rewrite={"host": {"fromBackend": True}})
+    hosts = {
+        "/tenant/b/x?c=/d": "b.example.org:80",
+        "/tenant/b": "b.example.org:80",
+        "/tenant/B/x": "a.example.com",
+        "/tenant?/x/tenant/b": "a.example.com",
+        "/x/tenant/b": "a.example.com",
+        "/": "a.example.com",
+        "/out": "localhost",
+        "/in": "a.example.com",
+    }
+    with serving(text, tmp_path):
+        assert {path: get(port, path)[2]["headers"]["host"] for path in hosts} == hosts
 
 
 @pytest.mark.shows("RoutePolicy.responseOverrides", "statuses", "status", "body", "contentType")
@@ -168,6 +282,8 @@ def test_a_request_that_is_too_large_never_reaches_the_backend(tmp_path: Path, b
     text = gateway(port) + service("echo", backend.server_port) + route(rules("buffered"))
     with serving(text + policy(requestBuffer={"maxBytes": 10}), tmp_path):
         assert raw(port, "/", "POST", b"x" * 11, rule="buffered")[0] == 413
+        upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec_websocket_key": "x" * 16}
+        assert raw(port, "/", rule="buffered", **upgrade)[0] == 403  # and does not wait for ever to be whole
         assert backend.seen == []
         assert raw(port, "/", "POST", b"x" * 10, rule="buffered")[0] == 200
 

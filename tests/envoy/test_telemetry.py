@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.collector import Collector
 from tests.support.routing import Server, backend_server, document, gateway, get, route, service, serving, wait_until
@@ -186,6 +187,27 @@ def test_request_ids_are_kept_made_and_told_as_the_policy_says(tmp_path: Path, b
         assert seen() == ("mine", "mine")
     with serving(text + policy(requestId={"generate": False}), tmp_path):
         assert "x-request-id" not in get(port, "/")[2]["headers"]
+
+
+def test_values_that_a_client_makes_up_neither_grow_nor_spoil_what_is_counted(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port) + route(RULE)
+    text += policy(metrics={"tags": {"tenant": "%REQ(x-tenant)%"}})
+    sent = ["a", 'b"c\\', "\xe9", "long" * 33, "l" * 128]
+
+    def counted() -> dict[str, float]:
+        shown = urllib.request.urlopen(f"http://{(tmp_path / 'admin').read_text()}/stats/prometheus").read().decode()
+        families = text_string_to_metric_families(shown)
+        found = [
+            sample for one in families for sample in one.samples if sample.name.startswith("envoy_fairlead_requests")
+        ]
+        return {sample.labels["tenant"]: sample.value for sample in found}
+
+    with serving(text, tmp_path):
+        for tenant in sent:
+            assert get(port, "/", x_tenant=tenant)[0] == 200
+        wait_until(lambda: sum(counted().values()) == len(sent))
+        assert counted() == {"a": 1, 'b"c\\': 1, "(other)": 2, "l" * 128: 1}
 
 
 @pytest.mark.shows("TelemetryPolicy.metrics", "tags", "maxSeries")

@@ -244,3 +244,17 @@ def test_what_is_narrower_wins_except_over_overrides(tmp_path: Path, backend: Se
         with serving(text + policies, tmp_path):
             paths = (f"/fail/503/one{number}", f"/fail/503/two/{number}")
             assert [get(port, path)[0] for path in paths] == statuses
+
+
+def test_a_routes_own_time_of_a_try_holds_for_the_tries_that_a_policy_wants(tmp_path: Path, backend: Server) -> None:
+    port = free_port()
+    text = gateway(port) + service("echo", backend.server_port)
+    text += route("\n  - {backendRefs: [{name: echo, port: 80}], timeouts: {backendRequest: 100ms}}")
+    target = {"targetRefs": [{"kind": "Service", "name": "echo"}]}
+    retry = {"attempts": 2, "conditions": ["5xx"], "backoff": {"base": "1ms"}}
+    with serving(text, tmp_path):
+        assert get(port, "/slow")[0] == 504
+        assert len(backend.seen) == 1
+    with serving(text + document("TrafficPolicy", "again", {**target, "retry": retry}), tmp_path):
+        assert get(port, "/slow")[0] == 504
+        assert len(backend.seen) == 4

@@ -9,6 +9,7 @@ metadata would be some 100 bytes more of each route, for Envoy to parse at each 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,6 +30,7 @@ from mesh.request_routes import RequestRoute
 from mesh.results import Results
 from mesh.route_places import NOWHERE, policies_at
 from mesh.tables import Reader
+from mesh.tries import of_rule
 from xds.schema.types import Route
 from xds.translate.envoy_patch import patch_message
 from xds.translate.ext_authz import set_external_auth
@@ -38,13 +40,13 @@ from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
-from xds.translate.route_match import set_match
-from xds.translate.route_policy import apply_more, apply_policy, set_connect
+from xds.translate.route_match import narrow, set_match
+from xds.translate.route_policy import alternatives, apply_more, apply_policy, set_connect
 from xds.translate.session_affinity import set_session_persistence
 from xds.translate.stickiness import set_stickiness
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream, request_limit
-from xds.translate.traffic import request_timeout, route_policies, traced, traffic_settings, try_timeout
+from xds.translate.traffic import route_policies, traced, traffic_settings
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -109,7 +111,7 @@ def _routes(
         judge = external_auth.authorizer(look, at.route, asked) if asked is not None else None
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc)) or isinstance(judge, Invalid)
         shares = tuple(_shares(look, at, route, number)) if not refused else ()
-        timeout, per_try = _policy_timeouts(look, at.route, rule)
+        limits = of_rule(look, at.route, rule)
         policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
@@ -119,7 +121,8 @@ def _routes(
         clusters.update(mirrors.values())
         if isinstance(judge, Backend) and not refused:
             clusters.add(cluster_name(judge))
-        for index, match in enumerate(rule.matches):
+        ways = tuple(alternatives(rule, policies))
+        for (index, match), (policies, only) in product(enumerate(rule.matches), ways):
             made = Route()
             made.name = f"{at.route.kind}/{at.route.namespace}/{at.route.name}/{route.label(number)}/{index}"
             set_match(made.match, match, grpc=at.grpc)
@@ -133,8 +136,7 @@ def _routes(
                     shares=shares,
                     mirrors=mirrors,
                     entrance=at.entrance,
-                    timeout=timeout,
-                    per_try=per_try,
+                    limits=limits,
                     unable=route.unable,
                 )
             set_stickiness(made, stays, secure=at.entrance.scheme == "https")
@@ -146,17 +148,17 @@ def _routes(
                 clusters |= _apply(look, at, policies, match, made, results)
             if rule.session_persistence is not None and not at.grpc and made.HasField("route"):
                 set_session_persistence(made, rule.session_persistence, rule.matches)
-            if not at.grpc:
-                set_route_tracing(made, tracing)
             if requirement:
                 set_requirement(made, requirement)
             if not at.grpc:
+                set_route_tracing(made, tracing)
                 made = _patched(look, at, rule, made, results)
-            yield OrderedRoute(
-                order=route.orders[number][index],
-                framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)),
-                runs_code=runs_code(made),
-            )
+            if not only or narrow(made.match, only):
+                yield OrderedRoute(
+                    order=route.orders[number][index],
+                    framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)),
+                    runs_code=runs_code(made),
+                )
 
 
 def _policies(look: Reader, at: RouteAt, rule: str | None) -> Effective | None:
@@ -254,11 +256,3 @@ def cluster_of(
     if credential is not None and may_inject(look, backend):
         backend = msgspec.structs.replace(backend, credential=f"{credential.namespace}/{credential.name}")
     return cluster_name(backend)
-
-
-def _policy_timeouts(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> tuple[int | None, int | None]:
-    """What TrafficPolicies say of how long an answer, and one try of it, may take, where the rule says nothing."""
-    found = (resolve(look, route=route, ref=ref) for ref in rule.backend_refs if ref.weight)
-    backends = [backend for backend in found if isinstance(backend, Backend)]
-    own = rule.timeouts is not None and rule.timeouts.request is not None
-    return None if own else request_timeout(look, backends), try_timeout(look, backends)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.kinds.duration import milliseconds
-from mesh.kinds.httproute import HTTPRouteRetry
+from mesh.kinds.httproute import DEFAULT_ATTEMPTS, HTTPRouteRetry
 from mesh.kinds.trafficpolicy import TrafficRetry
 from xds.schema import message, pack
 from xds.translate.timeouts import set_duration
@@ -24,13 +24,12 @@ _PREVIOUS_HOSTS_CONFIG = pack(message("envoy.extensions.retry.host.previous_host
 _PREVIOUS_PRIORITIES = "envoy.retry_priorities.previous_priorities"
 _PreviousPriorities = message("envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig")
 _SELECTION_ATTEMPTS = 10  # of two endpoints the one that failed is then picked again once in 2,000 times
-_DEFAULT_ATTEMPTS = 2
 
 
 def set_default_retry(policy: Any, *, per_try_timeout: int | None = None) -> None:
     """Fill a virtual host's or a route's `RetryPolicy`; `per_try_timeout` in milliseconds, None or 0 for none."""
     policy.retry_on = UNSENT
-    policy.num_retries.value = _DEFAULT_ATTEMPTS
+    policy.num_retries.value = DEFAULT_ATTEMPTS
     if per_try_timeout:
         set_duration(policy.per_try_timeout, per_try_timeout)
     _avoid_previous_hosts(policy)
@@ -40,7 +39,7 @@ def set_retry(policy: Any, retry: HTTPRouteRetry, *, per_try_timeout: int | None
     """Fill a route's `RetryPolicy`; `per_try_timeout` in milliseconds, None for none."""
     policy.retry_on = f"{FAILED},retriable-status-codes" if retry.codes else FAILED
     policy.retriable_status_codes.extend(sorted(set(retry.codes)))
-    policy.num_retries.value = retry.attempts if retry.attempts is not None else _DEFAULT_ATTEMPTS
+    policy.num_retries.value = retry.repeated
     if retry.backoff is not None and (interval := milliseconds(retry.backoff)):
         set_duration(policy.retry_back_off.base_interval, interval)
     if per_try_timeout:
@@ -57,7 +56,7 @@ def set_policy_retry(policy: Any, retry: TrafficRetry) -> None:
         conditions.append("retriable-status-codes")
     policy.retry_on = ",".join(conditions)
     policy.retriable_status_codes.extend(sorted(set(retry.codes or ())))
-    policy.num_retries.value = retry.attempts if retry.attempts is not None else _DEFAULT_ATTEMPTS
+    policy.num_retries.value = retry.repeated
     if retry.backoff is not None:
         set_duration(policy.retry_back_off.base_interval, milliseconds(retry.backoff.base))
         if retry.backoff.max is not None:

@@ -12,6 +12,7 @@ import re2
 
 from mesh.kinds.http_filters import HTTPPathModifier, HTTPURLRewriteFilter
 from mesh.kinds.httproute import HTTPPathMatch
+from mesh.kinds.routepolicy import HostRewrite
 from xds.translate.route_match import matched_prefix
 
 
@@ -43,6 +44,17 @@ def replace_prefix(action: Any, path: HTTPPathModifier, match: HTTPPathMatch) ->
     else:
         action.regex_rewrite.pattern.regex = f"^{re2.escape(prefix)}/*"
         action.regex_rewrite.substitution = "/"
+
+
+def rewrite_host(action: Any, host: HostRewrite) -> None:
+    """Take the host that the backend sees from elsewhere, in a `RouteAction` that has none yet."""
+    if host.from_backend:
+        action.auto_host_rewrite.value = True
+    elif host.from_header is not None:
+        action.host_rewrite_header = host.from_header.lower()
+    elif host.from_path is not None:
+        action.host_rewrite_path_regex.pattern.regex = f"^(?:{host.from_path.pattern})$"
+        action.host_rewrite_path_regex.substitution = host.from_path.substitution
 
 
 def _literal(text: str) -> str:

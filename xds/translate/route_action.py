@@ -13,13 +13,14 @@ from typing import Any
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
 from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
 from mesh.request_routes import UNABLE
+from mesh.tries import Limits
 from xds.translate.cors import set_cors
 from xds.translate.header_modifier import modify_request_headers, modify_response_headers
 from xds.translate.mirror import add_mirror
 from xds.translate.redirect import Entrance, set_redirect
 from xds.translate.retry import set_default_retry, set_retry
 from xds.translate.rewrite import rewrite_url
-from xds.translate.timeouts import per_try_timeout, set_timeouts
+from xds.translate.timeouts import set_timeouts
 from xds.translate.weighted_clusters import Share, has_backend, rewrites_paths, set_clusters
 
 
@@ -31,21 +32,19 @@ def set_action(
     shares: Sequence[Share],
     mirrors: Mapping[HTTPRequestMirrorFilter, str],
     entrance: Entrance,
-    timeout: int | None = None,
-    per_try: int | None = None,
+    limits: Limits,
     unable: int = UNABLE,
 ) -> None:
     """Fill the action of a `Route` for one match of a rule. `mirrors` has the clusters of those that resolve.
 
-    `timeout` is what holds where the rule names no timeout of the whole request, in milliseconds, `per_try` the same of
-    one try; `unable` is the status where no valid backend is to be had.
+    `unable` is the status where no valid backend is to be had.
     """
     redirect = next((each.request_redirect for each in rule.filters if each.request_redirect is not None), None)
     if redirect is not None:
         set_redirect(route.redirect, redirect, match.path, entrance)
     elif has_backend(shares):
-        _set_route(route.route, rule, match, shares, mirrors, timeout, unable)
-        _set_retry(route.route, rule, per_try)
+        _set_route(route.route, rule, match, shares, mirrors, unable)
+        _set_times(route.route, rule, limits)
     else:
         refuse(route, unable)
     for filter_ in rule.filters:
@@ -57,12 +56,15 @@ def set_action(
             set_cors(route, filter_.cors)
 
 
-def _set_retry(action: Any, rule: HTTPRouteRule, per_try: int | None) -> None:
-    own = per_try_timeout(rule.timeouts)
+def _set_times(action: Any, rule: HTTPRouteRule, limits: Limits) -> None:
+    """Fill timeouts and retries. Envoy reads the time of a try in a route's retries alone, whatever a cluster's say."""
+    whole, one = limits.whole, limits.each
+    only = rule.timeouts is not None and rule.timeouts.backend_request is not None and not limits.repeated
     if rule.retry is not None:
-        set_retry(action.retry_policy, rule.retry, per_try_timeout=per_try if own is None else own)
-    elif per_try and own is None:
-        set_default_retry(action.retry_policy, per_try_timeout=per_try)
+        set_retry(action.retry_policy, rule.retry, per_try_timeout=one)
+    elif one and not only:
+        set_default_retry(action.retry_policy, per_try_timeout=one)
+    set_timeouts(action, whole, one if only else None)
 
 
 def refuse(route: Any, status: int) -> None:
@@ -76,13 +78,11 @@ def _set_route(
     match: HTTPRouteMatch,
     shares: Sequence[Share],
     mirrors: Mapping[HTTPRequestMirrorFilter, str],
-    timeout: int | None,
     unable: int,
 ) -> None:
     rewrites = [each.url_rewrite for each in rule.filters if each.url_rewrite is not None]
     path = next((rewrite.path for rewrite in rewrites), None)
     set_clusters(action, shares, match.path, unable=unable, path=path)
-    set_timeouts(action, rule.timeouts, retried=rule.retry is not None, otherwise=timeout)
     for filter_ in rule.filters:
         if filter_.url_rewrite is not None:
             rewrite_url(action, filter_.url_rewrite, match.path, host_only=rewrites_paths(shares))

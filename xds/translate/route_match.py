@@ -1,14 +1,16 @@
 """Route matches: an HTTPRoute's path, header, query and method matches as Envoy's `RouteMatch`.
 
-Envoy takes the first route that matches, so the order is decided elsewhere (`mesh.precedence`). Of several matches on
-one header or query parameter only the first counts (Gateway API, HTTPRouteMatch). Regular expressions match the whole
-value on both sides. A `CONNECT` request has no path and is matched by no route that has one, which is all of them.
+Envoy takes the first route that matches, so the order is decided elsewhere (`mesh.precedence`). Regular expressions
+match the whole value on both sides. A `CONNECT` request has no path and is matched by no route that has one, which is
+all of them.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+import re2
 
 from mesh.kinds.httproute import HTTPPathMatch, HTTPRouteMatch
 
@@ -18,18 +20,31 @@ def set_match(route_match: Any, match: HTTPRouteMatch, *, grpc: bool) -> None:
     _set_path(route_match, match.path, grpc=grpc)
     if match.method is not None:
         _add_string_match(route_match.headers.add(), ":method", match.method, regex=False)
-    seen: set[str] = set()
     for header in match.headers:
-        name = header.name.lower()
-        if name not in seen:
-            seen.add(name)
-            _add_string_match(route_match.headers.add(), name, header.value, regex=header.type == "RegularExpression")
-    seen.clear()
+        regex = header.type == "RegularExpression"
+        _add_string_match(route_match.headers.add(), header.name.lower(), header.value, regex=regex)
     for query in match.query_params:
-        if query.name not in seen:
-            seen.add(query.name)
-            regex = query.type == "RegularExpression"
-            _add_string_match(route_match.query_parameters.add(), query.name, query.value, regex=regex)
+        regex = query.type == "RegularExpression"
+        _add_string_match(route_match.query_parameters.add(), query.name, query.value, regex=regex)
+
+
+def narrow(route_match: Any, pattern: str) -> bool:
+    """Let a `RouteMatch` match only paths that a regular expression matches, too; False where there can be none.
+
+    Both the whole path without its query. Envoy takes one condition of a path, and others of the header `:path`, which
+    has the query: so the given condition goes there, and where it is an expression itself, the new one.
+    """
+    match route_match.WhichOneof("path_specifier"):
+        case "path":
+            return re2.fullmatch(pattern, route_match.path) is not None
+        case "safe_regex":
+            _add_string_match(route_match.headers.add(), ":path", rf"(?:{pattern})(?:\?.*)?", regex=True)
+            return True
+        case "path_separated_prefix":
+            prefix = re.escape(route_match.path_separated_prefix)
+            _add_string_match(route_match.headers.add(), ":path", f"{prefix}(?:[/?].*)?", regex=True)
+    route_match.safe_regex.regex = pattern
+    return True
 
 
 def matched_prefix(path: HTTPPathMatch) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from mesh.credentials import why_without
 from mesh.kinds.extensions import Extension
+from mesh.kinds.httproute import HTTPRouteRule
 from mesh.kinds.routepolicy import (
     DirectResponse,
     PolicyHeaders,
@@ -49,6 +52,7 @@ from xds.translate.http_filters import (
 from xds.translate.names import backend_of
 from xds.translate.redirect import STATUS, Entrance
 from xds.translate.response_override import set_response_overrides
+from xds.translate.rewrite import rewrite_host
 from xds.translate.session_affinity import set_session_affinity
 
 _Buffer = message("envoy.extensions.filters.http.buffer.v3.Buffer")
@@ -109,6 +113,32 @@ def apply_policy(route: Any, settings: RouteSettings, *, unjudged: bool = False)
             _modify(route.request_headers_to_add, route.request_headers_to_remove, request)
         if response is not None:
             _modify(route.response_headers_to_add, route.response_headers_to_remove, response)
+
+
+class Alternative(NamedTuple):
+    """What policies say of a rule's requests, or of those whose path an expression matches."""
+
+    policies: Effective | None
+    only: str = ""
+
+
+def alternatives(rule: HTTPRouteRule, policies: Effective | None) -> Iterator[Alternative]:
+    """What policies say of a rule, the first first: by an expression some send only those elsewhere that it matches.
+
+    Envoy would send the others to where they came from, or take their whole path for a host.
+    """
+    settings: RouteSettings | None = policies.settings if policies is not None else None
+    if policies is not None and settings is not None:
+        own = any(one.request_redirect is not None for one in rule.filters)
+        if settings.redirect is not None and settings.direct_response is None and not own:
+            yield Alternative(policies, settings.redirect.path)
+            settings = replace(settings, redirect=None)
+        rewrite = settings.rewrite
+        if rewrite is not None and rewrite.host is not None and rewrite.host.from_path is not None and not own:
+            yield Alternative(replace(policies, settings=settings), rewrite.host.from_path.pattern)
+            settings = replace(settings, rewrite=replace(rewrite, host=None))
+        policies = replace(policies, settings=settings)
+    yield Alternative(policies)
 
 
 class Made(NamedTuple):
@@ -180,6 +210,8 @@ def set_connect(route: Any, settings: RouteSettings) -> None:
     """Let a `Route` that matches requests by CONNECT take them, in the way that policies say."""
     if settings.connect not in ("Terminate", "Forward") or not route.HasField("route"):
         return
+    if settings.request_buffer is not None:  # a tunnel is never whole
+        return
     route.match.connect_matcher.SetInParent()  # they have no path that could match
     upgrade = route.route.upgrade_configs.add()
     upgrade.upgrade_type = "CONNECT"
@@ -218,13 +250,13 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
     ):
         action.regex_rewrite.pattern.regex = rewrite.path.pattern
         action.regex_rewrite.substitution = rewrite.path.substitution
-    if rewrite is not None and rewrite.host_from_header and not action.WhichOneof("host_rewrite_specifier"):
-        action.host_rewrite_header = rewrite.host_from_header.lower()
+    if rewrite is not None and rewrite.host is not None and not action.WhichOneof("host_rewrite_specifier"):
+        rewrite_host(action, rewrite.host)
     if settings.grpc_web is False:
         route.typed_per_filter_config[GRPC_WEB].CopyFrom(skipped())
     if settings.session_affinity is not None:
         set_session_affinity(route, settings.session_affinity)
-    if settings.web_socket is False:
+    if settings.web_socket is False or settings.request_buffer is not None:  # it is never whole
         upgrade = action.upgrade_configs.add()
         upgrade.upgrade_type = "websocket"
         upgrade.enabled.value = False

@@ -15,6 +15,7 @@ from mesh.request_authentication import Guarded
 from mesh.request_routes import find_request_route
 from mesh.services import SERVICES, VISIBLE, ClientsKey, clients_of
 from mesh.tables import Look, derived, each
+from mesh.tries import of_backends
 from xds.translate.gateway_tables import HOSTS, Host
 from xds.translate.http_route import BuiltRoute, RouteAt, build_route
 from xds.translate.jwt_authn import requirement_name
@@ -22,7 +23,6 @@ from xds.translate.names import cluster_name, mesh_authority
 from xds.translate.redirect import Entrance
 from xds.translate.scoped_routes import is_broad
 from xds.translate.sidecar import domains, http_ports
-from xds.translate.traffic import request_timeout, try_timeout
 from xds.translate.virtual_host import (
     BuiltVirtualHost,
     domain,
@@ -147,8 +147,8 @@ def SERVICE_HOSTS(key: SeenPortKey, look: Look) -> BuiltVirtualHost | None:  # n
     else:
         hosts = domains(key.service, key.port, of=seen.ports, namespace=key.clients.namespace)
     if not seen.routes:
-        timeout, per_try = request_timeout(look, [backend]), try_timeout(look, [backend])
-        return service_host(name, hosts, name, timeout=timeout, per_try=per_try, grpc=key.clients.grpc)
+        limits = of_backends(look, [backend])
+        return service_host(name, hosts, name, limits=limits, grpc=key.clients.grpc)
     built = (look(ROUTES, at) for at in _at_service(key, seen))
     return virtual_host(name, hosts, [(0, route) for route in built if route is not None])
 

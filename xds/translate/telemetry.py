@@ -30,14 +30,19 @@ STATS_PREFIX = "fairlead"
 _MILLION = 1_000_000
 _TENTH_OF_A_SECOND = 100
 _MILLISECONDS = 3
+_LONGEST_TAG = 128
+_OTHER = "(other)"
 
 _ComparisonFilter = message("envoy.config.accesslog.v3.ComparisonFilter")
 _Datadog = message("envoy.config.trace.v3.DatadogConfig")
 _File = message("envoy.extensions.access_loggers.file.v3.FileAccessLog")
 _HttpGrpc = message("envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig")
+_Matcher = message("xds.type.matcher.v3.Matcher")
 _OpenTelemetry = message("envoy.config.trace.v3.OpenTelemetryConfig")
 _OpenTelemetryLog = message("envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig")
 _Stats = message("envoy.extensions.access_loggers.stats.v3.Config")
+_TagValue = message("envoy.extensions.matching.common_inputs.stats.v3.StatTagValueInput")
+_TransformStat = message("envoy.extensions.matching.actions.transform_stat.v3.TransformStat")
 _Zipkin = message("envoy.config.trace.v3.ZipkinConfig")
 
 
@@ -162,6 +167,28 @@ def _limit(filter_: Any, only: AccessLogOnly) -> None:
         filter_.and_filter.filters.extend(parts)
 
 
+def _showable() -> Any:
+    """The rule that leaves a tag's value alone if it is plain text of some length, and shows another in its place.
+
+    Values come from clients: one byte that is not UTF-8 would have Prometheus refuse everything that the proxy counts.
+    """
+    rules = _Matcher()
+    rule = rules.matcher_list.matchers.add()
+    predicate = rule.predicate.not_matcher.single_predicate
+    predicate.input.name = "value"
+    predicate.input.typed_config.CopyFrom(pack(_TagValue()))
+    predicate.value_match.safe_regex.google_re2.SetInParent()
+    predicate.value_match.safe_regex.regex = f"[ -~]{{0,{_LONGEST_TAG}}}"
+    rule.on_match.action.name = "other"
+    transform = _TransformStat()
+    transform.update_tag.new_tag_value = _OTHER
+    rule.on_match.action.typed_config.CopyFrom(pack(transform))
+    return rules
+
+
+_SHOWABLE = _showable()
+
+
 def _add_metrics(manager: Any, metrics: RequestMetrics) -> None:
     """Counted where requests are logged: Envoy keeps no more series than it is allowed."""
     config = _Stats()
@@ -180,6 +207,7 @@ def _add_metrics(manager: Any, metrics: RequestMetrics) -> None:
             tag = stat.tags.add()
             tag.name = name
             tag.value_format = value
+            tag.rules.CopyFrom(_SHOWABLE)
     added = manager.access_log.add()
     added.name = "envoy.access_loggers.stats"
     added.typed_config.CopyFrom(pack(config))

@@ -15,16 +15,11 @@ from mesh.kinds.httproute import HTTPRouteTimeouts
 STREAM_IDLE_MILLISECONDS = 300_000
 
 
-def set_timeouts(
-    action: Any, timeouts: HTTPRouteTimeouts | None, *, retried: bool, otherwise: int | None = None
-) -> None:
-    """Fill the timeouts of a `RouteAction`. `retried`: the rule has a `retry`, whose tries take `backendRequest`.
+def set_timeouts(action: Any, whole: int | None, one: int | None = None) -> None:
+    """Fill the timeouts of a `RouteAction`, in milliseconds, None or 0 for no limit.
 
-    `otherwise`: the milliseconds of the whole request where the rule does not say, None for no limit.
+    `whole` is that of the request, `one` of the only try that it has.
     """
-    whole = request_limit(timeouts)
-    whole = otherwise if whole is None else whole
-    one = per_try_timeout(timeouts) if not retried else None
     limits = [limit for limit in (whole, one) if limit]
     set_duration(action.timeout, min(limits, default=0))
     if whole == 0:
@@ -41,12 +36,7 @@ def limit_stream(action: Any) -> None:
 
 def request_limit(timeouts: HTTPRouteTimeouts | None) -> int | None:
     """Milliseconds that the whole answer may take, None or 0 for any."""
-    return _milliseconds(timeouts.request) if timeouts is not None else None
-
-
-def per_try_timeout(timeouts: HTTPRouteTimeouts | None) -> int | None:
-    """Milliseconds that one request to a backend may take, None or 0 for any."""
-    return _milliseconds(timeouts.backend_request) if timeouts is not None else None
+    return milliseconds(timeouts.request) if timeouts is not None and timeouts.request is not None else None
 
 
 def set_duration(duration: Any, of: int) -> None:
@@ -54,7 +44,3 @@ def set_duration(duration: Any, of: int) -> None:
     duration.SetInParent()
     duration.seconds, rest = divmod(of, 1000)
     duration.nanos = rest * 1_000_000
-
-
-def _milliseconds(text: str | None) -> int | None:
-    return None if text is None else milliseconds(text)

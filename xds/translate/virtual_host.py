@@ -15,6 +15,7 @@ from mesh.envoy_patches import Patched
 from mesh.hostnames import ANY
 from mesh.results import Results
 from mesh.tables import Reader
+from mesh.tries import Limits
 from xds.resources import requirement as needed
 from xds.schema import encode
 from xds.schema.types import Route, VirtualHost
@@ -153,14 +154,10 @@ def service_host(
     domains: Iterable[str],
     cluster: str,
     *,
-    timeout: int | None = None,
-    per_try: int | None = None,
+    limits: Limits,
     grpc: bool = False,
 ) -> BuiltVirtualHost:
-    """The virtual host of a service to which no route is attached: everything goes to its cluster.
-
-    `timeout`: milliseconds that an answer may take, None for any number; `per_try` the same of one try.
-    """
+    """The virtual host of a service to which no route is attached: everything goes to its cluster."""
     host = VirtualHost()
     host.name = name
     host.domains.extend(domains)
@@ -168,10 +165,10 @@ def service_host(
     route.name = name
     route.match.prefix = "/"
     route.route.cluster = cluster
-    set_timeouts(route.route, None, retried=False, otherwise=timeout)
+    set_timeouts(route.route, limits.whole)
     if grpc:
         limit_stream(route.route)
-    set_default_retry(host.retry_policy, per_try_timeout=per_try)
+    set_default_retry(host.retry_policy, per_try_timeout=limits.each)
     return BuiltVirtualHost(head=encode(host), clusters=(cluster,))
 
 

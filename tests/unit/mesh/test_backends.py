@@ -160,7 +160,7 @@ def test_a_route_to_a_dynamic_resolver_stays_within_its_hostnames(spec: str, all
     assert isinstance(answer, Backend) or answer.reason == "UnsupportedValue"
 
 
-def test_a_policy_that_takes_the_host_from_a_header_closes_a_dynamic_resolver() -> None:
+def test_a_policy_by_which_clients_choose_the_host_closes_a_dynamic_resolver() -> None:
     model = Model()
     model.apply("{kind: Backend, metadata: {name: shop}, spec: {dynamicResolver: {hostnames: ['*.example.com']}}}")
     model.apply(
@@ -171,7 +171,7 @@ def test_a_policy_that_takes_the_host_from_a_header_closes_a_dynamic_resolver() 
     target = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r, sectionName: first}"
     model.apply(
         f"{{kind: RoutePolicy, metadata: {{name: p}}, "
-        f"spec: {{targetRefs: [{target}], rewrite: {{hostFromHeader: x-host}}}}}}"
+        f"spec: {{targetRefs: [{target}], rewrite: {{host: {{fromHeader: x-host}}}}}}}}"
     )
     assert reason(model, **OUTSIDE) == "UnsupportedValue"
     model.delete("RoutePolicy", "p")

@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
+from mesh.backends import Backend
 from mesh.conditions import Condition
 from mesh.kinds.trafficpolicy import TrafficSettings
 from mesh.model import MESH, MeshSettings, ObjectKey, ServiceKey
 from mesh.policies import TRAFFIC, BackendKey, Layer, Ports, merge
 from mesh.statuses import STATUSES
-from mesh.tables import Change
+from mesh.tables import Change, Present
+from mesh.tries import of_backends
 from tests.support.model import Model
 from tests.support.routing import document
 
 REVIEWS = BackendKey(ServiceKey("default", "reviews"))
+LISTENER = {"name": "http", "port": 80, "protocol": "HTTP"}
 V2 = BackendKey(ServiceKey("default", "reviews"), "v2")
 WORLD = (
     document("Service", "reviews", {"ports": [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]})
@@ -195,6 +198,65 @@ def test_tries_for_which_the_time_of_another_policy_does_not_suffice_are_told() 
     )
     made.apply(text_of(policy("narrow", timeouts={"request": "4s"})))
     assert conditions(made, "narrow")["Accepted"].message == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "told_of"),
+    [
+        ({"kind": "Service", "name": "reviews", "sectionName": "admin"}, "Service default/reviews:admin"),
+        ({"group": "fairlead.dev", "kind": "ServiceSubset", "name": "v2"}, "ServiceSubset default/v2"),
+        ({"group": "fairlead.dev", "kind": "Backend", "name": "outside"}, "Backend default/outside"),
+        (whole_namespace("default"), "Namespace default/default"),
+    ],
+)
+def test_tries_without_time_are_told_to_policies_for_all_kinds_of_targets(target: dict[str, str], told_of: str) -> None:
+    outside = document("Backend", "outside", {"endpoints": [{"ip": {"address": "192.0.2.1", "port": 80}}]})
+    root = policy("mesh", whole_namespace("fairlead-system"), namespace="fairlead-system", timeouts={"perTry": "2s"})
+    made = model(outside, root, policy("narrow", target, timeouts={"request": "5s"}, retry={"codes": [503]}))
+    told = conditions(made, "narrow")["Accepted"]
+    assert told.status
+    assert told.message == (
+        f"Tries may not end in time: 3 of 2s in 5s for {told_of} (timeouts.request TrafficPolicy default/narrow, "
+        "timeouts.perTry TrafficPolicy fairlead-system/mesh)."
+    )
+    made.apply(text_of(policy("narrow", target, timeouts={"request": "6s"}, retry={"codes": [503]})))
+    assert conditions(made, "narrow")["Accepted"].message == ""
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("timeouts: {request: 3s}", "2 of 2s in 3s (timeouts.request, timeouts.perTry TrafficPolicy default/wide, BY)"),
+        ("timeouts: {backendRequest: 4s}", "2 of 4s in 6s (timeouts.request TrafficPolicy default/wide, OWN, BY)"),
+        ("retry: {}", "3 of 2s in 5s (timeouts.request TrafficPolicy default/wide, BOTH, retry)"),
+        ("timeouts: {request: 3s, backendRequest: 2s}", "2 of 2s in 3s (timeouts.request, OWN, BY)"),
+        ("timeouts: {request: 4s}", ""),
+        ("timeouts: {request: 0s, backendRequest: 9s}", ""),
+        ("timeouts: {backendRequest: 0s}", ""),
+    ],
+)
+def test_a_route_is_told_of_tries_for_which_there_is_no_time(rule: str, said: str) -> None:
+    said = said.replace("BY", "retry.attempts TrafficPolicy default/wide").replace("OWN", "timeouts.backendRequest")
+    said = said.replace("BOTH", "timeouts.perTry TrafficPolicy default/wide")
+    timeouts = {"perTry": "2s", "request": "6s" if "backendRequest: 4s" in rule else "5s"}
+    wide = policy("wide", whole_namespace("default"), timeouts=timeouts, retry={"attempts": 1})
+    made = model(
+        wide,
+        document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": [LISTENER]}),
+        f"kind: HTTPRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: [{{name: edge}}]\n  rules:\n"
+        f"  - {{backendRefs: [{{name: reviews, port: 80}}], {rule}}}\n---\n",
+    )
+    status = made.engine.get(STATUSES, ObjectKey("HTTPRoute", "default", "r"))
+    assert status is not None
+    told = next(one for one in status.parents[0].conditions if one.type == "Accepted")
+    assert told.status
+    assert told.message == (f"spec.rules[0]: tries may not end in time: {said}." if said else "")
+
+
+def test_a_retry_that_says_nothing_is_the_default_one() -> None:
+    made = model(policy("empty", timeouts={"perTry": "1s"}, retry={}))
+    limits = of_backends(Present(made.engine), [Backend(ServiceKey("default", "reviews"), 80)])
+    assert (limits.repeated, limits.each, limits.said) == (2, 1000, "retry")
 
 
 def test_a_policy_touches_its_own_backend_alone() -> None:

@@ -139,6 +139,6 @@ def test_a_set_or_a_listener_that_is_not_there_is_said(kind: str) -> None:
 
 
 def test_a_host_from_a_header_cannot_be_inherited_from_a_gateway() -> None:
-    spec = {"targetRefs": [gateway()], "overrides": {"rewrite": {"hostFromHeader": "x-host"}}}
+    spec = {"targetRefs": [gateway()], "overrides": {"rewrite": {"host": {"fromHeader": "x-host"}}}}
     raw = {"apiVersion": "fairlead.dev/v1alpha1", "kind": "RoutePolicy", "metadata": {"name": "x"}, "spec": spec}
-    assert [problem.path for problem in validate(raw).problems] == ["spec.overrides.rewrite.hostFromHeader"]
+    assert [problem.path for problem in validate(raw).problems] == ["spec.overrides.rewrite.host"]

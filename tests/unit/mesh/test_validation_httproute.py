@@ -281,6 +281,14 @@ def test_a_backend_has_a_port_a_weight_in_range_and_a_kind_that_is_known() -> No
 def test_a_try_takes_no_longer_than_the_request() -> None:
     late = {"timeouts": {"request": "1s", "backendRequest": "1001ms"}}
     assert codes(route(late)) == ["OutOfRange spec.rules[0].timeouts.backendRequest"]
+
+
+def test_tries_of_a_route_that_do_not_end_in_time_are_warned_of() -> None:
+    tries = {"retry": {"attempts": 1}, "timeouts": {"request": "3s", "backendRequest": "2s"}}
+    assert codes(route(tries)) == ["InvalidCombination spec.rules[0].timeouts.request"]
+    assert codes(route({**tries, "retry": {}})) == ["InvalidCombination spec.rules[0].timeouts.request"]
+    assert codes(route({"timeouts": tries["timeouts"]})) == []
+    assert codes(route({**tries, "timeouts": {"request": "4s", "backendRequest": "2s"}})) == []
     assert codes(route({"timeouts": {"request": "1.5s"}})) == ["InvalidFormat spec.rules[0].timeouts.request"]
 
 
@@ -317,6 +325,7 @@ def test_sessions_have_names_that_cookies_and_headers_can_have_and_lifetimes_tha
     assert persisting(cookieConfig={"lifetimeType": "Permanent"}) == ["MissingField .absoluteTimeout"]
     assert persisting(absoluteTimeout="1h") == ["NoEffect .absoluteTimeout"]
     assert persisting(sessionName="a;b") == ["InvalidFormat .sessionName"]
+    assert persisting(sessionName="Content-Length", type="Header") == ["NotAllowed .sessionName"]
     assert persisting(type="Header", cookieConfig={}) == ["NotAllowed .cookieConfig"]
 
 

@@ -10,6 +10,8 @@ from mesh.validation import validate
 
 ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "reviews"}
 
+RULE = {**ROUTE, "sectionName": "beta"}
+
 
 def found(level: str, **spec: Any) -> list[str]:
     raw = {
@@ -25,6 +27,18 @@ def header(value: str, name: str = "x-a") -> dict[str, Any]:
     return {"headers": {"request": {"set": [{"name": name, "value": value}]}}}
 
 
+def faulty(**abort: Any) -> dict[str, Any]:
+    return {"faultInjection": {"abort": {"httpStatus": 503, **abort}}}
+
+
+def rewritten(**host: Any) -> dict[str, Any]:
+    return {"rewrite": {"host": host}}
+
+
+def from_path(pattern: str, substitution: str = r"\1.example.com") -> dict[str, Any]:
+    return rewritten(fromPath={"pattern": pattern, "substitution": substitution})
+
+
 VALUE = "spec.headers.request.set[0].value"
 
 
@@ -32,6 +46,65 @@ VALUE = "spec.headers.request.set[0].value"
     ("spec", "problem"),
     [
         ({"targetRefs": [{"kind": "Service", "name": "x"}]}, "UnsupportedKind spec.targetRefs[0]"),
+        ({"matchCookies": [{"name": "a"}]}, "NotAllowed spec.matchCookies"),
+        ({"targetRefs": [RULE], "matchCookies": []}, "TooFew spec.matchCookies"),
+        ({"targetRefs": [RULE, ROUTE], "matchCookies": [{"name": "a"}]}, "NotAllowed spec.matchCookies"),
+        (
+            {"targetRefs": [{**RULE, "kind": "GRPCRoute"}], "matchCookies": [{"name": "a"}]},
+            "NotAllowed spec.matchCookies",
+        ),
+        (
+            {"targetRefs": [RULE], "overrides": {"matchCookies": [{"name": "a"}]}},
+            "NotAllowed spec.overrides.matchCookies",
+        ),
+        (
+            {"targetRefs": [RULE], "matchCookies": [{"name": "a"}, {"name": "a", "value": "b"}]},
+            "DuplicateName spec.matchCookies[1].name",
+        ),
+        (
+            {"targetRefs": [RULE], "matchCookies": [{"name": "a", "value": "b; c"}]},
+            "InvalidFormat spec.matchCookies[0].value",
+        ),
+        ({"directResponse": {"status": 205, "body": "x"}}, "InvalidCombination spec.directResponse.body"),
+        (
+            {"responseOverrides": [{"statuses": ["500"], "redirectTo": "/x", "body": "b"}]},
+            "InvalidCombination spec.responseOverrides[0].body",
+        ),
+        ({"rewrite": {"path": {"pattern": ".*"}}}, "InvalidFormat spec.rewrite.path.substitution"),
+        (
+            {"rewrite": {"path": {"pattern": "^.*$", "substitution": "foo"}}},
+            "InvalidFormat spec.rewrite.path.substitution",
+        ),
+        ({"redirect": {"pattern": "/"}}, "InvalidFormat spec.redirect.substitution"),
+        (faulty(percent=0.00001), "OutOfRange spec.faultInjection.abort.percent"),
+        (
+            {"faultInjection": {"abort": {"httpStatus": 503}, "headers": [{"name": "a"}, {"name": "A", "value": "b"}]}},
+            "DuplicateName spec.faultInjection.headers[1].name",
+        ),
+        (
+            {"headers": {"request": {"add": [{"name": "x-a", "value": "1"}], "remove": ["X-A"]}}},
+            "InvalidCombination spec.headers.request.remove[0]",
+        ),
+        (header("a", "upgrade"), "NotAllowed spec.headers.request.set[0].name"),
+        ({"sessionAffinity": {"header": "Content-Length"}}, "NotAllowed spec.sessionAffinity.header"),
+        (
+            {"sessionAffinity": {"cookie": {"name": "a", "ttl": "500ms"}}},
+            "OutOfRange spec.sessionAffinity.cookie.ttl",
+        ),
+        (
+            {"sessionAffinity": {"cookie": {"name": "a", "path": "/; domain=x"}}},
+            "InvalidFormat spec.sessionAffinity.cookie.path",
+        ),
+        ({"requestBuffer": {"maxBytes": 1}, "webSocket": True}, "InvalidCombination spec.webSocket"),
+        ({"requestBuffer": {"maxBytes": 1}, "connect": "Forward"}, "InvalidCombination spec.connect"),
+        (rewritten(), "InvalidCombination spec.rewrite.host"),
+        (rewritten(fromHeader="x-a", fromBackend=True), "InvalidCombination spec.rewrite.host"),
+        ({"redirect": {"pattern": "/[a-z]{985}"}}, "InvalidRegex spec.redirect.pattern"),
+        (from_path("(a"), "InvalidRegex spec.rewrite.host.fromPath.pattern"),
+        (from_path("/a"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
+        (from_path("/(a)", ""), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
+        (from_path("/(a)", "a b"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
+        (from_path("/(a)", "http://a"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
         ({"extensions": [{}]}, "InvalidCombination spec.extensions[0]"),
         (
             {"extensions": [{"lua": {"inline": "a"}, "wasm": {"file": "/a"}}]},
@@ -148,6 +221,12 @@ VALUE = "spec.headers.request.set[0].value"
         (header("%REQ()%"), f"InvalidFormat {VALUE}"),
         (header("%REQ%"), f"InvalidFormat {VALUE}"),
         (header("%PROTOCOL(x)%"), f"InvalidFormat {VALUE}"),
+        (header("%PROTOCOL:5%"), f"InvalidFormat {VALUE}"),
+        (header("%START_TIME(%s):5%"), f"InvalidFormat {VALUE}"),
+        (header("%REQ(a?b?c)%"), f"InvalidFormat {VALUE}"),
+        (header("%REQ(a:b)%"), f"InvalidFormat {VALUE}"),
+        (header("%REQ(?a)%"), f"InvalidFormat {VALUE}"),
+        (header("%ENVIRONMENT(TOKEN)%"), f"NotAllowed {VALUE}"),
         (header("a\r\nb"), f"ControlCharacter {VALUE}"),
         (
             {"headers": {"request": {"set": [{"name": "a", "value": "b"}, {"name": "A", "value": "c"}]}}},

@@ -72,6 +72,7 @@ def log(**spec: Any) -> dict[str, Any]:
         ),
         ({"metrics": {}}, "MissingField spec.metrics.tags"),
         ({"metrics": {"tags": {"A-b": "x"}}}, "InvalidFormat spec.metrics.tags.A-b"),
+        ({"metrics": {"tags": {"le": "%REQ(x-tenant)%"}}}, "NotAllowed spec.metrics.tags.le"),
         ({"metrics": {"tags": {"a": "%WHAT%"}}}, "UnknownValue spec.metrics.tags.a"),
         ({"metrics": {"tags": {"a": "x"}, "maxSeries": 0}}, "OutOfRange spec.metrics.maxSeries"),
         ({"targetRefs": [ROUTE], **log(stdout=True)}, "NotAllowed spec.accessLogs"),
