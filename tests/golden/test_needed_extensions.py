@@ -13,6 +13,7 @@ UNLISTED = frozenset(
         "envoy.extensions.filters.common.matcher.action.v3.SkipFilter",
         "envoy.extensions.filters.http.composite.v3.ExecuteFilterAction",
         "envoy.extensions.filters.udp.udp_proxy.v3.Route",
+        "envoy.extensions.matching.actions.transform_stat.v3.TransformStat",
     }
 )
 _TYPE = re.compile(r"type\.googleapis\.com/(envoy\.extensions\.[\w.]+)")

@@ -77,6 +77,7 @@ NEEDED = frozenset(
         "load_balancing_policies.random.v3.Random",
         "load_balancing_policies.ring_hash.v3.RingHash",
         "load_balancing_policies.round_robin.v3.RoundRobin",
+        "matching.common_inputs.stats.v3.StatTagValueInput",
         "retry.host.previous_hosts.v3.PreviousHostsPredicate",
         "retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
         "transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
