@@ -69,7 +69,7 @@ def body(instance: Instance) -> dict[str, Any]:
     if len(instance.labels) > _MOST_META:
         raise UnfitError("label", f"Consul takes no more than {_MOST_META}", "leave some out")
     if not 1 <= instance.weight <= _HEAVIEST:
-        raise UnfitError("weight", f"Consul takes 1 to {_HEAVIEST}", "write a smaller one")
+        raise UnfitError("weight", f"Consul takes 1 to {_HEAVIEST}", "write one of these")
     namespace = {"fairlead-namespace": instance.namespace} if instance.namespace else {}
     return {
         "Name": instance.service,

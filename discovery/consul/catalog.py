@@ -11,7 +11,8 @@
 - The namespace is what the meta key `fairlead-namespace` or a tag `fairlead-namespace=…` says, else the one it has in
   Consul, where Consul has them, else the configured one.
 - The address is the instance's, else the node's; of another datacenter that of the WAN, where one is told. A host name
-  is left out, for Envoy takes addresses only.
+  is left out, for Envoy takes addresses only, and so is what is not the address of one machine everywhere: `0.0.0.0`
+  would be the proxy itself, multicast nobody, and `eth0` in `fe80::1%eth0` is another interface on each machine.
 - A service whose whole name matches one of the expressions to leave out is not looked at. `consul` always is: that it
   is there tells that our token sees all.
 - Instances at one address and port are one endpoint, with the labels of all (those of the id that sorts first win) and
@@ -22,7 +23,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from collections.abc import Iterable, Mapping
 
@@ -33,6 +33,7 @@ from discovery.consul.wire import Entry, Place, Weights
 from mesh.model import DiscoveredEndpoints, DiscoveredService, Endpoint, Locality, Protocol, ServicePort
 from mesh.services import EVERYWHERE
 from mesh.validations.metadata import is_dns_label
+from mesh.validations.service import can_be_reached
 
 PORT_KEY = "fairlead-port"
 PROTOCOL_KEY = "fairlead-protocol"
@@ -115,7 +116,7 @@ def endpoint(entry: Entry, rule: Rule = _PLAIN) -> Endpoint | None:
     if weight < 1 and rule.unhealthy and any(check.status == "critical" for check in entry.checks or ()):
         weight, healthy = max(1, (entry.service.weights or _NO_WEIGHTS).passing), False
     address, port = _address(entry, rule)
-    if weight < 1 or not 0 < port <= _HIGHEST or not _is_ip(address):
+    if weight < 1 or not 0 < port <= _HIGHEST or not can_be_reached(address):
         return None
     return Endpoint(
         address=address,
@@ -177,11 +178,3 @@ def _stated_port(entry: Entry) -> int | None:
     text = (entry.service.meta or {}).get(PORT_KEY, "")
     port = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_HIGHEST)) else 0
     return port if 0 < port <= _HIGHEST else None
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

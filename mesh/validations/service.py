@@ -72,9 +72,24 @@ def check_address(address: str, path: str, report: Report) -> None:
         message = f"'{shown(address)}' is not an IP address; endpoints are IP addresses"
         report.error("InvalidFormat", path, message, "write it as in `192.0.2.7` or `2001:db8::7`")
         return
-    if parsed.is_unspecified or parsed.is_multicast or "%" in address:
+    if not _is_of_one_host(parsed):
         message = f"{shown(address)} is not an address that can be connected to"
         report.error("InvalidFormat", path, message, "write the address of one instance")
+
+
+def can_be_reached(address: str) -> bool:
+    """Whether it is an IP address of one instance, which means the same to every proxy."""
+    if _PLAIN_IPV4.fullmatch(address):
+        return True
+    try:
+        return _is_of_one_host(ipaddress.ip_address(address))
+    except ValueError:
+        return False
+
+
+def _is_of_one_host(parsed: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    zoned = isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None  # an interface of some machine
+    return not (parsed.is_unspecified or parsed.is_multicast or zoned)
 
 
 def _refuse_ports(endpoint: ServiceEndpoint, number: int, ports: Mapping[str, int], report: Report) -> None:

@@ -48,6 +48,19 @@ def test_service_is_routed_to_while_it_is_registered_and_healthy(
     made.wait_ok("later", "a service that was routed to before it was there")
 
 
+def test_an_address_that_is_nobodys_is_left_out_and_keeps_no_other_back(children: Children, agent: ConsulAgent) -> None:
+    first = agent.register("web", start_backend(children, "web", number="1"))
+    made = mesh(children, agent, "web")
+    made.wait_ok("web")
+    for number, address in enumerate(("fe80::1%nowhere0", "224.0.0.1", "a.host.name")):
+        agent.register("web", 80, id=f"a-{number}", Address=address)
+    agent.register("web", start_backend(children, "web", number="2"), id="z-good")
+    agent.deregister(first)
+    made.wait(lambda: made.count("web", 20).keys() == {"web-v1-2"}, "all traffic to the good one")
+    found = made.serving.client.get("/api/v1/discovered/endpoints", service="web")["items"]
+    assert [each["address"] for each in found] == ["127.0.0.1"]
+
+
 def test_warning_keeps_its_lower_weight(children: Children, agent: ConsulAgent) -> None:
     weights = {"Passing": 10, "Warning": 1}
     names = ["1", "2"]

@@ -65,6 +65,8 @@ def test_agent_that_has_forgotten_it_is_told_again(children: Children, consul: P
         (["--port", "b=2"], "one port"),
         (["--zone", "a"], "the node's"),
         (["--address", "nowhere"], "no IP address"),
+        (["--address", "fe80::1%eth0"], "no IP address of one instance"),
+        (["--address", "0.0.0.0"], "no IP address of one instance"),
         (["--label", "a.b=c"], "takes no 'a.b'"),
         (["--ttl", "0.1"], "from 1 to 3600"),
         (["--weight", "0"], "1 to 65535"),
@@ -74,6 +76,27 @@ def test_agent_that_has_forgotten_it_is_told_again(children: Children, consul: P
 def test_what_consul_would_not_take_is_refused_with_the_fix(flags: list[str], words: str) -> None:
     agent = ConsulAgent(None, 1)  # type: ignore[arg-type]  # never asked
     made = subprocess.run(command(agent, 9000, *flags), capture_output=True, text=True, timeout=60, check=False)
+    assert made.returncode == 2, made.stderr
+    assert words in made.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--port", "http=0"], "from 1 to 65535"),
+        (["--port", "http=65536"], "from 1 to 65535"),
+        (["--port", "http=²"], "from 1 to 65535"),
+        (["--port", "http=80", "--ttl", "0"], "from 1 to 3600"),
+        (["--port", "http=80", "--ttl", "nan"], "from 1 to 3600"),
+        (["--port", "http=80", "--ttl", "-1"], "from 1 to 3600"),
+    ],
+)
+@pytest.mark.parametrize("place", ["--consul", "--server"])
+def test_what_could_never_be_is_refused_before_anybody_is_asked(place: str, flags: list[str], words: str) -> None:
+    given = ["--address", "127.0.0.1", "--once", place, "http://127.0.0.1:1", *flags]
+    made = subprocess.run(
+        [*FAIRLEAD, "register", "web", *given], capture_output=True, text=True, timeout=60, check=False
+    )
     assert made.returncode == 2, made.stderr
     assert words in made.stderr
 

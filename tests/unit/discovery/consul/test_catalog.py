@@ -50,6 +50,12 @@ def test_tags_and_meta_are_labels_and_meta_wins() -> None:
     assert found.endpoints[0].labels == (("canary", "true"), ("version", "v2"))
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "fe80::1%eth0", "a.host", "1.2.3"])
+def test_an_address_that_is_not_that_of_one_machine_everywhere_is_left_out(address: str) -> None:
+    _, found = rows(entry(Address=address), entry(Address="fe80::1"), entry())
+    assert [each.address for each in found.endpoints] == ["10.0.0.1", "fe80::1"]
+
+
 def test_address_and_place() -> None:
     _, found = rows(entry(Address="10.9.9.9", node={"Meta": {"region": "eu", "zone": "eu-1"}}), entry())
     assert [(each.address, each.locality) for each in found.endpoints] == [
