@@ -32,6 +32,12 @@ VALUE = "spec.headers.request.set[0].value"
     ("spec", "problem"),
     [
         ({"targetRefs": [{"kind": "Service", "name": "x"}]}, "UnsupportedKind spec.targetRefs[0]"),
+        ({"internalRedirects": {"statuses": [302, 302]}}, "Duplicate spec.internalRedirects.statuses"),
+        ({"internalRedirects": {"statuses": [304]}}, "UnknownValue spec.internalRedirects.statuses[0]"),
+        (
+            {"internalRedirects": {}, "credentialInjection": {"secret": {"name": "a", "key": "b"}}},
+            "InvalidCombination spec.internalRedirects",
+        ),
         ({"extensions": [{}]}, "InvalidCombination spec.extensions[0]"),
         (
             {"extensions": [{"lua": {"inline": "a"}, "wasm": {"file": "/a"}}]},
