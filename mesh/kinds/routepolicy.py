@@ -176,6 +176,17 @@ class RouteRewrite(Spec, frozen=True, kw_only=True):
     host: HostRewrite | None = None
 
 
+class InternalRedirects(Atomic, frozen=True, kw_only=True):
+    """The proxy follows redirects of these statuses itself, `max_redirects` in a row; clients see the last answer.
+
+    `cross_scheme`: whether one may lead from http to https or back; `Safe`: only back.
+    """
+
+    max_redirects: Annotated[int, Meta(ge=1, le=10)] = 1
+    statuses: Annotated[tuple[Literal[301, 302, 303, 307, 308], ...], Meta(min_length=1, max_length=5)] = (302,)
+    cross_scheme: Literal["Never", "Safe", "Always"] = "Never"
+
+
 class ResponseOverride(Atomic, frozen=True, kw_only=True):
     """Answers of these statuses get another body, and another status where one is given.
 
@@ -348,6 +359,7 @@ class RouteSettings(Spec, frozen=True, kw_only=True):
     direct_response: DirectResponse | None = None
     redirect: RegexRedirect | None = None
     rewrite: RouteRewrite | None = None
+    internal_redirects: InternalRedirects | None = None
     response_overrides: Annotated[tuple[ResponseOverride, ...], Meta(max_length=8)] | None = None
     compression: Compression | None = None
     request_buffer: RequestBuffer | None = None

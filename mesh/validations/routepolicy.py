@@ -117,6 +117,7 @@ def _check_settings(settings: RouteSettings, path: str, report: Report) -> None:
     injected = settings.credential_injection
     if injected is not None:
         refuse_framing(injected.header, f"{path}.credentialInjection.header", report)
+    _check_internal_redirects(settings, f"{path}.internalRedirects", report)
     _check_origins(settings, f"{path}.csrf.additionalOrigins", report)
     if settings.headers is not None:
         _check_headers(settings.headers, f"{path}.headers", report)
@@ -267,6 +268,17 @@ def _check_has_body(override: ResponseOverride, path: str, report: Report) -> No
         if {str(status), f"{status // 100}xx"} & set(kept):
             message = f"an answer of status {status} has no body"
             report.error("InvalidCombination", path, message, "write another `status` for it, or leave the body out")
+
+
+def _check_internal_redirects(settings: RouteSettings, path: str, report: Report) -> None:
+    wanted = settings.internal_redirects
+    if wanted is None:
+        return
+    if len(set(wanted.statuses)) < len(wanted.statuses):
+        report.error("Duplicate", f"{path}.statuses", "one is there twice", "remove one")
+    if settings.credential_injection is not None:
+        message = "the backend that a redirect leads to would get the credential of the first"
+        report.error("InvalidCombination", path, message, "remove it or `credentialInjection`")
 
 
 def _check_admission(wanted: AdmissionControl, path: str, report: Report) -> None:

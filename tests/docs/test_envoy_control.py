@@ -11,7 +11,7 @@ from tests.docs.pages import ROOT, is_test
 
 TABLE: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((ROOT / "tests/consul/envoy_control.yaml").read_text())
 ROWS = {name: row for part in TABLE.values() for name, row in part.items()}
-WITHOUT_TESTS = {"RateLimitTest", "InternalRedirectTest", "OriginalDestinationTest", "EnvoyOriginalDstListenerTests"}
+WITHOUT_TESTS = {"RateLimitTest", "OriginalDestinationTest", "EnvoyOriginalDstListenerTests"}
 
 
 def test_every_test_that_a_row_names_is_there() -> None:

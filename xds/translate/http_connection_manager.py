@@ -23,6 +23,7 @@ from xds.translate.client_policy import client_filters, set_early_headers, strip
 from xds.translate.client_policy import set_manager as set_client_settings
 from xds.translate.ext_authz import FILTER as AUTHORIZATION
 from xds.translate.http_filters import BROAD_SCOPE, CORS, ROUTER, SHARED_SCOPE, Filter, add_filters, http_filter
+from xds.translate.internal_redirect import add_filter
 from xds.translate.jwt_authn import FILTERS as TOKEN_FILTERS
 from xds.translate.names import stat_name
 from xds.translate.route_policy import FILTERS
@@ -45,7 +46,14 @@ _REQUEST_HEADERS_SECONDS = 10
 _STREAMS_PER_CONNECTION = 100
 
 
+def _scoped_router() -> Any:
+    router = Router()
+    add_filter(router)
+    return router
+
+
 _ROUTER_FILTER = http_filter(ROUTER, pack(Router()))
+_SCOPED_ROUTER_FILTER = http_filter(ROUTER, pack(_scoped_router()))
 _CORS_FILTER = http_filter(CORS, pack(Cors()))
 
 
@@ -69,7 +77,7 @@ def gateway_manager(
     _trust_nobody(manager)
     set_telemetry(manager, telemetry, gateway)
     _strip(manager, (*FORGEABLE, *_outside(settings, telemetry)))
-    filters = [_CORS_FILTER, *TOKEN_FILTERS, AUTHORIZATION, *FILTERS, BACKEND_REWRITES, _ROUTER_FILTER]
+    filters = [_CORS_FILTER, *TOKEN_FILTERS, AUTHORIZATION, *FILTERS, BACKEND_REWRITES]
     if told is not None:
         filters.append(told)
     filters.extend(client_filters(settings))
@@ -78,8 +86,9 @@ def gateway_manager(
         set_scoped_routes(manager, chain)
         if shared_chain(chain):
             filters.append(http_filter(SHARED_SCOPE, shared_scope_filter(chain)))
-        filters.append(http_filter(BROAD_SCOPE, broad_scope_filter(chain)))
+        filters += (http_filter(BROAD_SCOPE, broad_scope_filter(chain)), _SCOPED_ROUTER_FILTER)
     else:
+        filters.append(_ROUTER_FILTER)
         set_rds(manager, chain)
     add_filters(manager, filters)
     set_client_settings(manager, settings)

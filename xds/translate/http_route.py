@@ -36,6 +36,7 @@ from xds.translate.envoy_patch import patch_message
 from xds.translate.ext_authz import set_external_auth
 from xds.translate.extensions import runs_code
 from xds.translate.framing import encode_checked, framed
+from xds.translate.internal_redirect import follows
 from xds.translate.jwt_authn import requirement_name, set_requirement
 from xds.translate.names import cluster_name
 from xds.translate.redirect import Entrance
@@ -69,12 +70,13 @@ class RouteAt(NamedTuple):
 class OrderedRoute(msgspec.Struct, frozen=True):
     """One Envoy route, framed as a field of a virtual host; `order` compares with routes of other objects.
 
-    It `runs_code` of users, which could lead its requests to other routes.
+    It `runs_code` of users, which could lead its requests to other routes, or `follows` redirects of its backends.
     """
 
     order: RouteOrder
     framed: bytes
     runs_code: bool = False
+    follows: bool = False
 
 
 class BuiltRoute(msgspec.Struct, frozen=True):
@@ -158,6 +160,7 @@ def _routes(
                     order=route.orders[number][index],
                     framed=framed(_VIRTUAL_HOST_ROUTES, encode_checked(made)),
                     runs_code=runs_code(made),
+                    follows=follows(made),
                 )
 
 

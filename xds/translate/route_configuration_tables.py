@@ -171,7 +171,10 @@ def SCOPED_ROUTES(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N80
     hosts = [row for row in rows if row is not None]
     hosts += [misdirected_host(at.hostname) for at in look.keys(SHARED_HOSTS_BY_RESOURCE, key)]
     awake = any(host.runs_code for host in hosts)
-    content = scoped_route_configuration(key.name, (host.framed_in_scope for host in hosts), awake=awake)
+    follows = any(host.follows for host in hosts)
+    content = scoped_route_configuration(
+        key.name, (host.framed_in_scope for host in hosts), awake=awake, follows=follows
+    )
     return resource(key.type_url, key.name, content, needs=_needs(hosts))
 
 

@@ -49,6 +49,7 @@ from xds.translate.http_filters import (
     TROUBLE,
     http_filter,
 )
+from xds.translate.internal_redirect import set_internal_redirects
 from xds.translate.names import backend_of
 from xds.translate.redirect import STATUS, Entrance
 from xds.translate.response_override import set_response_overrides
@@ -157,6 +158,9 @@ def apply_more(look: Reader, key: ObjectKey, route: Any, effective: Effective, e
         yield Made(effective.said_by("headers.request"), problem)
     if settings.credential_injection is not None and route.HasField("route"):
         yield _credential(look, key, route, effective.said_by("credentialInjection"), inside=entrance.inside)
+    if settings.internal_redirects is not None and settings.credential_injection is not None:
+        problem = "redirects are not followed where a credential is injected: the next backend would get it"
+        yield Made(effective.said_by("internalRedirects"), problem)
     if settings.grpc_json is not None and route.HasField("route"):
         said_by = effective.said_by("grpcJSON")
         yield Made(said_by, _out(look, said_by) or set_grpc_json(look, route, settings.grpc_json, said_by))
@@ -252,6 +256,8 @@ def _on_the_way(route: Any, settings: RouteSettings) -> None:
         action.regex_rewrite.substitution = rewrite.path.substitution
     if rewrite is not None and rewrite.host is not None and not action.WhichOneof("host_rewrite_specifier"):
         rewrite_host(action, rewrite.host)
+    if settings.internal_redirects is not None and settings.credential_injection is None:
+        set_internal_redirects(action, settings.internal_redirects)
     if settings.grpc_web is False:
         route.typed_per_filter_config[GRPC_WEB].CopyFrom(skipped())
     if settings.session_affinity is not None:

@@ -44,6 +44,7 @@ from xds.schema.types import (
     ScopedRouteConfiguration,
 )
 from xds.translate.framing import encode_checked, framed
+from xds.translate.internal_redirect import staying_in
 from xds.translate.route_configuration import SCOPE_HEADER, route_configuration
 
 BROAD = "*"
@@ -144,10 +145,14 @@ def scope_name(chain: str, hostname: str) -> str:
     return f"{chain}/{BROAD if is_broad(hostname) else hostname}"
 
 
-def scoped_route_configuration(name: str, hosts: Iterable[bytes], *, awake: bool = False) -> bytes:
+def scoped_route_configuration(
+    name: str, hosts: Iterable[bytes], *, awake: bool = False, follows: bool = False
+) -> bytes:
     """The encoded scope of that name, with the framed virtual hosts in a route configuration inside.
 
     In that of one host no filter is `awake` that its routes do not configure; the broad one is found too late for that.
+    Requests whose route `follows` redirects stay in that scope. In the broad one they follow none: a host that has a
+    scope of its own would be taken for a wildcard's.
     """
     chain, _, host = name.partition("/")
     scope = ScopedRouteConfiguration()
@@ -155,4 +160,6 @@ def scoped_route_configuration(name: str, hosts: Iterable[bytes], *, awake: bool
     for fragment in (chain, host):
         scope.key.fragments.add().string_key = fragment
     inside = route_configuration(name, hosts, asleep=host != BROAD and not awake)
+    if follows and host != BROAD:
+        inside += staying_in(f"{chain}:{host}")
     return encode_checked(scope) + framed(_ROUTE_CONFIGURATION, inside)

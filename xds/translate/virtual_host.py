@@ -39,7 +39,7 @@ class BuiltVirtualHost(msgspec.Struct, frozen=True):
 
     `head` are its encoded fields up to its routes, `tail` those that follow, and `closing` is the route that ends it
     inside a scope. `results` says what became of the objects that had a part in the tail. It
-    `runs_code` of users where one of its routes does.
+    `runs_code` of users where one of its routes does, and `follows` redirects where one does.
     """
 
     head: bytes
@@ -49,6 +49,7 @@ class BuiltVirtualHost(msgspec.Struct, frozen=True):
     requirements: tuple[str, ...] = ()
     results: Results = ()
     runs_code: bool = False
+    follows: bool = False
 
     @property
     def needs(self) -> frozenset[str]:
@@ -131,6 +132,7 @@ def virtual_host(
         clusters=tuple(sorted(clusters)),
         requirements=tuple(sorted(requirements)),
         runs_code=any(route.runs_code for _, route in ordered),
+        follows=any(route.follows for _, route in ordered),
     )
 
 

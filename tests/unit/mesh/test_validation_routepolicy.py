@@ -105,6 +105,12 @@ VALUE = "spec.headers.request.set[0].value"
         (from_path("/(a)", ""), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
         (from_path("/(a)", "a b"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
         (from_path("/(a)", "http://a"), "InvalidFormat spec.rewrite.host.fromPath.substitution"),
+        ({"internalRedirects": {"statuses": [302, 302]}}, "Duplicate spec.internalRedirects.statuses"),
+        ({"internalRedirects": {"statuses": [304]}}, "UnknownValue spec.internalRedirects.statuses[0]"),
+        (
+            {"internalRedirects": {}, "credentialInjection": {"secret": {"name": "a", "key": "b"}}},
+            "InvalidCombination spec.internalRedirects",
+        ),
         ({"extensions": [{}]}, "InvalidCombination spec.extensions[0]"),
         (
             {"extensions": [{"lua": {"inline": "a"}, "wasm": {"file": "/a"}}]},
