@@ -131,6 +131,7 @@ def found(level: str, **spec: Any) -> list[str]:
         ({"retry": {"backoff": {"base": "0s"}}}, "OutOfRange spec.retry.backoff.base"),
         ({"retry": {"backoff": {"base": "2s", "max": "1s"}}}, "OutOfRange spec.retry.backoff.max"),
         ({"tcpKeepalive": {"time": "1500ms"}}, "OutOfRange spec.tcpKeepalive.time"),
+        ({"http": {"http2": {"onInvalidMessage": "Ignore"}}}, "UnknownValue spec.http.http2.onInvalidMessage"),
         ({"http": {"http2": {"initialStreamWindowSize": 1}}}, "OutOfRange spec.http.http2.initialStreamWindowSize"),
         ({"http": {"http2": {"keepaliveInterval": "0s"}}}, "OutOfRange spec.http.http2.keepaliveInterval"),
         ({"dns": {"refreshRate": "0s"}}, "OutOfRange spec.dns.refreshRate"),
