@@ -311,7 +311,7 @@ class TrafficRetry(Spec, frozen=True, kw_only=True):
 class TCPKeepalive(Spec, frozen=True, kw_only=True):
     """The kernel asks a silent peer whether it is still there."""
 
-    probes: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    probes: Annotated[int, Meta(ge=1, le=127)] | None = None  # Linux: MAX_TCP_KEEPCNT
     time: Duration | None = None
     interval: Duration | None = None
 

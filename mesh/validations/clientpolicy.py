@@ -30,6 +30,7 @@ from mesh.problems import Report, camel, shown
 from mesh.validations.durations import check_not_endless, check_positive, check_whole_seconds
 from mesh.validations.headers import check_policy_headers
 from mesh.validations.policy import Targets, check_both, check_targets
+from mesh.validations.tcp_keepalive import check_tcp_keepalive
 
 TARGETS: Targets = MappingProxyType(
     {
@@ -71,10 +72,7 @@ def _check_settings(settings: ClientSettings, path: str, report: Report) -> None
         _check_connections(settings.connections, f"{path}.connections", report)
     if settings.health_check is not None:
         _check_health_path(settings.health_check.path, f"{path}.healthCheck.path", report)
-    keepalive = settings.tcp_keepalive
-    if keepalive is not None:
-        for name in ("time", "interval"):
-            check_whole_seconds(getattr(keepalive, name), f"{path}.tcpKeepalive.{name}", report)
+    check_tcp_keepalive(settings.tcp_keepalive, f"{path}.tcpKeepalive", report)
 
 
 def _check_address(address: ClientAddress, path: str, report: Report) -> None:

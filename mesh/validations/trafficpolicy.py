@@ -13,6 +13,7 @@ from mesh.kinds.trafficpolicy import (
     CircuitBreaker,
     ConsistentHash,
     EndpointOverride,
+    HashCookie,
     HashOn,
     HealthCheck,
     LoadBalancer,
@@ -26,8 +27,10 @@ from mesh.kinds.trafficpolicy import (
     TrafficTimeouts,
 )
 from mesh.problems import Report, camel
+from mesh.validations.cookies import check_cookie_path
 from mesh.validations.durations import check_not_endless, check_positive, check_whole_seconds
 from mesh.validations.policy import Targets, check_both, check_targets
+from mesh.validations.tcp_keepalive import check_tcp_keepalive
 
 TARGETS: Targets = MappingProxyType(
     {
@@ -64,10 +67,7 @@ def _check_settings(settings: TrafficSettings, path: str, report: Report) -> Non
     if settings.retry is not None:
         _check_retry(settings.retry, settings.timeouts, f"{path}.retry", report)
     _check_preconnect(settings, f"{path}.preconnect.predictivePercent", report)
-    keepalive = settings.tcp_keepalive
-    if keepalive is not None:
-        for name in ("time", "interval"):
-            check_whole_seconds(getattr(keepalive, name), f"{path}.tcpKeepalive.{name}", report)
+    check_tcp_keepalive(settings.tcp_keepalive, f"{path}.tcpKeepalive", report)
     http2 = settings.http.http2 if settings.http is not None else None
     if http2 is not None:
         check_positive(http2.keepalive_interval, f"{path}.http.http2.keepaliveInterval", report)
@@ -165,7 +165,14 @@ def _check_hash_on(item: HashOn, path: str, report: Report) -> None:
         message = "it must have exactly one of header, cookie, queryParameter and sourceIp"
         report.error("InvalidCombination", path, message, "write one item for each thing to hash by")
     if item.cookie is not None:
-        check_not_endless(item.cookie.ttl, f"{path}.cookie.ttl", report)
+        _check_cookie(item.cookie, f"{path}.cookie", report)
+
+
+def _check_cookie(cookie: HashCookie, path: str, report: Report) -> None:
+    if cookie.ttl is not None and milliseconds(cookie.ttl):
+        check_whole_seconds(cookie.ttl, f"{path}.ttl", report)
+    if cookie.path is not None:
+        check_cookie_path(cookie.path, f"{path}.path", report)
 
 
 def _check_locality(locality: LocalityPolicy, path: str, report: Report) -> None:

@@ -105,6 +105,7 @@ def test_connections_are_opened_kept_and_read_as_told(tmp_path: Path) -> None:
             "headers": ([huge.port], {}),
             "more-headers": ([huge.port], {"http": {"maxResponseHeadersKib": 128}}),
             "alive": ([small.port], {"tcpKeepalive": {"time": "50s", "interval": "5s", "probes": 3}}),
+            "longest": ([small.port], {"tcpKeepalive": {"time": "32767s", "interval": "32767s", "probes": 127}}),
             "ahead": ([slow.server_port], {"preconnect": {"perEndpointPercent": 300}}),
             "guessed": ([slow.server_port, small.port], guessing),
             "unprepared": ([slow.server_port], {}),
@@ -116,7 +117,7 @@ def test_connections_are_opened_kept_and_read_as_told(tmp_path: Path) -> None:
                 assert {shop.status(name) for _ in range(4)} == {200}
                 assert shop.stat(name, "upstream_cx_total") == connections
             assert [shop.status(name) for name in ("headers", "more-headers")] == [502, 200]
-            assert shop.status("alive") == 200
+            assert [shop.status(name) for name in ("alive", "longest")] == [200, 200]
 
             def timers() -> str:
                 command = ["ss", "--no-header", "-tno", "state", "established", f"( dport = :{small.port} )"]

@@ -125,6 +125,8 @@ def early(name: str, value: str) -> dict[str, Any]:
         ({"path": {"escapedSlashes": "keep"}}, "UnknownValue spec.path.escapedSlashes"),
         ({"http1": {"http10": {"defaultHost": "a b"}}}, "InvalidFormat spec.http1.http10.defaultHost"),
         ({"http2": {"onInvalidMessage": "Ignore"}}, "UnknownValue spec.http2.onInvalidMessage"),
+        ({"tcpKeepalive": {"time": "32768s"}}, "OutOfRange spec.tcpKeepalive.time"),
+        ({"tcpKeepalive": {"probes": 128}}, "OutOfRange spec.tcpKeepalive.probes"),
         ({"http2": {"maxConcurrentStreams": 0}}, "OutOfRange spec.http2.maxConcurrentStreams"),
         ({"http2": {"initialStreamWindowSize": 1}}, "OutOfRange spec.http2.initialStreamWindowSize"),
         ({"http2": {"keepaliveInterval": "0s"}}, "OutOfRange spec.http2.keepaliveInterval"),

@@ -59,6 +59,14 @@ def found(level: str, **spec: Any) -> list[str]:
             "InvalidCombination spec.loadBalancer.consistentHash.hashOn[0]",
         ),
         (
+            {"loadBalancer": {"consistentHash": {"hashOn": [{"cookie": {"name": "a", "path": "/; HttpOnly"}}]}}},
+            "InvalidFormat spec.loadBalancer.consistentHash.hashOn[0].cookie.path",
+        ),
+        (
+            {"loadBalancer": {"consistentHash": {"hashOn": [{"cookie": {"name": "a", "ttl": "500ms"}}]}}},
+            "OutOfRange spec.loadBalancer.consistentHash.hashOn[0].cookie.ttl",
+        ),
+        (
             {"loadBalancer": {"consistentHash": {"tableSize": 100}}},
             "OutOfRange spec.loadBalancer.consistentHash.tableSize",
         ),
@@ -131,6 +139,9 @@ def found(level: str, **spec: Any) -> list[str]:
         ({"retry": {"backoff": {"base": "0s"}}}, "OutOfRange spec.retry.backoff.base"),
         ({"retry": {"backoff": {"base": "2s", "max": "1s"}}}, "OutOfRange spec.retry.backoff.max"),
         ({"tcpKeepalive": {"time": "1500ms"}}, "OutOfRange spec.tcpKeepalive.time"),
+        ({"tcpKeepalive": {"time": "32768s"}}, "OutOfRange spec.tcpKeepalive.time"),
+        ({"tcpKeepalive": {"interval": "32768s"}}, "OutOfRange spec.tcpKeepalive.interval"),
+        ({"tcpKeepalive": {"probes": 128}}, "OutOfRange spec.tcpKeepalive.probes"),
         ({"http": {"http2": {"onInvalidMessage": "Ignore"}}}, "UnknownValue spec.http.http2.onInvalidMessage"),
         ({"http": {"http2": {"initialStreamWindowSize": 1}}}, "OutOfRange spec.http.http2.initialStreamWindowSize"),
         ({"http": {"http2": {"keepaliveInterval": "0s"}}}, "OutOfRange spec.http.http2.keepaliveInterval"),
