@@ -16,6 +16,7 @@ from mesh.kinds.trafficpolicy import (
     HashCookie,
     HashOn,
     HealthCheck,
+    HTTPHealthCheck,
     LoadBalancer,
     LocalityName,
     LocalityPolicy,
@@ -241,19 +242,30 @@ def _check_health_check(check: HealthCheck, path: str, report: Report) -> None:
         check_positive(getattr(check, name), f"{path}.{camel(name)}", report)
     check_not_endless(check.initial_jitter, f"{path}.initialJitter", report)
     if check.http is not None:
-        if not check.http.path.startswith("/"):
-            report.error("InvalidFormat", f"{path}.http.path", "a path begins with '/'", "write it as in `/healthz`")
-        if check.http.receive and check.http.method == "HEAD":
-            message = "an answer to HEAD has no body"
-            report.error("InvalidCombination", f"{path}.http.receive", message, "write `method: GET`, or remove it")
-        if sum(len(text.encode()) for text in check.http.receive) > _BODY_SEEN:
-            message = f"Envoy looks at the first {_BODY_SEEN:,} bytes of a body"
-            report.error("TooLong", f"{path}.http.receive", message, "look for less")
-        for number, statuses in enumerate(check.http.expected_statuses):
-            check_status_range(statuses, f"{path}.http.expectedStatuses[{number}]", report)
+        _check_http(check.http, f"{path}.http", report)
     if check.tcp is not None and check.tcp.receive and check.tcp.send is None:
         message = "many servers say nothing until they are asked"
         report.warning("MissingField", f"{path}.tcp.send", message, "add `send`, unless the server speaks first")
+
+
+def _check_http(check: HTTPHealthCheck, path: str, report: Report) -> None:
+    if not check.path.startswith("/"):
+        report.error("InvalidFormat", f"{path}.path", "a path begins with '/'", "write it as in `/healthz`")
+    elif not check.path.isascii() or " " in check.path:
+        message = "no request can have such a path, and every endpoint would be unhealthy"
+        report.error("InvalidFormat", f"{path}.path", message, "write it with escapes, as in `/a%20b`")
+    for name in check.headers:
+        if name.lower() == "host":
+            message = "Envoy does not let headers name the host"
+            report.error("NotAllowed", f"{path}.headers.{name}", message, "write `host` of the check instead")
+    if check.receive and check.method == "HEAD":
+        message = "an answer to HEAD has no body"
+        report.error("InvalidCombination", f"{path}.receive", message, "write `method: GET`, or remove it")
+    if sum(len(text.encode()) for text in check.receive) > _BODY_SEEN:
+        message = f"Envoy looks at the first {_BODY_SEEN:,} bytes of a body"
+        report.error("TooLong", f"{path}.receive", message, "look for less")
+    for number, statuses in enumerate(check.expected_statuses):
+        check_status_range(statuses, f"{path}.expectedStatuses[{number}]", report)
 
 
 def check_status_range(statuses: StatusRange, path: str, report: Report) -> None:

@@ -114,6 +114,11 @@ def found(level: str, **spec: Any) -> list[str]:
         ({"healthChecks": [{"tcp": {}, "grpc": {}}]}, "InvalidCombination spec.healthChecks[0]"),
         ({"healthChecks": [{"tcp": {}, "interval": "0s"}]}, "OutOfRange spec.healthChecks[0].interval"),
         ({"healthChecks": [{"http": {"path": "x"}}]}, "InvalidFormat spec.healthChecks[0].http.path"),
+        ({"healthChecks": [{"http": {"path": "/a b"}}]}, "InvalidFormat spec.healthChecks[0].http.path"),
+        (
+            {"healthChecks": [{"http": {"path": "/", "headers": {"Host": "a"}}}]},
+            "NotAllowed spec.healthChecks[0].http.headers.Host",
+        ),
         (
             {"healthChecks": [{"http": {"path": "/", "expectedStatuses": [{"start": 300, "end": 200}]}}]},
             "OutOfRange spec.healthChecks[0].http.expectedStatuses[0].start",
