@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 from typing import Annotated, Any, Protocol
 
@@ -15,6 +14,7 @@ from fairlead.consul_registration import ConsulRegistrar, Instance
 from fairlead.errors import CommandError, UsageError
 from fairlead.output import note, say
 from mesh.validations.metadata import is_dns_label
+from mesh.validations.service import can_be_connected_to
 
 app = command_app()
 
@@ -69,6 +69,8 @@ def register(
     """
     if once and leave:
         raise UsageError("--once and --leave are two things to do. Fix: leave one of the two out")
+    if not 1 <= ttl <= 3600:
+        raise UsageError("--ttl: from 1 to 3600 seconds. Fix: write as many as may pass until it counts as gone")
     numbers = _pairs(ports, "--port")
     if any(not number.isdecimal() or len(number) > 5 for number in numbers.values()):
         raise UsageError("--port: write it as in http=8080")
@@ -169,12 +171,8 @@ def _in_consul(
         raise UsageError("--zone: in Consul a zone is the node's. Fix: set `zone` in the agent's `node_meta`")
     if not is_dns_label(service):
         raise UsageError(f"{service!r} cannot be the name of a service here. Fix: lower-case letters, digits and '-'")
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        raise UsageError(f"--address: {address!r} is no IP address, which Envoy wants. Fix: write one") from None
-    if not 1 <= ttl <= 3600:
-        raise UsageError("--ttl: from 1 to 3600 seconds")
+    if not can_be_connected_to(address):
+        raise UsageError(f"--address: {address!r} is not the IP address of one instance. Fix: write one")
     port = int(next(iter(ports.values())))
     return Instance(
         service=service,

@@ -64,15 +64,24 @@ def _check_ports(ports: tuple[ServicePort, ...], report: Report) -> Mapping[str,
     return numbers
 
 
+def can_be_connected_to(address: str) -> bool:
+    """Whether a text is the IP address of one instance, without a scope, which Envoy would take for a name."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not (parsed.is_unspecified or parsed.is_multicast or "%" in address)
+
+
 def check_address(address: str, path: str, report: Report) -> None:
     """Judge the address of one instance."""
     try:
-        parsed = ipaddress.ip_address(address)
+        ipaddress.ip_address(address)
     except ValueError:
         message = f"'{shown(address)}' is not an IP address; endpoints are IP addresses"
         report.error("InvalidFormat", path, message, "write it as in `192.0.2.7` or `2001:db8::7`")
         return
-    if parsed.is_unspecified or parsed.is_multicast or "%" in address:
+    if not can_be_connected_to(address):
         message = f"{shown(address)} is not an address that can be connected to"
         report.error("InvalidFormat", path, message, "write the address of one instance")
 

@@ -64,9 +64,11 @@ def test_agent_that_has_forgotten_it_is_told_again(children: Children, consul: P
     [
         (["--port", "b=2"], "one port"),
         (["--zone", "a"], "the node's"),
-        (["--address", "nowhere"], "no IP address"),
+        (["--address", "nowhere"], "not the IP address of one instance"),
+        (["--address", "fe80::1%eth0"], "not the IP address of one instance"),
         (["--label", "a.b=c"], "takes no 'a.b'"),
         (["--ttl", "0.1"], "from 1 to 3600"),
+        (["--ttl", "nan"], "from 1 to 3600"),
         (["--weight", "0"], "1 to 65535"),
         (["--consul", "localhost"], "is no agent's address"),
     ],
