@@ -11,8 +11,7 @@
 - The namespace is what the meta key `fairlead-namespace` or a tag `fairlead-namespace=…` says, else the one it has in
   Consul, where Consul has them, else the configured one.
 - The address is the instance's, else the node's; of another datacenter that of the WAN, where one is told. A host name
-  is left out, for Envoy takes addresses only, and so is what is not the address of one machine everywhere: `0.0.0.0`
-  would be the proxy itself, multicast nobody, and `eth0` in `fe80::1%eth0` is another interface on each machine.
+  is left out, for Envoy takes addresses only, and an address that belongs to no one instance too: `odd` tells of them.
 - A service whose whole name matches one of the expressions to leave out is not looked at. `consul` always is: that it
   is there tells that our token sees all.
 - Instances at one address and port are one endpoint, with the labels of all (those of the id that sorts first win) and
@@ -33,7 +32,7 @@ from discovery.consul.wire import Entry, Place, Weights
 from mesh.model import DiscoveredEndpoints, DiscoveredService, Endpoint, Locality, Protocol, ServicePort
 from mesh.services import EVERYWHERE
 from mesh.validations.metadata import is_dns_label
-from mesh.validations.service import can_be_reached
+from mesh.validations.service import can_be_connected_to
 
 PORT_KEY = "fairlead-port"
 PROTOCOL_KEY = "fairlead-protocol"
@@ -81,6 +80,37 @@ def rows(entries: Iterable[Entry], rule: Rule = _PLAIN) -> Mapping[str, Rows]:
     return {space: _rows(proper, rule) for space, proper in sorted(spaces.items())}
 
 
+class Odd(msgspec.Struct, frozen=True):
+    """What cannot be taken of a service's instances: addresses, and meta of ours. Each with the instance's id."""
+
+    addresses: tuple[str, ...] = ()
+    meta: tuple[str, ...] = ()
+
+
+NOTHING_ODD = Odd()
+
+
+def odd(entries: Iterable[Entry], rule: Rule = _PLAIN) -> Odd:
+    """What is left out of `rows` because nobody could do anything with it."""
+    proper = [entry for entry in entries if not entry.service.kind]
+    at = {f"{entry.service.id} at {_address(entry, rule)[0]}" for entry in proper if not _is_reachable(entry, rule)}
+    return Odd(tuple(sorted(at)), tuple(sorted({said for entry in proper for said in _odd_meta(entry)})))
+
+
+def _is_reachable(entry: Entry, rule: Rule) -> bool:
+    return can_be_connected_to(_address(entry, rule)[0])
+
+
+def _odd_meta(entry: Entry) -> Iterable[str]:
+    meta = entry.service.meta or {}
+    good = {
+        PORT_KEY: _stated_port(entry) is not None,
+        PROTOCOL_KEY: meta.get(PROTOCOL_KEY, "").lower() in PROTOCOLS,
+        NAMESPACE_KEY: is_dns_label(meta.get(NAMESPACE_KEY, "")),
+    }
+    return (f"{key}={meta[key]} of {entry.service.id}" for key in good if meta.get(key) and not good[key])
+
+
 def _rows(proper: list[Entry], rule: Rule) -> Rows:
     stated = [port for entry in proper if (port := _stated_port(entry)) is not None]
     spoken = {(entry.service.meta or {}).get(PROTOCOL_KEY, "").lower() for entry in proper}
@@ -116,7 +146,7 @@ def endpoint(entry: Entry, rule: Rule = _PLAIN) -> Endpoint | None:
     if weight < 1 and rule.unhealthy and any(check.status == "critical" for check in entry.checks or ()):
         weight, healthy = max(1, (entry.service.weights or _NO_WEIGHTS).passing), False
     address, port = _address(entry, rule)
-    if weight < 1 or not 0 < port <= _HIGHEST or not can_be_reached(address):
+    if weight < 1 or not 0 < port <= _HIGHEST or not can_be_connected_to(address):
         return None
     return Endpoint(
         address=address,

@@ -84,13 +84,15 @@ def _is_too_many(error: ConsulError) -> bool:
 
 
 class Situation(msgspec.Struct, frozen=True):
-    """How a datacenter stands: what is wrong with its list of services, and with the services themselves."""
+    """How a datacenter stands: what is wrong with its list of services, with these, and with their instances."""
 
     source: str
     catalog: Trouble | None = None
     services: tuple[tuple[str, Trouble], ...] = ()
     rights_lost: bool = False
     odd_names: tuple[str, ...] = ()
+    odd_addresses: tuple[str, ...] = ()
+    odd_meta: tuple[str, ...] = ()
 
 
 def told(situations: Iterable[Situation]) -> tuple[Problem, ...]:
@@ -110,6 +112,16 @@ def told(situations: Iterable[Situation]) -> tuple[Problem, ...]:
             message = f"{_some(at.odd_names)} cannot be the name of a service here"
             fix = "register it under a name of lower-case letters, digits and '-', at most 63; it is left out"
             found.append(_problem("OddName", message, fix, at.source, level="warning"))
+        if at.odd_addresses:
+            message = f"nobody can connect to {_some(at.odd_addresses)}"
+            fix = "register the IP address of one instance, without a scope; the instance is left out"
+            found.append(_problem("OddAddress", message, fix, at.source, level="warning"))
+        if at.odd_meta:
+            message = f"{_some(at.odd_meta)} means nothing here"
+            fix = (
+                "write a port from 1 to 65535, http, http2, grpc, tls or tcp, and a namespace's name; it is passed over"
+            )
+            found.append(_problem("OddMeta", message, fix, at.source, level="warning"))
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from discovery.consul import catalog, wire
-from discovery.consul.catalog import Rows, Rule
+from discovery.consul.catalog import NOTHING_ODD, Odd, Rows, Rule
 from discovery.consul.datacenter import Datacenter
 from discovery.consul.http import Answer, ConsulError, UnreachableError
 from discovery.consul.polls import Polls
@@ -66,6 +66,7 @@ class Watching:
         self._pulse = WatchState()
         self._trouble: Trouble | None = None
         self._troubles: dict[str, Trouble] = {}
+        self._odd: dict[str, Odd] = {}
         self._whole = False
         self._digest = 0
 
@@ -92,7 +93,15 @@ class Watching:
     def situation(self) -> Situation:
         """What is wrong."""
         services = tuple(sorted(self._troubles.items()))
-        return Situation(self.rows.source, self._trouble, services, self.rows.rights_lost, self.rows.odd_names)
+        return Situation(
+            self.rows.source,
+            self._trouble,
+            services,
+            self.rows.rights_lost,
+            self.rows.odd_names,
+            odd_addresses=tuple(address for odd in self._odd.values() for address in odd.addresses),
+            odd_meta=tuple(said for odd in self._odd.values() for said in odd.meta),
+        )
 
     def reorder(self, rule: Rule) -> None:
         """Take its instances in another way from now on."""
@@ -158,6 +167,7 @@ class Watching:
         for query in gone:
             self._polls.remove(query)
             self._troubles.pop(query.service, None)
+            self._odd.pop(query.service, None)
 
     def _put(self, name: str) -> None:
         self._polls.put(Query(self.name, name), needed=self._needed(name))
@@ -172,7 +182,7 @@ class Watching:
         try:
             answer = await self._reading.ask(f"/v1/health/service/{quote(name, safe='')}", self.name, step)
             known = state.failing_since is None and answer.index == state.index > 0
-            rows = {} if known else await decoded(self._rows, answer.body)
+            rows, odd = ({}, NOTHING_ODD) if known else await decoded(self._rows, answer.body)
         except FAILURES as error:
             self._failed(name, state, error)
             return
@@ -180,10 +190,14 @@ class Watching:
         self._troubles.pop(name, None)
         if not known:
             self.rows.told(name, rows, self._clock(), went_back=heard.went_back)
+            self._odd.pop(name, None)
+            if odd != NOTHING_ODD:
+                self._odd[name] = odd
             self._stir()
 
-    def _rows(self, body: bytes) -> Mapping[str, Rows]:
-        return catalog.rows(wire.entries(body), self.rows.rule)
+    def _rows(self, body: bytes) -> tuple[Mapping[str, Rows], Odd]:
+        entries = wire.entries(body)
+        return catalog.rows(entries, self.rows.rule), catalog.odd(entries, self.rows.rule)
 
     def _failed(self, name: str, state: WatchState, error: Failure) -> None:
         why = trouble(error)

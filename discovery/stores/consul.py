@@ -101,7 +101,7 @@ class ConsulStore:
         if pair is None:
             return None
         try:
-            made = values.read(key.kind, values.kept(pair), pair.modify_index)
+            made = values.read(key, values.kept(pair), pair.modify_index)
         except values.UnreadableError as error:
             raise StoreCorrupt(
                 f"{key} at revision {pair.modify_index} cannot be read by this Fairlead ({error})",
@@ -424,7 +424,7 @@ def _present(key: ObjectKey, pair: Pair | None) -> tuple[Object | None, int]:
     if pair is None:
         return None, 0
     try:
-        found = values.read(key.kind, values.kept(pair), pair.modify_index)
+        found = values.read(key, values.kept(pair), pair.modify_index)
     except values.UnreadableError:
         return None, pair.modify_index
     return found, pair.modify_index if found is not None else 0
@@ -436,7 +436,7 @@ def _past(key: ObjectKey, revision: int, pair: Pair) -> Past:
     except values.UnreadableError as error:
         return Past(key, revision, None, "", "", str(error))
     try:
-        return Past(key, revision, values.read(key.kind, said, revision), said.by, said.at)
+        return Past(key, revision, values.read(key, said, revision), said.by, said.at)
     except values.UnreadableError as error:
         return Past(key, revision, None, said.by, said.at, str(error))
 

@@ -48,7 +48,7 @@ class Feed:
         revision = pair.modify_index
         self._gone.discard(key)
         try:
-            made = values.read(key.kind, values.kept(pair), revision)
+            made = values.read(key, values.kept(pair), revision)
         except values.UnreadableError as error:
             return Event(key, revision, None, str(error), restored)
         if made is None:

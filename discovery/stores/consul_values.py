@@ -75,11 +75,14 @@ class Marker(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """The value of an object's key; where the object is null it was deleted. `at` is RFC 3339 in UTC."""
+    """The value of an object's key; where the object is null it was deleted. `at` is RFC 3339 in UTC.
 
-    by: str = ""
-    at: str = ""
-    object: msgspec.Raw = _NULL
+    None may be missing: an object that somebody wrote into the key as it is would look as if it were deleted.
+    """
+
+    by: str
+    at: str
+    object: msgspec.Raw
 
     @property
     def gone(self) -> bool:
@@ -183,14 +186,16 @@ def kept(pair: Pair) -> Kept:
         raise UnreadableError(str(error)) from None
 
 
-def read(kind: str, value: Kept, revision: int) -> Object | None:
+def read(key: ObjectKey, value: Kept, revision: int) -> Object | None:
     """The object, with its revision; None where it was deleted. Raises UnreadableError."""
     if value.gone:
         return None
     try:
-        made = decode(kind, bytes(value.object))
+        made = decode(key.kind, bytes(value.object))
     except (msgspec.DecodeError, UnicodeDecodeError, LookupError) as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from None
+    if (made.metadata.namespace, made.metadata.name) != (key.namespace, key.name):
+        raise UnreadableError(f"it is {made.metadata.namespace}/{made.metadata.name}, in the key of another")
     return replace(made, metadata=replace(made.metadata, resource_version=str(revision)))
 
 

@@ -14,7 +14,7 @@ from fairlead.consul_registration import ConsulRegistrar, Instance
 from fairlead.errors import CommandError, UsageError
 from fairlead.output import note, say
 from mesh.validations.metadata import is_dns_label
-from mesh.validations.service import can_be_reached
+from mesh.validations.service import can_be_connected_to
 
 app = command_app()
 
@@ -69,11 +69,11 @@ def register(
     """
     if once and leave:
         raise UsageError("--once and --leave are two things to do. Fix: leave one of the two out")
+    if not 1 <= ttl <= 3600:
+        raise UsageError("--ttl: from 1 to 3600 seconds. Fix: write as many as may pass until it counts as gone")
     numbers = _pairs(ports, "--port")
     if not all(_is_port(number) for number in numbers.values()):
         raise UsageError("--port: no number from 1 to 65535. Fix: write it as in http=8080")
-    if not 1 <= ttl <= 3600:  # a pause between heartbeats is made of it
-        raise UsageError("--ttl: from 1 to 3600 seconds")
     own = name or f"{address.replace(':', '-').strip('-')}-{next(iter(numbers.values()))}"
     title = f"{namespace}/{service}/{own}"
     place: _Place
@@ -171,8 +171,8 @@ def _in_consul(
         raise UsageError("--zone: in Consul a zone is the node's. Fix: set `zone` in the agent's `node_meta`")
     if not is_dns_label(service):
         raise UsageError(f"{service!r} cannot be the name of a service here. Fix: lower-case letters, digits and '-'")
-    if not can_be_reached(address):
-        raise UsageError(f"--address: {address!r} is no IP address of one instance, which Envoy wants. Fix: write one")
+    if not can_be_connected_to(address):
+        raise UsageError(f"--address: {address!r} is not the IP address of one instance. Fix: write one")
     port = int(next(iter(ports.values())))
     return Instance(
         service=service,

@@ -26,7 +26,7 @@ def check_service(service: Service, report: Report) -> None:
     seen: set[tuple[str, tuple[tuple[str, int], ...]]] = set()
     weight = 0
     for number, endpoint in enumerate(spec.endpoints):
-        if not _PLAIN_IPV4.fullmatch(endpoint.address):
+        if not can_be_connected_to(endpoint.address):
             check_address(endpoint.address, f"spec.endpoints[{number}].address", report)
         if not ports.keys() >= endpoint.ports.keys():
             _refuse_ports(endpoint, number, ports, report)
@@ -64,32 +64,28 @@ def _check_ports(ports: tuple[ServicePort, ...], report: Report) -> Mapping[str,
     return numbers
 
 
+def can_be_connected_to(address: str) -> bool:
+    """Whether a text is the IP address of one instance, without a scope, which Envoy would take for a name."""
+    if _PLAIN_IPV4.fullmatch(address):
+        return True
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not (parsed.is_unspecified or parsed.is_multicast or "%" in address)
+
+
 def check_address(address: str, path: str, report: Report) -> None:
     """Judge the address of one instance."""
     try:
-        parsed = ipaddress.ip_address(address)
+        ipaddress.ip_address(address)
     except ValueError:
         message = f"'{shown(address)}' is not an IP address; endpoints are IP addresses"
         report.error("InvalidFormat", path, message, "write it as in `192.0.2.7` or `2001:db8::7`")
         return
-    if not _is_of_one_host(parsed):
+    if not can_be_connected_to(address):
         message = f"{shown(address)} is not an address that can be connected to"
         report.error("InvalidFormat", path, message, "write the address of one instance")
-
-
-def can_be_reached(address: str) -> bool:
-    """Whether it is an IP address of one instance, which means the same to every proxy."""
-    if _PLAIN_IPV4.fullmatch(address):
-        return True
-    try:
-        return _is_of_one_host(ipaddress.ip_address(address))
-    except ValueError:
-        return False
-
-
-def _is_of_one_host(parsed: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    zoned = isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None  # an interface of some machine
-    return not (parsed.is_unspecified or parsed.is_multicast or zoned)
 
 
 def _refuse_ports(endpoint: ServiceEndpoint, number: int, ports: Mapping[str, int], report: Report) -> None:

@@ -72,6 +72,25 @@ def test_warning_keeps_its_lower_weight(children: Children, agent: ConsulAgent) 
     made.wait(lambda: 1 <= made.count("web", 110)["web-v1-1"] <= 25, "a tenth of the traffic")
 
 
+def test_instance_that_nobody_can_connect_to_is_told_of_and_harms_no_other(
+    children: Children, agent: ConsulAgent
+) -> None:
+    """A scope made Envoy resolve the whole service by names."""
+    agent.register("web", start_backend(children, "web"))
+    made = mesh(children, agent, "web")
+    made.wait_ok("web")
+    meta = {"fairlead-port": "99999"}
+    scoped = agent.register("web", 9, id="web-scoped", Address="fe80::1%lo", Meta=meta)
+    named = agent.register("web", 9, id="web-named", Address="db.example.com")
+    told = ("OddAddress", "fe80::1%lo"), ("OddAddress", "db.example.com"), ("OddMeta", "fairlead-port=99999")
+    made.wait(lambda: all(words in made.problems().get(code, "") for code, words in told), "them to be told of")
+    assert made.count("web", 20).keys() == {"web-v1-1"}
+    assert made.services()["web"]["endpoints"] == 1
+    for own in (scoped, named):
+        agent.deregister(own)
+    made.wait(lambda: not {"OddAddress", "OddMeta"} & made.problems().keys(), "nothing to be told of any more")
+
+
 def test_subset_chooses_by_tags_and_meta(children: Children, agent: ConsulAgent) -> None:
     agent.register("web", start_backend(children, "web", "v1"), Meta={"version": "v1"})
     agent.register("web", start_backend(children, "web", "v2"), Tags=["version=v2", "canary"])

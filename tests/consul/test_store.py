@@ -270,6 +270,10 @@ async def test_what_a_person_removes_or_spoils_in_kv_is_heard_of_and_the_rest_li
     kv(agent, "PUT", f"{PREFIX}/objects/Service/default/ratings", b'{"object": {"kind": "Serv')
     (spoilt,) = await following(watch)
     assert (spoilt.key.name, spoilt.object, bool(spoilt.error)) == ("ratings", None, True)
+    bare = b'{"apiVersion": "fairlead.dev/v1alpha1", "kind": "Service", "metadata": {"name": "ratings"}, "spec": {}}'
+    kv(agent, "PUT", f"{PREFIX}/objects/Service/default/ratings", bare)
+    (spoilt,) = await following(watch)
+    assert (spoilt.key.name, spoilt.object, bool(spoilt.error)) == ("ratings", None, True)
     kv(agent, "DELETE", AT)
     (removed,) = await following(watch)
     assert (removed.key, removed.object, removed.restored) == (KEY, None, True)

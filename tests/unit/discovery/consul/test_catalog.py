@@ -21,6 +21,10 @@ def entry(*states: str, node: dict[str, Any] | None = None, **service: Any) -> d
     }
 
 
+# A scope makes Envoy take an address for a name, and its service with it.
+UNREACHABLE = ("db.example.com", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "ff02::1")
+
+
 def rows(*entries: dict[str, Any], rule: Rule = PLAIN) -> Any:
     """What they say of the service in the default namespace."""
     return spaces(*entries, rule=rule).get("default")
@@ -81,10 +85,27 @@ def test_a_place_of_consuls_own_counts_before_meta_the_instances_before_its_node
         place(Locality={"Region": 7})
 
 
-@pytest.mark.parametrize("service", [{"Port": 0}, {"Port": 70000}, {"Address": "db.example.com"}])
+@pytest.mark.parametrize("service", [{"Port": 0}, {"Port": 70000}, *({"Address": at} for at in UNREACHABLE)])
 def test_instance_that_envoy_cannot_reach_is_left_out(service: dict[str, Any]) -> None:
     _, found = rows(entry(**service))
     assert found.endpoints == ()
+
+
+def test_what_nobody_can_do_anything_with_is_told_of() -> None:
+    def odd(*given: dict[str, Any]) -> catalog.Odd:
+        return catalog.odd(wire.entries(json.dumps(given).encode()))
+
+    assert odd(entry(), entry(Port=0), entry(Kind="connect-proxy", Address="db.example.com")) == catalog.NOTHING_ODD
+    for address in UNREACHABLE:
+        assert odd(entry(), entry(ID="a-2", Address=address)).addresses == (f"a-2 at {address}",)
+    meta = {"fairlead-port": "99999", "fairlead-protocol": "Gopher", "fairlead-namespace": "../x", "other": "?"}
+    assert odd(entry(Meta=meta)).meta == (
+        "fairlead-namespace=../x of a-1",
+        "fairlead-port=99999 of a-1",
+        "fairlead-protocol=Gopher of a-1",
+    )
+    good = {"fairlead-port": "81", "fairlead-protocol": "GRPC", "fairlead-namespace": "shop"}
+    assert odd(entry(Meta=good), entry(Meta={"fairlead-port": ""})) == catalog.NOTHING_ODD
 
 
 def test_port_and_protocol_are_said_by_meta() -> None:

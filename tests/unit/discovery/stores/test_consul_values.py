@@ -61,11 +61,24 @@ def test_documents_of_one_collection_are_not_those_of_another_whatever_they_are_
 
 def test_an_object_is_read_back_with_the_revision_at_which_it_stands() -> None:
     kept = values.kept(pair(7, namespace(team="shop")))
-    made = values.read("Namespace", kept, 7)
+    made = values.read(KEY, kept, 7)
     assert made is not None
     assert (made.metadata.labels, made.metadata.resource_version, kept.by) == ({"team": "shop"}, "7", "ann")
     gone = values.kept(pair(8))
-    assert (gone.gone, values.read("Namespace", gone, 8)) == (True, None)
+    assert (gone.gone, values.read(KEY, gone, 8)) == (True, None)
+
+
+def test_an_object_in_the_key_of_another_is_unreadable() -> None:
+    with pytest.raises(UnreadableError, match="in the key of another"):
+        values.read(KEY, values.kept(pair(7, namespace("y"))), 7)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"by": "a", "at": "b"}', b'{"kind": "Namespace", "metadata": {"name": "x"}}']
+)
+def test_an_object_as_it_is_does_not_look_deleted(body: bytes) -> None:
+    with pytest.raises(UnreadableError, match="missing required field"):
+        values.kept(Pair(LAYOUT.object(KEY), 7, 0, body))
 
 
 def test_what_is_large_is_compressed_and_what_is_small_is_plain() -> None:
