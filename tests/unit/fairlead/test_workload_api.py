@@ -96,9 +96,16 @@ class Api:
         self._server.stop(0).wait()
 
 
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    made = Api(tmp_path / "api.sock")
+    yield made
+    made.stop()
+
+
 @pytest.fixture(autouse=True)
-def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """None of them goes on when its test is over."""
+def clients(monkeypatch: pytest.MonkeyPatch, api: Api) -> Iterator[None]:
+    """None of them goes on when its test is over, nor sees the API go then."""
     opened: list[WorkloadApi] = []
     opens = WorkloadApi.open
 
@@ -110,13 +117,6 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for each in opened:
         each.close()
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[Api]:
-    made = Api(tmp_path / "api.sock")
-    yield made
-    made.stop()
 
 
 def test_what_comes_is_shown_and_what_is_bad_changes_nothing(api: Api, root: Signer, children: Children) -> None:
