@@ -24,8 +24,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from tests.envoy.test_client_certificates import status
-from tests.envoy.test_client_policy import Edge, dialled, policy, read_to_end
 from tests.support.certificates import Authority, Pair
+from tests.support.edge import Edge, dialled, policy, read_to_end
 from tests.support.routing import Server, document, get, route, service, serving, wait_until
 from tests.support.secrets import secret
 from tests.support.static_envoy import free_port

@@ -12,12 +12,12 @@ from fairlead.processes import Children
 from fairlead.processes import free_port as port_of
 from mesh.model import AUDIENCES, MESH, Connected, MeshSettings
 from mesh.tables import Change, Engine
-from tests.envoy.test_client_policy import policy
 from tests.envoy.test_envoy_patch import GATEWAY, HOST, SERVICE, add, put, put_shop, told
 from tests.envoy.test_http3 import ask_over_tls
 from tests.envoy.test_http3 import gateway as https_gateway
 from tests.envoy.test_stream_routes import udp_backend
 from tests.support.certificates import Authority
+from tests.support.edge import policy
 from tests.support.http3 import get3
 from tests.support.model import declared, objects
 from tests.support.programs import Serving, ask, reached, start_backend, start_envoy, start_serve

@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from fairlead.processes import Children
-from tests.envoy.test_client_policy import RawBackend
 from tests.envoy.test_https import put
+from tests.support.edge import RawBackend
 from tests.support.programs import start_envoy, start_serve
 from tests.support.routing import Server, backend_server, document, get, service, serving, wait_until
 from tests.support.servers import GrpcServer

@@ -13,9 +13,9 @@ import pytest
 from aioquic.tls import SessionTicket
 
 from fairlead.processes import Children
-from tests.envoy.test_client_policy import policy
 from tests.envoy.test_https import API, put, put_certificate
 from tests.support.certificates import Authority
+from tests.support.edge import policy
 from tests.support.http3 import get3
 from tests.support.programs import start_backend, start_envoy, start_serve
 from tests.support.routing import Server, document, route, service, serving, wait_until

@@ -13,7 +13,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from tests.envoy.test_client_policy import HOST, Edge, dialled
+from tests.support.edge import HOST, Edge, dialled
 from tests.support.routing import Server, serving
 from tests.support.upstreams import upstreams
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.envoy.test_client_policy import Edge, answered, raw, status
 from tests.envoy.test_route_policy import counted, policy, rules
 from tests.envoy.test_route_policy import raw as ask
 from tests.envoy.test_telemetry import policy as telemetry
 from tests.support.collector import Collector
 from tests.support.descriptors import CART, cart_base64, cart_server
+from tests.support.edge import Edge, answered, raw, status
 from tests.support.ext_proc import processor
 from tests.support.routing import Server, backend_server, document, gateway, get, route, service, serving, wait_until
 from tests.support.static_envoy import free_port

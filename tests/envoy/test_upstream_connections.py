@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.envoy.test_client_policy import MEBIBYTE, RawBackend, dialled
+from tests.support.edge import MEBIBYTE, RawBackend, dialled
 from tests.support.routing import Server, backend_server, document, gateway, get, route, service, serving, wait_until
 from tests.support.static_envoy import free_port
 from tests.support.upstreams import upstreams
