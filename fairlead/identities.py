@@ -273,7 +273,7 @@ class Identities:
         own, roots = self._look_here(), self._builtin.bundle().pem()
         return self._replicas.gate(own, roots) if self._replicas is not None else own
 
-    def left(self, node: str, current: bool) -> None:
+    def left(self, node: str, current: bool | None) -> None:
         """See `RootGate.away`."""
         self.gate.away(node, self._monotonic(), current=current)
 

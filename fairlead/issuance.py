@@ -77,15 +77,16 @@ class Issuance:
         authentication: Authentication,
         join_tokens: JoinTokens,
         bundles: Callable[[], Mapping[str, tuple[bytes, bool]]],
-        left: Callable[[str, bool], None],
+        left: Callable[[str, bool | None], None],
         *,
         life: dt.timedelta = DEFAULT,
         clock: Callable[[], dt.datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`bundles` gives the roots of each trust domain (PEM), and whether it is ours. `left` is told of every agent
-        that has a certificate and no stream yet, or no more, and whether it has what is to be trusted now. `life` is
-        how long certificates live where nobody asks for another life.
+        that has no stream any more, and whether it has what is to be trusted now in force, and of every one that is
+        given a certificate, of which that is not known (None). `life` is how long certificates live where nobody asks
+        for another life.
         """
         self._authority = authority
         self._jwt = jwt
@@ -260,7 +261,7 @@ class Issuance:
         answer.not_after.FromDatetime(issued.not_after)
         answer.bundles.CopyFrom(self.message())
         encoded: bytes = answer.SerializeToString()
-        self._left(_name(identity, asked.instance), True)
+        self._left(_name(identity, asked.instance), None)
         return encoded
 
     async def _issue_jwt(self, request: bytes, context: Any) -> bytes:

@@ -58,12 +58,15 @@ class RootGate:
         """The bundle that streams are told of from now on."""
         self._published = roots
 
-    def away(self, node: str, now: float, *, current: bool) -> None:
+    def away(self, node: str, now: float, *, current: bool | None) -> None:
         """A proxy that takes its roots from us has no stream from now on, or not yet. `current`: it has what is
-        published now; a bundle that is published later it has not.
+        published now; a bundle that is published later it has not. None: its agent was given that, and whoever lacked
+        it before may lack it still.
         """
+        if current is None and node in self._away:
+            return
         self._away.pop(node, None)
-        self._away[node] = _Away(self._published if current else b"", now)
+        self._away[node] = _Away(b"" if current is False else self._published, now)
         # Beside an authority that is not ours nobody looks, and names are what proxies say.
         while (oldest := next(iter(self._away))) != node and now - self._away[oldest].since >= self._settle:
             del self._away[oldest]

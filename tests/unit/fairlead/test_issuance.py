@@ -82,7 +82,7 @@ class World:
 
     def __init__(self) -> None:
         self.authority: BuiltinAuthority | None = in_memory(TD)
-        self.left: list[tuple[str, bool]] = []
+        self.left: list[tuple[str, bool | None]] = []
         self.roots = self.builtin.bundle().pem()
         self.now = dt.datetime.now(dt.UTC)
         self.seconds_passed = 1_000.0
@@ -122,7 +122,7 @@ async def world() -> World:
 
 async def test_who_got_a_certificate_has_what_was_to_be_trusted_then_and_no_stream_yet(world: World) -> None:
     await world.issue(Call(await world.tokens.create(REVIEWS, 60)))
-    assert world.left == [(NAME, True)]
+    assert world.left == [(NAME, None)]
 
 
 async def test_who_got_none_is_not_waited_for(world: World) -> None:

@@ -93,6 +93,19 @@ def test_one_that_goes_away_with_the_bundle_is_not_waited_for() -> None:
     assert found.look(BOTH, 21.0).open
 
 
+def test_one_that_is_given_a_certificate_on_its_way_back_lacks_what_it_lacked_until_it_says_more() -> None:
+    """Its agent has the bundle with the certificate; the Envoy behind that agent may not have it yet."""
+    found = gate(Proxies("b"))
+    found.published(OLD)
+    found.away("a", 19.0, current=True)
+    found.published(BOTH)
+    found.away("a", 25.0, current=None)
+    assert found.look(BOTH, 25.0).waiting == ("a",)
+    assert found.look(BOTH, 29.0).open, "no longer than if it had not come"
+    found.away("new", 30.0, current=None)
+    assert found.look(BOTH, 30.0).open
+
+
 def test_one_that_comes_back_is_judged_by_what_it_says_then() -> None:
     proxies = Proxies("b")
     found = gate(proxies)
