@@ -46,7 +46,7 @@ from mesh.policies import (
     reached,
     told_of_backends,
 )
-from mesh.request_routes import REQUEST_KINDS, find_request_route
+from mesh.request_routes import REQUEST_KINDS, each_request_route, find_request_route
 from mesh.services import SERVICES
 from mesh.tables import Look, Reader, derived, each
 
@@ -117,11 +117,7 @@ class GuardedAt(msgspec.Struct, frozen=True):
     keys: tuple[RequirementKey, ...]
 
 
-def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
-    return (key,) if key.kind in REQUEST_KINDS else ()
-
-
-@derived("route_guards", each(OBJECTS, _route))
+@derived("route_guards", each(OBJECTS, each_request_route))
 def ROUTE_GUARDS(key: ObjectKey, look: Look) -> RouteGuards | None:  # noqa: N802
     """The routes for which, or for whose namespace, policies are."""
     route = find_request_route(look, key)

@@ -25,7 +25,7 @@ from mesh.kinds.httproute import (
     HTTPRouteMatch,
     HTTPRouteRule,
 )
-from mesh.model import ObjectKey
+from mesh.model import Declared, ObjectKey
 from mesh.objects import find
 from mesh.precedence import RouteOrder, age, grpc_route_order, route_order
 from mesh.rollouts import Copied, Sticking, moved
@@ -80,6 +80,11 @@ class RequestRoute(msgspec.Struct, frozen=True):
         copied = self._copied(rule)
         name = self.rules[rule].name or str(self.declared(rule))
         return name if copied is None else f"{name}~{copied.called}"
+
+
+def each_request_route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
+    """The key of a declared object that is a route of requests, for tables with a row for each of them."""
+    return (key,) if key.kind in REQUEST_KINDS else ()
 
 
 def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:

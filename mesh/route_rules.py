@@ -8,7 +8,7 @@ import msgspec
 
 from mesh.kinds.routepolicy import RoutePolicy, RouteSettings
 from mesh.kinds.trafficpolicy import TrafficPolicy
-from mesh.model import Declared, ObjectKey
+from mesh.model import ObjectKey
 from mesh.objects import OBJECTS
 from mesh.policies import (
     BackendKey,
@@ -22,7 +22,7 @@ from mesh.policies import (
     namespace_levels,
     told_of_backends,
 )
-from mesh.request_routes import REQUEST_KINDS, find_request_route
+from mesh.request_routes import each_request_route, find_request_route
 from mesh.tables import Look, derived, each
 
 
@@ -37,11 +37,7 @@ class RouteRules(msgspec.Struct, frozen=True):
         return next((effective for rule, effective in self.rules if rule == name), self.whole)
 
 
-def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
-    return (key,) if key.kind in REQUEST_KINDS else ()
-
-
-@derived("route_rules", each(OBJECTS, _route))
+@derived("route_rules", each(OBJECTS, each_request_route))
 def ROUTE_RULES(key: ObjectKey, look: Look) -> RouteRules | None:  # noqa: N802
     """The routes of which some RoutePolicy says something."""
     route = find_request_route(look, key)

@@ -15,7 +15,7 @@ from mesh.backends import Backend
 from mesh.client_policies import merged_parts, parts_of
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.telemetrypolicy import AccessLog, Collector, TelemetryPolicy, TelemetrySettings, TraceProvider
-from mesh.model import Declared, ObjectKey, ServiceKey
+from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import OBJECTS, find
 from mesh.policies import (
     POLICIES_BY_TARGET,
@@ -28,7 +28,7 @@ from mesh.policies import (
     namespace_levels,
 )
 from mesh.quarantine import quarantined
-from mesh.request_routes import REQUEST_KINDS, find_request_route
+from mesh.request_routes import each_request_route, find_request_route
 from mesh.route_rules import RouteRules
 from mesh.services import SERVICES
 from mesh.tables import Look, Reader, derived, each
@@ -173,11 +173,7 @@ def missing_collectors(look: Reader, key: ObjectKey) -> Iterator[str]:
                 yield f"Nothing is told to a collector: {why}"
 
 
-def _route(key: ObjectKey, _row: Declared) -> tuple[ObjectKey, ...]:
-    return (key,) if key.kind in REQUEST_KINDS else ()
-
-
-@derived("route_telemetry", each(OBJECTS, _route))
+@derived("route_telemetry", each(OBJECTS, each_request_route))
 def ROUTE_TELEMETRY(key: ObjectKey, look: Look) -> RouteRules | None:  # noqa: N802
     """The routes of which some TelemetryPolicy says something itself."""
     target = Target(TelemetryPolicy.__name__, key.kind, key.namespace, key.name)
