@@ -146,7 +146,7 @@ def test_all_of_them_at_one_route_do_their_part(served: tuple[int, Server]) -> N
     own = {"rule": "all", "origin": "http://a.example.com"}
     began = time.monotonic()
     status, headers, body = raw(port, "/" + "a" * 20 * KIB, "POST", b"b" * 32 * KIB, accept_encoding="gzip", **own)
-    assert time.monotonic() - began > 0.1
+    assert time.monotonic() - began > 0.09  # Envoy's timers may go off a little early
     assert (status, headers["content-encoding"]) == (200, "gzip")
     assert json.loads(gzip.decompress(body))["headers"]["content-length"] == str(32 * KIB)
     assert raw(port, "/", "POST", b"b" * 41 * KIB, **own)[0] == 413

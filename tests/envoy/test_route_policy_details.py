@@ -38,7 +38,7 @@ def test_delays_are_asked_for_by_header_and_faults_bounded_in_number(tmp_path: P
         began = time.monotonic()
         assert get(port, "/", rule="asked", x_envoy_fault_delay_request="300")[0] == 200
         assert get(port, "/", rule="asked", x_envoy_fault_delay_request="3600001")[0] == 200
-        assert time.monotonic() - began >= 0.3
+        assert time.monotonic() - began >= 0.29  # Envoy's timers may go off a little early
         assert [get(port, "/", rule="valued", x_fault=value)[0] for value in ("yes", "no")] == [418, 200]
         held = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         held.request("GET", "/", headers={"host": "a.example.com", "rule": "few"})  # and waits for an hour
