@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 from discovery.stores.store import Store
-from fairlead.documents import DocumentWriter
+from fairlead.stores.documents import DocumentWriter
 from fairlead.tasks import Tasks
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.gateway import Gateway

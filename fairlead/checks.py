@@ -20,7 +20,7 @@ from fairlead.envoy_binary import find_envoy
 from fairlead.errors import CommandError, oserror_words
 from fairlead.processes import is_taken
 from fairlead.settings import Settings
-from fairlead.store_place import consul_place, in_consul, store_path
+from fairlead.stores.store_place import consul_place, in_consul, store_path
 
 Result = Literal["ok", "warning", "failed"]
 _MIN_PYTHON = (3, 11)

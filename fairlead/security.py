@@ -94,7 +94,7 @@ def _by_workload_api(settings: Settings, given: list[str]) -> TlsOf:
         raise UsageError(
             f"--xds-workload-api gives the server its certificate, and {', '.join(given)} another way. Fix: one of them"
         )
-    from fairlead.workload_api import WorkloadApi  # what judges certificates takes 9 MB
+    from fairlead.identities.workload_api import WorkloadApi  # what judges certificates takes 9 MB
 
     return WorkloadApi(settings.xds_workload_api, TrustDomain(settings.trust_domain))
 

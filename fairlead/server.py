@@ -32,15 +32,16 @@ from discovery.stores.store import StoreUnavailable
 from fairlead import audiences, memory, registrations, rejections
 from fairlead.acknowledged import Acknowledgements
 from fairlead.addresses import Address, parse_address
-from fairlead.api_tls import api_tls
 from fairlead.audiences import Audiences
 from fairlead.builder import Builder
-from fairlead.clusters import Clusters
-from fairlead.consul import ConsulWay
-from fairlead.documents import DocumentWriter
+from fairlead.consul.source import ConsulWay
 from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.http_server import HttpServer
-from fairlead.key_sets import KeySets
+from fairlead.identities.api_tls import api_tls
+from fairlead.identities.key_sets import KeySets
+from fairlead.identities.root_witness import StreamWitness
+from fairlead.identities.system_trust import system_trust
+from fairlead.kubernetes.clusters import Clusters
 from fairlead.lanes import Batch, Lanes
 from fairlead.listening import allow_many_connections, bind, cannot_listen, stream_limits
 from fairlead.mesh_row import mesh_row
@@ -48,14 +49,13 @@ from fairlead.metrics import Builds, Numbers, metrics_page
 from fairlead.problem_log import FaultLog, ProblemLog
 from fairlead.registrations import Registrations
 from fairlead.rejections import Rejections, refusal_words
-from fairlead.rollout_way import RolloutWay
-from fairlead.root_witness import StreamWitness
+from fairlead.rollouts.way import RolloutWay
 from fairlead.security import TlsOf, accounts_of, by_own_authority, tokens_address
 from fairlead.settings import Settings
-from fairlead.shared_store import shared_store
-from fairlead.store_place import in_consul, store_path
-from fairlead.store_source import SOURCE, StoreSource
-from fairlead.system_trust import system_trust
+from fairlead.stores.documents import DocumentWriter
+from fairlead.stores.shared_store import shared_store
+from fairlead.stores.store_place import in_consul, store_path
+from fairlead.stores.store_source import SOURCE, StoreSource
 from fairlead.tasks import Tasks
 from fairlead.versions import own_version
 from fairlead.views import load_reports
@@ -74,11 +74,11 @@ from xds.server.server_certificates import ServerCertificate
 from xds.translate.tables import RESOURCE_TABLES, TABLES, VIEWS
 
 if TYPE_CHECKING:
-    from fairlead.authority_desk import AuthorityDesk
-    from fairlead.identities import Identities
-    from fairlead.identity_way import IdentityWay
-    from fairlead.tokens import TokenWay
-    from fairlead.workload_api import WorkloadApi
+    from fairlead.identities.authority import Identities
+    from fairlead.identities.authority_desk import AuthorityDesk
+    from fairlead.identities.identity_way import IdentityWay
+    from fairlead.identities.tokens import TokenWay
+    from fairlead.identities.workload_api import WorkloadApi
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Server:
         self._consul = ConsulWay(settings, store)
         self._sources.extend(self._consul.sources)
         if self._clusters.sources:
-            from fairlead.gateways import provision  # imports what is Kubernetes'
+            from fairlead.kubernetes.gateways import provision  # imports what is Kubernetes'
 
             provision(
                 self._clusters, settings, self._token_way, self._engine, self._builder.submit, self._note_problems
@@ -195,7 +195,9 @@ class Server:
         address = tokens_address(self._settings)
         if address is None or not self._settings.kubernetes:
             return None
-        from fairlead.tokens import TokenWay  # what it needs takes 9 MB, which a server without a cluster need not pay
+        from fairlead.identities.tokens import (
+            TokenWay,  # what it needs takes 9 MB, which a server without a cluster need not pay
+        )
 
         return TokenWay(self._settings, address, self._clusters, self._store, self._identities, self._own_certificate)
 
@@ -208,7 +210,7 @@ class Server:
     ) -> IdentityWay | None:
         if self._identities is None or not self._settings.ca:
             return None
-        from fairlead.identity_way import IdentityWay
+        from fairlead.identities.identity_way import IdentityWay
 
         reviewer = tokens.reviewer if tokens is not None else None
         return IdentityWay(self._settings, self._identities, self._engine, accounts=accounts, reviewer=reviewer)
@@ -216,14 +218,14 @@ class Server:
     def _desk(self) -> AuthorityDesk | None:
         if self._identities is None:
             return None
-        from fairlead.authority_desk import AuthorityDesk
+        from fairlead.identities.authority_desk import AuthorityDesk
 
         return AuthorityDesk(self._identities)
 
     def _what_is_of_identities(self) -> Identities | None:
         if not self._settings.ca and not self._settings.federate:
             return None
-        from fairlead.identities import Identities  # as heavy as what judges tokens
+        from fairlead.identities.authority import Identities  # as heavy as what judges tokens
 
         kv = self._shared.store.kv if self._shared is not None else None
         made = Identities(self._settings, self._store, submit=self._builder.submit, apis=self._clusters.apis, kv=kv)

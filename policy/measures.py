@@ -2,7 +2,7 @@
 
 Running totals since this program began, of those clusters alone that somebody watches: who wants to know what happened
 since a moment keeps what it was then and subtracts. What other replicas were told counts too, and is kept apart from
-what proxies report here. Pure; who listens to proxies is `xds/server`, and to replicas `fairlead/rollout_counts.py`.
+what proxies report here. Pure; who listens to proxies is `xds/server`, and to replicas `fairlead/rollouts/counts.py`.
 """
 
 from __future__ import annotations

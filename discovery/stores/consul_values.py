@@ -6,7 +6,7 @@
     <prefix>/journal/<writer>                        what one writer wrote last (`consul_journal.py`)
     <prefix>/documents/<collection>/<name>           a runtime document
     <prefix>/leader                                  who leads
-    <prefix>/authority/…                             the authority that replicas share (`fairlead/authority_places.py`)
+    <prefix>/authority/…                             the authority that replicas share (`authority_places.py`)
 
 A revision is Consul's `ModifyIndex`: one counter for all, which a restored snapshot never lets go back to a number used
 before. It is in no value: nobody knows it before it is written. Values are JSON, so that people can read them with

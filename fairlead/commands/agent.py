@@ -12,7 +12,7 @@ from fairlead.errors import CommandError, UsageError, oserror_words
 from fairlead.output import note
 
 if TYPE_CHECKING:
-    from fairlead.agent import AgentSettings
+    from fairlead.identities.agent import AgentSettings
 
 app = command_app()
 
@@ -69,8 +69,8 @@ def agent(
     its life; while the control plane is away, what is there is served on. Ends on SIGTERM.
     """
     from fairlead.addresses import parse_address
-    from fairlead.agent import AgentSettings
-    from fairlead.kept_identity import KeptIdentity
+    from fairlead.identities.agent import AgentSettings
+    from fairlead.identities.kept_identity import KeptIdentity
 
     for flag, value in (("--server", server), ("--join", join)):
         if parse_address(value, what=flag).port == 0:
@@ -100,7 +100,7 @@ def _run(settings: AgentSettings) -> None:
     import signal
 
     from fairlead import logs
-    from fairlead.agent import Agent
+    from fairlead.identities.agent import Agent
 
     logs.configure(level="info", form="json")
 

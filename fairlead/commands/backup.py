@@ -11,7 +11,7 @@ from fairlead.commands.flags import command_app, examples
 from fairlead.errors import CommandError, UsageError
 from fairlead.output import note
 from fairlead.settings import Settings
-from fairlead.store_place import in_consul, store_path
+from fairlead.stores.store_place import in_consul, store_path
 
 app = command_app()
 

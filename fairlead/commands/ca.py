@@ -61,7 +61,7 @@ def init(
     days: Annotated[int, typer.Option(min=1, max=3650, help="How long an intermediate lives.")] = 365,
 ) -> None:
     """Make the first authority, for `fairlead serve --ca folder:DIR`. Needs no server, and overwrites nothing."""
-    from fairlead import ca_files
+    from fairlead.identities import ca_files
 
     made = ca_files.init(
         folder,
@@ -102,7 +102,7 @@ def sign(
     days: Annotated[int, typer.Option(min=1, max=3650, help="How long the intermediate lives.")] = 365,
 ) -> None:
     """Sign an intermediate with an offline root, and print its chain. Needs no server."""
-    from fairlead import ca_files
+    from fairlead.identities import ca_files
 
     say(ca_files.sign(root, root_passphrase_file, _read(request), days=days).decode().rstrip("\n"))
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from fairlead.addresses import parse_address
-from fairlead.bootstrap import (
+from fairlead.bootstraps.bootstrap import (
     EGRESS_PORT,
     INGRESS_PORT,
     AgentSocket,
@@ -23,9 +23,9 @@ from fairlead.bootstrap import (
     grpc_bootstrap,
     token_files,
 )
+from fairlead.bootstraps.overload import MAX_CONNECTIONS
 from fairlead.commands.flags import parameter
 from fairlead.errors import UsageError, oserror_words
-from fairlead.overload import MAX_CONNECTIONS
 from mesh.model import Upstream
 from mesh.upstreams import FORM, MOST, read_upstream
 

@@ -10,7 +10,7 @@ import typer
 from fairlead.client import DEFAULT_SERVER, Client, RefusedError, ServerOption, TokenOption, Trust, segment
 from fairlead.commands.flags import command_app, examples, is_given
 from fairlead.commands.names import NamespaceOption
-from fairlead.consul_registration import ConsulRegistrar, Instance
+from fairlead.consul.registration import ConsulRegistrar, Instance
 from fairlead.errors import CommandError, UsageError
 from fairlead.output import note, say
 from mesh.validations.metadata import is_dns_label

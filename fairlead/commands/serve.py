@@ -102,7 +102,7 @@ def serve(
     from fairlead.server import run
 
     if settings.ca or settings.federate or settings.bundle_endpoint or settings.bundle_cert or settings.bundle_key:
-        from fairlead.authorities import check as check_authority
+        from fairlead.identities.authorities import check as check_authority
 
         check_authority(settings)
     tls = xds_security(settings)
@@ -112,7 +112,7 @@ def serve(
             raise CommandError(f"--files: there is no {folder}. Fix: name a folder that exists, or make it first")
     logs.configure(level=settings.log_level, form=settings.log_format)
     if settings.xds_workload_api:
-        from fairlead.workload_api import WorkloadApi
+        from fairlead.identities.workload_api import WorkloadApi
 
         assert isinstance(tls, WorkloadApi)
         tls.open()

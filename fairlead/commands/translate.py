@@ -86,7 +86,7 @@ def _shown(changes: list[Any], audience: Any) -> dict[str, list[dict[str, Any]]]
 
 
 def _audience(*, gateway: str, sidecar: str, port: int, grpc: str, sotw: bool) -> Any:
-    from fairlead.bootstrap import EGRESS_PORT, INGRESS_PORT
+    from fairlead.bootstraps.bootstrap import EGRESS_PORT, INGRESS_PORT
     from mesh.model import Audience
 
     if sum(map(bool, (gateway, sidecar, grpc))) != 1:

@@ -10,7 +10,7 @@ import pytest
 
 from discovery.consul.http import Consul, Target
 from discovery.stores.consul_kv import Kv
-from fairlead.authority_places import tokens_in_kv
+from fairlead.identities.authority_places import tokens_in_kv
 from fairlead.processes import Children
 from mesh.spiffe import SpiffeId
 from sds.join_tokens import BadToken, JoinTokens

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.consul_registration import ConsulRegistrar, Instance
+from fairlead.consul.registration import ConsulRegistrar, Instance
 from fairlead.errors import CommandError
 from fairlead.processes import Child, Children
 from tests.support.consul import ConsulAgent

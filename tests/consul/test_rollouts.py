@@ -21,7 +21,7 @@ from discovery.stores.consul import ConsulStore
 from discovery.stores.consul_board import ConsulBoard
 from fairlead.client import RefusedError
 from fairlead.processes import Children
-from fairlead.rollout_counts import COLLECTION
+from fairlead.rollouts.counts import COLLECTION
 from tests.support.consul import ConsulAgent
 from tests.support.consul_replicas import GATEWAYS, HOST, Scene, write
 from tests.support.crowd import crowd

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from fairlead.agent_jwt import JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse
+from fairlead.identities.agent_jwt import JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse
 from fairlead.processes import Children
 from mesh.spiffe import TrustDomain
 from sds.bundle import read_jwks

@@ -19,8 +19,8 @@ from typing import Any
 import grpc
 import pytest
 
-from fairlead.agent_jwt import JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse
-from fairlead.issuance import SERVICE, IssueRequest, IssueResponse
+from fairlead.identities.agent_jwt import JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse
+from fairlead.identities.issuance import SERVICE, IssueRequest, IssueResponse
 from fairlead.processes import Children, free_port
 from mesh.spiffe import TrustDomain
 from sds.bundle import read_jwks

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from fairlead.addresses import Address
-from fairlead.bootstrap import ProxyIdentity, Readiness, envoy_bootstrap
+from fairlead.bootstraps.bootstrap import ProxyIdentity, Readiness, envoy_bootstrap
 from fairlead.client import Client
 from fairlead.demo.traffic import Visitor
 from fairlead.envoy_binary import envoy_command, find_envoy

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from fairlead import ready
-from fairlead.drain import drain_bootstrap
+from fairlead.bootstraps import ready
+from fairlead.bootstraps.drain import drain_bootstrap
 from tests.support.static_envoy import ENVOY, free_port, running
 
 pytestmark = pytest.mark.envoy

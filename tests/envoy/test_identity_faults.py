@@ -22,8 +22,8 @@ from typing import Any, Self
 import pytest
 
 from fairlead.addresses import Address
-from fairlead.agent import DEFAULT, Secrets
-from fairlead.bootstrap import ProxyIdentity, envoy_bootstrap
+from fairlead.bootstraps.bootstrap import ProxyIdentity, envoy_bootstrap
+from fairlead.identities.agent import DEFAULT, Secrets
 from fairlead.processes import Children, free_port
 from mesh.certificates import KeyPair
 from mesh.spiffe import TrustDomain, workload

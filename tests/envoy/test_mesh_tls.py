@@ -20,7 +20,7 @@ import pytest
 from cryptography import x509
 
 from fairlead.addresses import Address
-from fairlead.bootstrap import ProxyIdentity, envoy_bootstrap
+from fairlead.bootstraps.bootstrap import ProxyIdentity, envoy_bootstrap
 from fairlead.processes import Children, free_port
 from mesh.model import Upstream
 from mesh.spiffe import TrustDomain, workload

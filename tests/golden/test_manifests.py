@@ -16,7 +16,7 @@ import yaml
 
 from discovery.kubernetes.provision import BOOTSTRAP, DRAIN, Files, Settings, manifests
 from fairlead.addresses import Address
-from fairlead.gateway_pods import files_for
+from fairlead.kubernetes.gateway_pods import files_for
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.gateway import Gateway
 from mesh.kinds.gatewayparameters import GatewayParametersSpec

@@ -16,8 +16,8 @@ from discovery.kubernetes.api import Api
 from discovery.kubernetes.connection import Connection
 from discovery.kubernetes.credentials import KubeConfig
 from discovery.stores.sqlite import SqliteStore
-from fairlead.authority_places import jwt_keys_in_secret, tokens_in_secret
-from fairlead.issuance import SERVICE, IssueRequest, IssueResponse
+from fairlead.identities.authority_places import jwt_keys_in_secret, tokens_in_secret
+from fairlead.identities.issuance import SERVICE, IssueRequest, IssueResponse
 from fairlead.processes import Children
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.join_tokens import BadToken, JoinTokens

@@ -13,10 +13,10 @@ import pytest
 from discovery.kubernetes.connection import Connection
 from discovery.kubernetes.credentials import KubeConfig
 from discovery.kubernetes.token_review import BadTokenError, TokenReviews
+from fairlead.identities.tokens import TOKEN_KEYS
+from fairlead.identities.trust_config_maps import CONFIG_MAP
+from fairlead.identities.xds_authority import SECRET, XdsAuthority
 from fairlead.processes import Children, free_port
-from fairlead.tokens import TOKEN_KEYS
-from fairlead.trust_config_maps import CONFIG_MAP
-from fairlead.xds_authority import SECRET, XdsAuthority
 from sds.bootstrap_authority import AUTHORITY_LIFE, OVERLAP, UnreadableAuthorityError
 from tests.support.api_line import line_to
 from tests.support.kubernetes import PATIENCE, Cluster, eventually

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fairlead.trust_config_maps import CA_KEY, CONFIG_MAP
+from fairlead.identities.trust_config_maps import CA_KEY, CONFIG_MAP
 from tests.support.kubernetes import Cluster
 
 

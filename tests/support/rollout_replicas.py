@@ -8,7 +8,7 @@ from typing import Any
 
 from discovery.kubernetes.status_writer import StatusWriter
 from discovery.stores.store import StoreNotLed, StoreUnavailable
-from fairlead.rollouts import COLLECTION, LedWrite, Rollouts
+from fairlead.rollouts.mover import COLLECTION, LedWrite, Rollouts
 from mesh.all_tables import TABLES
 from mesh.model import DECLARED, ROLLOUT_STATES, DeclaredKey, ObjectKey, RolloutState, Tally
 from mesh.rollout_machine import Sight

@@ -1,6 +1,6 @@
 """The service that Envoy's metrics sink pushes to: how long answers of clusters took. All else is passed over.
 
-A proxy tells all its metrics at each flush, in messages of `fairlead.bootstrap`'s choosing. While nobody asks how long
+A proxy tells all its metrics at each flush, in messages of the bootstrap's choosing. While nobody asks how long
 answers took, they are not even decoded.
 """
 

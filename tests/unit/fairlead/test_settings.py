@@ -11,7 +11,7 @@ from fairlead.errors import UsageError
 from fairlead.settings import Settings, describe
 from fairlead.settings_load import load
 from fairlead.settings_page import reference_page
-from fairlead.store_place import default_store_path, store_path
+from fairlead.stores.store_place import default_store_path, store_path
 
 
 def test_nothing_given_means_the_defaults() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from fairlead.bundle_endpoint import bundle_app
 from fairlead.http_server import HttpServer
+from fairlead.identities.bundle_endpoint import bundle_app
 from mesh.certificates import KeyPair, PrivateKey
 from mesh.spiffe import SpiffeId, TrustDomain
 from sds.builtin import BuiltinAuthority, in_memory

@@ -1,0 +1,1 @@
+"""What an Envoy is told before it reaches us. Pure: no part of it asks a running server."""
