@@ -195,9 +195,8 @@ class Server:
         address = tokens_address(self._settings)
         if address is None or not self._settings.kubernetes:
             return None
-        from fairlead.identities.tokens import (
-            TokenWay,  # what it needs takes 9 MB, which a server without a cluster need not pay
-        )
+        # What it needs takes 9 MB, which a server without a cluster need not pay.
+        from fairlead.identities.tokens import TokenWay
 
         return TokenWay(self._settings, address, self._clusters, self._store, self._identities, self._own_certificate)
 
