@@ -363,10 +363,10 @@ def test_an_authorizer_comes_and_goes_and_no_listener_changes_and_no_request_fai
 
     def one() -> str:
         try:
-            status = ask(port, x_who="traffic")[0]
+            status, _, body = ask(port, x_who="traffic")
         except (OSError, http.client.HTTPException) as error:
             return repr(error)
-        return "" if status == 200 else str(status)
+        return "" if status == 200 else f"{status} {body.decode()}"
 
     write(plain)
     program = start_serve(children, "--files", str(folder))
