@@ -76,6 +76,11 @@ class Retirement:
     def __len__(self) -> int:
         return len(self._leaving)
 
+    def wanted_again(self, gone: Collection[str]) -> None:
+        """Only those of `gone` are not wanted now: any other has its whole time before it when it goes again."""
+        for name in [name for name in self._leaving if name not in gone]:
+            del self._leaving[name]
+
     def stay(
         self, gone: Collection[str], *, settled: bool, needed: Collection[str], now: float, patience: Patience
     ) -> frozenset[str]:
@@ -84,8 +89,6 @@ class Retirement:
         `settled`: the proxy has acknowledged all routing that it was to get. `needed` are clusters that routing which
         is to stay in force still names (an earlier version that stands because its successor was rejected).
         """
-        for name in [name for name in self._leaving if name not in gone]:
-            del self._leaving[name]
         stay = set()
         for name in gone:
             leaving = self._leaving.setdefault(name, _Leaving(since=now))

@@ -218,6 +218,8 @@ class Stream:
             return None
         state.settle_claims(self._transitions.wanted(contents, subscription))
         found = self._transitions.difference(state.held, contents, subscription)
+        if state.type_url == TYPE_CLUSTER and self._retirement:
+            self._retirement.wanted_again(found.gone)
         owed = state.must_answer and self._answers_empty(state)
         if found.empty and not owed:
             state.held = found.wanted

@@ -185,6 +185,25 @@ def test_s19_a_cluster_that_comes_back_within_the_grace_is_simply_kept(served: S
     assert client.wait(60) == []
 
 
+def test_s19_a_cluster_that_came_back_has_the_whole_grace_when_it_goes_again(served: Served, client: Script) -> None:
+    leave_old(served)
+    [routes] = client.news()
+    assert client.ack(routes, **repeated(client, ["routes"])) == []
+    served.set(TYPE_CLUSTER, {"old": "1"})
+    served.set(TYPE_ENDPOINT, {"old": "1"})
+    served.set(TYPE_ROUTE, route("3", "old"))
+    [routes] = client.news()
+    assert kinds([routes]) == ["RDS"]
+    assert client.ack(routes, **repeated(client, ["routes"])) == []
+    assert client.wait(60) == []
+    leave_old(served)
+    [routes] = client.news()
+    assert kinds([routes]) == ["RDS"], "and not the removal of the cluster before it"
+    assert client.ack(routes, **repeated(client, ["routes"])) == []
+    assert client.wait(4.9) == []
+    assert kinds(client.wait(0.2)) == ["CDS"]
+
+
 def test_s19_a_cluster_stays_as_long_as_a_refused_change_leaves_its_old_route_in_force(
     served: Served, client: Script
 ) -> None:
