@@ -22,6 +22,8 @@ from discovery.sockets import Sockets
 MAX_BODY = 256 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 15.0
+MOST_RETRY_AFTER_SECONDS = 60.0
+"""An agent that wants to be left alone for longer is asked all the same: a proxy before it may say a day."""
 _SLACK_SECONDS = 15.0  # Consul adds up to a sixteenth to a wait, and the answer has to come over
 
 
@@ -227,4 +229,5 @@ def _error(answer: aiohttp.ClientResponse, body: bytes) -> ConsulError:
     after = answer.headers.get("Retry-After", "")
     words = " ".join(body[:500].decode("utf-8", "replace").split())
     seconds = float(after) if after.isascii() and after.isdigit() and len(after) <= 5 else 0.0
+    seconds = min(seconds, MOST_RETRY_AFTER_SECONDS)
     return ConsulError(answer.status, words or (answer.reason or ""), retry_after=seconds)

@@ -29,6 +29,16 @@ _SESSION = {
 }
 
 
+_FAILURES = (
+    ConsulError,
+    UnreachableError,
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+    TimeoutError,
+)
+
+
 class _Created(msgspec.Struct, frozen=True):
     id: str = msgspec.field(name="ID")
 
@@ -80,7 +90,7 @@ class Leader:
         try:
             async with asyncio.timeout(RETRY_PERIOD * 2):
                 held = await self._hold()
-        except (ConsulError, UnreachableError, msgspec.DecodeError, UnicodeDecodeError, TimeoutError) as error:
+        except _FAILURES as error:
             self._teller.troubled(str(error) or "no answer", answers="Consul")
             return  # the tenure runs out by itself
         self._teller.troubled("", answers="Consul")

@@ -136,7 +136,7 @@ class ConsulStore:
         await self._known()
         now = await self.kv.pair(self.layout.object(key))
         older = await self.kv.pairs(self.layout.past(key))
-        found = {int(pair.key.rpartition("/")[2]): pair for pair in older}
+        found = {revision: pair for pair in older if (revision := self.layout.revision_of(pair.key)) is not None}
         if now is not None:
             found[now.modify_index] = now
         return tuple(_past(key, revision, found[revision]) for revision in sorted(found, reverse=True)[:limit])
