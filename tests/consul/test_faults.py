@@ -133,6 +133,39 @@ def test_token_that_is_revoked_or_loses_its_rights_removes_nothing(children: Chi
     assert not traffic.failures
 
 
+def test_token_that_may_not_see_nodes_removes_nothing_and_neither_does_a_start_with_one_that_sees_nothing(
+    children: Children, consul: Path
+) -> None:
+    member = Member(children, consul, "one", "-hcl", ACL)
+    member.token = "root"
+    member.start().wait_leader()
+    rules = 'service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }'
+    which = policy(member, rules)
+    file = children.folder / "token"
+    token = str(member.put("/v1/acl/token", {"Policies": [{"ID": which}]})["SecretID"])
+    file.write_text(token)
+    member.register("web", start_backend(children, "web"))
+    mesh = ConsulMesh(children, "--consul", member.url, "--consul-token-file", str(file), objects=[route("web")])
+    mesh.wait_ok("web")
+    with Background(mesh.port, "web") as traffic:
+        policy(member, 'service_prefix "" { policy = "read" }', which)
+        member.register("web", start_backend(children, "web", number="2"))  # wakes the query about it
+        mesh.wait(lambda: "Hidden" in mesh.problems(), "it to be said that no instance is shown")
+        mesh.wait(lambda: mesh.is_stale("web"), "it to be stale")
+        policy(member, rules, which)
+        mesh.wait(lambda: traffic.answered("web-v1-2"), "the rights to be back")
+        mesh.wait(lambda: not mesh.problems(), "nothing to be wrong any more")
+
+        mesh.serving.child.stop()
+        children.started.remove(mesh.serving.child)
+        file.write_text("")
+        mesh.serving = mesh.serve(xds=mesh.serving.xds)
+        mesh.wait(lambda: "RightsLost" in mesh.problems() and mesh.is_stale("web"), "what was known, as stale")
+        file.write_text(token)
+        mesh.wait(lambda: mesh.is_fresh("web") and not mesh.problems(), "the token to be used")
+    assert not traffic.failures
+
+
 async def aside(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """A call that blocks, beside the loop that the line runs on."""
     return await asyncio.to_thread(call, *arguments, **named)
