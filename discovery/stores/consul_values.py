@@ -198,7 +198,9 @@ def read(key: ObjectKey, value: Kept, revision: int) -> Object | None:
         return None
     try:
         made = decode(key.kind, bytes(value.object))
-    except (*_NOT_JSON, LookupError) as error:
+    except LookupError:
+        raise UnreadableError(f"this Fairlead knows no kind {key.kind!r}") from None
+    except _NOT_JSON as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from None
     if (made.metadata.namespace, made.metadata.name) != (key.namespace, key.name):
         raise UnreadableError(f"it is {made.metadata.namespace}/{made.metadata.name}, in the key of another")
