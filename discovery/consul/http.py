@@ -71,6 +71,7 @@ class Consul:
         self._files: tuple[_Version, ...] = ()  # as they were when the session was made
         self._retired: list[aiohttp.ClientSession] = []
         self._sockets = Sockets()
+        self._token_read: asyncio.Task[str] | None = None  # while one is under way
 
     async def get(
         self,
@@ -119,22 +120,33 @@ class Consul:
         places = {"dc": at.datacenter, "ns": at.namespace, "partition": at.partition}
         params = {name: value for name, value in places.items() if value} | dict(query)
         try:
-            headers = {"X-Consul-Token": await asyncio.to_thread(_token, at.token_file)} if at.token_file else {}
-            async with (
-                asyncio.timeout(seconds),
-                self._ready().request(
+            async with asyncio.timeout(seconds):
+                headers = {"X-Consul-Token": await self._token()} if at.token_file else {}
+                async with self._ready().request(
                     method, at.url + path, params=params, data=body, headers=headers, allow_redirects=False
-                ) as answer,
-            ):
-                content = await _whole(answer)
-                if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-                    raise _error(answer, content)
-                return Answer(_index(answer), content, answer.headers)
+                ) as answer:
+                    content = await _whole(answer)
+                    if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+                        raise _error(answer, content)
+                    return Answer(_index(answer), content, answer.headers)
         except TimeoutError:
             raise UnreachableError(f"no answer to {method} {path} within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             await self._retire_old_files()
             raise UnreachableError(_words(error)) from None
+
+    async def _token(self) -> str:
+        """What is in its file now. A disk that hangs holds one thread, and not one for each request."""
+        if self._token_read is None:
+            path = self.target.token_file
+            self._token_read = asyncio.get_running_loop().create_task(asyncio.to_thread(_token, path))
+            self._token_read.add_done_callback(self._token_was_read)
+        return await asyncio.shield(self._token_read)
+
+    def _token_was_read(self, task: asyncio.Task[str]) -> None:
+        self._token_read = None
+        if not task.cancelled():
+            task.exception()  # that nobody waits for it any more is no reason for asyncio to complain
 
     async def _retire_old_files(self) -> None:
         """Have the next request read the files for TLS, if they are not what they were."""
