@@ -94,6 +94,8 @@ def odd(entries: Iterable[Entry], rule: Rule = _PLAIN) -> Odd:
     """What is left out of `rows` because nobody could do anything with it."""
     proper = [entry for entry in entries if not entry.service.kind]
     at = {f"{entry.service.id} at {_address(entry, rule)[0]}" for entry in proper if not _is_reachable(entry, rule)}
+    places = ((entry.service.id, *_address(entry, rule)) for entry in proper)
+    at |= {f"{own} at {address}:{port}" for own, address, port in places if not 0 <= port <= _HIGHEST}
     return Odd(tuple(sorted(at)), tuple(sorted({said for entry in proper for said in _odd_meta(entry)})))
 
 
