@@ -64,6 +64,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 _PLAIN = Rule()
 Rows = tuple[DiscoveredService, DiscoveredEndpoints]
+Address = tuple[str, int]
 
 
 def is_left_out(name: str, rule: Rule) -> bool:
@@ -78,6 +79,22 @@ def rows(entries: Iterable[Entry], rule: Rule = _PLAIN) -> Mapping[str, Rows]:
         if not entry.service.kind:
             spaces.setdefault(_namespace(entry, rule), []).append(entry)
     return {space: _rows(proper, rule) for space, proper in sorted(spaces.items())}
+
+
+def places(entries: Iterable[Entry], rule: Rule = _PLAIN) -> frozenset[Address]:
+    """The addresses and ports of all instances, also of those that may get no requests."""
+    return frozenset(_address(entry, rule) for entry in entries)
+
+
+def with_missing(known: Mapping[str, Rows], told: Mapping[str, Rows], there: frozenset[Address]) -> Mapping[str, Rows]:
+    """What is told, and beside it those endpoints that were known and of which nothing is told."""
+    found = dict(told)
+    for space, (service, ends) in known.items():
+        missing = [each for each in ends.endpoints if (each.address, each.ports[0][1]) not in there]
+        if missing:
+            now = found.get(space, (service, DiscoveredEndpoints(())))
+            found[space] = now[0], DiscoveredEndpoints(tuple(sorted({*now[1].endpoints, *missing})))
+    return dict(sorted(found.items()))
 
 
 class Odd(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, cast
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from discovery.consul.polls import Polls
 from discovery.consul.reading import FAILURES, Reading, decoded
 from discovery.consul.trouble import Failure, Situation, Trouble, trouble
 from discovery.consul.watch_state import LONGEST_PAUSE, Ask, Pause, WatchState
+from discovery.consul.wire import Entry
 from discovery.copies import CATALOG, Copies, name_of
 from mesh.model import DiscoveredEndpointsKey, DiscoveredServiceKey
 from mesh.tables import Change
@@ -39,11 +41,11 @@ class Query(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """What an answer says of a service, and of how many instances."""
+    """What an answer says of a service, and the instances it says it of."""
 
     rows: Mapping[str, Rows]
     odd: Odd
-    instances: int
+    entries: tuple[Entry, ...]
 
 
 class Watching:
@@ -206,16 +208,17 @@ class Watching:
             return
         heard = state.answered(answer.index, self._clock(), size=len(answer.body))
         self._troubles.pop(name, None)
-        if same and told is not None and 0 < told.instances < self._counts.get(name, 0):
+        if same and told is not None and 0 < len(told.entries) < self._counts.get(name, 0):
             told = None  # nothing changed in Consul, so this is what our token may see of it
         if told is None:
             return
-        self._digests[name], self._counts[name] = digest, told.instances
-        nobody = told.instances == 0
+        self._digests[name], self._counts[name] = digest, len(told.entries)
+        nobody = not told.entries
         if nobody and not self.rows.knows(name):
             self._restore(name)
         hidden = name in self.rows.hidden
-        self.rows.told(name, told.rows, self._clock(), went_back=heard.went_back, nobody=nobody)
+        there = partial(catalog.places, told.entries, self.rows.rule)
+        self.rows.told(name, told.rows, self._clock(), went_back=heard.went_back, nobody=nobody, there=there)
         if hidden and not nobody:
             self._polls.anew([Query(self.name, other) for other in self.rows.hidden])
         self._odd.pop(name, None)
@@ -225,7 +228,7 @@ class Watching:
 
     def _read(self, body: bytes) -> _Told:
         entries = wire.entries(body)
-        return _Told(catalog.rows(entries, self.rows.rule), catalog.odd(entries, self.rows.rule), len(entries))
+        return _Told(catalog.rows(entries, self.rows.rule), catalog.odd(entries, self.rows.rule), entries)
 
     def _failed(self, name: str, state: WatchState, error: Failure) -> None:
         why = trouble(error)

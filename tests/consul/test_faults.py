@@ -98,6 +98,31 @@ def test_catalog_that_is_made_anew_removes_nothing_until_services_are_back(child
     assert not traffic.failures
 
 
+def test_catalog_that_is_made_anew_gives_no_single_instance_the_requests_of_all(
+    children: Children, consul: Path
+) -> None:
+    member = Member(children, consul, "one").start().wait_leader()
+    for number in range(40):  # so that the new index is surely lower
+        member.register("other", 9000 + number)
+    ports = [start_backend(children, "web", number=number) for number in ("1", "2", "3")]
+    for port in ports:
+        member.register("web", port)
+    mesh = ConsulMesh(children, "--consul", member.url, objects=[route("web")])
+    mesh.wait(lambda: len(mesh.count("web", 30)) == 3, "all three")
+    member.kill()
+    shutil.rmtree(member.folder)
+    member.start().wait_leader()
+    mesh.wait(lambda: mesh.is_stale("web") and "Unreachable" not in mesh.problems(), "the empty catalog to be doubted")
+    member.register("web", ports[0])
+    member.register("new", 9100)
+    mesh.wait(lambda: "new" in mesh.services(), "what was registered after it to be there")
+    assert mesh.is_stale("web")
+    assert len(mesh.count("web", 30)) == 3
+    for port in ports[1:]:
+        member.register("web", port)
+    mesh.wait(lambda: mesh.is_fresh("web"), "all to be back")
+
+
 ACL = 'acl { enabled = true default_policy = "deny" tokens { master = "root" } }'
 
 

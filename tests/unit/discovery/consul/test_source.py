@@ -330,9 +330,9 @@ async def test_index_that_goes_back_with_an_empty_catalog_removes_nothing_at_onc
         agent.change(index=5)
         await follower.until(lambda: follower.stale() == {"web"})
         assert follower.addresses()["consul", "web"] == [("10.2.0.1", 0)]
-        agent.services[""]["web"] = [instance("10.2.0.2")]
+        agent.services[""]["web"] = [instance("10.2.0.1"), instance("10.2.0.2")]
         agent.change()
-        await follower.until(lambda: follower.addresses()["consul", "web"] == [("10.2.0.2", 0)])
+        await follower.until(lambda: follower.addresses()["consul", "web"] == [("10.2.0.1", 0), ("10.2.0.2", 0)])
         await follower.until(lambda: not follower.stale())
 
 
