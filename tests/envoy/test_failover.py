@@ -13,6 +13,7 @@ import pytest
 
 from fairlead.processes import Children, free_port
 from mesh.kinds import KINDS
+from mesh.model import Audience, Upstream
 from tests.support.programs import RunningEnvoy, Serving, start_envoy, start_serve
 from tests.support.routing import Server, backend_server, document, gateway, get, route, service, serving, wait_until
 from tests.support.traffic import Traffic
@@ -221,3 +222,32 @@ def test_a_service_a_port_of_one_one_of_another_namespace_and_a_backend_can_take
     assert {name: echoed["who"] if status == 200 else str(status) for name, (status, _, echoed) in found.items()} == {
         name: who for name, (_, who) in wanted.items()
     }
+
+
+def test_connections_and_what_sidecars_call_without_a_route_go_to_who_takes_over(
+    tmp_path: Path, servers: dict[str, Server]
+) -> None:
+    ports = {"edge": free_port(), "egress": free_port(), "upstream": free_port()}
+    numbers = [{"name": "http", "port": 80, "protocol": "HTTP"}, {"name": "raw", "port": 90, "protocol": "TCP"}]
+    at = {"address": "127.0.0.1", "ports": dict.fromkeys(("http", "raw"), servers["spare"].server_port)}
+    text = document("Service", "spare", {"ports": numbers, "endpoints": [at]})
+    text += document("Service", "gone", {"ports": numbers, "endpoints": []})
+    text += document("TrafficPolicy", "gone", {"targetRefs": [{"kind": "Service", "name": "gone"}], **TO_SPARE})
+    listeners = [{"name": "raw", "port": ports["edge"], "protocol": "TCP"}]
+    text += document("Gateway", "edge", {"gatewayClassName": "fairlead", "listeners": listeners})
+    rules = [{"backendRefs": [{"name": "gone", "port": 90}]}]
+    text += document("TCPRoute", "raw", {"parentRefs": [{"name": "edge"}], "rules": rules})
+    upstream = Upstream(ports["upstream"], "default", "gone", 90)
+    sidecar = Audience("sidecar", "default", "cart", egress_port=ports["egress"], upstreams=(upstream,))
+
+    def who(port: str, host: str = "a.example.com") -> str:
+        _, _, echoed = get(ports[port], "/", host)  # an echo of HTTP, whatever carries it
+        return str(echoed["who"])
+
+    for directory in (tmp_path / "edge", tmp_path / "sidecar"):
+        directory.mkdir()
+    with serving(text, tmp_path / "edge"):
+        assert who("edge") == "spare"
+    with serving(text, tmp_path / "sidecar", sidecar):
+        assert who("egress", "gone") == "spare"
+        assert who("upstream") == "spare"
