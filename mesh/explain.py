@@ -282,7 +282,7 @@ def _by_rule(
     rule = route.rules[candidate.rule]
     match = rule.matches[candidate.match]
     redirect = next((item.request_redirect for item in rule.filters if item.request_redirect is not None), None)
-    alone = {place for number, place in route.apart if number == candidate.rule}
+    alone = {place for number, place in (*route.apart, *route.canaries) if number == candidate.rule}
     if credential_for(look, candidate.key, rule.name) is not None or keeps_sessions(rule, policies):
         alone = set(range(len(rule.backend_refs)))
     shares = _shares(look, candidate.key, [(ref, ref.filters) for ref in rule.backend_refs], alone)

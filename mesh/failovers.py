@@ -5,9 +5,9 @@ backends. Failover is not handed on: who takes over is asked as it is, and its o
 that are meant for it. So `a` may name `b` and `b` may name `a`, and no request goes in circles.
 
 Where it counts for nothing, by what is known of the requests: those of mirrors, which are copies; those of a canary
-that a Rollout counts apart, which is judged by its own answers; those with a credential, which is not for another
-backend; those of rules with sessions, which Envoy forgets where others can take over (tried with 1.40: a strict session
-is answered 503); datagrams; and those of proxyless gRPC clients.
+while its Rollout is under way or counts them apart, which is judged by its own answers; those with a credential, which
+is not for another backend; those of rules with sessions, which Envoy forgets where others can take over (tried with
+1.40: a strict session is answered 503); datagrams; and those of proxyless gRPC clients.
 """
 
 from __future__ import annotations

@@ -251,3 +251,27 @@ def test_connections_and_what_sidecars_call_without_a_route_go_to_who_takes_over
     with serving(text, tmp_path / "sidecar", sidecar):
         assert who("egress", "gone") == "spare"
         assert who("upstream") == "spare"
+
+
+def test_who_takes_over_is_spoken_to_in_its_own_protocol_and_within_its_own_limits(
+    tmp_path: Path, servers: dict[str, Server]
+) -> None:
+    port = free_port()
+    text = gateway(port)
+    wanted = {"spare": ({}, "spare"), "busy": ({"circuitBreaker": {"maxRequests": 0, "maxPendingRequests": 0}}, "503")}
+    for name, (policy, _) in wanted.items():
+        text += service(name, servers["spare"].server_port)
+        text += document("TrafficPolicy", name, {"targetRefs": [{"kind": "Service", "name": name}], **policy})
+        text += service(f"for-{name}", protocol="HTTP2")
+        spec = {
+            "targetRefs": [{"kind": "Service", "name": f"for-{name}"}],
+            "failover": {"backendRefs": [{"name": name}]},
+        }
+        closed = {"circuitBreaker": {"maxRequests": 0, "maxPendingRequests": 0, "maxConnections": 0}}
+        text += document("TrafficPolicy", f"for-{name}", {**spec, **closed})
+        rules = f"\n  - backendRefs: [{{name: for-{name}, port: 80}}]"
+        text += route(rules, hosts=f"[{name}.example.com]", name=name)
+    with serving(text, tmp_path):
+        found = {name: get(port, "/", f"{name}.example.com") for name in wanted}
+    answered = {name: echoed["who"] if status == 200 else str(status) for name, (status, _, echoed) in found.items()}
+    assert answered == {name: who for name, (_, who) in wanted.items()}

@@ -219,7 +219,8 @@ def _shares(look: Reader, at: RouteAt, route: RequestRoute, number: int, *, alon
     for place, ref in enumerate(rule.backend_refs):
         refused = unsupported.of_backend(ref.filters, grpc=at.grpc)
         counted = route.apart.get((number, place))
-        cluster = _cluster(look, at, ref, rule, counted, alone=alone) if not refused else None
+        judged = alone or (number, place) in route.canaries
+        cluster = _cluster(look, at, ref, rule, counted, alone=judged) if not refused else None
         yield Share(cluster=cluster, weight=ref.weight, filters=ref.filters if cluster is not None else ())
 
 
