@@ -37,9 +37,11 @@ AT_ONCE = 500
 
 _WHOLE = "whole"
 _PLACE = f"{_WHOLE}/@place"
+_LIST = f"{_WHOLE}/@list"
 _SERVICES, _ENDPOINTS, _OBJECTS = "service", "endpoints", "object"
 _SERVICE_DECODER = msgspec.json.Decoder(DiscoveredService)
 _ENDPOINTS_DECODER = msgspec.json.Decoder(DiscoveredEndpoints)
+_LIST_DECODER = msgspec.json.Decoder(tuple[str, ...])
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 T = TypeVar("T")
@@ -108,6 +110,16 @@ class Copies:
     def holds(self, part: str) -> bool:
         """Whether an earlier run left anything of a part."""
         return part in self._holding
+
+    def listed(self) -> tuple[str, ...]:
+        """The other sources that an earlier run found beside this one."""
+        body = self._loaded.get(_LIST)
+        return (self._read(_LIST_DECODER.decode, body) or ()) if body is not None else ()
+
+    def list_others(self, names: Iterable[str]) -> None:
+        """These other sources were found beside this one."""
+        self._waiting[_LIST] = _ENCODER.encode(tuple(names))
+        self._bell.set()
 
     def object(self, key: ObjectKey) -> Object | None:
         """One object as an earlier run knew it."""

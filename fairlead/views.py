@@ -119,6 +119,8 @@ def explanation_wire(answer: Explanation) -> dict[str, Any]:
 
 def _share(share: Share) -> Mapping[str, Any]:
     wire = {"ref": share.ref, "weight": share.weight, "share": share.share, "endpoints": share.endpoints}
+    if share.successors:
+        wire["successors"] = list(share.successors)
     return wire | {"problem": share.problem} if share.problem else wire
 
 

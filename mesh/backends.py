@@ -26,12 +26,16 @@ UNROUTABLE = ("UDP", "TLS")
 that alone."""
 
 
+_WHO_REFERS = {"TrafficPolicy": (FAIRLEAD, "TrafficPolicies")}
+"""The groups and the plurals of those that are no routes of Gateway API."""
+
 _A_ROUTE = {
     "HTTPRoute": "an HTTP route",
     "GRPCRoute": "a gRPC route",
     "TLSRoute": "a TLS route",
     "TCPRoute": "a TCP route",
     "UDPRoute": "a UDP route",
+    "TrafficPolicy": "failover",
 }
 
 
@@ -44,7 +48,8 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     else is known of it; `raw` that bytes pass as they are, though a BackendTLSPolicy asks for TLS; `outside` that it is
     no service but the Backend object of that name; `canary_of` (`<namespace>/<name>`) that the requests which a Rollout
     sends there are counted apart from all others; `credential` (`<namespace>/<name>`) that requests get that of a
-    RoutePolicy.
+    RoutePolicy; `failover` the names of the clusters of those that take over where its endpoints cannot answer
+    (`mesh.failovers`).
     """
 
     service: ServiceKey
@@ -58,6 +63,7 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     outside: bool = False
     canary_of: str = ""
     credential: str = ""
+    failover: tuple[str, ...] = ()
 
 
 class Invalid(msgspec.Struct, frozen=True):
@@ -68,7 +74,7 @@ class Invalid(msgspec.Struct, frozen=True):
 
 
 def resolve(look: Reader, *, route: ObjectKey, ref: BackendObjectReference) -> Backend | Invalid:
-    """The backend that a reference of a route names."""
+    """The backend that a reference of a route names, or of a TrafficPolicy (`mesh.failovers`)."""
     namespace = ref.namespace or route.namespace
     if (ref.group, ref.kind) not in KINDS:
         said = (
@@ -76,11 +82,12 @@ def resolve(look: Reader, *, route: ObjectKey, ref: BackendObjectReference) -> B
             f"use kind Service (group '' or {FAIRLEAD}), or ServiceSubset or Backend (group {FAIRLEAD})."
         )
         return Invalid("InvalidKind", said)
-    wanted = Permission(GATEWAY_API, route.kind, route.namespace, ref.group, ref.kind, namespace, ref.name)
+    group, several = _WHO_REFERS.get(route.kind, (GATEWAY_API, f"{route.kind}s"))
+    wanted = Permission(group, route.kind, route.namespace, ref.group, ref.kind, namespace, ref.name)
     if not permitted(look, wanted):
         said = (
             f"{ref.kind} {namespace}/{ref.name} is in another namespace and no ReferenceGrant in {namespace} permits "
-            f"{route.kind}s of {route.namespace} to use it."
+            f"{several} of {route.namespace} to use it."
         )
         return Invalid("RefNotPermitted", said)
     if ref.kind == "Backend":

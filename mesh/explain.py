@@ -10,7 +10,7 @@ come before those that name a wider one. Nothing falls through: where the chosen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -18,6 +18,8 @@ import msgspec
 from mesh import external_auth, unsupported
 from mesh.attachments import ATTACHMENTS, ROUTES_BY_LISTENER, ListenerKey
 from mesh.backends import Backend, Invalid, resolve
+from mesh.credentials import chosen as credential_for
+from mesh.failovers import keeps_sessions, successors
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.hostnames import ANY, best, covers
 from mesh.kinds.http_filters import HTTPRouteFilter
@@ -27,11 +29,12 @@ from mesh.listeners import GatewayListener
 from mesh.matching import match_words, mismatch
 from mesh.model import ObjectKey
 from mesh.outside import find_outside
-from mesh.policies import TRAFFIC, BackendKey
+from mesh.policies import TRAFFIC, BackendKey, Effective
 from mesh.precedence import RouteOrder
 from mesh.redirects import location
 from mesh.request_routes import RequestRoute, find_request_route
 from mesh.requests import WELL_KNOWN_PORTS, Request, request
+from mesh.route_places import place_of, policies_at
 from mesh.routes import find_stream_route
 from mesh.services import ENDPOINTS, SUBSETS, SubsetKey
 from mesh.stream_winners import winners
@@ -52,7 +55,8 @@ class Passed(msgspec.Struct, frozen=True):
 class Share(msgspec.Struct, frozen=True):
     """A backend of the rule, its part of the requests (0 to 1) and how many endpoints it has.
 
-    `problem` says why requests that fall to it answer 500, or 503 where there is no endpoint.
+    `problem` says why requests that fall to it answer 500, or 503 where there is no endpoint. `successors` take over
+    where its endpoints cannot answer (`mesh.failovers`).
     """
 
     ref: str
@@ -61,6 +65,7 @@ class Share(msgspec.Struct, frozen=True):
     backend: Backend | None = None
     endpoints: int = 0
     problem: str = ""
+    successors: tuple[str, ...] = ()
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -224,7 +229,9 @@ def _in_listener(look: Reader, key: ListenerKey, listener: GatewayListener, aske
         match = found.rules[candidate.rule].matches[candidate.match]
         why = mismatch(match, asked)
         if not why:
-            answer = _by_rule(look, candidate, found, listener, asked)
+            place = place_of(look, key.gateway, listener)
+            policies = policies_at(look, place, candidate.key, found.rules[candidate.rule].name)
+            answer = _by_rule(look, candidate, found, listener, asked, policies)
             rest = tuple(tried)
             return msgspec.structs.replace(answer, virtual_host=chosen or "*", others=(*rest, *others)[:OTHERS])
         declared = found.declared(candidate.rule)
@@ -265,12 +272,20 @@ def _route(look: Reader, candidate: Candidate) -> RequestRoute:
 
 
 def _by_rule(
-    look: Reader, candidate: Candidate, route: RequestRoute, listener: GatewayListener, asked: Request
+    look: Reader,
+    candidate: Candidate,
+    route: RequestRoute,
+    listener: GatewayListener,
+    asked: Request,
+    policies: Effective | None,
 ) -> Explanation:
     rule = route.rules[candidate.rule]
     match = rule.matches[candidate.match]
     redirect = next((item.request_redirect for item in rule.filters if item.request_redirect is not None), None)
-    shares = _shares(look, candidate.key, [(ref, ref.filters) for ref in rule.backend_refs])
+    alone = {place for number, place in (*route.apart, *route.canaries) if number == candidate.rule}
+    if credential_for(look, candidate.key, rule.name) is not None or keeps_sessions(rule, policies):
+        alone = set(range(len(rule.backend_refs)))
+    shares = _shares(look, candidate.key, [(ref, ref.filters) for ref in rule.backend_refs], alone)
     refused = unsupported.of_rule(rule.filters) or _unjudged(look, candidate.key, rule)
     outcome: Outcome
     if refused:
@@ -310,11 +325,15 @@ def _unjudged(look: Reader, route: ObjectKey, rule: HTTPRouteRule) -> str:
 
 
 def _shares(
-    look: Reader, route: ObjectKey, refs: Sequence[tuple[BackendRef | HTTPBackendRef, tuple[HTTPRouteFilter, ...]]]
+    look: Reader,
+    route: ObjectKey,
+    refs: Sequence[tuple[BackendRef | HTTPBackendRef, tuple[HTTPRouteFilter, ...]]],
+    alone: Collection[int] = (),
 ) -> tuple[Share, ...]:
+    """The backends of a rule; nobody takes over from those in the places `alone`."""
     total = sum(ref.weight for ref, _ in refs)
     shares = []
-    for ref, filters in refs:
+    for place, (ref, filters) in enumerate(refs):
         name = f"{ref.kind} {ref.namespace or route.namespace}/{ref.name}" + (f":{ref.port}" if ref.port else "")
         share = ref.weight / total if total else 0.0
         backend = resolve(look, route=route, ref=ref)
@@ -323,9 +342,22 @@ def _shares(
             shares.append(Share(name, ref.weight, share, problem=refused))
             continue
         count = endpoint_count(look, backend)
-        problem = "" if count else "It has no endpoints: requests answer 503."
-        shares.append(Share(name, ref.weight, share, backend=backend, endpoints=count, problem=problem))
+        after = successors(look, backend) if place not in alone else ()
+        answering = any(endpoint_count(look, one) for one in (backend, *after))
+        problem = "" if answering else "It has no endpoints: requests answer 503."
+        said = tuple(map(_called, after))
+        shares.append(
+            Share(name, ref.weight, share, backend=backend, endpoints=count, problem=problem, successors=said)
+        )
     return tuple(shares)
+
+
+def _called(backend: Backend) -> str:
+    """A backend as a reference names it."""
+    if backend.outside:
+        return f"Backend {backend.service.namespace}/{backend.service.name}"
+    kind, name = ("ServiceSubset", backend.subset) if backend.subset else ("Service", backend.service.name)
+    return f"{kind} {backend.service.namespace}/{name}:{backend.port}"
 
 
 def endpoint_count(look: Reader, backend: Backend, *, own: bool = False) -> int:

@@ -20,6 +20,7 @@ from mesh.client_policies import (
 )
 from mesh.conditions import Condition
 from mesh.envoy_patches import patch_conditions, target_refs
+from mesh.failovers import missing_successors
 from mesh.gateways import GATEWAYS, GatewayKey
 from mesh.kinds.clientpolicy import BROKEN_VERSIONS, ClientPolicy, revocation_lists
 from mesh.kinds.listenerset import ListenerSet
@@ -28,7 +29,7 @@ from mesh.kinds.policy import PolicyTargetReference
 from mesh.kinds.requestauthentication import RequestAuthentication
 from mesh.kinds.routepolicy import RoutePolicy
 from mesh.kinds.telemetrypolicy import TelemetryPolicy
-from mesh.kinds.trafficpolicy import TrafficPolicy
+from mesh.kinds.trafficpolicy import Failover, TrafficPolicy
 from mesh.model import ObjectKey, ServiceKey
 from mesh.objects import OBJECTS, find
 from mesh.policies import Level, Loss, Target, losses, paths_of, target_of
@@ -50,7 +51,18 @@ def traffic_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ..
     if policy is None:
         return ()
     idle = " ".join([*_without_effect(look, key, policy), *untimely_targets(look, key, policy)])
-    return _conditions(look, key, policy, policy.spec.target_refs, _missing_backend, idle)
+    told = _conditions(look, key, policy, policy.spec.target_refs, _missing_backend, idle)
+    wrong = [
+        one for path, failover in _failovers(policy) for one in missing_successors(look, key, policy, path, failover)
+    ]
+    said = " ".join(dict.fromkeys(message for _, message in wrong))
+    return tuple(_also_missing(one, wrong[0][0], said) if wrong else one for one in told)
+
+
+def _failovers(policy: TrafficPolicy) -> Iterator[tuple[str, Failover]]:
+    for path, settings in (("spec", policy.spec), ("spec.overrides", policy.spec.overrides)):
+        if settings is not None and settings.failover is not None:
+            yield f"{path}.failover", settings.failover
 
 
 def route_policy_conditions(look: Look, key: ObjectKey) -> tuple[Condition, ...]:

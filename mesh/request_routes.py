@@ -47,7 +47,7 @@ class RequestRoute(msgspec.Struct, frozen=True):
 
     `grpc`: calls are meant, and backends are spoken to as gRPC is. `copies`: the last rules are copies that Rollouts
     make. `sticking`: the rules whose clients stay with a version, by their number. `apart`: the canaries whose requests
-    are counted apart, by the numbers of rule and backend.
+    are counted apart, by the numbers of rule and backend; `canaries`: all whose Rollout is under way.
     """
 
     rules: tuple[HTTPRouteRule, ...]
@@ -56,6 +56,7 @@ class RequestRoute(msgspec.Struct, frozen=True):
     copies: tuple[Copied, ...] = ()
     sticking: tuple[tuple[int, Sticking], ...] = ()
     apart: Mapping[tuple[int, int], ObjectKey] = {}
+    canaries: frozenset[tuple[int, int]] = frozenset()
 
     @property
     def unable(self) -> int:
@@ -93,7 +94,7 @@ def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
     if route is None:
         return None
     by_now = moved(look, key, route.rules, route.orders)
-    if by_now.rules == route.rules and not by_now.sticking:
+    if by_now.rules == route.rules and not by_now.sticking and not by_now.canaries:
         return route
     return RequestRoute(
         by_now.rules,
@@ -102,6 +103,7 @@ def find_request_route(look: Reader, key: ObjectKey) -> RequestRoute | None:
         copies=by_now.copies,
         sticking=by_now.sticking,
         apart=by_now.apart,
+        canaries=by_now.canaries,
     )
 
 

@@ -216,7 +216,8 @@ class Moved(msgspec.Struct, frozen=True):
     """The rules of a route by now; `copies` tells of each rule after the declared ones.
 
     `sticking` has the rules, by their number, whose clients stay with a version. `apart` has canaries whose
-    requests are counted apart, by the numbers of rule and backend, with their Rollout.
+    requests are counted apart, by the numbers of rule and backend, with their Rollout; `canaries` all those whose
+    Rollout is under way.
     """
 
     rules: tuple[HTTPRouteRule, ...]
@@ -224,6 +225,7 @@ class Moved(msgspec.Struct, frozen=True):
     copies: tuple[Copied, ...] = ()
     sticking: tuple[tuple[int, Sticking], ...] = ()
     apart: Mapping[tuple[int, int], ObjectKey] = {}
+    canaries: frozenset[tuple[int, int]] = frozenset()
 
 
 def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders: tuple[Orders, ...]) -> Moved:
@@ -235,6 +237,7 @@ def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders
     copies: list[tuple[Copied, HTTPRouteRule, Orders]] = []
     sticking: dict[int, Sticking] = {}
     apart: dict[tuple[int, int], ObjectKey] = {}
+    judged: set[tuple[int, int]] = set()
     for move in plan.moves:
         share = look(ROLLOUT_SHARES, move.rollout)
         if share is None:
@@ -247,11 +250,13 @@ def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders
             apart[move.rule, place] = move.rollout
         if not share.under_way:
             continue
+        judged.add((move.rule, place))
         known = (move.known,) if move.known is not None else ()
         places[move.rule], of_cohort, of_known = _room(places[move.rule], len(move.cohort), len(known))
         if move.sticky is not None:
             sticking[move.rule] = Sticking(move.sticky, given=bool(known))
         if move.cohort:
+            judged.add((len(rules) + len(copies), 0))
             if move.apart:
                 apart[len(rules) + len(copies), 0] = move.rollout
             alone = replace(rule.backend_refs[place], weight=1)
@@ -260,6 +265,7 @@ def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders
         if known and move.sticky is not None:
             number = len(rules) + len(copies)
             sticking[number] = Sticking(move.sticky)
+            judged.add((number, place))
             if move.apart:
                 apart[number, place] = move.rollout
             copies.append((Copied(move.rule, "known"), replace(rule, matches=_with(rule.matches, known)), of_known))
@@ -269,6 +275,7 @@ def moved(look: Reader, key: ObjectKey, rules: tuple[HTTPRouteRule, ...], orders
         tuple(copied for copied, _, _ in copies),
         tuple(sorted(sticking.items())),
         apart,
+        frozenset(judged),
     )
 
 

@@ -64,6 +64,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 _PLAIN = Rule()
 Rows = tuple[DiscoveredService, DiscoveredEndpoints]
+Address = tuple[str, int]
 
 
 def is_left_out(name: str, rule: Rule) -> bool:
@@ -80,6 +81,22 @@ def rows(entries: Iterable[Entry], rule: Rule = _PLAIN) -> Mapping[str, Rows]:
     return {space: _rows(proper, rule) for space, proper in sorted(spaces.items())}
 
 
+def places(entries: Iterable[Entry], rule: Rule = _PLAIN) -> frozenset[Address]:
+    """The addresses and ports of all instances, also of those that may get no requests."""
+    return frozenset(_address(entry, rule) for entry in entries)
+
+
+def with_missing(known: Mapping[str, Rows], told: Mapping[str, Rows], there: frozenset[Address]) -> Mapping[str, Rows]:
+    """What is told, and beside it those endpoints that were known and of which nothing is told."""
+    found = dict(told)
+    for space, (service, ends) in known.items():
+        missing = [each for each in ends.endpoints if (each.address, each.ports[0][1]) not in there]
+        if missing:
+            now = found.get(space, (service, DiscoveredEndpoints(())))
+            found[space] = now[0], DiscoveredEndpoints(tuple(sorted({*now[1].endpoints, *missing})))
+    return dict(sorted(found.items()))
+
+
 class Odd(msgspec.Struct, frozen=True):
     """What cannot be taken of a service's instances: addresses, and meta of ours. Each with the instance's id."""
 
@@ -94,6 +111,8 @@ def odd(entries: Iterable[Entry], rule: Rule = _PLAIN) -> Odd:
     """What is left out of `rows` because nobody could do anything with it."""
     proper = [entry for entry in entries if not entry.service.kind]
     at = {f"{entry.service.id} at {_address(entry, rule)[0]}" for entry in proper if not _is_reachable(entry, rule)}
+    places = ((entry.service.id, *_address(entry, rule)) for entry in proper)
+    at |= {f"{own} at {address}:{port}" for own, address, port in places if not 0 <= port <= _HIGHEST}
     return Odd(tuple(sorted(at)), tuple(sorted({said for entry in proper for said in _odd_meta(entry)})))
 
 

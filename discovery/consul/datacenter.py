@@ -4,9 +4,11 @@ What Consul says is believed, with two exceptions, for a mesh must not lose its 
 knowledge. What is held then stands, marked stale, until Consul tells of it again:
 
 - After its index went back (a catalog that was made anew, or restored), what is missing counts as gone only when it
-  is missing for `DOUBT_SECONDS`: agents register their services again, one after the other.
+  is missing for `DOUBT_SECONDS`: agents register their services again, one after the other. So it is with single
+  instances: the first of a hundred that is back must not get the requests of all.
 - Where a service is missing though the index has not changed, or `consul` itself is, our token has lost rights: Consul
-  leaves out without a word what a token may not read. Nothing is gone then.
+  leaves out without a word what a token may not read. Nothing is gone then. Nor is it where a service is listed and has
+  not one instance: Consul lists none such, so our token may see services and not the nodes that they are on.
 
 While no answer comes everything stands, marked stale.
 """
@@ -15,11 +17,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from discovery.consul.catalog import CONSULS_OWN, Rows, Rule, is_left_out
+from discovery.consul.catalog import CONSULS_OWN, Address, Rows, Rule, is_left_out, with_missing
 from mesh.model import (
     DISCOVERED_ENDPOINTS,
     DISCOVERED_SERVICES,
@@ -49,6 +51,8 @@ class Datacenter:
         self._written: dict[str, Mapping[str, Rows]] = {}
         self._stale: set[str] = set()
         self._missing: dict[str, float] = {}  # what is held, and until when
+        self._hidden: dict[str, float] = {}  # what is listed and has no instance that we may see, and since when
+        self._lacking: dict[str, tuple[Mapping[str, Rows], float]] = {}  # what was told without what is held beside it
         self._doubt_until = 0.0
         self._saw_all = False
         self._losing = False
@@ -79,12 +83,21 @@ class Datacenter:
         return name in self._told
 
     @property
+    def hidden(self) -> frozenset[str]:
+        """The services of which we are told that they are there, and not one instance."""
+        return frozenset(self._hidden)
+
+    def hidden_since(self, then: float) -> tuple[str, ...]:
+        """Those of which that is so since then; for a moment it is so of each that goes away."""
+        return tuple(sorted(name for name, since in self._hidden.items() if since <= then))
+
+    @property
     def doubted(self) -> float:
         """When `sweep` has something to do; infinity: never."""
-        return min(self._missing.values(), default=math.inf)
+        return min([*self._missing.values(), *(until for _, until in self._lacking.values())], default=math.inf)
 
     def restore(self, copies: Iterable[Change]) -> None:
-        """Take in what an earlier run knew. Everything is stale until it is told."""
+        """Take in what an earlier run knew, and is not told yet. It is stale until it is."""
         services: dict[str, dict[str, DiscoveredService]] = {}
         endpoints: dict[str, dict[str, DiscoveredEndpoints]] = {}
         for copy in copies:
@@ -95,11 +108,18 @@ class Datacenter:
                 endpoints.setdefault(key.service, {})[key.namespace] = msgspec.structs.replace(row, stale=False)
         nothing = DiscoveredEndpoints(())
         for name, spaces in services.items():
+            if self._told.get(name):
+                continue
             ends = endpoints.get(name, {})
             self._told[name] = {space: (row, ends.get(space, nothing)) for space, row in sorted(spaces.items())}
             self._names.add(name)
-        self._saw_all = CONSULS_OWN in self._names
-        self.mark_all_stale()
+            self.mark_stale(name)
+        self._saw_all = self._saw_all or CONSULS_OWN in services
+
+    def restore_unseen(self, copies: Iterable[Change]) -> None:
+        """Take in what an earlier run knew, as the first answer shows that our token does not see it any more."""
+        self.restore(copies)
+        self._saw_all = True
 
     # -- what Consul says
 
@@ -117,24 +137,51 @@ class Datacenter:
         self._saw_all = self._saw_all or CONSULS_OWN in found
         self.listed_once = True
         for name in missing:
+            self._hidden.pop(name, None)
             self._miss(name, now, regained=regained)
         for name in found & self._missing.keys():
             if self._missing[name] == math.inf:
                 del self._missing[name]
         self._names |= found
 
-    def told(self, name: str, rows: Mapping[str, Rows], now: float, *, went_back: bool = False) -> None:
-        """This is what all instances of a service say (`catalog.rows`)."""
+    def told(
+        self,
+        name: str,
+        rows: Mapping[str, Rows],
+        now: float,
+        *,
+        went_back: bool = False,
+        nobody: bool = False,
+        there: Callable[[], frozenset[Address]] = frozenset,
+    ) -> None:
+        """This is what all instances of a service say (`catalog.rows`); `nobody`: there was none, of any kind.
+
+        `there` says where all of them are, those without requests too.
+        """
         if name not in self._names:
             return
+        if nobody and name in self._listed and not self._losing:
+            self._hidden.setdefault(name, now)
+            self._told.setdefault(name, {})
+            self._missing.pop(name, None)
+            return
+        self._hidden.pop(name, None)
         doubtful = self._losing or went_back or now < self._doubt_until or name in self._missing
         if not rows and self._told.get(name) and doubtful:
             self._hold(name, now)
             return
         self._missing.pop(name, None)
-        self._stale.discard(name)
-        self._told[name] = rows
         self._stirred.add(name)
+        _, until = self._lacking.get(name, (rows, self._doubt_until))
+        until = max(until, self._doubt_until, now + DOUBT_SECONDS if went_back else 0.0)
+        held = with_missing(self._told.get(name, {}), rows, there()) if now < until else rows
+        self._told[name] = held
+        if held != rows:
+            self._lacking[name] = rows, until
+            self._stale.add(name)
+        else:
+            self._lacking.pop(name, None)
+            self._stale.discard(name)
 
     def mark_stale(self, name: str) -> None:
         """No answer comes for a service."""
@@ -149,6 +196,10 @@ class Datacenter:
 
     def sweep(self, now: float) -> bool:
         """Believe what has been missing for long enough; whether there was any."""
+        for name in [name for name, (_, until) in self._lacking.items() if until <= now]:
+            self._told[name], _ = self._lacking.pop(name)
+            self._stale.discard(name)
+            self._stirred.add(name)
         over = [name for name, until in self._missing.items() if until <= now]
         for name in over:
             if name in self._listed:
@@ -182,6 +233,8 @@ class Datacenter:
         self._names.discard(name)
         self._told.pop(name, None)
         self._missing.pop(name, None)
+        self._hidden.pop(name, None)
+        self._lacking.pop(name, None)
         self._stale.discard(name)
         self._stirred.add(name)
 

@@ -22,6 +22,8 @@ from discovery.sockets import Sockets
 MAX_BODY = 256 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 15.0
+MOST_RETRY_AFTER_SECONDS = 60.0
+"""An agent that wants to be left alone for longer is asked all the same: a proxy before it may say a day."""
 _SLACK_SECONDS = 15.0  # Consul adds up to a sixteenth to a wait, and the answer has to come over
 
 
@@ -69,6 +71,7 @@ class Consul:
         self._files: tuple[_Version, ...] = ()  # as they were when the session was made
         self._retired: list[aiohttp.ClientSession] = []
         self._sockets = Sockets()
+        self._token_read: asyncio.Task[str] | None = None  # while one is under way
 
     async def get(
         self,
@@ -117,22 +120,33 @@ class Consul:
         places = {"dc": at.datacenter, "ns": at.namespace, "partition": at.partition}
         params = {name: value for name, value in places.items() if value} | dict(query)
         try:
-            headers = {"X-Consul-Token": await asyncio.to_thread(_token, at.token_file)} if at.token_file else {}
-            async with (
-                asyncio.timeout(seconds),
-                self._ready().request(
+            async with asyncio.timeout(seconds):
+                headers = {"X-Consul-Token": await self._token()} if at.token_file else {}
+                async with self._ready().request(
                     method, at.url + path, params=params, data=body, headers=headers, allow_redirects=False
-                ) as answer,
-            ):
-                content = await _whole(answer)
-                if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-                    raise _error(answer, content)
-                return Answer(_index(answer), content, answer.headers)
+                ) as answer:
+                    content = await _whole(answer)
+                    if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+                        raise _error(answer, content)
+                    return Answer(_index(answer), content, answer.headers)
         except TimeoutError:
             raise UnreachableError(f"no answer to {method} {path} within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             await self._retire_old_files()
             raise UnreachableError(_words(error)) from None
+
+    async def _token(self) -> str:
+        """What is in its file now. A disk that hangs holds one thread, and not one for each request."""
+        if self._token_read is None:
+            path = self.target.token_file
+            self._token_read = asyncio.get_running_loop().create_task(asyncio.to_thread(_token, path))
+            self._token_read.add_done_callback(self._token_was_read)
+        return await asyncio.shield(self._token_read)
+
+    def _token_was_read(self, task: asyncio.Task[str]) -> None:
+        self._token_read = None
+        if not task.cancelled():
+            task.exception()  # that nobody waits for it any more is no reason for asyncio to complain
 
     async def _retire_old_files(self) -> None:
         """Have the next request read the files for TLS, if they are not what they were."""
@@ -227,4 +241,5 @@ def _error(answer: aiohttp.ClientResponse, body: bytes) -> ConsulError:
     after = answer.headers.get("Retry-After", "")
     words = " ".join(body[:500].decode("utf-8", "replace").split())
     seconds = float(after) if after.isascii() and after.isdigit() and len(after) <= 5 else 0.0
+    seconds = min(seconds, MOST_RETRY_AFTER_SECONDS)
     return ConsulError(answer.status, words or (answer.reason or ""), retry_after=seconds)

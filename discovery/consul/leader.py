@@ -29,6 +29,16 @@ _SESSION = {
 }
 
 
+_FAILURES = (
+    ConsulError,
+    UnreachableError,
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+    TimeoutError,
+)
+
+
 class _Created(msgspec.Struct, frozen=True):
     id: str = msgspec.field(name="ID")
 
@@ -43,16 +53,27 @@ _LOCKS = msgspec.json.Decoder(tuple[_Lock, ...])
 
 
 class Leader:
-    """Leads, or tries to, for as long as `run` runs. `changed(leading)` is called at each change."""
+    """Leads, or tries to, for as long as `run` runs. `changed(leading)` is called at each change.
+
+    `denied(why)` is called when the token may not do what that takes, and with an empty `why` when it may again.
+    """
 
     def __init__(
-        self, consul: Consul, key: str, *, identity: str, changed: Callable[[bool], None] = lambda _: None
+        self,
+        consul: Consul,
+        key: str,
+        *,
+        identity: str,
+        changed: Callable[[bool], None] = lambda _: None,
+        denied: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._consul = consul
         self._path = f"/v1/kv/{quote(key)}"
         self._identity = identity
         self._tenure = Tenure()
         self._teller = Teller(f"leader at {key}", self._tenure, holder=lambda: self.holder, changed=changed)
+        self._denied = denied
+        self._denial = ""
         self._session = ""
         self.holder = ""
         """Who leads as far as known; empty where nobody does."""
@@ -80,15 +101,23 @@ class Leader:
         try:
             async with asyncio.timeout(RETRY_PERIOD * 2):
                 held = await self._hold()
-        except (ConsulError, UnreachableError, msgspec.DecodeError, UnicodeDecodeError, TimeoutError) as error:
+        except _FAILURES as error:
             self._teller.troubled(str(error) or "no answer", answers="Consul")
+            if isinstance(error, ConsulError) and error.status == HTTPStatus.FORBIDDEN:
+                self._tell_denied(error.message)
             return  # the tenure runs out by itself
         self._teller.troubled("", answers="Consul")
+        self._tell_denied("")
         if held:
             self._tenure.renewed(began)
             self._teller.renewed()
         else:
             self._tenure.lost()
+
+    def _tell_denied(self, why: str) -> None:
+        if why != self._denial:
+            self._denial = why
+            self._denied(why)
 
     async def _hold(self) -> bool:
         """Renew the session, or begin one; whether it holds the lock."""

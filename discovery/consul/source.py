@@ -2,7 +2,8 @@
 
 The first batch has every service, so that a route which comes later finds what it names. Where the agent is away at
 the start, the copies of an earlier run stand in; without any the source has not synced, unless it is optional. Other
-datacenters than the agent's own never keep the server from being ready.
+datacenters than the agent's own never keep the server from being ready for long. Where all are asked for, which there
+were is kept too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -91,6 +92,7 @@ class ConsulSource:
         self._gone: tuple[Change, ...] = ()
         self._problems: tuple[Problem, ...] = ()
         self._looking: Trouble | None = None
+        self._looked = False
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -134,6 +136,7 @@ class ConsulSource:
             await self._add("", 0)
             for at, name in enumerate((name for name in self._plan.datacenters if name != ALL), 1):
                 await self._add(name, at)
+            await self._add_all(self._earlier())
             self._start("turns", self._polls.run())
             if self._plan.datacenters:
                 self._start("datacenters", self._look())
@@ -196,6 +199,7 @@ class ConsulSource:
                 self._looking = trouble(error)
                 state.failed(self._clock(), self._luck())
                 pause = state.not_before - self._clock()
+            self._looked = True
             self._news.set()
             await asyncio.sleep(pause)
 
@@ -213,7 +217,17 @@ class ConsulSource:
             self._drop(own)
         if ALL not in self._plan.datacenters:
             return
-        known = wire.datacenters(await self._reading.get("/v1/catalog/datacenters"))
+        known = {*wire.datacenters(await self._reading.get("/v1/catalog/datacenters"))} - {own, ""}
+        if (copies := self._places[""].copies) is not None:
+            copies.list_others(sorted(known))
+        await self._add_all(known, own)
+
+    def _earlier(self) -> tuple[str, ...]:
+        """The datacenters that an earlier run found, where all are asked for: they may be away now."""
+        copies = self._places[""].copies
+        return copies.listed() if ALL in self._plan.datacenters and copies is not None else ()
+
+    async def _add_all(self, known: Iterable[str], own: str = "") -> None:
         listed = [name for name in self._plan.datacenters if name != ALL]
         # By name: the order by distance, which Consul gives, is another one at each server.
         order = [*listed, *sorted({*known, *self._places} - {own, "", *listed})]
@@ -235,7 +249,10 @@ class ConsulSource:
     # -- batches ------------------------------------------------------------------------------------------------
 
     async def _first(self) -> tuple[Change, ...]:
-        while not all(self._settled(place) for place in self._places.values()):
+        began = self._clock()
+        while not all(self._settled(place) for place in self._places.values()) or (
+            ALL in self._plan.datacenters and not self._looked and self._clock() - began < HANGING_SECONDS
+        ):
             await self._stirred(_TICK_SECONDS)
         for place in self._places.values():
             place.restore()

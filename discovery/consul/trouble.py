@@ -93,6 +93,7 @@ class Situation(msgspec.Struct, frozen=True):
     odd_names: tuple[str, ...] = ()
     odd_addresses: tuple[str, ...] = ()
     odd_meta: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 def told(situations: Iterable[Situation]) -> tuple[Problem, ...]:
@@ -108,6 +109,10 @@ def told(situations: Iterable[Situation]) -> tuple[Problem, ...]:
             message = "the token sees less than it did: even the service `consul` is gone"
             fix = "give the token its rights back; nothing is removed meanwhile, and what was last seen stands"
             found.append(_problem("RightsLost", message, fix, at.source))
+        if at.hidden:
+            message = f"not one instance of {_some(at.hidden)} is shown, though it is listed"
+            fix = "give the token `node:read` too; nothing is removed meanwhile, and what was last seen stands"
+            found.append(_problem("Hidden", message, fix, at.source))
         if at.odd_names:
             message = f"{_some(at.odd_names)} cannot be the name of a service here"
             fix = "register it under a name of lower-case letters, digits and '-', at most 63; it is left out"

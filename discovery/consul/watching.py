@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, cast
 from urllib.parse import quote
 
 from discovery.consul import catalog, wire
-from discovery.consul.catalog import NOTHING_ODD, Odd, Rows, Rule
+from discovery.consul.catalog import CONSULS_OWN, NOTHING_ODD, Odd, Rows, Rule
 from discovery.consul.datacenter import Datacenter
 from discovery.consul.http import Answer, ConsulError, UnreachableError
 from discovery.consul.polls import Polls
 from discovery.consul.reading import FAILURES, Reading, decoded
 from discovery.consul.trouble import Failure, Situation, Trouble, trouble
 from discovery.consul.watch_state import LONGEST_PAUSE, Ask, Pause, WatchState
+from discovery.consul.wire import Entry
 from discovery.copies import CATALOG, Copies, name_of
+from mesh.model import DiscoveredEndpointsKey, DiscoveredServiceKey
 from mesh.tables import Change
 
 PULSE_SECONDS = 10.0
@@ -35,6 +38,14 @@ class Query(NamedTuple):
 
     datacenter: str
     service: str
+
+
+class _Told(NamedTuple):
+    """What an answer says of a service, and the instances it says it of."""
+
+    rows: Mapping[str, Rows]
+    odd: Odd
+    entries: tuple[Entry, ...]
 
 
 class Watching:
@@ -69,6 +80,9 @@ class Watching:
         self._odd: dict[str, Odd] = {}
         self._whole = False
         self._digest = 0
+        self._digests: dict[str, int] = {}  # of the last answer that counts, by service
+        self._counts: dict[str, int] = {}  # of its instances
+        self._earlier: dict[str, list[Change]] | None = None  # of an earlier run, by service, once it is asked for
 
     @property
     def failing(self) -> bool:
@@ -77,8 +91,8 @@ class Watching:
 
     @property
     def troubled(self) -> bool:
-        """Whether anything cannot be asked."""
-        return self.failing or bool(self._troubles)
+        """Whether anything cannot be asked, or is not shown."""
+        return self.failing or bool(self._troubles) or bool(self.rows.hidden)
 
     @property
     def complete(self) -> bool:
@@ -101,13 +115,14 @@ class Watching:
             self.rows.odd_names,
             odd_addresses=tuple(address for odd in self._odd.values() for address in odd.addresses),
             odd_meta=tuple(said for odd in self._odd.values() for said in odd.meta),
+            hidden=self.rows.hidden_since(self._clock() - STALE_SECONDS),
         )
 
     def reorder(self, rule: Rule) -> None:
         """Take its instances in another way from now on."""
         if rule != self.rows.rule:
             self.rows.rule = rule
-            self._ask_anew()
+            self._ask_anew()  # for all there is: the same answer means something else now
 
     def sort_needs(self) -> None:
         """What is needed is not what it was."""
@@ -152,6 +167,8 @@ class Watching:
         self._digest = digest
         heard = pulse.answered(answer.index, self._clock(), size=len(answer.body))
         rights_lost, self._trouble = rows.rights_lost, None
+        if not rows.listed_once and CONSULS_OWN not in names:
+            self._restore_unseen(names)
         rows.listed(names, self._clock(), went_back=heard.went_back, same_index=same_index)
         self._follow()
         if failed or heard.went_back or rows.rights_lost != rights_lost:
@@ -168,6 +185,8 @@ class Watching:
             self._polls.remove(query)
             self._troubles.pop(query.service, None)
             self._odd.pop(query.service, None)
+            self._digests.pop(query.service, None)
+            self._counts.pop(query.service, None)
 
     def _put(self, name: str) -> None:
         self._polls.put(Query(self.name, name), needed=self._needed(name))
@@ -181,23 +200,35 @@ class Watching:
         """Ask for the instances of a service."""
         try:
             answer = await self._reading.ask(f"/v1/health/service/{quote(name, safe='')}", self.name, step)
-            known = state.failing_since is None and answer.index == state.index > 0
-            rows, odd = ({}, NOTHING_ODD) if known else await decoded(self._rows, answer.body)
+            same = state.failing_since is None and answer.index == state.index > 0
+            digest = hash(answer.body)
+            told = None if same and self._digests.get(name) == digest else await decoded(self._read, answer.body)
         except FAILURES as error:
             self._failed(name, state, error)
             return
         heard = state.answered(answer.index, self._clock(), size=len(answer.body))
         self._troubles.pop(name, None)
-        if not known:
-            self.rows.told(name, rows, self._clock(), went_back=heard.went_back)
-            self._odd.pop(name, None)
-            if odd != NOTHING_ODD:
-                self._odd[name] = odd
-            self._stir()
+        if same and told is not None and 0 < len(told.entries) < self._counts.get(name, 0):
+            told = None  # nothing changed in Consul, so this is what our token may see of it
+        if told is None:
+            return
+        self._digests[name], self._counts[name] = digest, len(told.entries)
+        nobody = not told.entries
+        if nobody and not self.rows.knows(name):
+            self._restore(name)
+        hidden = name in self.rows.hidden
+        there = partial(catalog.places, told.entries, self.rows.rule)
+        self.rows.told(name, told.rows, self._clock(), went_back=heard.went_back, nobody=nobody, there=there)
+        if hidden and not nobody:
+            self._polls.anew([Query(self.name, other) for other in self.rows.hidden])
+        self._odd.pop(name, None)
+        if told.odd != NOTHING_ODD:
+            self._odd[name] = told.odd
+        self._stir()
 
-    def _rows(self, body: bytes) -> tuple[Mapping[str, Rows], Odd]:
+    def _read(self, body: bytes) -> _Told:
         entries = wire.entries(body)
-        return catalog.rows(entries, self.rows.rule), catalog.odd(entries, self.rows.rule)
+        return _Told(catalog.rows(entries, self.rows.rule), catalog.odd(entries, self.rows.rule), entries)
 
     def _failed(self, name: str, state: WatchState, error: Failure) -> None:
         why = trouble(error)
@@ -229,6 +260,7 @@ class Watching:
                 self._whole = True
                 self.copies.whole(CATALOG, [name_of(change) for change in self.rows.all()])
                 self.copies.forget()
+                self._earlier = {}
         return taken
 
     def restore(self) -> None:
@@ -236,11 +268,32 @@ class Watching:
         if self.copies is not None and not self.rows.listed_once:
             self.rows.restore(self.copies.discovered())
 
+    def _restore(self, name: str) -> None:
+        """Let the copy of one service stand in, which is listed and of which our token sees nothing."""
+        if self._earlier is None:
+            self._earlier = {}
+            for copy in self.copies.discovered() if self.copies is not None else ():
+                key = copy.key
+                of = key.name if isinstance(key, DiscoveredServiceKey) else cast("DiscoveredEndpointsKey", key).service
+                self._earlier.setdefault(of, []).append(copy)
+        self.rows.restore(self._earlier.get(name, ()))
+
+    def _restore_unseen(self, names: frozenset[str]) -> None:
+        """Let all copies stand in where the first list shows that our token sees less than it did in an earlier run."""
+        if self.copies is None or not self.copies.has(CATALOG):
+            return
+        copies = self.copies.discovered()
+        saw_all = any(isinstance(copy.key, DiscoveredServiceKey) and copy.key.name == CONSULS_OWN for copy in copies)
+        if saw_all or (copies and not names):
+            self.rows.restore_unseen(copies)
+
     def _mark_stale(self, now: float) -> None:
         since = self._pulse.failing_since
         if since is not None and now - since >= STALE_SECONDS:
             self.rows.mark_all_stale()
             return
+        for name in self.rows.hidden_since(now - STALE_SECONDS):
+            self.rows.mark_stale(name)
         for name in self._troubles:
             query = Query(self.name, name)
             since = self._polls.turns.state(query).failing_since if query in self._polls.turns else None

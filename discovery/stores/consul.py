@@ -86,11 +86,19 @@ class ConsulStore:
         self._writes: set[asyncio.Task[Any]] = set()
         self._closed = asyncio.Event()
         self._problems: tuple[Problem, ...] = ()
+        self._leading: tuple[Problem, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """See `Store.problems`."""
-        return self._problems
+        return self._problems + self._leading
+
+    def cannot_lead(self, why: str) -> None:
+        """Consul does not let this replica try to lead; an empty `why`: it does."""
+        helps = "give the token `session` write and `key_prefix` write; old history stays and Rollouts stand meanwhile"
+        message = f"Consul at {self.kv.url} does not let this server lead ({why})"
+        self._leading = (Problem("CannotLead", "error", "", message, helps),) if why else ()
+        self.on_problems()
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -136,7 +144,7 @@ class ConsulStore:
         await self._known()
         now = await self.kv.pair(self.layout.object(key))
         older = await self.kv.pairs(self.layout.past(key))
-        found = {int(pair.key.rpartition("/")[2]): pair for pair in older}
+        found = {revision: pair for pair in older if (revision := self.layout.revision_of(pair.key)) is not None}
         if now is not None:
             found[now.modify_index] = now
         return tuple(_past(key, revision, found[revision]) for revision in sorted(found, reverse=True)[:limit])
@@ -456,5 +464,5 @@ def _not_led(what: str) -> StoreNotLed:
 def _busy(what: object) -> StoreUnavailable:
     return StoreUnavailable(
         f"{what} was changed by others each time it was to be written, so nothing was written",
-        fix="Try again; see who writes it all the time (`fairlead get --history`).",
+        fix="Try again; see who writes it all the time (`GET …/history`).",
     )

@@ -72,7 +72,7 @@ def page(pair: Pair) -> Page | None:
     """The page in a key; None where it is none."""
     try:
         found = msgspec.json.decode(pair.value or b"", type=Page)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if found.entries else None
 

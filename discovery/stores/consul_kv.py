@@ -118,7 +118,7 @@ class Kv:
             try:
                 return (await self.consul.put("/v1/txn", body)).body
             except ConsulError as error:
-                if error.status != HTTPStatus.CONFLICT:
+                if error.status != HTTPStatus.CONFLICT or _is_denied(error):
                     raise
                 return None
 
@@ -139,9 +139,10 @@ class Kv:
                 fix="See that --store names the HTTP API of a Consul agent.",
             ) from None
         except ConsulError as error:
-            if error.status == HTTPStatus.FORBIDDEN:
+            if _is_denied(error):
+                what = "write its KV" if error.status == HTTPStatus.CONFLICT else "into its KV"
                 raise StoreAway(
-                    f"Consul at {self.url} does not let this server into its KV ({error.message})",
+                    f"Consul at {self.url} does not let this server {what} ({error.message})",
                     fix="Give --store-token-file a token with `key_prefix` write on the store's prefix and `session`"
                     " write.",
                 ) from None
@@ -150,6 +151,13 @@ class Kv:
                 fix="See that Consul has a leader (`consul operator raft list-peers`); then try again, which is safe.",
                 retry_after=error.retry_after,
             ) from None
+
+
+def _is_denied(error: ConsulError) -> bool:
+    """A transaction that the token may not do is answered as one that somebody else was quicker than."""
+    return error.status == HTTPStatus.FORBIDDEN or (
+        error.status == HTTPStatus.CONFLICT and "permission denied" in error.message.lower()
+    )
 
 
 def _path(key: str) -> str:

@@ -40,6 +40,7 @@ MOST_OPERATIONS = 64
 _MOST_INFLATED = 64 * 1024 * 1024
 _NO_NAMESPACE = "_"
 _NULL = msgspec.Raw(b"null")
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class UnreadableError(Exception):
@@ -125,6 +126,11 @@ class Layout:
         """Where an object's revision is; without one, what those of all revisions begin with."""
         return f"{self.history}{_path(key)}/" + ("" if revision is None else f"{revision:020}")
 
+    def revision_of(self, at: str) -> int | None:
+        """The revision that a key below `past` holds; None where it is none of ours."""
+        last = at.rpartition("/")[2]
+        return int(last) if last.isascii() and last.isdigit() and len(last) <= 20 else None
+
     def documents(self, collection: str) -> str:
         """What the keys of a collection begin with."""
         return f"{self._documents}{quote(collection, safe=':')}/"
@@ -182,7 +188,7 @@ def kept(pair: Pair) -> Kept:
     """What an object's key says. Raises UnreadableError."""
     try:
         return msgspec.json.decode(unpacked(pair), type=Kept)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_JSON as error:
         raise UnreadableError(str(error)) from None
 
 
@@ -192,7 +198,9 @@ def read(key: ObjectKey, value: Kept, revision: int) -> Object | None:
         return None
     try:
         made = decode(key.kind, bytes(value.object))
-    except (msgspec.DecodeError, UnicodeDecodeError, LookupError) as error:
+    except LookupError:
+        raise UnreadableError(f"this Fairlead knows no kind {key.kind!r}") from None
+    except _NOT_JSON as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from None
     if (made.metadata.namespace, made.metadata.name) != (key.namespace, key.name):
         raise UnreadableError(f"it is {made.metadata.namespace}/{made.metadata.name}, in the key of another")
@@ -203,7 +211,7 @@ def marker(pair: Pair) -> Marker:
     """What a store's marker says. Raises UnreadableError."""
     try:
         return msgspec.json.decode(pair.value or b"", type=Marker)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_JSON as error:
         raise UnreadableError(str(error)) from None
 
 
@@ -216,7 +224,7 @@ def pairs(body: bytes) -> tuple[Pair, ...]:
     """The keys in an answer. Raises UnreadableError."""
     try:
         return _PAIRS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_JSON as error:
         raise UnreadableError(f"the answer is not one of Consul's KV: {error}") from None
 
 
@@ -224,7 +232,7 @@ def names(body: bytes) -> tuple[str, ...]:
     """The names of keys in an answer to `?keys`. Raises UnreadableError."""
     try:
         return _KEYS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_JSON as error:
         raise UnreadableError(f"the answer is not one of Consul's KV: {error}") from None
 
 
@@ -232,7 +240,7 @@ def results(body: bytes) -> tuple[Pair, ...]:
     """The keys in an answer to a transaction; with values only those that were read. Raises UnreadableError."""
     try:
         found = _RESULTS.decode(body).results or ()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_JSON as error:
         raise UnreadableError(f"the answer is not one of Consul's transactions: {error}") from None
     return tuple(result.kv for result in found)
 

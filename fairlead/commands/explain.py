@@ -67,6 +67,7 @@ def lines(answer: dict[str, Any]) -> list[str]:
         problem = f"  ({share['problem']})" if share.get("problem") else ""
         endpoints = plural(share["endpoints"], "endpoint")
         found.append(f"{'backend':<13} {share['share']:.0%} {share['ref']}, {endpoints}{problem}")
+        found += [f"{'':<13} then {successor}" for successor in share.get("successors", ())]
     others = answer.get("others", ())
     if others:
         found.append("not:")

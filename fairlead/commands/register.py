@@ -13,7 +13,7 @@ from fairlead.commands.names import NamespaceOption
 from fairlead.consul.registration import ConsulRegistrar, Instance
 from fairlead.errors import CommandError, UsageError
 from fairlead.output import note, say
-from mesh.validations.metadata import is_dns_label
+from mesh.registered import RegistrationKey, check_key
 from mesh.validations.service import can_be_connected_to
 
 app = command_app()
@@ -81,6 +81,7 @@ def register(
     if consul:
         spaced = namespace if is_given(context, "namespace") else ""
         instance = _in_consul(service, own, address, numbers, spaced, _pairs(labels, "--label"), weight, zone, ttl)
+        _check_names(namespace, service, own)
         place = _Consul(consul, instance, consul_token_file, trust, title)
     elif consul_token_file or trust != Trust():
         flag = "--consul-token-file" if consul_token_file else "--consul-ca, --consul-cert and --consul-key"
@@ -154,6 +155,13 @@ class _Consul:
         say(f"{self._title} registered for {self._ttl:g} s in Consul at {self._url}")
 
 
+def _check_names(namespace: str, service: str, own: str) -> None:
+    """As a server does it for what is sent there: an agent takes any."""
+    for problem in check_key(RegistrationKey(namespace, service, own)):
+        flag = {"namespace": "--namespace: ", "id": "--id: "}.get(problem.path, "")
+        raise UsageError(f"{flag}{problem.message}. Fix: {problem.fix}")
+
+
 def _in_consul(
     service: str,
     own: str,
@@ -169,8 +177,6 @@ def _in_consul(
         raise UsageError("--port: an instance in Consul has one port. Fix: register one service for each port")
     if zone:
         raise UsageError("--zone: in Consul a zone is the node's. Fix: set `zone` in the agent's `node_meta`")
-    if not is_dns_label(service):
-        raise UsageError(f"{service!r} cannot be the name of a service here. Fix: lower-case letters, digits and '-'")
     if not can_be_connected_to(address):
         raise UsageError(f"--address: {address!r} is not the IP address of one instance. Fix: write one")
     port = int(next(iter(ports.values())))

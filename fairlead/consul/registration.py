@@ -17,6 +17,13 @@ from fairlead.client import Client, NobodyListensError, RefusedError, Trust, seg
 from fairlead.consul.address import check_url
 from fairlead.errors import CommandError, UsageError, oserror_words
 
+NAMESPACE_KEY = "fairlead-namespace"
+REGISTRATION_KEY = "fairlead-registration"
+"""The meta key of what a server registered: which instance it is, and that it is ours."""
+TTL_KEY = "fairlead-ttl"
+PORT_NAME_KEY = "fairlead-port-name"
+OWN_KEYS = frozenset({NAMESPACE_KEY, REGISTRATION_KEY, TTL_KEY, PORT_NAME_KEY})
+
 _META_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _MOST_META = 60  # Consul takes 64 pairs; some are ours
 _LONGEST = 512
@@ -66,11 +73,13 @@ def body(instance: Instance) -> dict[str, Any]:
         if not _META_KEY.fullmatch(key) or len(value) > _LONGEST:
             fix = f"letters, digits, '-' and '_', at most 128, and a value of at most {_LONGEST}"
             raise UnfitError("label", f"Consul takes no {key!r}", fix)
+        if key in OWN_KEYS:
+            raise UnfitError("label", f"{key!r} is what Fairlead writes into Consul itself", "give it another name")
     if len(instance.labels) > _MOST_META:
         raise UnfitError("label", f"Consul takes no more than {_MOST_META}", "leave some out")
     if not 1 <= instance.weight <= _HEAVIEST:
         raise UnfitError("weight", f"Consul takes 1 to {_HEAVIEST}", "write one of these")
-    namespace = {"fairlead-namespace": instance.namespace} if instance.namespace else {}
+    namespace = {NAMESPACE_KEY: instance.namespace} if instance.namespace else {}
     return {
         "Name": instance.service,
         "ID": instance.id,

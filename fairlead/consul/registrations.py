@@ -17,17 +17,20 @@ from urllib.parse import quote
 import msgspec
 
 from api.ports import Invalid, Refused, RegistrationView, Unavailable
-from discovery.consul.catalog import NAMESPACE_KEY
 from discovery.consul.http import Consul, ConsulError, UnreachableError
-from fairlead.consul.registration import Instance, UnfitError, body
+from fairlead.consul.registration import (
+    OWN_KEYS,
+    PORT_NAME_KEY,
+    REGISTRATION_KEY,
+    TTL_KEY,
+    Instance,
+    UnfitError,
+    body,
+)
 from mesh.problems import Problem
 from mesh.registered import Registration, RegistrationKey, check_key
 
-KEY = "fairlead-registration"
-"""The meta key that says which instance it is, and that it is ours."""
-_TTL_KEY = "fairlead-ttl"
-_PORT_KEY = "fairlead-port-name"
-_OURS = frozenset({KEY, _TTL_KEY, _PORT_KEY, NAMESPACE_KEY})
+_LONGEST_TTL = 3600
 _GONE = frozenset({404, 500})  # agents before 1.11 say 500 where a check is not there
 _FIX = "See that the agent of --consul runs and has a leader, and that its token has `service:write`."
 
@@ -122,7 +125,7 @@ class ConsulRegistrations:
             labels=registration.labels,
             weight=registration.weight,
             ttl=registration.ttl_seconds,
-            marks={KEY: str(key), _TTL_KEY: f"{registration.ttl_seconds:g}", _PORT_KEY: port},
+            marks={REGISTRATION_KEY: str(key), TTL_KEY: f"{registration.ttl_seconds:g}", PORT_NAME_KEY: port},
         )
         try:
             body(made)
@@ -178,7 +181,7 @@ class ConsulRegistrations:
     async def _asked(self, path: str, decoder: msgspec.json.Decoder[Any]) -> Any:
         try:
             return decoder.decode((await self._consul.get(path)).body)
-        except (ConsulError, UnreachableError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (ConsulError, UnreachableError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _away(error) from None
 
     async def _put(self, path: str, content: bytes = b"") -> None:
@@ -190,18 +193,20 @@ class ConsulRegistrations:
     def _view(self, found: _Service) -> RegistrationView | None:
         """An instance of ours as it was registered; None where it is none, or somebody changed what says so."""
         meta = found.meta or {}
-        parts = meta.get(KEY, "").split("/")
+        parts = meta.get(REGISTRATION_KEY, "").split("/")
         if len(parts) != len(RegistrationKey._fields) or check_key(RegistrationKey(*parts)):
             return None
         key = RegistrationKey(*parts)
         try:
-            ttl = float(meta.get(_TTL_KEY, ""))
+            ttl = float(meta.get(TTL_KEY, ""))
         except ValueError:
+            return None
+        if not 1 <= ttl <= _LONGEST_TTL:
             return None
         registration = Registration(
             address=found.address,
-            ports={meta.get(_PORT_KEY, ""): found.port},
-            labels={name: value for name, value in meta.items() if name not in _OURS},
+            ports={meta.get(PORT_NAME_KEY, ""): found.port},
+            labels={name: value for name, value in meta.items() if name not in OWN_KEYS},
             weight=found.weights.passing if found.weights is not None else 1,
             ttl_seconds=ttl,
         )
@@ -214,7 +219,7 @@ def _key(view: RegistrationView) -> RegistrationKey:
 
 
 def _is(found: _Service, key: RegistrationKey) -> bool:
-    return (found.meta or {}).get(KEY) == str(key)
+    return (found.meta or {}).get(REGISTRATION_KEY) == str(key)
 
 
 def _refuse(registration: Registration) -> None:

@@ -49,6 +49,7 @@ class SharedStore:
             self.store.layout.leader,
             identity=f"{socket.gethostname()}:{os.getpid()}",
             changed=self._sweeper.lead,
+            denied=self.store.cannot_lead,
         )
 
     async def open(self, on_problems: Callable[[], None]) -> None:

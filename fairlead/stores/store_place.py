@@ -15,7 +15,8 @@ from fairlead.settings import Settings
 if TYPE_CHECKING:
     from discovery.consul.http import Target
 
-_PREFIX = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+_PART = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9._-]+"  # `..` would leave the KV, as paths of URLs go
+_PREFIX = re.compile(f"{_PART}(?:/{_PART})*")
 _PORTS = {"consul": 8500, "consul+https": 8501}
 _PLACES = {"dc": "datacenter", "ns": "namespace", "partition": "partition"}
 _FORM = "consul://HOST:PORT/PREFIX, like consul://127.0.0.1:8500/fairlead"

@@ -15,6 +15,7 @@ from mesh.kinds.fields import CookieName, Duration, HeaderName, HeaderValue, Pat
 from mesh.kinds.httproute import DEFAULT_ATTEMPTS
 from mesh.kinds.meta import Object, Spec
 from mesh.kinds.policy import Atomic, Percent, TargetRefs
+from mesh.kinds.references import BackendObjectReference
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Limit = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -381,6 +382,16 @@ class UpstreamDNS(Spec, frozen=True, kw_only=True):
     respect_ttl: bool | None = None
 
 
+class Failover(Atomic, frozen=True, kw_only=True):
+    """Other backends that take over, in this order, where the endpoints of one are gone or unhealthy.
+
+    Each keeps what its own policies say of it, but for its own failover: nobody takes over for them. Without a port the
+    one of the same number is meant. One in another namespace needs a ReferenceGrant there for TrafficPolicies.
+    """
+
+    backend_refs: Annotated[tuple[BackendObjectReference, ...], Meta(min_length=1, max_length=8)]
+
+
 class TrafficSettings(Spec, frozen=True, kw_only=True):
     """All that a TrafficPolicy can set."""
 
@@ -396,6 +407,7 @@ class TrafficSettings(Spec, frozen=True, kw_only=True):
     proxy_protocol: Literal["V1", "V2"] | None = None
     preconnect: Preconnect | None = None
     dns: UpstreamDNS | None = None
+    failover: Failover | None = None
 
 
 class TrafficPolicySpec(TrafficSettings, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ MAX_TOTAL_WEIGHT = 2**32 - 1
 
 _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 # Good on sight: IPv4 without 0.0.0.0/8 and without multicast and what is above; the rest is looked at closely.
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _PLAIN_IPV4 = re.compile(rf"(22[0-3]|2[01][0-9]|1[0-9][0-9]|[1-9][0-9]?)(\.{_BYTE}){{3}}")
 
 
@@ -72,7 +73,8 @@ def can_be_connected_to(address: str) -> bool:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return not (parsed.is_unspecified or parsed.is_multicast or "%" in address)
+    plain = (parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
+    return not (plain.is_unspecified or plain.is_multicast or plain == _BROADCAST or "%" in address)
 
 
 def check_address(address: str, path: str, report: Report) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import MappingProxyType
 
+from mesh.backends import KINDS
 from mesh.kinds.duration import milliseconds
+from mesh.kinds.references import FAIRLEAD
 from mesh.kinds.trafficpolicy import (
     CONSECUTIVE,
     FAILURE_PERCENTAGE,
@@ -13,6 +15,7 @@ from mesh.kinds.trafficpolicy import (
     CircuitBreaker,
     ConsistentHash,
     EndpointOverride,
+    Failover,
     HashCookie,
     HashOn,
     HealthCheck,
@@ -27,7 +30,7 @@ from mesh.kinds.trafficpolicy import (
     TrafficSettings,
     TrafficTimeouts,
 )
-from mesh.problems import Report, camel
+from mesh.problems import Report, camel, shown
 from mesh.validations.cookies import check_cookie_path
 from mesh.validations.durations import check_not_endless, check_positive, check_whole_seconds
 from mesh.validations.policy import Targets, check_both, check_targets
@@ -53,6 +56,9 @@ def check_trafficpolicy(policy: TrafficPolicy, report: Report) -> None:
     spec = policy.spec
     check_targets(spec.target_refs, TARGETS, policy.metadata, report)
     check_both(spec, TrafficSettings, _check_settings, report, example="timeouts")
+    for settings, path in ((spec, "spec"), (spec.overrides, "spec.overrides")):
+        if settings is not None and settings.failover is not None:
+            _check_failover(policy, settings.failover, f"{path}.failover", report)
 
 
 def _check_settings(settings: TrafficSettings, path: str, report: Report) -> None:
@@ -67,6 +73,18 @@ def _check_settings(settings: TrafficSettings, path: str, report: Report) -> Non
         _check_timeouts(settings.timeouts, f"{path}.timeouts", report)
     if settings.retry is not None:
         _check_retry(settings.retry, settings.timeouts, f"{path}.retry", report)
+    if (
+        settings.failover is not None
+        and settings.retry is not None
+        and settings.retry.attempts_per_priority is not None
+    ):
+        message = "between the backends of `failover` Envoy does not count tries"
+        fix = "remove it; where outlierDetection finds that a backend fails, requests go on to the next"
+        report.warning("NoEffect", f"{path}.retry.attemptsPerPriority", message, fix)
+    balancer = settings.load_balancer
+    if settings.failover is not None and balancer is not None and balancer.endpoint_override is not None:
+        message = "where others can take over Envoy heeds no request's own choice of an endpoint"
+        report.warning("NoEffect", f"{path}.loadBalancer.endpointOverride", message, "remove it, or `failover`")
     _check_preconnect(settings, f"{path}.preconnect.predictivePercent", report)
     check_tcp_keepalive(settings.tcp_keepalive, f"{path}.tcpKeepalive", report)
     http2 = settings.http.http2 if settings.http is not None else None
@@ -78,6 +96,33 @@ def _check_settings(settings: TrafficSettings, path: str, report: Report) -> Non
             report.warning("MissingField", f"{path}.http.http2.keepaliveInterval", message, "add `keepaliveInterval`")
     if settings.dns is not None:
         _check_refresh(settings.dns.refresh_rate, f"{path}.dns.refreshRate", report)
+
+
+def _check_failover(policy: TrafficPolicy, failover: Failover, path: str, report: Report) -> None:
+    """Each takes over once, and from something else than itself."""
+    targets = policy.spec.target_refs
+    if any(target.kind == "Namespace" for target in targets):
+        message = "all backends of a namespace cannot fail over to the same ones, which may be among them"
+        report.error("NotAllowed", path, message, "write a policy for the Service that it is for")
+    namespace = policy.metadata.namespace or "default"
+    own = {(target.kind, namespace, target.name) for target in targets}
+    seen = set()
+    for number, ref in enumerate(failover.backend_refs):
+        at = f"{path}.backendRefs[{number}]"
+        if (ref.group, ref.kind) not in KINDS:
+            known = f"no backend of kind '{shown(ref.kind)}' of the group '{shown(ref.group)}'"
+            message = f"Fairlead knows {known}, which never takes over"
+            fix = f"write a Service, or a ServiceSubset or Backend with group `{FAIRLEAD}`"
+            report.warning("UnsupportedKind", at, message, fix)
+        elif ref.kind == "Backend" and ref.port is not None:
+            message = "the endpoints of a Backend have each their own port; this one has no effect"
+            report.warning("NoEffect", f"{at}.port", message, "remove `port`")
+        place = (ref.kind, ref.namespace or namespace, ref.name)
+        if place in own and ref.port is None:
+            report.error("NotAllowed", at, f"{ref.kind} {shown(ref.name)} would take over from itself", "name another")
+        if (*place, ref.port) in seen:
+            report.error("Duplicate", at, "the same backend is there twice", "remove one")
+        seen.add((*place, ref.port))
 
 
 def _check_refresh(rate: str | None, path: str, report: Report) -> None:

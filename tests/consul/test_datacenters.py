@@ -66,6 +66,25 @@ def test_second_datacenter_takes_over_gives_back_goes_away_and_returns(children:
     mesh.wait_gone("web")
 
 
+def test_server_that_starts_while_the_agent_is_away_serves_all_datacenters_that_were_known(
+    children: Children, consul: Path
+) -> None:
+    east, west = two(children, consul)
+    west.register("far", start_backend(children, "far", "west"))
+    mesh = ConsulMesh(children, "--consul", east.url, "--consul-datacenters", "all", objects=[route("far")])
+    mesh.wait_ok("far")
+    with Background(mesh.port, "far") as traffic:
+        east.kill()
+        mesh.serving.child.stop()
+        children.started.remove(mesh.serving.child)
+        mesh.serving = mesh.serve(xds=mesh.serving.xds)
+        mesh.wait(lambda: mesh.is_stale("far"), "what was known, as stale")
+        east.start().wait_leader().wait_leader(of="west")
+        mesh.wait(lambda: mesh.is_fresh("far"), "it to be fresh")
+    assert traffic.requests > 100
+    assert not traffic.failures
+
+
 def test_half_of_the_own_instances_critical_sends_a_part_elsewhere_where_they_are_told_as_unhealthy(
     children: Children, consul: Path
 ) -> None:

@@ -98,6 +98,31 @@ def test_catalog_that_is_made_anew_removes_nothing_until_services_are_back(child
     assert not traffic.failures
 
 
+def test_catalog_that_is_made_anew_gives_no_single_instance_the_requests_of_all(
+    children: Children, consul: Path
+) -> None:
+    member = Member(children, consul, "one").start().wait_leader()
+    for number in range(40):  # so that the new index is surely lower
+        member.register("other", 9000 + number)
+    ports = [start_backend(children, "web", number=number) for number in ("1", "2", "3")]
+    for port in ports:
+        member.register("web", port)
+    mesh = ConsulMesh(children, "--consul", member.url, objects=[route("web")])
+    mesh.wait(lambda: len(mesh.count("web", 30)) == 3, "all three")
+    member.kill()
+    shutil.rmtree(member.folder)
+    member.start().wait_leader()
+    mesh.wait(lambda: mesh.is_stale("web") and "Unreachable" not in mesh.problems(), "the empty catalog to be doubted")
+    member.register("web", ports[0])
+    member.register("new", 9100)
+    mesh.wait(lambda: "new" in mesh.services(), "what was registered after it to be there")
+    assert mesh.is_stale("web")
+    assert len(mesh.count("web", 30)) == 3
+    for port in ports[1:]:
+        member.register("web", port)
+    mesh.wait(lambda: mesh.is_fresh("web"), "all to be back")
+
+
 ACL = 'acl { enabled = true default_policy = "deny" tokens { master = "root" } }'
 
 
@@ -130,6 +155,39 @@ def test_token_that_is_revoked_or_loses_its_rights_removes_nothing(children: Chi
         assert made["SecretID"] not in str(mesh.problems())
         file.write_text(member.put("/v1/acl/token", {"Policies": [{"ID": which}]})["SecretID"])
         mesh.wait(lambda: mesh.is_fresh("web") and not mesh.problems(), "the new token to be used")
+    assert not traffic.failures
+
+
+def test_token_that_may_not_see_nodes_removes_nothing_and_neither_does_a_start_with_one_that_sees_nothing(
+    children: Children, consul: Path
+) -> None:
+    member = Member(children, consul, "one", "-hcl", ACL)
+    member.token = "root"
+    member.start().wait_leader()
+    rules = 'service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }'
+    which = policy(member, rules)
+    file = children.folder / "token"
+    token = str(member.put("/v1/acl/token", {"Policies": [{"ID": which}]})["SecretID"])
+    file.write_text(token)
+    member.register("web", start_backend(children, "web"))
+    mesh = ConsulMesh(children, "--consul", member.url, "--consul-token-file", str(file), objects=[route("web")])
+    mesh.wait_ok("web")
+    with Background(mesh.port, "web") as traffic:
+        policy(member, 'service_prefix "" { policy = "read" }', which)
+        member.register("web", start_backend(children, "web", number="2"))  # wakes the query about it
+        mesh.wait(lambda: "Hidden" in mesh.problems(), "it to be said that no instance is shown")
+        mesh.wait(lambda: mesh.is_stale("web"), "it to be stale")
+        policy(member, rules, which)
+        mesh.wait(lambda: traffic.answered("web-v1-2"), "the rights to be back")
+        mesh.wait(lambda: not mesh.problems(), "nothing to be wrong any more")
+
+        mesh.serving.child.stop()
+        children.started.remove(mesh.serving.child)
+        file.write_text("")
+        mesh.serving = mesh.serve(xds=mesh.serving.xds)
+        mesh.wait(lambda: "RightsLost" in mesh.problems() and mesh.is_stale("web"), "what was known, as stale")
+        file.write_text(token)
+        mesh.wait(lambda: mesh.is_fresh("web") and not mesh.problems(), "the token to be used")
     assert not traffic.failures
 
 

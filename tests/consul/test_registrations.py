@@ -91,6 +91,16 @@ def test_what_somebody_else_registered_is_left_alone(children: Children, agent: 
     assert kept["ServicePort"] == 7000
 
 
+def test_meta_that_somebody_spoilt_makes_an_instance_none_of_ours(children: Children, agent: ConsulAgent) -> None:
+    serving = serve(children, agent)
+    put(serving)
+    for ttl in ("inf", "nan", "-5", "0", "1e400", "soon"):
+        key = f"default/web/{ttl.strip('-')}"
+        meta = {"fairlead-registration": key, "fairlead-ttl": ttl, "fairlead-port-name": "http"}
+        agent.register("web", 9, id=ttl, Meta=meta)
+    assert names(serving) == ["one"]
+
+
 @pytest.mark.parametrize(
     ("more", "path"),
     [
@@ -98,6 +108,7 @@ def test_what_somebody_else_registered_is_left_alone(children: Children, agent: 
         ({"zone": "a"}, "zone"),
         ({"health": "Draining"}, "health"),
         ({"labels": {"a.b": "c"}}, "labels"),
+        ({"labels": {"fairlead-namespace": "other"}}, "labels"),
         ({"weight": 100_000}, "weight"),
         ({"priority": 1}, "priority"),
     ],

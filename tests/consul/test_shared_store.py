@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fairlead.client import RefusedError
+from fairlead.client import Client, RefusedError
 from fairlead.demo.traffic import Background
 from fairlead.processes import Children
 from tests.support.consul_replicas import GATEWAYS, HOST, Scene
-from tests.support.consul_server import ConsulServer
+from tests.support.consul_server import MANAGEMENT, ConsulServer
 from tests.support.programs import Serving, reached, start_serve
 
 pytestmark = pytest.mark.envoy
@@ -110,3 +111,40 @@ def test_a_first_start_without_consul_waits_for_it_and_says_so(children: Childre
         return True
 
     children.wait_until(ready, what="it to be ready")
+
+
+def test_a_token_without_sessions_keeps_a_server_from_leading_and_that_is_told(
+    children: Children, consul: Path
+) -> None:
+    acl = {"acl": {"enabled": True, "default_policy": "deny", "tokens": {"master": MANAGEMENT}}}
+    server = ConsulServer(children, consul, config=acl).start()
+    admin = Client(server.url, timeout=30, token=MANAGEMENT)
+
+    def made(path: str, body: object) -> Any:
+        return admin.request("PUT", path, body=body).json()
+
+    def knows_acls() -> bool:
+        try:
+            return bool(admin.request("GET", "/v1/acl/token/self").json())
+        except RefusedError:
+            return False
+
+    children.wait_until(knows_acls, what="it to know its own ACLs", timeout=60)
+    rules = 'key_prefix "mesh/" { policy = "write" }'
+    which = made("/v1/acl/policy", {"Name": "mesh", "Rules": rules})["ID"]
+    token = children.folder / "token"
+    token.write_text(made("/v1/acl/token", {"Policies": [{"ID": which}]})["SecretID"])
+    place = ("--store", f"consul://127.0.0.1:{server.port}/mesh", "--store-local", str(children.folder / "local.db"))
+    serving = start_serve(children, *place, "--store-token-file", str(token))
+
+    def codes() -> list[str]:
+        return [item["problem"]["code"] for item in serving.client.get("/api/v1/problems")["items"]]
+
+    children.wait_until(lambda: codes() == ["CannotLead"], what="it to be told", timeout=60)
+    made(f"/v1/acl/policy/{which}", {"Name": "mesh", "Rules": f'{rules} session_prefix "" {{ policy = "write" }}'})
+    children.wait_until(lambda: not codes(), what="nothing to be wrong", timeout=60)
+
+    def leads() -> bool:
+        return b"fairlead_store_leading 1.0" in serving.client.request("GET", "/metrics").body
+
+    children.wait_until(leads, what="it to lead", timeout=60)

@@ -22,6 +22,7 @@ from discovery.stores import consul_looks
 from discovery.stores.consul import ConsulStore
 from discovery.stores.consul_sweep import KEEP_DELETED, sweep
 from discovery.stores.store import Conflict, Event, Store, StoreAway, StoreCorrupt, StoreTooNew, TooLarge
+from fairlead.client import Client
 from fairlead.processes import Children
 from mesh.kinds.meta import ObjectMeta
 from mesh.kinds.service import Service, ServiceEndpoint, ServicePort, ServiceSpec
@@ -286,6 +287,31 @@ async def test_what_a_person_removes_or_spoils_in_kv_is_heard_of_and_the_rest_li
     assert (await store.list()).objects == (replace(mended, created=False),)
 
 
+async def test_what_a_person_writes_beside_and_into_the_stores_own_keys_harms_nobody(
+    agent: ConsulAgent, open_store: Opener
+) -> None:
+    store = open_store(agent.url)
+    await store.put(service())
+    await store.put(service("ratings"))
+    watch = store.watch(0)
+    assert len(await following(watch)) == 2
+    deep = b'{"by": "", "at": "", "object": %s}' % (b"[" * 100_000 + b"]" * 100_000)
+    kv(agent, "PUT", f"{PREFIX}/objects/Service/default/ratings", deep)
+    (spoilt,) = await following(watch)
+    assert (spoilt.key.name, spoilt.object, bool(spoilt.error)) == ("ratings", None, True)
+    for at in ("notes", "007", "9" * 40, "%C2%B2"):
+        kv(agent, "PUT", f"{PREFIX}/history/Service/default/reviews/{at}", b"not ours")
+    for at in ("somebody", "else/below", "%20"):
+        kv(agent, "PUT", f"{PREFIX}/journal/{at}", deep)
+    second = await store.put(service(port=81))
+    newest, *_ = await store.history(KEY)
+    assert newest.revision == second.revision
+    assert [event.revision for event in await following(watch)] == [second.revision]
+    await sweep(store, store.now())
+    third = await store.put(service(port=82))
+    assert [event.revision for event in await following(watch)] == [third.revision]
+
+
 async def test_a_snapshot_that_is_restored_counts_though_its_revisions_are_older(
     agent: ConsulAgent, open_store: Opener
 ) -> None:
@@ -390,6 +416,29 @@ async def test_a_token_that_may_not_is_told_and_one_that_may_is_taken_from_the_f
         assert "ACL not found" in refusals[-1]
         refusals.append(await refusal_of(store))
     assert await store.get(KEY) is not None
+
+
+async def test_a_token_that_may_read_only_is_told_so_and_what_is_there_is_served(
+    consul: Path, children: Children, tmp_path: Path, open_store: Opener
+) -> None:
+    acl = {"acl": {"enabled": True, "default_policy": "deny", "tokens": {"master": MANAGEMENT}}}
+    server = await asyncio.to_thread(ConsulServer(children, consul, config=acl).start)
+    token = tmp_path / "token"
+    token.write_text(MANAGEMENT)
+    store = open_store(server.url, token_file=str(token))
+    refusals = [await refusal_of(store)]
+    while refusals[-1]:  # the server may take a while to know its own token
+        refusals.append(await refusal_of(store))
+    admin = Client(server.url, timeout=30, token=MANAGEMENT)
+    rules = {"Name": "readers", "Rules": 'key_prefix "" { policy = "read" }'}
+    which = admin.request("PUT", "/v1/acl/policy", body=rules).json()["ID"]
+    made = admin.request("PUT", "/v1/acl/token", body={"Policies": [{"ID": which}]}).json()
+    token.write_text(made["SecretID"])
+    assert await store.get(KEY) is not None
+    with pytest.raises(StoreAway, match=r"does not let this server write its KV.*Permission denied"):
+        await store.put(service(port=81))
+    with pytest.raises(StoreAway, match=r"Permission denied"):
+        await store.delete(KEY)
 
 
 async def test_over_tls_with_a_client_certificate(

@@ -185,6 +185,33 @@ def test_a_backend_is_believed_by_authority_and_name_and_a_renewed_authority_cha
         assert envoy.stat("cluster_manager.cds.update_rejected") == 0
 
 
+def test_who_takes_over_from_a_plain_service_is_spoken_to_over_tls_and_shown_the_gateways_certificate(
+    tmp_path: Path, children: Children
+) -> None:
+    port, authority = free_port(), Authority(tmp_path)
+    serving = start_serve(children)
+    put_authority(serving, authority)
+    put_certificate(serving, authority.named("edge", "edge.example.com"))
+    with (
+        tls_backend(authority.named("shop", NAME), clients=authority.ca) as at,
+        tls_backend(authority.named("other", "other.example.com")) as other,
+    ):
+        for name, secured in (("good", at), ("bad", other)):
+            put_service(serving, name, https=secured)
+            put_policy(serving, name, name)
+            plain = {"ports": [{"name": "http", "port": 80}], "endpoints": []}
+            put(serving, "Service", "services", f"for-{name}", spec=plain)
+            spec = {"targetRefs": [{"kind": "Service", "name": f"for-{name}"}]}
+            spec["failover"] = {"backendRefs": [{"name": name, "port": 443}]}
+            put(serving, "TrafficPolicy", "trafficpolicies", name, spec=spec)
+        shows = {"backend": {"clientCertificateRef": {"name": "cert"}}}
+        put_gateway(serving, port, {f"/{name}": (f"for-{name}", 80) for name in ("good", "bad")}, tls=shows)
+        start_envoy(children, "gateway", "edge", xds=serving.xds)
+        children.wait_until(lambda: status(port, "/good") == 200, what="a backend over TLS that takes over")
+        assert get(port, "/good")[2] == {"sni": NAME, "client": "edge"}
+        assert status(port, "/bad") == 503, "its certificate bears another name"
+
+
 def test_a_policy_for_a_port_counts_before_one_for_the_service_and_without_one_the_port_is_plain_again(
     tmp_path: Path, children: Children
 ) -> None:

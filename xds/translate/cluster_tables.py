@@ -17,6 +17,7 @@ from mesh.audiences import SIGHTS, Sight
 from mesh.backends import Backend, Invalid, port_of, resolve, tls_of
 from mesh.credentials import CREDENTIALS
 from mesh.envoy_patches import Patched
+from mesh.failovers import successors
 from mesh.gateways import GATEWAYS, Gateway, GatewayKey
 from mesh.kinds.trafficpolicy import LocalityPolicy
 from mesh.model import AUDIENCES_BY_NODE, Audience, Endpoint, ObjectKey, ServiceKey, ServicePort
@@ -35,6 +36,7 @@ from xds.schema.types import Cluster
 from xds.translate.cluster import ClusterTLS, dns_cluster, eds_cluster, static_cluster
 from xds.translate.endpoint import is_ip, load_assignment
 from xds.translate.envoy_patch import patch_message
+from xds.translate.failover import aggregate_cluster, instead_of_panic
 from xds.translate.framing import encode_checked, resource
 from xds.translate.health_check import check_port
 from xds.translate.ingress import ingress_cluster
@@ -45,9 +47,11 @@ from xds.translate.names import (
     cluster_name,
     gateway_of,
     gateway_scope,
+    members_of,
     node_of,
     node_scope,
     route_of,
+    with_members,
     zone_of,
     zone_scope,
 )
@@ -110,7 +114,7 @@ def _collector_uses(key: GatewayKey, row: TelemetryRules) -> Iterable[UseKey]:
 
 
 def _upstream_clusters(_key: UpstreamKey, row: Reached) -> Iterable[ResourceKey]:
-    return [ResourceKey(TYPE_CLUSTER, row.cluster)]
+    return [ResourceKey(TYPE_CLUSTER, cluster) for cluster in with_members(row.cluster)]
 
 
 def _upstream_uses(key: UpstreamKey, row: Reached) -> Iterable[UseKey]:
@@ -157,9 +161,13 @@ def _cluster(look: Look, key: ResourceKey, certificate: str = "") -> Resource | 
     if named is None:
         return None
     backend, port = named
+    if backend.failover:
+        return _aggregate(look, key, backend, port)
     asked = tls_of(look, backend) if not grpc and not backend.raw else None
     tls = ClusterTLS(asked, certificate) if asked is not None else None
     policy = traffic_settings(look, backend)
+    if policy is not None and not grpc and successors(look, backend):
+        policy = instead_of_panic(policy)
     injected = _injected(look, backend)
     if backend.outside:
         found = find_outside(look, backend.service)
@@ -179,6 +187,12 @@ def _cluster(look: Look, key: ResourceKey, certificate: str = "") -> Resource | 
     cluster = eds_cluster(key.name, protocol=port.protocol, policy=policy, grpc=grpc, tls=tls, injected=injected)
     plain = policy is None and tls is None and injected is None
     return _patched(look, key, backend, port, cluster, checked=not plain)
+
+
+def _aggregate(look: Look, key: ResourceKey, backend: Backend, port: ServicePort) -> Resource:
+    policy = traffic_settings(look, backend)
+    cluster = aggregate_cluster(key.name, members_of(key.name), protocol=port.protocol, policy=policy)
+    return resource(key.type_url, key.name, encode_checked(cluster))
 
 
 def _injected(look: Look, backend: Backend) -> Injected | None:
@@ -391,7 +405,7 @@ def CLIENT_CERTIFICATES(key: GatewayKey, look: Look) -> ClientCertificate | None
 
 def _speaks_tls(look: Look, cluster: str) -> bool:
     named = _named(look, cluster)
-    return named is not None and not named[0].raw and tls_of(look, named[0]) is not None
+    return named is not None and not named[0].raw and not named[0].failover and tls_of(look, named[0]) is not None
 
 
 def _gateway_own(key: GatewayKey, row: ClientCertificate) -> Iterable[ResourceKey]:

@@ -8,7 +8,7 @@ metadata would be some 100 bytes more of each route, for Envoy to parse at each 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from mesh.attachments import ListenerKey
 from mesh.backends import Backend, Invalid, resolve
 from mesh.credentials import chosen, may_inject
 from mesh.envoy_patches import Patched
+from mesh.failovers import keeps_sessions
 from mesh.kinds.http_filters import HTTPRequestMirrorFilter
 from mesh.kinds.httproute import HTTPRouteMatch, HTTPRouteRule
 from mesh.kinds.references import BackendObjectReference
@@ -38,7 +39,7 @@ from xds.translate.extensions import runs_code
 from xds.translate.framing import encode_checked, framed
 from xds.translate.internal_redirect import follows
 from xds.translate.jwt_authn import requirement_name, set_requirement
-from xds.translate.names import cluster_name
+from xds.translate.names import cluster_name, with_members
 from xds.translate.redirect import Entrance
 from xds.translate.route_action import refuse, set_action
 from xds.translate.route_match import narrow, set_match
@@ -47,7 +48,7 @@ from xds.translate.session_affinity import set_session_persistence
 from xds.translate.stickiness import set_stickiness
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream, request_limit
-from xds.translate.traffic import route_policies, traced, traffic_settings
+from xds.translate.traffic import route_policies, traced, traffic_settings, with_failover
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -112,14 +113,15 @@ def _routes(
         asked = external_auth.of_rule(rule.filters)
         judge = external_auth.authorizer(look, at.route, asked) if asked is not None else None
         refused = bool(unsupported.of_rule(rule.filters, grpc=at.grpc)) or isinstance(judge, Invalid)
-        shares = tuple(_shares(look, at, route, number)) if not refused else ()
-        limits = of_rule(look, at.route, rule)
         policies = _policies(look, at, rule.name) if not refused and not at.grpc else None
+        alone = at.grpc or keeps_sessions(rule, policies)
+        shares = tuple(_shares(look, at, route, number, alone=alone)) if not refused else ()
+        limits = of_rule(look, at.route, rule)
         tracing = traced(look, at.route, rule.name)
         requirement = _requirement(look, at, rule)
         mirrors = dict(_mirrors(look, at, rule)) if not refused else {}
         stays = route.stays(number, grpc=at.grpc)
-        clusters.update(share.cluster for share in shares if share.weight and share.cluster is not None)
+        clusters.update(_asked(shares))
         clusters.update(mirrors.values())
         if isinstance(judge, Backend) and not refused:
             clusters.add(cluster_name(judge))
@@ -164,6 +166,13 @@ def _routes(
                 )
 
 
+def _asked(shares: Iterable[Share]) -> Iterator[str]:
+    """The clusters that get a part of the requests, with those behind them."""
+    for share in shares:
+        if share.weight and share.cluster is not None:
+            yield from with_members(share.cluster)
+
+
 def _policies(look: Reader, at: RouteAt, rule: str | None) -> Effective | None:
     if at.place == NOWHERE:
         return route_policies(look, at.route, rule)
@@ -204,12 +213,14 @@ def _requirement(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> str:
     return requirement_name(at.section, guarded) if guarded is not None else ""
 
 
-def _shares(look: Reader, at: RouteAt, route: RequestRoute, number: int) -> Iterator[Share]:
+def _shares(look: Reader, at: RouteAt, route: RequestRoute, number: int, *, alone: bool) -> Iterator[Share]:
+    """The backends of a rule; nobody takes over from those that are `alone`."""
     rule = route.rules[number]
     for place, ref in enumerate(rule.backend_refs):
         refused = unsupported.of_backend(ref.filters, grpc=at.grpc)
         counted = route.apart.get((number, place))
-        cluster = _cluster(look, at, ref, rule, counted) if not refused else None
+        judged = alone or (number, place) in route.canaries
+        cluster = _cluster(look, at, ref, rule, counted, alone=judged) if not refused else None
         yield Share(cluster=cluster, weight=ref.weight, filters=ref.filters if cluster is not None else ())
 
 
@@ -227,10 +238,15 @@ def _cluster(
     ref: BackendObjectReference,
     rule: HTTPRouteRule | None = None,
     canary_of: ObjectKey | None = None,
+    *,
+    alone: bool = True,
 ) -> str | None:
     if at.grpc and ref.kind == "Backend":
         return None
-    return cluster_of(look, at.route, ref, rule, canary_of, inside=at.entrance.inside)
+    backend = _backend(look, at.route, ref, rule, canary_of, inside=at.entrance.inside)
+    if backend is not None and not alone:
+        backend = with_failover(look, backend)
+    return cluster_name(backend) if backend is not None else None
 
 
 def cluster_of(
@@ -242,10 +258,23 @@ def cluster_of(
     *,
     inside: bool = False,
 ) -> str | None:
-    """The cluster to which requests for a backend of a route's rule go; None where it leads nowhere.
+    """The cluster of a backend of a route's rule, whoever takes over from it; None where it leads nowhere.
 
     `canary_of` is the Rollout for which its requests are counted apart. `inside`: the clients are in the mesh.
     """
+    backend = _backend(look, route, ref, rule, canary_of, inside=inside)
+    return cluster_name(backend) if backend is not None else None
+
+
+def _backend(
+    look: Reader,
+    route: ObjectKey,
+    ref: BackendObjectReference,
+    rule: HTTPRouteRule | None,
+    canary_of: ObjectKey | None,
+    *,
+    inside: bool,
+) -> Backend | None:
     backend = resolve(look, route=route, ref=ref)
     if not isinstance(backend, Backend):
         return None
@@ -258,4 +287,4 @@ def cluster_of(
     credential = chosen(look, route, rule.name) if rule is not None and not inside else None
     if credential is not None and may_inject(look, backend):
         backend = msgspec.structs.replace(backend, credential=f"{credential.namespace}/{credential.name}")
-    return cluster_name(backend)
+    return backend

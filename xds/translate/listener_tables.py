@@ -181,7 +181,7 @@ def SIDECAR_LISTENERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa:
     wanted = wanted_at(key)
     if wanted is not None:
         reached = look(UPSTREAMS, wanted)
-        needs = {reached.cluster} if reached is not None else set()
+        needs = set(names.with_members(reached.cluster)) if reached is not None else set()
         return resource(key.type_url, key.name, encode_checked(upstream_listener(key, reached)), needs=needs)
     audience = names.audience_of(key.scope)
     sight = look(SIGHTS, audience)

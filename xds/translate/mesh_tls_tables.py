@@ -30,7 +30,7 @@ def _with_certificates(key: ResourceKey, _row: Resource) -> Iterable[ResourceKey
 def MESH_TLS_CLUSTERS(key: ResourceKey, look: Look) -> Resource | None:  # noqa: N802
     """Each cluster some of whose endpoints have a certificate. One that begins otherwise (PROXY) stays as it is."""
     backend = backend_of(key.name)
-    if backend is None or backend.outside:
+    if backend is None or backend.outside or backend.failover:
         return None
     identities = look(PEER_IDENTITIES, backend.service)
     if identities is None:

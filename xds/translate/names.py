@@ -27,8 +27,11 @@ HTTP2 = "http2"
 RAW = "raw"
 CANARY = "canary/"
 CREDENTIAL = "credential/"
+FAILOVER = "failover/"
 
 OUTSIDE = "backend"
+
+_AND = ","  # no name of an object has one
 
 # The SDS name of our trust domain's authorities, as SPIFFE's agents have it too.
 ROOTCA = "ROOTCA"
@@ -46,7 +49,8 @@ def cluster_name(backend: Backend) -> str:
     is one of UDP. `~http2`: it is spoken to as gRPC is, whatever else is known of it.
     `~raw`: bytes pass as they are, though a BackendTLSPolicy asks for TLS. A Backend is `backend/<namespace>/<name>`.
     `~canary/<namespace>/<name>`: what that Rollout sends there, counted apart. `~credential/<namespace>/<name>`: with
-    the credential of that RoutePolicy.
+    the credential of that RoutePolicy. `~failover/<cluster>,<cluster>`, which comes last: these take over from the one
+    whose name stands before it, where that cannot answer.
     """
     subset = f"@{backend.subset}" if backend.subset else ""
     own = f"~{OWN}" if backend.own else ""
@@ -58,26 +62,40 @@ def cluster_name(backend: Backend) -> str:
     name = f"{OUTSIDE}/{name}" if backend.outside else f"{name}:{backend.port}"
     canary = f"~{CANARY}{backend.canary_of}" if backend.canary_of else ""
     credential = f"~{CREDENTIAL}{backend.credential}" if backend.credential else ""
-    return f"{name}{subset}{own}{retry}{udp}{http2}{raw}{canary}{credential}"
+    failover = f"~{FAILOVER}{_AND.join(backend.failover)}" if backend.failover else ""
+    return f"{name}{subset}{own}{retry}{udp}{http2}{raw}{canary}{credential}{failover}"
 
 
 def backend_of(cluster: str) -> Backend | None:
     """What `cluster_name` made a name from; None for a name of another origin."""
-    name, *differences = cluster.split("~")
+    whole, _, failover = cluster.partition(f"~{FAILOVER}")
+    successors = tuple(failover.split(_AND)) if failover else ()
+    name, *differences = whole.split("~")
     own, route_retry, udp, http2, raw = (name in differences for name in (OWN, ROUTE_RETRY, UDP, HTTP2, RAW))
     canary, credential = _told(differences, CANARY), _told(differences, CREDENTIAL)
     kind, _, rest = name.partition("/")
     if kind == OUTSIDE and "/" in rest:  # no namespace or service has a `/` in its name
         namespace, _, outside = rest.partition("/")
         key = ServiceKey(namespace, outside)
-        return Backend(key, PORT, "", own, route_retry, udp, http2, raw, True, canary, credential)
+        return Backend(key, PORT, "", own, route_retry, udp, http2, raw, True, canary, credential, successors)
     name, _, subset = name.partition("@")
     service, _, port = name.rpartition(":")
     namespace, slash, service = service.partition("/")
     if not slash or not port.isdigit():
         return None
     key = ServiceKey(namespace, service)
-    return Backend(key, int(port), subset, own, route_retry, udp, http2, raw, False, canary, credential)
+    return Backend(key, int(port), subset, own, route_retry, udp, http2, raw, False, canary, credential, successors)
+
+
+def members_of(cluster: str) -> tuple[str, ...]:
+    """The clusters behind one with failover, in the order in which they are asked; none behind any other."""
+    first, _, failover = cluster.partition(f"~{FAILOVER}")
+    return (first, *failover.split(_AND)) if failover else ()
+
+
+def with_members(cluster: str) -> tuple[str, ...]:
+    """A cluster, and those behind it."""
+    return (cluster, *members_of(cluster))
 
 
 def _told(differences: list[str], kind: str) -> str:

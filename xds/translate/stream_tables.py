@@ -24,7 +24,8 @@ from mesh.model import ObjectKey
 from mesh.routes import find_stream_route
 from mesh.stream_winners import winners
 from mesh.tables import Look, Reader, derived, each
-from xds.translate.names import cluster_name, shared_cluster
+from xds.translate.names import cluster_name, shared_cluster, with_members
+from xds.translate.traffic import with_failover
 
 
 class StreamShare(NamedTuple):
@@ -48,9 +49,9 @@ class Stream(msgspec.Struct, frozen=True):
 
     @property
     def clusters(self) -> tuple[str, ...]:
-        """The clusters that are named, sorted."""
+        """The clusters that are named, and those behind them, sorted."""
         named = {share.cluster for host in self.hosts for share in host.shares}
-        return tuple(sorted(name for name in named if name is not None))
+        return tuple(sorted({each for name in named if name is not None for each in with_members(name)}))
 
 
 def _passing(key: GatewayKey, row: Gateway) -> Iterable[ListenerKey]:
@@ -83,7 +84,8 @@ def _shares(look: Reader, key: ObjectKey, listener: GatewayListener) -> tuple[St
         backend = resolve(look, route=key, ref=ref)
         if isinstance(backend, Backend) and _raw(look, key, listener, backend):
             backend = msgspec.structs.replace(backend, raw=True)
-        shares.append(StreamShare(None if isinstance(backend, Invalid) else cluster_name(backend), ref.weight))
+        named = None if isinstance(backend, Invalid) else cluster_name(with_failover(look, backend))
+        shares.append(StreamShare(named, ref.weight))
     return tuple(shares)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mesh.backends import Backend
+from mesh.failovers import successors
 from mesh.kinds.telemetrypolicy import TelemetrySettings
 from mesh.kinds.trafficpolicy import TrafficSettings
 from mesh.model import ObjectKey
@@ -13,6 +14,7 @@ from mesh.route_rules import ROUTE_RULES
 from mesh.tables import Reader
 from mesh.telemetry_policies import ROUTE_TELEMETRY
 from mesh.tries import effective_for
+from xds.translate.names import cluster_name
 
 
 def traffic_settings(look: Reader, backend: Backend) -> TrafficSettings | None:
@@ -22,6 +24,12 @@ def traffic_settings(look: Reader, backend: Backend) -> TrafficSettings | None:
     if settings is not None and backend.route_retry:
         return msgspec.structs.replace(settings, retry=None)
     return settings
+
+
+def with_failover(look: Reader, backend: Backend) -> Backend:
+    """A backend with those that take over from it, if any do."""
+    found = successors(look, backend)
+    return msgspec.structs.replace(backend, failover=tuple(map(cluster_name, found))) if found else backend
 
 
 def route_policies(look: Reader, route: ObjectKey, rule: str | None) -> Effective | None:

@@ -24,6 +24,7 @@ from xds.translate.names import cluster_name, listener_name, stat_name
 from xds.translate.sidecar import LOOPBACK
 from xds.translate.stream_tables import StreamShare
 from xds.translate.tcp_proxy import add_tcp_proxy
+from xds.translate.traffic import with_failover
 
 SCOPE = "upstream"
 PROTOCOLS = frozenset({"TCP", "TLS"})
@@ -60,7 +61,7 @@ def UPSTREAMS(key: UpstreamKey, look: Look) -> Reached | None:  # noqa: N802
     port = service.port(key.port) if service is not None else None
     if visible is None or key.service not in visible.services or port is None or port.protocol not in PROTOCOLS:
         return None
-    return Reached(cluster_name(Backend(key.service, key.port)))
+    return Reached(cluster_name(with_failover(look, Backend(key.service, key.port))))
 
 
 def upstream_key(audience: Audience, upstream: Upstream) -> ResourceKey:

@@ -23,6 +23,7 @@ from xds.translate.envoy_patch import patch_message
 from xds.translate.framing import encode_checked, framed
 from xds.translate.http_route import BuiltRoute, OrderedRoute
 from xds.translate.jwt_authn import set_requirement
+from xds.translate.names import with_members
 from xds.translate.retry import set_default_retry
 from xds.translate.timeouts import limit_stream, set_timeouts
 
@@ -171,7 +172,7 @@ def service_host(
     if grpc:
         limit_stream(route.route)
     set_default_retry(host.retry_policy, per_try_timeout=limits.each)
-    return BuiltVirtualHost(head=encode(host), clusters=(cluster,))
+    return BuiltVirtualHost(head=encode(host), clusters=with_members(cluster))
 
 
 def misdirected_host(hostname: str) -> BuiltVirtualHost:

@@ -343,3 +343,27 @@ def test_the_endpoints_of_a_subset_are_counted_with_those_that_take_over(model: 
     balancer = "loadBalancer: {subsetFallback: AnyEndpoint}"
     model.apply(f"{{kind: TrafficPolicy, metadata: {{name: p}}, spec: {{{targets}, {balancer}}}}}")
     assert counted("labels: {is: c}") == (3, "")
+
+
+def test_those_that_take_over_are_told_and_a_service_without_endpoints_has_no_problem_while_they_have_some(
+    model: Model,
+) -> None:
+    model.discover("empty")
+    model.apply(route("empty", "empty.org", to("empty")))
+    policy = "{kind: TrafficPolicy, metadata: {name: p}, spec: {targetRefs: [{kind: Service, name: empty}], failover: "
+
+    def told(url: str = "http://empty.org/") -> tuple[tuple[str, ...], str]:
+        (share,) = ask(model, url).backends
+        return share.successors, share.problem
+
+    nobody = "It has no endpoints: requests answer 503."
+    assert told() == ((), nobody)
+    model.apply(f"{policy}{{backendRefs: [{{name: gone}}, {{name: two}}]}}}}}}")
+    assert told() == (("Service default/two:80",), "")
+    affinity = "sessionAffinity: {cookie: {name: c}}"
+    target = "targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: empty}]"
+    model.apply(f"{{kind: RoutePolicy, metadata: {{name: p}}, spec: {{{target}, {affinity}}}}}")
+    assert told() == ((), nobody)
+    model.delete("RoutePolicy", "p")
+    model.apply(f"{policy}{{backendRefs: [{{name: gone}}]}}}}}}")
+    assert told() == ((), nobody)

@@ -24,7 +24,7 @@ spec: {service: canary, labels: {version: v2}}
 POLICY = """
 kind: TrafficPolicy
 metadata: {name: p}
-spec: {targetRefs: [{kind: Service, name: slow}]}
+spec: {targetRefs: [{kind: Service, name: slow}], failover: {backendRefs: [{name: spare}]}}
 """
 
 
@@ -34,10 +34,10 @@ def test_services_that_objects_name_are_needed_for_as_long_as_they_do() -> None:
     assert needs.names == {"web", "shadow", "judge"}
     assert needs.committed(model.apply(SUBSET))
     assert needs.committed(model.apply(POLICY))
-    assert needs.names == {"web", "shadow", "judge", "canary", "slow"}
+    assert needs.names == {"web", "shadow", "judge", "canary", "slow", "spare"}
     assert not needs.committed(model.apply(POLICY))
     assert needs.committed(model.delete("HTTPRoute", "web"))
-    assert needs.names == {"canary", "slow"}
+    assert needs.names == {"canary", "slow", "spare"}
 
 
 def test_all_are_needed_while_there_are_sidecars_or_proxyless_clients() -> None:

@@ -180,6 +180,13 @@ def test_a_canary_is_counted_apart_where_it_is_asked_for_in_all_copies_of_its_ru
     route = find_request_route(Present(made.engine), ROUTE)
     assert route is not None
     assert route.apart == {}
+    found = {(number, route.rules[number].backend_refs[place].name) for number, place in route.canaries}
+    assert found == {(number, "reviews-v2") for number in (0, 2, 3)}
+    for phase, percent in (("RolledBack", 0), ("Promoted", 100)):
+        at(made, percent, phase)
+        route = find_request_route(Present(made.engine), ROUTE)
+        assert route is not None
+        assert route.canaries == frozenset()
 
 
 def test_a_rule_that_matches_cookies_itself_cannot_give_one() -> None:

@@ -24,6 +24,22 @@ def found(level: str, **spec: Any) -> list[str]:
     [
         ({"targetRefs": []}, "TooFew spec.targetRefs"),
         ({"targetRefs": [{"kind": "Gateway", "name": "x"}]}, "UnsupportedKind spec.targetRefs[0]"),
+        ({"failover": {"backendRefs": []}}, "TooFew spec.failover.backendRefs"),
+        (
+            {
+                "targetRefs": [{"kind": "Namespace", "name": "default"}],
+                "overrides": {"failover": {"backendRefs": [{"name": "b"}]}},
+            },
+            "NotAllowed spec.overrides.failover",
+        ),
+        (
+            {"failover": {"backendRefs": [{"name": "b"}, {"name": "reviews"}]}},
+            "NotAllowed spec.failover.backendRefs[1]",
+        ),
+        (
+            {"failover": {"backendRefs": [{"name": "b"}, {"name": "b", "namespace": "default"}]}},
+            "Duplicate spec.failover.backendRefs[1]",
+        ),
         (
             {"targetRefs": [{"kind": "Namespace", "name": "default", "sectionName": "x"}]},
             "NotAllowed spec.targetRefs[0].sectionName",
@@ -183,6 +199,25 @@ def test_nonsense_is_an_error_with_its_path(spec: dict[str, Any], problem: str) 
         ({"healthChecks": [{"tcp": {"receive": ["x"]}}]}, "MissingField spec.healthChecks[0].tcp.send"),
         ({"retry": {"attempts": 0, "codes": [500]}}, "InvalidCombination spec.retry.attempts"),
         ({"http": {"http2": {"keepaliveTimeout": "1s"}}}, "MissingField spec.http.http2.keepaliveInterval"),
+        (
+            {"failover": {"backendRefs": [{"kind": "Backend", "name": "b"}]}},
+            "UnsupportedKind spec.failover.backendRefs[0]",
+        ),
+        (
+            {"failover": {"backendRefs": [{"group": "fairlead.dev", "kind": "Backend", "name": "b", "port": 80}]}},
+            "NoEffect spec.failover.backendRefs[0].port",
+        ),
+        (
+            {"failover": {"backendRefs": [{"name": "b"}]}, "retry": {"attemptsPerPriority": 1}},
+            "NoEffect spec.retry.attemptsPerPriority",
+        ),
+        (
+            {
+                "failover": {"backendRefs": [{"name": "b"}]},
+                "loadBalancer": {"endpointOverride": {"headers": ["x-endpoint"]}},
+            },
+            "NoEffect spec.loadBalancer.endpointOverride",
+        ),
     ],
 )
 def test_what_will_not_do_what_was_meant_is_warned_of(spec: dict[str, Any], problem: str) -> None:

@@ -98,6 +98,8 @@ def test_what_nobody_can_do_anything_with_is_told_of() -> None:
     assert odd(entry(), entry(Port=0), entry(Kind="connect-proxy", Address="db.example.com")) == catalog.NOTHING_ODD
     for address in UNREACHABLE:
         assert odd(entry(), entry(ID="a-2", Address=address)).addresses == (f"a-2 at {address}",)
+    assert odd(entry(), entry(ID="a-2", Address="10.0.0.9", Port=70000)).addresses == ("a-2 at 10.0.0.9:70000",)
+    assert odd(entry(), entry(ID="a-2", Address="10.0.0.9", Port=-1)).addresses == ("a-2 at 10.0.0.9:-1",)
     meta = {"fairlead-port": "99999", "fairlead-protocol": "Gopher", "fairlead-namespace": "../x", "other": "?"}
     assert odd(entry(Meta=meta)).meta == (
         "fairlead-namespace=../x of a-1",

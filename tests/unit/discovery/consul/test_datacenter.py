@@ -95,10 +95,40 @@ def test_what_is_missing_after_the_index_went_back_counts_as_gone_only_when_it_s
     assert model.stale() == {"web", "db"}
     assert not model.datacenter.sweep(10.0 + DOUBT_SECONDS - 1)
     model.datacenter.listed(("consul", "web"), 12.0)
-    model.datacenter.told("web", entries("10.0.0.7"), 12.0)
+    model.datacenter.told("web", entries("10.0.0.2", "10.0.0.7"), 12.0)
     assert model.stale() == {"db"}
     assert model.datacenter.sweep(model.datacenter.doubted)
-    assert model.endpoints() == {"consul": ["10.0.0.1"], "web": ["10.0.0.7"]}
+    assert model.endpoints() == {"consul": ["10.0.0.1"], "web": ["10.0.0.2", "10.0.0.7"]}
+
+
+def test_instances_that_are_missing_after_the_index_went_back_stand_beside_those_that_are_back() -> None:
+    model = told()
+    model.datacenter.told("web", entries("10.0.0.1", "10.0.0.2", "10.0.0.3"), 1.0)
+    model.datacenter.listed(ALL, 10.0, went_back=True)
+    there = frozenset({("10.0.0.1", 80), ("10.0.0.2", 80)})
+    model.datacenter.told("web", entries("10.0.0.1"), 11.0, there=lambda: there)
+    assert model.endpoints()["web"] == ["10.0.0.1", "10.0.0.3"], "the second is there, and critical"
+    assert model.stale() == {"web"}
+    model.datacenter.told("web", entries("10.0.0.1", "10.0.0.9"), 12.0, there=lambda: there | {("10.0.0.9", 80)})
+    assert model.endpoints()["web"] == ["10.0.0.1", "10.0.0.3", "10.0.0.9"]
+    model.datacenter.sweep(10.0 + DOUBT_SECONDS - 1)
+    assert model.stale() == {"web"}
+    assert model.datacenter.doubted == 10.0 + DOUBT_SECONDS
+    model.datacenter.sweep(10.0 + DOUBT_SECONDS)
+    assert model.endpoints()["web"] == ["10.0.0.1", "10.0.0.9"]
+    assert model.stale() == set()
+
+
+def test_instances_that_are_all_back_before_the_doubt_is_over_are_fresh_then() -> None:
+    model = told()
+    model.datacenter.told("web", entries("10.0.0.1", "10.0.0.2"), 1.0)
+    model.datacenter.told("web", entries("10.0.0.2"), 2.0, went_back=True)
+    model.datacenter.told("web", entries("10.0.0.2"), 3.0)
+    assert model.endpoints()["web"] == ["10.0.0.1", "10.0.0.2"]
+    model.datacenter.told("web", entries("10.0.0.1", "10.0.0.2"), 4.0, there=lambda: frozenset({("10.0.0.1", 80)}))
+    assert model.stale() == set()
+    model.datacenter.told("web", entries("10.0.0.2"), 5.0)
+    assert model.endpoints()["web"] == ["10.0.0.2"], "nothing is in doubt any more"
 
 
 def test_empty_answer_whose_index_went_back_is_doubted_and_the_next_empty_one_too() -> None:

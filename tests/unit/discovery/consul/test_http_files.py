@@ -1,12 +1,16 @@
-"""Files for TLS to an agent, and what is told of those that are none."""
+"""Files for TLS to an agent and for its token, and what is told of those that are none."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from discovery.consul.http import Target, UnreachableError, tls_context
+from discovery.consul import http
+from discovery.consul.http import Consul, Target, UnreachableError, tls_context
 from tests.support.certificates import Authority
 
 URL = "https://127.0.0.1:8501"
@@ -37,3 +41,38 @@ def test_an_encrypted_key_is_told_and_nobody_is_asked_for_its_password(tmp_path:
     sealed.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
     with pytest.raises(UnreachableError, match="the key is encrypted"):
         tls_context(Target(url=URL, certificate_file=str(pair.cert), key_file=str(sealed)))
+
+
+async def test_a_token_whose_file_hangs_costs_the_time_of_a_request_and_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.2)
+    file = tmp_path / "token"
+    os.mkfifo(file)  # nobody writes: whoever opens it waits, as on a disk that is away
+    consul = Consul(Target(url="http://127.0.0.1:1", token_file=str(file)))
+    before = threading.active_count()
+    try:
+        asked = [consul.get("/v1/catalog/services") for _ in range(20)]
+        for said in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(said, UnreachableError)
+            assert "within 0.2 s" in str(said)
+        assert threading.active_count() <= before + 1
+    finally:
+        await asyncio.to_thread(file.write_text, "secret")
+        await consul.close()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"one\ntwo", b"a\x00b", "tök".encode()])
+async def test_a_token_that_is_none_is_told_without_showing_it(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    consul = Consul(Target(url="http://127.0.0.1:1", token_file=str(file)))
+    with pytest.raises(UnreachableError, match=f"^the token in {file} is no token$"):
+        await consul.get("/v1/catalog/services")
+    file.unlink()
+    with pytest.raises(UnreachableError, match="No such file"):
+        await consul.get("/v1/catalog/services")
+    file.mkdir()
+    with pytest.raises(UnreachableError, match="Is a directory"):
+        await consul.get("/v1/catalog/services")
+    await consul.close()

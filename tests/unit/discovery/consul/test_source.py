@@ -190,7 +190,14 @@ async def test_service_that_may_not_be_read_is_stale_alone_and_said() -> None:
         assert follower.codes() == {"Forbidden"}
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[" * 100_000, b'{"a": 1}', b"[{]"])
+DEEP = b"[" * 100_000 + b"]" * 100_000
+"""Nested deeper than any parser goes."""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"[" * 100_000, b'{"a": 1}', b"[{]", b'[{"Node": {}, "Service": {"Service": "x", "Z": %s}}]' % DEEP],
+)
 async def test_answer_that_is_not_consuls_loses_nothing_and_is_said(body: bytes) -> None:
     agent = Agent(consul=[instance("10.1.0.1")], web=[instance("10.2.0.1")])
     async with following(agent) as follower:
@@ -249,23 +256,24 @@ async def test_copies_of_an_earlier_run_stand_in_until_the_agent_answers(store: 
 
 
 async def test_other_datacenters_come_after_the_agents_own_in_their_order() -> None:
-    agent = Agent(consul=[], web=[instance("10.2.0.1")])
+    agent = Agent(consul=[instance("10.1.0.1")], web=[instance("10.2.0.1")])
     agent.services |= {"west": {"web": [instance("10.3.0.1")]}, "east": {"web": [instance("10.4.0.1")]}}
     async with following(agent, datacenters=("west", "dc1", "east")) as follower:
-        await follower.until(lambda: len(follower.addresses()) == 3)
+        await follower.until(lambda: len(follower.addresses()) == 4)
         assert follower.addresses() == {
+            ("consul", "consul"): [("10.1.0.1", 0)],
             ("consul", "web"): [("10.2.0.1", 0)],
             ("consul:west", "web"): [("10.3.0.1", 1)],
             ("consul:east", "web"): [("10.4.0.1", 3)],
         }
     async with following(agent, datacenters=("all",)) as follower:
-        await follower.until(lambda: len(follower.addresses()) == 3)
-        assert [each[1] for ends in follower.addresses().values() for each in ends] in ([0, 1, 2], [0, 2, 1])
+        await follower.until(lambda: len(follower.addresses()) == 4)
+        assert sorted(each[1] for ends in follower.addresses().values() for each in ends) == [0, 0, 1, 2]
         await follower.until(lambda: follower.addresses()["consul:east", "web"] == [("10.4.0.1", 1)])
 
 
 async def test_datacenter_that_is_away_harms_nobody_else() -> None:
-    agent = Agent(consul=[], web=[instance("10.2.0.1")])
+    agent = Agent(consul=[instance("10.1.0.1")], web=[instance("10.2.0.1")])
     agent.services["west"] = {"web": [instance("10.3.0.1")]}
 
     class Cut(Agent):
@@ -279,7 +287,7 @@ async def test_datacenter_that_is_away_harms_nobody_else() -> None:
     cut = Cut()
     cut.services = agent.services
     async with following(cut, datacenters=("west",)) as follower:
-        await follower.until(lambda: len(follower.addresses()) == 2)
+        await follower.until(lambda: len(follower.addresses()) == 3)
         cut.cut = True
         cut.change()
         await follower.until(lambda: follower.codes() == {"NoPath"})
@@ -302,7 +310,7 @@ async def test_too_many_requests_are_answered_with_fewer_and_said() -> None:
 
 
 async def test_server_that_knows_nothing_new_is_not_believed_with_stale_reads() -> None:
-    agent = Agent(consul=[], web=[instance("10.2.0.1")])
+    agent = Agent(consul=[instance("10.1.0.1")], web=[instance("10.2.0.1")])
     async with following(agent, reads="stale", max_stale=5.0) as follower:
         await follower.until(lambda: follower.batches == 1)
         assert all("stale" in query for query in agent.queries)
@@ -322,9 +330,9 @@ async def test_index_that_goes_back_with_an_empty_catalog_removes_nothing_at_onc
         agent.change(index=5)
         await follower.until(lambda: follower.stale() == {"web"})
         assert follower.addresses()["consul", "web"] == [("10.2.0.1", 0)]
-        agent.services[""]["web"] = [instance("10.2.0.2")]
+        agent.services[""]["web"] = [instance("10.2.0.1"), instance("10.2.0.2")]
         agent.change()
-        await follower.until(lambda: follower.addresses()["consul", "web"] == [("10.2.0.2", 0)])
+        await follower.until(lambda: follower.addresses()["consul", "web"] == [("10.2.0.1", 0), ("10.2.0.2", 0)])
         await follower.until(lambda: not follower.stale())
 
 
@@ -341,3 +349,131 @@ async def test_token_that_lost_its_rights_removes_nothing_and_is_said() -> None:
         agent.change()
         await follower.until(lambda: not follower.stale())
         assert not follower.codes()
+
+
+async def kept(follower: Follower) -> None:
+    for each in follower.source.copies:
+        await each.flush()
+
+
+@pytest.mark.parametrize("changed", [0, 1], ids=["nothing_else_changed", "something_changed"])
+async def test_service_that_is_listed_without_an_instance_is_hidden_from_us_and_stands(changed: int) -> None:
+    agent = Agent(consul=[instance("10.1.0.1")], web=[instance("10.2.0.1")], db=[instance("10.3.0.1")])
+    async with following(agent) as follower:
+        await follower.until(lambda: follower.batches == 1)
+        known = dict(agent.services[""])
+        agent.services[""] = {name: [] for name in known}  # as a token without `node:read` is told
+        agent.change(index=agent.index + changed)
+        await follower.until(lambda: follower.stale() == {"consul", "web", "db"})
+        assert follower.codes() == {"Hidden"}
+        assert follower.addresses()["consul", "web"] == [("10.2.0.1", 0)]
+        agent.services[""] = {**known, "web": [instance("10.2.0.2")]}
+        agent.change(index=agent.index)  # rights change no index
+        await follower.until(lambda: not follower.stale())
+        assert follower.addresses()["consul", "web"] == [("10.2.0.2", 0)]
+        await follower.until(lambda: not follower.codes())
+
+
+async def test_service_whose_last_instance_left_a_moment_before_the_list_says_so_is_gone_then() -> None:
+    agent = Agent(consul=[instance("10.1.0.1")], web=[instance("10.2.0.1")])
+    async with following(agent) as follower:
+        await follower.until(lambda: follower.batches == 1)
+        agent.services[""]["web"] = []
+        agent.change()
+        await follower.until(lambda: follower.stale() == {"web"})
+        del agent.services[""]["web"]
+        agent.change()
+        await follower.until(lambda: ("consul", "web") not in follower.addresses())
+        await follower.until(lambda: not follower.codes())
+
+
+async def test_instances_that_appear_or_disappear_at_one_index_are_our_rights_and_only_more_is_believed() -> None:
+    one, two = instance("10.2.0.1"), instance("10.2.0.2")
+    agent = Agent(consul=[instance("10.1.0.1")], web=[one])
+    async with following(agent) as follower:
+        await follower.until(lambda: follower.batches == 1)
+        agent.services[""]["web"] = [one, two]
+        agent.change(index=agent.index)
+        await follower.until(lambda: len(follower.addresses()["consul", "web"]) == 2)
+        agent.services[""] |= {"web": [one], "db": [instance("10.3.0.1")]}
+        agent.change(index=agent.index)
+        await follower.until(lambda: ("consul", "db") in follower.addresses())
+        assert len(follower.addresses()["consul", "web"]) == 2
+
+
+@pytest.mark.parametrize("seen", [{}, {"web": []}], ids=["nothing", "one_without_instances"])
+async def test_token_that_sees_less_at_the_start_than_in_an_earlier_run_removes_nothing(
+    store: SqliteStore, seen: dict[str, Any]
+) -> None:
+    def copies(name: str) -> Copies:
+        return Copies(store, name, place="http://agent")
+
+    agent = Agent(consul=[instance("10.1.0.1")], web=[instance("10.2.0.1")])
+    known = dict(agent.services[""])
+    async with following(agent, copies=copies) as follower:
+        await follower.until(lambda: follower.batches == 1)
+        await kept(follower)
+    for _ in range(2):  # and the copies are not spoiled by that
+        agent.services[""] = seen
+        async with following(agent, copies=copies) as follower:
+            await follower.until(lambda: follower.batches == 1)
+            assert follower.stale() == {"consul", "web"}
+            assert follower.addresses()["consul", "web"] == [("10.2.0.1", 0)]
+            await follower.until(lambda: "RightsLost" in follower.codes())
+            await kept(follower)
+    async with following(agent, copies=copies) as follower:
+        await follower.until(lambda: follower.batches == 1)
+        agent.services[""] = known
+        agent.change()
+        await follower.until(lambda: not follower.stale())
+        await follower.until(lambda: not follower.codes())
+
+
+async def test_nodes_that_our_token_does_not_see_at_the_start_remove_nothing(store: SqliteStore) -> None:
+    def copies(name: str) -> Copies:
+        return Copies(store, name, place="http://agent")
+
+    agent = Agent(consul=[instance("10.1.0.1")], web=[instance("10.2.0.1")])
+    async with following(agent, copies=copies) as follower:
+        await follower.until(lambda: follower.batches == 1)
+        await kept(follower)
+    agent.services[""] = {"consul": [], "web": []}
+    async with following(agent, copies=copies) as follower:
+        await follower.until(lambda: follower.batches == 1)
+        assert follower.addresses()["consul", "web"] == [("10.2.0.1", 0)]
+        assert follower.stale() == {"consul", "web"}
+        await follower.until(lambda: follower.codes() == {"Hidden"})
+
+
+async def test_datacenters_of_an_earlier_run_stand_in_where_all_are_asked_for_and_the_agent_is_away(
+    store: SqliteStore,
+) -> None:
+    def copies(name: str) -> Copies:
+        return Copies(store, name, place="http://agent")
+
+    agent = Agent(consul=[instance("10.1.0.1")])
+    agent.services |= {"west": {"far": [instance("10.3.0.1")]}, "north": {"far": [instance("10.4.0.1")]}}
+    async with following(agent, copies=copies, datacenters=("all",)) as follower:
+        await follower.until(lambda: len(follower.addresses()) == 3)
+        await kept(follower)
+    agent.error = UnreachableError("Connection refused")
+    async with following(agent, copies=copies, datacenters=("all",)) as follower:
+        await follower.until(lambda: follower.batches == 1)
+        assert follower.addresses()["consul:west", "far"] == [("10.3.0.1", 2)]
+        assert follower.addresses()["consul:north", "far"] == [("10.4.0.1", 1)]
+        agent.error = None
+        await follower.until(lambda: follower.stale() == set())
+
+
+async def test_first_batch_has_all_datacenters_where_all_are_asked_for() -> None:
+    class Slow(Agent):
+        async def get(self, path: str, query: Mapping[str, str] | None = None, **more: Any) -> Answer:
+            if "/catalog/datacenters" in path:
+                await asyncio.sleep(0.5)
+            return await super().get(path, query, **more)
+
+    agent = Slow(consul=[instance("10.1.0.1")])
+    agent.services["west"] = {"far": [instance("10.3.0.1")]}
+    async with following(agent, datacenters=("all",)) as follower:
+        await follower.until(lambda: follower.batches == 1)
+        assert ("consul:west", "far") in follower.addresses()

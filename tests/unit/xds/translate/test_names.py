@@ -15,7 +15,9 @@ from xds.translate.names import (
     gateway_listeners_scope,
     gateway_of,
     listener_name,
+    members_of,
     stat_name,
+    with_members,
 )
 
 REVIEWS = ServiceKey("default", "reviews")
@@ -36,11 +38,23 @@ REVIEWS = ServiceKey("default", "reviews")
         (Backend(ServiceKey("default", "a"), 0, raw=True, outside=True), "backend/default/a~raw"),
         (Backend(REVIEWS, 80, "v2", own=True, canary_of="a/b.c"), "default/reviews:80@v2~own~canary/a/b.c"),
         (Backend(ServiceKey("x", "y"), 0, outside=True, canary_of="a/b"), "backend/x/y~canary/a/b"),
+        (
+            Backend(REVIEWS, 80, route_retry=True, failover=("default/spare:80~own", "backend/x/y")),
+            "default/reviews:80~route-retry~failover/default/spare:80~own,backend/x/y",
+        ),
     ],
 )
 def test_a_cluster_is_named_after_its_backend_and_back(backend: Backend, name: str) -> None:
     assert cluster_name(backend) == name
     assert backend_of(name) == backend
+
+
+def test_a_cluster_with_failover_names_those_behind_it() -> None:
+    name = cluster_name(Backend(REVIEWS, 80, "v2", failover=("default/spare:80~own", "backend/x/y")))
+    assert members_of(name) == ("default/reviews:80@v2", "default/spare:80~own", "backend/x/y")
+    assert with_members(name) == (name, *members_of(name))
+    assert members_of("default/reviews:80~own") == ()
+    assert with_members("default/reviews:80") == ("default/reviews:80",)
 
 
 @pytest.mark.parametrize(
