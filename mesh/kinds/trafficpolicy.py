@@ -132,6 +132,19 @@ class EndpointOverride(Atomic, frozen=True, kw_only=True):
     headers: Annotated[tuple[HeaderName, ...], Meta(min_length=1, max_length=4)]
 
 
+class EndpointSelection(Atomic, frozen=True, kw_only=True):
+    """Requests choose among the endpoints by their labels: `header` says which value of `label` an endpoint must have.
+
+    Without `label` the header names a tag, as Consul's instances have: a label whose value is `true`. Several values
+    with commas between them are tried in turn, eight at most. `fallback`: where no endpoint has any of them,
+    `AnyEndpoint` answers, else nobody (503). A request without the header goes to any endpoint.
+    """
+
+    header: HeaderName
+    label: Annotated[str, Meta(min_length=1, max_length=317)] | None = None
+    fallback: Literal["None", "AnyEndpoint"] = "None"
+
+
 class LoadBalancer(Spec, frozen=True, kw_only=True):
     """Which endpoint a request goes to.
 
@@ -149,6 +162,7 @@ class LoadBalancer(Spec, frozen=True, kw_only=True):
     panic_threshold: Percent | None = None
     subset_fallback: Literal["None", "AnyEndpoint"] | None = None
     endpoint_override: EndpointOverride | None = None
+    endpoint_selection: EndpointSelection | None = None
 
 
 class RetryBudget(Atomic, frozen=True, kw_only=True):

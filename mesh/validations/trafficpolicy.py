@@ -14,7 +14,6 @@ from mesh.kinds.trafficpolicy import (
     SUCCESS_RATE,
     CircuitBreaker,
     ConsistentHash,
-    EndpointOverride,
     Failover,
     HashCookie,
     HashOn,
@@ -48,7 +47,8 @@ TARGETS: Targets = MappingProxyType(
 _BODY_SEEN = 1024
 _HASHING = ("RingHash", "Maglev")
 _FORESEEING = ("RoundRobin", "Random")
-_WITH_SLOW_START = ("LeastRequest", "RoundRobin", "ClientSideWeightedRoundRobin")
+_BY_REPORTS = "ClientSideWeightedRoundRobin"
+_WITH_SLOW_START = ("LeastRequest", "RoundRobin", _BY_REPORTS)
 
 
 def check_trafficpolicy(policy: TrafficPolicy, report: Report) -> None:
@@ -173,17 +173,28 @@ def _check_load_balancer(balancer: LoadBalancer, path: str, report: Report) -> N
             fix = f"remove it, or write one of these types: {', '.join(_WITH_SLOW_START)}"
             report.error("NotAllowed", f"{path}.slowStart", f"{kind} has no slow start", fix)
         check_positive(balancer.slow_start.window, f"{path}.slowStart.window", report)
-    if balancer.endpoint_override is not None:
-        _check_override(balancer.endpoint_override, f"{path}.endpointOverride.headers", report)
+    _check_requests_choices(balancer, path, report)
     if balancer.locality is not None:
         _check_locality(balancer.locality, f"{path}.locality", report)
 
 
-def _check_override(override: EndpointOverride, path: str, report: Report) -> None:
-    names = [header.lower() for header in override.headers]
+def _check_requests_choices(balancer: LoadBalancer, path: str, report: Report) -> None:
+    """What requests choose by themselves: an endpoint, or some of them."""
+    headers = balancer.endpoint_override.headers if balancer.endpoint_override is not None else ()
+    names = [header.lower() for header in headers]
     for number, name in enumerate(names):
         if name in names[:number]:
-            report.error("Duplicate", f"{path}[{number}]", "the header is there twice", "remove one")
+            at = f"{path}.endpointOverride.headers[{number}]"
+            report.error("Duplicate", at, "the header is there twice", "remove one")
+    if balancer.endpoint_selection is None:
+        return
+    if balancer.type == _BY_REPORTS:
+        fix = f"remove it, or write another type than {_BY_REPORTS}"
+        message = f"{_BY_REPORTS} cannot balance over some of the endpoints"
+        report.error("NotAllowed", f"{path}.endpointSelection", message, fix)
+    if headers:
+        message = "requests cannot choose one endpoint and some of them at once"
+        report.error("NotAllowed", f"{path}.endpointSelection", message, "remove it, or `endpointOverride`")
 
 
 def _check_hash(hashing: ConsistentHash, kind: str | None, path: str, report: Report) -> None:

@@ -134,6 +134,28 @@ def test_a_tag_that_a_header_asks_for_is_preferred_while_a_healthy_instance_has_
     assert not traffic.answered("web-stable-1")
 
 
+def test_a_header_chooses_among_the_instances_by_any_of_their_tags(children: Children, agent: ConsulAgent) -> None:
+    agent.register("web", start_backend(children, "web", "v1"), Tags=["stable", "eu"])
+    agent.register("web", start_backend(children, "web", "v2"), Tags=["canary", "eu"])
+    made = mesh(children, agent, "web")
+    balancer = {"endpointSelection": {"header": "x-service-tag"}}
+    targets = [{"kind": "Service", "name": "web"}]
+    made.declare(route("web"), document("TrafficPolicy", "web", {"targetRefs": targets, "loadBalancer": balancer}))
+    made.wait_ok("web")
+
+    def chosen(tags: str) -> set[str]:
+        return set(made.count("web", 20, x_service_tag=tags))
+
+    made.wait(lambda: chosen("canary") == {"web-v2-1"}, "the policy")
+    assert chosen("stable") == {"web-v1-1"}
+    assert chosen("eu") == {"web-v1-1", "web-v2-1"}
+    assert chosen("ada, canary") == {"web-v2-1"}, "the first that an instance has"
+    own = agent.register("web", start_backend(children, "web", "ada"), Tags=["ada"])
+    made.wait(lambda: chosen("ada, canary") == {"web-ada-1"}, "the new instance")
+    agent.check(own, "fail")
+    made.wait(lambda: chosen("ada, canary") == {"web-v2-1"}, "the next best")
+
+
 def test_sidecar_is_no_second_service_and_namespaces_are_said_by_tags(children: Children, agent: ConsulAgent) -> None:
     port = start_backend(children, "web")
     agent.register("web", port, Connect={"SidecarService": {"Port": 21999}}, Tags=["fairlead-namespace=shop"])

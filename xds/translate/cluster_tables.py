@@ -60,7 +60,7 @@ from xds.translate.route_tables import SERVICE_HOSTS, VIRTUAL_HOSTS, SeenPortKey
 from xds.translate.secret import secret_name
 from xds.translate.sidecar import LOOPBACK
 from xds.translate.stream_tables import STREAMS, Stream
-from xds.translate.traffic import traffic_settings
+from xds.translate.traffic import endpoint_selection, traffic_settings
 from xds.translate.udp_proxy import BY_WEIGHT, UdpShare, shared_assignment
 from xds.translate.upstream_http import Injected
 from xds.translate.upstream_tables import UPSTREAMS, Reached, UpstreamKey
@@ -302,8 +302,15 @@ def _assignment(look: Look, name: str, backend: Backend, port: ServicePort, scop
     def mutual(endpoint: Endpoint, number: int) -> bool:
         return modes.of_port(number) != "DISABLE" and has_identity(backend.service.namespace, endpoint.service_account)
 
-    ask_at = check_port(traffic_settings(look, backend))
-    return load_assignment(name, endpoints, port_name=port.name, places=places, mutual=mutual, check_port=ask_at)
+    return load_assignment(
+        name,
+        endpoints,
+        port_name=port.name,
+        places=places,
+        selection=endpoint_selection(look, backend),
+        mutual=mutual,
+        check_port=check_port(traffic_settings(look, backend)),
+    )
 
 
 def _arranged(look: Look, backend: Backend, port: ServicePort) -> tuple[Iterable[Endpoint], LocalityPolicy | None]:

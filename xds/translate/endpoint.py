@@ -17,9 +17,10 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from mesh.kinds.trafficpolicy import LocalityName, LocalityPolicy, LocalityWeight
+from mesh.kinds.trafficpolicy import EndpointSelection, LocalityName, LocalityPolicy, LocalityWeight
 from mesh.model import Endpoint, Health, Locality
 from xds.schema.types import ClusterLoadAssignment, HealthStatus
+from xds.translate.endpoint_selection import selected_by, set_selected_by
 from xds.translate.mutual_tls import mark
 
 MAX_TOTAL_WEIGHT = 2**32 - 1
@@ -42,6 +43,7 @@ class Address(NamedTuple):
     weight: int
     health: Health
     mutual: bool = False
+    selected_by: tuple[str, ...] = ()
 
 
 Localities = dict[Locality, list[Address]]
@@ -63,18 +65,19 @@ def load_assignment(
     *,
     port_name: str,
     places: LocalityPolicy | None = None,
+    selection: EndpointSelection | None = None,
     mutual: Callable[[Endpoint, int], bool] | None = None,
     check_port: int = 0,
 ) -> Any:
     """The assignment called `name` with those endpoints that serve the port; empty if none does.
 
-    `places` says how localities share the traffic, where a policy does. `mutual` tells whether an endpoint with a
-    certificate is spoken to over mutual TLS at a port; without it none is. `check_port` is where health checks ask, if
-    not at the endpoint's own port.
+    `places` says how localities share the traffic and `selection` how requests choose, where a policy does. `mutual`
+    tells whether an endpoint with a certificate is spoken to over mutual TLS at a port; without it none is.
+    `check_port` is where health checks ask, if not at the endpoint's own port.
     """
     assignment = ClusterLoadAssignment()
     assignment.cluster_name = name
-    priorities = _grouped(endpoints, port_name, places.failover or () if places is not None else (), mutual)
+    priorities = _grouped(endpoints, port_name, places.failover or () if places is not None else (), selection, mutual)
     for rank, priority in enumerate(sorted(priorities)):
         localities = _fitting(priorities[priority])
         weights = locality_weights(localities, places.weights or () if places is not None else ())
@@ -126,6 +129,7 @@ def _grouped(
     endpoints: Iterable[Endpoint],
     port_name: str,
     failover: Sequence[LocalityName],
+    selection: EndpointSelection | None,
     mutual: Callable[[Endpoint, int], bool] | None,
 ) -> dict[tuple[int, int], Localities]:
     """The addresses that serve a port, by priority (a source's own, then the order of places) and locality."""
@@ -138,8 +142,9 @@ def _grouped(
                 place = place_of(endpoint.locality, failover) if failover else 0
                 localities = groups.setdefault((endpoint.priority, place), {})
                 over_tls = endpoint.mesh_tls and mutual is not None and mutual(endpoint, number)
+                chosen = selected_by(selection, endpoint) if selection is not None else ()
                 localities.setdefault(endpoint.locality, []).append(
-                    Address(endpoint.address, number, endpoint.weight, endpoint.health, over_tls)
+                    Address(endpoint.address, number, endpoint.weight, endpoint.health, over_tls, chosen)
                 )
     return groups
 
@@ -177,3 +182,5 @@ def _add_locality(
             added.health_status = _HEALTH[address.health]
         if address.mutual:
             mark(added)
+        if address.selected_by:
+            set_selected_by(added, address.selected_by)

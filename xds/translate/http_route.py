@@ -48,7 +48,7 @@ from xds.translate.session_affinity import set_session_persistence
 from xds.translate.stickiness import set_stickiness
 from xds.translate.telemetry import set_route_tracing
 from xds.translate.timeouts import limit_stream, request_limit
-from xds.translate.traffic import route_policies, traced, traffic_settings, with_failover
+from xds.translate.traffic import endpoint_selection, route_policies, traced, traffic_settings, with_failover
 from xds.translate.weighted_clusters import Share
 
 _VIRTUAL_HOST_ROUTES = 3  # the field number of `VirtualHost.routes`
@@ -121,7 +121,7 @@ def _routes(
         requirement = _requirement(look, at, rule)
         mirrors = dict(_mirrors(look, at, rule)) if not refused else {}
         stays = route.stays(number, grpc=at.grpc)
-        clusters.update(_asked(shares))
+        clusters.update(_clusters(shares))
         clusters.update(mirrors.values())
         if isinstance(judge, Backend) and not refused:
             clusters.add(cluster_name(judge))
@@ -166,7 +166,7 @@ def _routes(
                 )
 
 
-def _asked(shares: Iterable[Share]) -> Iterator[str]:
+def _clusters(shares: Iterable[Share]) -> Iterator[str]:
     """The clusters that get a part of the requests, with those behind them."""
     for share in shares:
         if share.weight and share.cluster is not None:
@@ -220,19 +220,23 @@ def _shares(look: Reader, at: RouteAt, route: RequestRoute, number: int, *, alon
         refused = unsupported.of_backend(ref.filters, grpc=at.grpc)
         counted = route.apart.get((number, place))
         judged = alone or (number, place) in route.canaries
-        cluster = _cluster(look, at, ref, rule, counted, alone=judged) if not refused else None
-        yield Share(cluster=cluster, weight=ref.weight, filters=ref.filters if cluster is not None else ())
+        backend = _asked(look, at, ref, rule, counted, alone=judged) if not refused else None
+        if backend is None:
+            yield Share(None, ref.weight)
+        else:
+            selection = endpoint_selection(look, backend) if not at.grpc else None
+            yield Share(cluster_name(backend), ref.weight, ref.filters, selection)
 
 
 def _mirrors(look: Reader, at: RouteAt, rule: HTTPRouteRule) -> Iterator[tuple[HTTPRequestMirrorFilter, str]]:
     for filter_ in rule.filters:
         if filter_.request_mirror is not None:
-            cluster = _cluster(look, at, filter_.request_mirror.backend_ref)
-            if cluster is not None:
-                yield filter_.request_mirror, cluster
+            backend = _asked(look, at, filter_.request_mirror.backend_ref)
+            if backend is not None:
+                yield filter_.request_mirror, cluster_name(backend)
 
 
-def _cluster(
+def _asked(
     look: Reader,
     at: RouteAt,
     ref: BackendObjectReference,
@@ -240,13 +244,11 @@ def _cluster(
     canary_of: ObjectKey | None = None,
     *,
     alone: bool = True,
-) -> str | None:
+) -> Backend | None:
     if at.grpc and ref.kind == "Backend":
         return None
     backend = _backend(look, at.route, ref, rule, canary_of, inside=at.entrance.inside)
-    if backend is not None and not alone:
-        backend = with_failover(look, backend)
-    return cluster_name(backend) if backend is not None else None
+    return with_failover(look, backend) if backend is not None and not alone else backend
 
 
 def cluster_of(

@@ -28,9 +28,11 @@ from xds.schema.types import (
     RingHash,
     RoundRobin,
 )
+from xds.translate.endpoint_selection import selecting
 from xds.translate.timeouts import set_duration
 
 _HashPolicy = message("envoy.config.route.v3.RouteAction.HashPolicy")
+LoadBalancingPolicy = message("envoy.config.cluster.v3.LoadBalancingPolicy")
 _NONE = LoadBalancer()
 _AGGRESSION_RUNTIME_KEY = "fairlead.slow_start.aggression"
 _DEFAULT_PANIC_THRESHOLD = 50
@@ -58,7 +60,12 @@ def _fill(policy: Any, wanted: Iterable[tuple[str, Any]]) -> None:
 
 
 def _overriding(balancer: LoadBalancer) -> Iterator[tuple[str, Any]]:
-    """What chooses an endpoint, where requests do not; a client that lacks the override has only that."""
+    """What chooses an endpoint, where requests do not; a client that lacks their way to choose has only that."""
+    if balancer.endpoint_selection is not None:
+        chosen = LoadBalancingPolicy()
+        _fill(chosen, _wanted(balancer))
+        by_locality = balancer.locality is not None and bool(balancer.locality.weights)
+        yield "subset", selecting(chosen, by_locality=by_locality)
     if balancer.endpoint_override is not None:
         config = OverrideHost()
         for header in balancer.endpoint_override.headers:

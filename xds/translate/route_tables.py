@@ -23,7 +23,7 @@ from xds.translate.names import cluster_name, mesh_authority
 from xds.translate.redirect import Entrance
 from xds.translate.scoped_routes import is_broad
 from xds.translate.sidecar import domains, http_ports
-from xds.translate.traffic import with_failover
+from xds.translate.traffic import endpoint_selection, with_failover
 from xds.translate.virtual_host import (
     BuiltVirtualHost,
     domain,
@@ -149,8 +149,10 @@ def SERVICE_HOSTS(key: SeenPortKey, look: Look) -> BuiltVirtualHost | None:  # n
         hosts = domains(key.service, key.port, of=seen.ports, namespace=key.clients.namespace)
     if not seen.routes:
         limits = of_backends(look, [backend])
-        cluster = name if key.clients.grpc else cluster_name(with_failover(look, backend))
-        return service_host(name, hosts, cluster, limits=limits, grpc=key.clients.grpc)
+        if key.clients.grpc:
+            return service_host(name, hosts, name, limits=limits, grpc=True)
+        cluster = cluster_name(with_failover(look, backend))
+        return service_host(name, hosts, cluster, limits=limits, selection=endpoint_selection(look, backend))
     built = (look(ROUTES, at) for at in _at_service(key, seen))
     return virtual_host(name, hosts, [(0, route) for route in built if route is not None])
 

@@ -7,7 +7,7 @@ import msgspec
 from mesh.backends import Backend
 from mesh.failovers import successors
 from mesh.kinds.telemetrypolicy import TelemetrySettings
-from mesh.kinds.trafficpolicy import TrafficSettings
+from mesh.kinds.trafficpolicy import EndpointSelection, TrafficSettings
 from mesh.model import ObjectKey
 from mesh.policies import Effective
 from mesh.route_rules import ROUTE_RULES
@@ -24,6 +24,13 @@ def traffic_settings(look: Reader, backend: Backend) -> TrafficSettings | None:
     if settings is not None and backend.route_retry:
         return msgspec.structs.replace(settings, retry=None)
     return settings
+
+
+def endpoint_selection(look: Reader, backend: Backend) -> EndpointSelection | None:
+    """How requests choose among the endpoints of a backend; None where they do not."""
+    settings = traffic_settings(look, backend) if not backend.outside else None
+    balancer = settings.load_balancer if settings is not None else None
+    return balancer.endpoint_selection if balancer is not None else None
 
 
 def with_failover(look: Reader, backend: Backend) -> Backend:

@@ -13,14 +13,18 @@ import msgspec
 
 from mesh.envoy_patches import Patched
 from mesh.hostnames import ANY
+from mesh.kinds.trafficpolicy import EndpointSelection
 from mesh.results import Results
 from mesh.tables import Reader
 from mesh.tries import Limits
 from xds.resources import requirement as needed
 from xds.schema import encode
 from xds.schema.types import Route, VirtualHost
+from xds.translate.composite import filled
+from xds.translate.endpoint_selection import select_endpoints
 from xds.translate.envoy_patch import patch_message
 from xds.translate.framing import encode_checked, framed
+from xds.translate.http_filters import BACKEND_REWRITE
 from xds.translate.http_route import BuiltRoute, OrderedRoute
 from xds.translate.jwt_authn import set_requirement
 from xds.translate.names import with_members
@@ -158,9 +162,13 @@ def service_host(
     cluster: str,
     *,
     limits: Limits,
+    selection: EndpointSelection | None = None,
     grpc: bool = False,
 ) -> BuiltVirtualHost:
-    """The virtual host of a service to which no route is attached: everything goes to its cluster."""
+    """The virtual host of a service to which no route is attached: everything goes to its cluster.
+
+    `selection` is how requests choose among its endpoints, where they do.
+    """
     host = VirtualHost()
     host.name = name
     host.domains.extend(domains)
@@ -168,6 +176,8 @@ def service_host(
     route.name = name
     route.match.prefix = "/"
     route.route.cluster = cluster
+    if selection is not None:
+        route.typed_per_filter_config[BACKEND_REWRITE].CopyFrom(filled(select_endpoints(selection)))
     set_timeouts(route.route, limits.whole)
     if grpc:
         limit_stream(route.route)

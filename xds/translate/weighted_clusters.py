@@ -14,10 +14,14 @@ import msgspec
 
 from mesh.kinds.http_filters import HTTPPathModifier, HTTPRouteFilter
 from mesh.kinds.httproute import HTTPPathMatch
+from mesh.kinds.trafficpolicy import EndpointSelection
 from mesh.request_routes import UNABLE, UNAVAILABLE
 from xds.schema.types import RouteAction
-from xds.translate.backend_rewrite import rewrite_backend_path
+from xds.translate.backend_rewrite import rewrite_path
+from xds.translate.composite import filled
+from xds.translate.endpoint_selection import select_endpoints
 from xds.translate.header_modifier import modify_request_headers, modify_response_headers
+from xds.translate.http_filters import BACKEND_REWRITE
 from xds.translate.names import MISSING_CLUSTER
 
 _NOT_FOUND = {UNABLE: RouteAction.INTERNAL_SERVER_ERROR, UNAVAILABLE: RouteAction.SERVICE_UNAVAILABLE}
@@ -25,11 +29,15 @@ _NOT_FOUND = {UNABLE: RouteAction.INTERNAL_SERVER_ERROR, UNAVAILABLE: RouteActio
 
 
 class Share(msgspec.Struct, frozen=True):
-    """A backend of a rule: its cluster (None where it cannot be resolved), weight and own filters."""
+    """A backend of a rule: its cluster (None where it cannot be resolved), weight and own filters.
+
+    `selection` is how requests choose among its endpoints, where they do.
+    """
 
     cluster: str | None
     weight: int
     filters: tuple[HTTPRouteFilter, ...] = ()
+    selection: EndpointSelection | None = None
 
     @property
     def path(self) -> HTTPPathModifier | None:
@@ -63,7 +71,7 @@ def set_clusters(
     weighted = [share for share in shares if share.weight]
     if any(share.cluster is None for share in weighted):
         action.cluster_not_found_response_code = _NOT_FOUND[unable]
-    if len(weighted) == 1 and not weighted[0].filters:
+    if len(weighted) == 1 and not weighted[0].filters and weighted[0].selection is None:
         action.cluster = weighted[0].cluster or MISSING_CLUSTER
         return
     for share in weighted:
@@ -73,8 +81,10 @@ def set_clusters(
         for filter_ in share.filters:
             _apply(cluster, filter_)
         new = (share.path or path) if rewrites_paths(shares) else None
-        if new is not None:
-            rewrite_backend_path(cluster, new, match)
+        own = [] if share.selection is None else [select_endpoints(share.selection)]
+        own += [] if new is None else [rewrite_path(new, match)]
+        if own:
+            cluster.typed_per_filter_config[BACKEND_REWRITE].CopyFrom(filled(*own))
 
 
 def _apply(cluster: Any, filter_: HTTPRouteFilter) -> None:

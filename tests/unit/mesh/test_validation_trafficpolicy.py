@@ -60,6 +60,14 @@ def found(level: str, **spec: Any) -> list[str]:
         ),
         ({"loadBalancer": {"type": "Random", "choiceCount": 3}}, "NotAllowed spec.loadBalancer.choiceCount"),
         ({"loadBalancer": {"type": "Random", "orca": {}}}, "NotAllowed spec.loadBalancer.orca"),
+        (
+            {"loadBalancer": {"type": "ClientSideWeightedRoundRobin", "endpointSelection": {"header": "x-tag"}}},
+            "NotAllowed spec.loadBalancer.endpointSelection",
+        ),
+        (
+            {"loadBalancer": {"endpointOverride": {"headers": ["x-to"]}, "endpointSelection": {"header": "x-tag"}}},
+            "NotAllowed spec.loadBalancer.endpointSelection",
+        ),
         ({"loadBalancer": {"orca": {"reportingPeriod": "0s"}}}, "OutOfRange spec.loadBalancer.orca.reportingPeriod"),
         (
             {"loadBalancer": {"type": "Maglev", "slowStart": {"window": "1s"}}},
