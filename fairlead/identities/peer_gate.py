@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
+import shutil
 import socket
 import struct
 import tempfile
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
 _CREDENTIALS: Final = struct.Struct("3i")
 # A socket's path has at most 107 bytes, of which `/.agent-xxxxxxxx/sds.sock` takes 25.
 _LONGEST_FOLDER: Final = 107 - 25
+_PREFIX: Final = ".agent-"
+# A folder is made before its lock is taken: one that is so young may be of an agent that starts.
+_YOUNG: Final = 60.0
 _CHUNK: Final = 65_536
 _CONNECTIONS: Final = 64
 _SAY_AGAIN: Final = 60.0
@@ -49,7 +55,9 @@ class PeerGate:
         self._allowed = allowed
         # Of mode 0700. Beside the socket, where it can be written for sure: a pod's file system may be read-only.
         beside = path.parent if len(os.fsencode(path.parent)) <= _LONGEST_FOLDER else None
-        self._folder = tempfile.TemporaryDirectory(prefix=".agent-", dir=beside)
+        _remove_of_the_dead(beside or Path(tempfile.gettempdir()))
+        self._folder = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=beside)
+        self._lock = _locked(self._folder.name)
         self.inner = Path(self._folder.name) / "sds.sock"
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -78,6 +86,7 @@ class PeerGate:
             await self._server.wait_closed()
         self._path.unlink(missing_ok=True)
         self._folder.cleanup()
+        os.close(self._lock)
 
     async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -119,6 +128,28 @@ class PeerGate:
         finally:
             self._open.discard(back)
             back.transport.abort()
+
+
+def _locked(folder: str | Path) -> int:
+    """The open folder, with a lock that lasts as long as this process. Raises OSError if another has it."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(opened)
+        raise
+    return opened
+
+
+def _remove_of_the_dead(beside: Path) -> None:
+    """Remove folders that killed agents of this user left here, and none of a living one."""
+    for folder in beside.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = folder.lstat()
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _YOUNG:
+                lock = _locked(folder)
+                shutil.rmtree(folder)
+                os.close(lock)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

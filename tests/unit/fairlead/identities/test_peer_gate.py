@@ -141,3 +141,30 @@ async def test_a_server_that_is_gone_ends_connections_and_not_the_gate(tmp_path:
             assert heard == b""
     finally:
         await made.stop()
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from fairlead.identities.peer_gate import PeerGate
+gate = PeerGate(pathlib.Path(sys.argv[1]), frozenset())
+os.utime(gate.inner.parent, (0, 0))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_killed_agents_left_is_removed_and_nothing_of_living_ones(tmp_path: Path) -> None:
+    living = PeerGate(tmp_path / "one.sock", frozenset())
+    starting = tmp_path / ".agent-starting"
+    starting.mkdir()
+    os.utime(living.inner.parent, (0, 0))
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "two.sock")], check=False)
+    (tmp_path / ".agent-file").write_text("of somebody else")
+    os.utime(tmp_path / ".agent-file", (0, 0))
+    left = set(tmp_path.glob(".agent-*"))
+    assert len(left) == 4
+    another = PeerGate(tmp_path / "two.sock", frozenset())
+    kept = {living.inner.parent, starting, tmp_path / ".agent-file"}
+    assert set(tmp_path.glob(".agent-*")) == kept | {another.inner.parent}
+    asyncio.run(another.stop())
+    asyncio.run(living.stop())
+    assert set(tmp_path.glob(".agent-*")) == {starting, tmp_path / ".agent-file"}
