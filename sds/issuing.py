@@ -38,8 +38,8 @@ def public_key_of(request: bytes, identity: SpiffeId) -> Any:
     try:
         asked = x509.load_der_x509_csr(request)
         public = asked.public_key()
+        check_public_key(public)  # before its signature: that of a huge key takes long to look at
         names, valid = _names(asked), asked.is_signature_valid
-        check_public_key(public)
     except UnusableKey as error:
         raise RefusedRequest(f"the request's key cannot be certified: {error}") from None
     except RefusedRequest:

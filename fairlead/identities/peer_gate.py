@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -25,7 +24,8 @@ _CREDENTIALS: Final = struct.Struct("3i")
 # A socket's path has at most 107 bytes, of which `/.agent-xxxxxxxx/sds.sock` takes 25.
 _LONGEST_FOLDER: Final = 107 - 25
 _PREFIX: Final = ".agent-"
-# A folder is made before its lock is taken: one that is so young may be of an agent that starts.
+_INNER: Final = "sds.sock"
+# A folder is made before its server listens: one that is so young may be of an agent that starts.
 _YOUNG: Final = 60.0
 _CHUNK: Final = 65_536
 _CONNECTIONS: Final = 64
@@ -57,8 +57,7 @@ class PeerGate:
         beside = path.parent if len(os.fsencode(path.parent)) <= _LONGEST_FOLDER else None
         _remove_of_the_dead(beside or Path(tempfile.gettempdir()))
         self._folder = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=beside)
-        self._lock = _locked(self._folder.name)
-        self.inner = Path(self._folder.name) / "sds.sock"
+        self.inner = Path(self._folder.name) / _INNER
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._told: dict[int, float] = {}
@@ -86,7 +85,6 @@ class PeerGate:
             await self._server.wait_closed()
         self._path.unlink(missing_ok=True)
         self._folder.cleanup()
-        os.close(self._lock)
 
     async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -130,26 +128,24 @@ class PeerGate:
             back.transport.abort()
 
 
-def _locked(folder: str | Path) -> int:
-    """The open folder, with a lock that lasts as long as this process. Raises OSError if another has it."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(opened)
-        raise
-    return opened
-
-
 def _remove_of_the_dead(beside: Path) -> None:
-    """Remove folders that killed agents of this user left here, and none of a living one."""
+    """Remove folders that killed agents of this user left here: old ones where nobody listens any more."""
     for folder in beside.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             found = folder.lstat()
-            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _YOUNG:
-                lock = _locked(folder)
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _YOUNG and not _listens(folder / _INNER):
                 shutil.rmtree(folder)
-                os.close(lock)
+
+
+def _listens(path: Path) -> bool:
+    """Whether a server is behind a socket. Raises OSError where that cannot be told."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        try:
+            connection.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        return True
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

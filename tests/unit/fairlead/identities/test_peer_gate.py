@@ -144,27 +144,29 @@ async def test_a_server_that_is_gone_ends_connections_and_not_the_gate(tmp_path:
 
 
 KILLED = """
-import os, pathlib, signal, sys
+import os, pathlib, signal, socket, sys
 from fairlead.identities.peer_gate import PeerGate
 gate = PeerGate(pathlib.Path(sys.argv[1]), frozenset())
+socket.socket(socket.AF_UNIX).bind(str(gate.inner))
 os.utime(gate.inner.parent, (0, 0))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_what_killed_agents_left_is_removed_and_nothing_of_living_ones(tmp_path: Path) -> None:
-    living = PeerGate(tmp_path / "one.sock", frozenset())
-    starting = tmp_path / ".agent-starting"
-    starting.mkdir()
-    os.utime(living.inner.parent, (0, 0))
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "two.sock")], check=False)
-    (tmp_path / ".agent-file").write_text("of somebody else")
-    os.utime(tmp_path / ".agent-file", (0, 0))
-    left = set(tmp_path.glob(".agent-*"))
-    assert len(left) == 4
-    another = PeerGate(tmp_path / "two.sock", frozenset())
-    kept = {living.inner.parent, starting, tmp_path / ".agent-file"}
-    assert set(tmp_path.glob(".agent-*")) == kept | {another.inner.parent}
-    asyncio.run(another.stop())
-    asyncio.run(living.stop())
-    assert set(tmp_path.glob(".agent-*")) == {starting, tmp_path / ".agent-file"}
+async def test_what_killed_agents_left_is_removed_and_nothing_of_living_ones(tmp_path: Path) -> None:
+    async with gate(tmp_path / "one.sock", MINE) as living:
+        starting, file = tmp_path / ".agent-starting", tmp_path / ".agent-file"
+        starting.mkdir()
+        file.write_text("of somebody else")
+        for old in (living.inner.parent, file):
+            os.utime(old, (0, 0))
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", KILLED, str(tmp_path / "two.sock")], check=False)
+        assert len(folders(tmp_path)) == 4
+        async with gate(tmp_path / "two.sock", MINE) as another:
+            assert folders(tmp_path) == {starting, file, living.inner.parent, another.inner.parent}
+            assert await ask(tmp_path / "one.sock") == b"hellohello"
+    assert folders(tmp_path) == {starting, file}
+
+
+def folders(where: Path) -> set[Path]:
+    return set(where.glob(".agent-*"))
