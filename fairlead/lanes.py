@@ -1,9 +1,10 @@
 """The two lanes in which changes wait before they are derived and sent (DESIGN §2).
 
 Endpoint changes do not wait: they are what makes requests fail while they are old; nor does what proxies tell (that
-they are there, that they refuse something), for they wait for the answer. Everything else waits for a quiet
-period, because rules come in bursts (a file with ten objects, a rollout) and each burst is worth one push; but never
-longer than a maximum, so that constant change is no way to starve anybody. The change of one object that is there
+they are there, that they refuse something), for they wait for the answer; nor what became of objects where resources
+were made, or a status would say for a while what every Envoy belies. Everything else waits for a quiet period, because
+rules come in bursts (a file with ten objects, a rollout) and each burst is worth one push; but never longer than a
+maximum, so that constant change is no way to starve anybody. The change of one object that is there
 already, out of the quiet, does not wait either: it is whole by itself, and only what follows it may be a burst.
 
 Pure: no clock of its own, `now` is handed in (seconds, any monotonic origin).
@@ -19,11 +20,12 @@ import msgspec
 from mesh.kinds.service import Service
 from mesh.model import ACKNOWLEDGED, AUDIENCES, DECLARED, DISCOVERED_ENDPOINTS, REJECTIONS, Declared
 from mesh.quarantine import QUARANTINE
+from mesh.results import RESULTS
 from mesh.tables import Change, Input
 
 RowKey = tuple[Input[Any, Any], Any]
 
-_AT_ONCE = frozenset({DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, ACKNOWLEDGED, QUARANTINE})
+_AT_ONCE = frozenset({DISCOVERED_ENDPOINTS, AUDIENCES, REJECTIONS, ACKNOWLEDGED, QUARANTINE, RESULTS})
 
 
 class Batch(msgspec.Struct, frozen=True):

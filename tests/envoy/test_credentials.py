@@ -68,9 +68,12 @@ def test_a_gateway_shows_a_backend_its_credential_which_is_renewed_alone(childre
     assert shown() is None
     serving.client.request("DELETE", SECRET)
     children.wait_until(lambda: get(port, "/", HOST)[0] == 500, what="no request without it")
-    policy = serving.client.get("/api/v1/namespaces/default/routepolicies/token")
-    said = {each["type"]: each["message"] for each in policy["status"]["conditions"]}
-    assert "Secret default/tokens does not exist" in said["Programmed"]
+
+    def said() -> str:
+        policy = serving.client.get("/api/v1/namespaces/default/routepolicies/token")
+        return " ".join(each["message"] for each in policy["status"]["conditions"] if each["type"] == "Programmed")
+
+    children.wait_until(lambda: "Secret default/tokens does not exist" in said(), what="the status")
     put_token(serving, "third")
     children.wait_until(lambda: shown("x-key") == "third", what="the credential that is there again")
     with backend_server() as shadow:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from fairlead.lanes import Lanes
@@ -17,12 +18,16 @@ from mesh.model import (
     DeclaredKey,
     DiscoveredEndpoints,
     DiscoveredEndpointsKey,
+    ObjectKey,
 )
+from mesh.results import RESULTS, Result, ResultKey
 from mesh.tables import Change
 
 KEY = DeclaredKey("Service", "default", "reviews", "store")
 OTHER = DeclaredKey("Service", "default", "ratings", "store")
 MOVED = Change(DISCOVERED_ENDPOINTS, DiscoveredEndpointsKey("k", "default", "a", "1"), DiscoveredEndpoints(()))
+
+MADE = Change(RESULTS, ResultKey(ObjectKey("EnvoyPatch", "default", "a"), "listener"), Result())
 
 
 def service(*addresses: str, port: int = 80, revision: str = "1") -> Declared:
@@ -48,13 +53,14 @@ def put(made: Lanes, row: Any, *, present: Any, now: float) -> Change:
     return change
 
 
-def test_an_endpoint_change_is_due_at_once() -> None:
+@pytest.mark.parametrize("change", [MOVED, MADE], ids=["endpoint", "result"])
+def test_what_makes_requests_fail_or_statuses_lie_while_it_is_old_is_due_at_once(change: Change) -> None:
     made = lanes()
-    made.add(MOVED, present=None, now=10)
+    made.add(change, present=None, now=10)
     assert made.due() == 10
     batch = made.take(10)
     assert batch is not None
-    assert (batch.changes, batch.since) == ((MOVED,), 10)
+    assert (batch.changes, batch.since) == ((change,), 10)
     assert made.due() is None
 
 
