@@ -247,7 +247,9 @@ def test_the_one_that_acts_is_killed_in_the_middle_and_the_other_goes_on(scene: 
         eventually(lambda: leads(scene.second), "the other to lead")
         now = scene.object["status"]["rollout"]
         assert (now["step"], now["weight"]) == (held["step"], held["weight"]) == (2, 60)
-        assert "Approved" in command(scene.second, scene.namespace, "resume", "shop").stdout
+        resumed = command(scene.second, scene.namespace, "resume", "shop")
+        # The step's pause was over long ago: the last step may be done before the answer is.
+        assert (resumed.returncode, "Approved" in resumed.stdout or "Promoted" in resumed.stdout) == (0, True)
         scene.reaches(phase="Promoted")
         eventually(lambda: _everything(scene), "the canary to get everything")
     assert set(visitors.statuses) == {200}
