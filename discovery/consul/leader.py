@@ -17,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from discovery.consul.http import Consul, ConsulError, UnreachableError
+from discovery.consul.wire import NOT_JSON
 from discovery.leading import LEASE_DURATION, RETRY_PERIOD, Teller, Tenure, keep_trying
 
 _RELEASE_TIMEOUT = 2.0
@@ -29,14 +30,7 @@ _SESSION = {
 }
 
 
-_FAILURES = (
-    ConsulError,
-    UnreachableError,
-    msgspec.DecodeError,
-    UnicodeDecodeError,
-    RecursionError,
-    TimeoutError,
-)
+_FAILURES = (ConsulError, UnreachableError, *NOT_JSON, TimeoutError)
 
 
 class _Created(msgspec.Struct, frozen=True):

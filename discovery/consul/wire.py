@@ -72,7 +72,8 @@ class Entry(msgspec.Struct, frozen=True, rename="pascal"):
     checks: tuple[Check, ...] | None = None
 
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for bytes that are no JSON of the wanted shape, or nested deeper than it can go."""
 _NAMES = msgspec.json.Decoder(dict[str, tuple[str, ...] | None])
 _ENTRIES = msgspec.json.Decoder(tuple[Entry, ...])
 _DATACENTERS = msgspec.json.Decoder(tuple[str, ...])
@@ -87,7 +88,7 @@ def names(body: bytes) -> frozenset[str]:
     """
     try:
         return frozenset(_NAMES.decode(body))
-    except _UNREADABLE as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"the list of services cannot be read: {error}") from None
 
 
@@ -99,7 +100,7 @@ def entries(body: bytes) -> tuple[Entry, ...]:
     """
     try:
         return _ENTRIES.decode(body)
-    except _UNREADABLE as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"the instances of a service cannot be read: {error}") from None
 
 
@@ -111,7 +112,7 @@ def datacenters(body: bytes) -> tuple[str, ...]:
     """
     try:
         return _DATACENTERS.decode(body)
-    except _UNREADABLE as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"the list of datacenters cannot be read: {error}") from None
 
 
@@ -123,7 +124,7 @@ def own_datacenter(body: bytes) -> str:
     """
     try:
         config = _SELF.decode(body).get("Config")
-    except _UNREADABLE as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"what the agent says of itself cannot be read: {error}") from None
     name = config.get("Datacenter") if isinstance(config, dict) else None
     if not isinstance(name, str) or not name:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from discovery.consul.wire import NOT_JSON
 from discovery.stores.consul_values import Layout, Operation, Pair
 
 MOST_ENTRIES = 60
@@ -72,7 +73,7 @@ def page(pair: Pair) -> Page | None:
     """The page in a key; None where it is none."""
     try:
         found = msgspec.json.decode(pair.value or b"", type=Page)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
     return found if found.entries else None
 

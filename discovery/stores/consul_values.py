@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 import msgspec
 from msgspec.structs import replace
 
+from discovery.consul.wire import NOT_JSON
 from discovery.stores.store import TooLarge
 from mesh.kinds import decode, encode
 from mesh.kinds.meta import Object
@@ -40,7 +41,6 @@ MOST_OPERATIONS = 64
 _MOST_INFLATED = 64 * 1024 * 1024
 _NO_NAMESPACE = "_"
 _NULL = msgspec.Raw(b"null")
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class UnreadableError(Exception):
@@ -188,7 +188,7 @@ def kept(pair: Pair) -> Kept:
     """What an object's key says. Raises UnreadableError."""
     try:
         return msgspec.json.decode(unpacked(pair), type=Kept)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise UnreadableError(str(error)) from None
 
 
@@ -200,7 +200,7 @@ def read(key: ObjectKey, value: Kept, revision: int) -> Object | None:
         made = decode(key.kind, bytes(value.object))
     except LookupError:
         raise UnreadableError(f"this Fairlead knows no kind {key.kind!r}") from None
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from None
     if (made.metadata.namespace, made.metadata.name) != (key.namespace, key.name):
         raise UnreadableError(f"it is {made.metadata.namespace}/{made.metadata.name}, in the key of another")
@@ -211,7 +211,7 @@ def marker(pair: Pair) -> Marker:
     """What a store's marker says. Raises UnreadableError."""
     try:
         return msgspec.json.decode(pair.value or b"", type=Marker)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise UnreadableError(str(error)) from None
 
 
@@ -224,7 +224,7 @@ def pairs(body: bytes) -> tuple[Pair, ...]:
     """The keys in an answer. Raises UnreadableError."""
     try:
         return _PAIRS.decode(body)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"the answer is not one of Consul's KV: {error}") from None
 
 
@@ -232,7 +232,7 @@ def names(body: bytes) -> tuple[str, ...]:
     """The names of keys in an answer to `?keys`. Raises UnreadableError."""
     try:
         return _KEYS.decode(body)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"the answer is not one of Consul's KV: {error}") from None
 
 
@@ -240,7 +240,7 @@ def results(body: bytes) -> tuple[Pair, ...]:
     """The keys in an answer to a transaction; with values only those that were read. Raises UnreadableError."""
     try:
         found = _RESULTS.decode(body).results or ()
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise UnreadableError(f"the answer is not one of Consul's transactions: {error}") from None
     return tuple(result.kv for result in found)
 

@@ -18,6 +18,7 @@ import msgspec
 
 from api.ports import Invalid, Refused, RegistrationView, Unavailable
 from discovery.consul.http import Consul, ConsulError, UnreachableError
+from discovery.consul.wire import NOT_JSON
 from fairlead.consul.registration import (
     OWN_KEYS,
     PORT_NAME_KEY,
@@ -181,7 +182,7 @@ class ConsulRegistrations:
     async def _asked(self, path: str, decoder: msgspec.json.Decoder[Any]) -> Any:
         try:
             return decoder.decode((await self._consul.get(path)).body)
-        except (ConsulError, UnreachableError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ConsulError, UnreachableError, *NOT_JSON) as error:
             raise _away(error) from None
 
     async def _put(self, path: str, content: bytes = b"") -> None:

@@ -15,8 +15,8 @@ from mesh.validations.metadata import check_keys, is_dns_label
 MAX_TOTAL_WEIGHT = 2**32 - 1
 
 _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-# Good on sight: IPv4 without 0.0.0.0/8 and without multicast and what is above; the rest is looked at closely.
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+# Good on sight: IPv4 without 0.0.0.0/8 and without multicast and what is above; the rest is looked at closely.
 _PLAIN_IPV4 = re.compile(rf"(22[0-3]|2[01][0-9]|1[0-9][0-9]|[1-9][0-9]?)(\.{_BYTE}){{3}}")
 
 

@@ -208,10 +208,7 @@ async def test_what_a_person_writes_just_before_another_write_is_found_a_little_
 ) -> None:
     monkeypatch.setattr(consul_looks, "VERIFY_SECONDS", 3600.0)  # what is small is read again sooner
     store = open_store(agent.url)
-    await store.put(service())
-    await store.put(service("ratings"))
-    watch = store.watch(0)
-    assert len(await following(watch)) == 2
+    watch = await two_watched(store)
     kv(agent, "DELETE", AT)  # nobody looks in between
     await store.put(service("ratings", 81))
     assert [event.key.name for event in await following(watch)] == ["ratings"]
@@ -260,14 +257,20 @@ async def test_two_that_begin_at_once_begin_one_store(agent: ConsulAgent, open_s
 # -- people who meddle -----------------------------------------------------------------------------------------------
 
 
-async def test_what_a_person_removes_or_spoils_in_kv_is_heard_of_and_the_rest_lives_on(
-    agent: ConsulAgent, open_store: Opener
-) -> None:
-    store = open_store(agent.url)
+async def two_watched(store: ConsulStore) -> AsyncIterator[tuple[Event, ...]]:
+    """A watch of a store that gets two objects, and has told of them."""
     await store.put(service())
     await store.put(service("ratings"))
     watch = store.watch(0)
     assert len(await following(watch)) == 2
+    return watch
+
+
+async def test_what_a_person_removes_or_spoils_in_kv_is_heard_of_and_the_rest_lives_on(
+    agent: ConsulAgent, open_store: Opener
+) -> None:
+    store = open_store(agent.url)
+    watch = await two_watched(store)
     kv(agent, "PUT", f"{PREFIX}/objects/Service/default/ratings", b'{"object": {"kind": "Serv')
     (spoilt,) = await following(watch)
     assert (spoilt.key.name, spoilt.object, bool(spoilt.error)) == ("ratings", None, True)
@@ -291,10 +294,7 @@ async def test_what_a_person_writes_beside_and_into_the_stores_own_keys_harms_no
     agent: ConsulAgent, open_store: Opener
 ) -> None:
     store = open_store(agent.url)
-    await store.put(service())
-    await store.put(service("ratings"))
-    watch = store.watch(0)
-    assert len(await following(watch)) == 2
+    watch = await two_watched(store)
     deep = b'{"by": "", "at": "", "object": %s}' % (b"[" * 100_000 + b"]" * 100_000)
     kv(agent, "PUT", f"{PREFIX}/objects/Service/default/ratings", deep)
     (spoilt,) = await following(watch)

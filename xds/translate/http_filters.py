@@ -89,7 +89,7 @@ ORDER: tuple[Row, ...] = (
     Row("envoy.filters.http.stateful_session", "chooses the endpoint, right before the router would", sleeps=True),
     Row(
         "fairlead.backend_rewrite",
-        "the path is another's from here on, which all others must not see, and the balancer is told what is asked for",
+        "the path is another's from here on, so that all others have seen the client's; says what to balance over",
         sleeps=True,
     ),
     Row("envoy.filters.http.router", "sends the request: must be the last"),
